@@ -1,0 +1,59 @@
+# `make demo` and `make test` set up what they need; the second time they start at once.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+DEV    := $(VENV)/.ready-dev
+
+# On x86-64 Linux onnxruntime-gpu installs everywhere and runs on the CPU where there is no CUDA.
+RUNTIME := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),gpu,cpu)
+PIP     := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types imports bench clean
+
+help:
+	@echo "make demo   set up and run the main job on this machine"
+	@echo "make test   set up and run the tests"
+	@echo "make lint   ruff, mypy and the import contracts"
+	@echo "make bench  measure; writes benchmarks/RESULTS.md"
+	@echo "make clean  remove what was built here"
+
+$(STAMP): setup.cfg constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "siftmoe needs Python 3.10 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[$(RUNTIME),coordinator]'
+	touch $@
+
+$(DEV): $(STAMP)
+	$(PIP) -e '.[$(RUNTIME),coordinator,dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/siftmoe loopback
+
+test: $(DEV)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(DEV) types imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# mypy does not see an editable install; a folder of links gives it the package tree.
+types: $(DEV)
+	mkdir -p .typing/siftmoe
+	for p in agent coordinator models radio tools; do ln -sfn ../../$$p .typing/siftmoe/$$p; done
+	MYPYPATH=.typing $(BIN)/mypy -p siftmoe
+
+imports: $(DEV)
+	$(BIN)/lint-imports
+
+bench: $(DEV)
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) .typing build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The user's device: runs the backbone, selects helpers and experts, books the energy."""

@@ -1,0 +1,52 @@
+"""Errors of the coordinator.
+
+::
+
+    CoordinatorError
+    ├── ConfigError             a testbed file or an option is wrong
+    ├── AgentUnreachable        an agent is dead, wedged or was never there
+    ├── DeadlineMissed          no answer within a request's deadline
+    ├── AgentRefused            an agent answered with an error
+    ├── PlacementError          an expert has no host, or does not fit
+    ├── InfeasibleSelection     no plan satisfies the budget on the reachable helpers
+    ├── StaleChannelState       a channel state is older than the policy may use
+    └── LedgerError             the ledger cannot be written
+"""
+
+from __future__ import annotations
+
+
+class CoordinatorError(Exception):
+    """Root of what can go wrong on the user's device."""
+
+
+class ConfigError(CoordinatorError):
+    """A testbed file or an option is wrong."""
+
+
+class AgentUnreachable(CoordinatorError):
+    """An agent is dead, wedged or was never there."""
+
+
+class DeadlineMissed(CoordinatorError):
+    """No answer came within a request's deadline."""
+
+
+class AgentRefused(CoordinatorError):
+    """An agent answered a request with an error."""
+
+
+class PlacementError(CoordinatorError):
+    """An expert has no host, or an agent cannot hold what it was given."""
+
+
+class InfeasibleSelection(CoordinatorError):
+    """No plan satisfies the budget on the reachable helpers."""
+
+
+class StaleChannelState(CoordinatorError):
+    """A channel state is older than the policy may use."""
+
+
+class LedgerError(CoordinatorError):
+    """The ledger cannot be written."""

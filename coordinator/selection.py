@@ -1,0 +1,218 @@
+r"""The selection problem of one layer, and its solution, as plain arrays.
+
+Symbols: ``T`` tokens, ``K`` slots of a token (its routed experts), ``E`` experts, ``N`` helpers.
+A slot is *kept* (its own expert serves it), *replaced* (a stand-in serves it) or *skipped*
+(nothing is added). A token is sent to a helper once, however many of its slots are served there,
+so only the loads :math:`q_n = \#\{t : n \in S_t\}` cost energy:
+
+.. math:: \min_{S_t} \sum_n e_n(q_n) \quad \text{s.t.} \quad D_t(S_t) \le \epsilon, \qquad
+          D_t(S) = \sum_i \min_{n \in S \cup \text{local}} d_{t,i,n}
+
+docs/theory.md, section 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+    BoolArray = NDArray[np.bool_]
+
+#: Values of ``SelectionPlan.helper`` for a slot that no helper serves.
+LOCAL = -1
+NOBODY = -2
+
+
+class BudgetKind(str, Enum):
+    """What ``Budget.value`` bounds."""
+
+    #: D_t <= value for every token.
+    PER_TOKEN = "per-token"
+    #: sum_t D_t <= T * value.
+    AVERAGE = "average"
+    #: no bound: value is the energy in joule that one unit of deviation is worth.
+    PRICE = "price"
+
+
+class Status(str, Enum):
+    """What is proven of a plan."""
+
+    OPTIMAL = "optimal"
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How much deviation a layer may add.
+
+    Parameters
+    ----------
+    kind : BudgetKind
+    value : float
+        Deviation (``PER_TOKEN``, ``AVERAGE``) or joule per unit of deviation (``PRICE``).
+    """
+
+    kind: BudgetKind
+    value: float
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.value) and self.value >= 0.0):
+            raise ValueError(
+                f"budget ({self.kind.value}): value must be finite and not negative, "
+                f"got {self.value}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionProblem:
+    r"""One layer's selection for a batch of tokens.
+
+    Parameters
+    ----------
+    routed_experts : (T, K) int64
+        The experts that the model's own router picked.
+    gate_weights : (T, K) float64
+        Their weights :math:`g_{t,i} \ge 0`.
+    hosts : (N, E) bool
+        Which helper holds which expert.
+    local : (E,) bool
+        Which experts the user's device holds itself, at no transmit energy.
+    deviation : (E, E+1) float64
+        :math:`F_{ij}`, cost in deviation of serving a slot of expert i by expert j; last
+        column: of skipping it. The diagonal is zero where no scale is used.
+    scale : (E, E+1) float64
+        Factor on the stand-in's output; 1 without rescaling.
+    energy : (N, Q+1) float64, J
+        :math:`e_n(q)`, least energy to serve a load of q tokens: convex and nondecreasing in q,
+        ``energy[:, 0] == 0``, infinite beyond the power limit; Q >= T.
+    budget : Budget
+    weight_power : int
+        :math:`d = g^p F`: 1 for the paper's linear bound, 2 for squared deviations.
+    token_factor : (T, K) float64 or None
+        Multiplies a slot's deviations where they are known per token.
+    """
+
+    routed_experts: IntArray
+    gate_weights: FloatArray
+    hosts: BoolArray
+    local: BoolArray
+    deviation: FloatArray
+    scale: FloatArray
+    energy: FloatArray
+    budget: Budget
+    weight_power: int = 1
+    token_factor: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        tokens, slots = self.routed_experts.shape
+        helpers, experts = self.hosts.shape
+        expected = {
+            "gate_weights": (tokens, slots),
+            "local": (experts,),
+            "deviation": (experts, experts + 1),
+            "scale": (experts, experts + 1),
+        }
+        if self.token_factor is not None:
+            expected["token_factor"] = (tokens, slots)
+        for name, shape in expected.items():
+            got = getattr(self, name).shape
+            if got != shape:
+                raise ValueError(f"selection problem: {name} must have shape {shape}, got {got}")
+        if self.energy.shape[0] != helpers or self.energy.shape[1] < tokens + 1:
+            raise ValueError(
+                f"selection problem: energy must have shape ({helpers}, at least {tokens + 1}), "
+                f"got {self.energy.shape}"
+            )
+        if self.weight_power not in (1, 2):
+            raise ValueError(f"weight_power must be 1 or 2, got {self.weight_power}")
+        if tokens and not (0 <= self.routed_experts.min() and self.routed_experts.max() < experts):
+            raise ValueError(f"routed_experts must lie in 0..{experts - 1}")
+
+    @property
+    def num_tokens(self) -> int:
+        """T."""
+        return int(self.routed_experts.shape[0])
+
+    @property
+    def top_k(self) -> int:
+        """K."""
+        return int(self.routed_experts.shape[1])
+
+    @property
+    def num_helpers(self) -> int:
+        """N."""
+        return int(self.hosts.shape[0])
+
+    @property
+    def num_experts(self) -> int:
+        """E."""
+        return int(self.hosts.shape[1])
+
+    def slot_weights(self) -> FloatArray:
+        """Factor of each slot's deviations, (T, K): g^p, times the token factor."""
+        weights = self.gate_weights**self.weight_power
+        return weights if self.token_factor is None else weights * self.token_factor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionPlan:
+    """For each slot: which helper, which expert, which weight.
+
+    Parameters
+    ----------
+    helper : (T, K) int64
+        Index of the helper, or ``LOCAL``, or ``NOBODY`` for a skipped slot.
+    expert : (T, K) int64
+        The expert that serves the slot; E for a skipped one.
+    weight : (T, K) float64
+        Factor on that expert's output: gate weight times scale; 0 for a skipped slot. Kept gates
+        are never renormalised.
+    status : Status
+        ``INFEASIBLE`` plans are still valid: least deviation on what is reachable.
+    energy_j : float, J
+        Predicted transmit energy of the plan.
+    lower_bound_j : float, J
+        Certificate: no feasible plan needs less; NaN if none was computed.
+    deviation : (T,) float64
+        Deviation D_t of each token, in the units of the problem's table.
+    solve_s : float, s
+        Time spent in the policy.
+    """
+
+    helper: IntArray
+    expert: IntArray
+    weight: FloatArray
+    status: Status
+    energy_j: float
+    lower_bound_j: float
+    deviation: FloatArray
+    solve_s: float = 0.0
+
+    def loads(self, num_helpers: int) -> IntArray:
+        """Tokens sent to each helper, (N,); a token counts once per helper."""
+        tokens, slots = self.helper.shape
+        used = np.zeros((tokens, num_helpers), dtype=bool)
+        rows = np.repeat(np.arange(tokens), slots)  # [T*K]
+        flat = self.helper.reshape(-1)
+        served = flat >= 0
+        used[rows[served], flat[served]] = True
+        return used.sum(axis=0, dtype=np.int64)
+
+    def helper_sets(self) -> list[list[int]]:
+        """Helpers of each token, ascending."""
+        return [sorted({int(n) for n in row if n >= 0}) for row in self.helper]
+
+    def decisions(self, problem: SelectionProblem) -> tuple[int, int, int]:
+        """Slots kept, replaced and skipped."""
+        kept = int((self.expert == problem.routed_experts).sum())
+        skipped = int((self.expert == problem.num_experts).sum())
+        return kept, self.expert.size - kept - skipped, skipped

@@ -1,0 +1,1 @@
+"""What is computed: checkpoints, experts, bundles and the tasks that measure them."""

@@ -1,0 +1,1 @@
+"""Small trained checkpoints that ship with the package."""

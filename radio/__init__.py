@@ -1,0 +1,1 @@
+"""What the air does: channels, fading, and the energy of a transmission."""

@@ -1,0 +1,37 @@
+"""Errors of the radio package.
+
+::
+
+    RadioError
+    ├── DeviceNotFound      no radio answers at the address
+    ├── SettingRejected     a radio read back another value than was written
+    ├── SyncFailed          no burst found where one was expected
+    ├── BufferOverrun       samples were lost
+    └── LinkOutage          a link cannot carry the payload within its power limit
+"""
+
+from __future__ import annotations
+
+
+class RadioError(Exception):
+    """Root of what can go wrong on the air or at a radio."""
+
+
+class DeviceNotFound(RadioError):
+    """No radio answers at the address."""
+
+
+class SettingRejected(RadioError):
+    """A radio read back another value than was written."""
+
+
+class SyncFailed(RadioError):
+    """No burst was found where one was expected."""
+
+
+class BufferOverrun(RadioError):
+    """Samples were lost between radio and program."""
+
+
+class LinkOutage(RadioError):
+    """A link cannot carry the payload within its power limit."""
