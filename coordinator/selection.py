@@ -205,7 +205,8 @@ class SelectionPlan:
         flat = self.helper.reshape(-1)
         served = flat >= 0
         used[rows[served], flat[served]] = True
-        return used.sum(axis=0, dtype=np.int64)
+        loads: IntArray = used.sum(axis=0, dtype=np.int64)
+        return loads
 
     def helper_sets(self) -> list[list[int]]:
         """Helpers of each token, ascending."""

@@ -89,7 +89,7 @@ class ChannelState:
 def _positive(**values: Any) -> None:
     for name, value in values.items():
         if not np.all(np.asarray(value) > 0.0):
-            raise ValueError(f"{name} must be positive, got {value}")
+            raise ValueError(f"{name} must be positive, got {value!r}")
 
 
 def shannon_rate(
@@ -157,7 +157,7 @@ def transmit_energy(
     _positive(airtime_s=airtime_s, bandwidth_hz=bandwidth_hz, gain=gain, noise_psd=noise_psd)
     bits = np.asarray(payload_bits, dtype=np.float64)
     if np.any(bits < 0.0):
-        raise ValueError(f"payload_bits must not be negative, got {payload_bits}")
+        raise ValueError(f"payload_bits must not be negative, got {payload_bits!r}")
     tau = np.asarray(airtime_s, dtype=np.float64)
     band = np.asarray(bandwidth_hz, dtype=np.float64)
     bits_per_hertz = bits / (band * tau)
