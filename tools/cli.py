@@ -1,0 +1,106 @@
+"""The ``siftmoe`` command.
+
+Every subcommand is one module of this package with ``SUMMARY``, ``configure(parser)`` and
+``run(args)``; only the module that is asked for is imported, so that ``--help`` stays instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+#: Subcommand -> (module, what it does). The texts stand here so that help imports nothing.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "loopback": ("siftmoe.tools.loopback", "run the main job on this machine, policies compared"),
+    "prepare": ("siftmoe.tools.prepare", "split a checkpoint into a backbone and ONNX experts"),
+    "agent": ("siftmoe.tools.agent", "serve experts of a bundle"),
+    "solve": ("siftmoe.tools.solve", "solve selection instances, with proof"),
+    "report": ("siftmoe.tools.report", "rebuild the report of a run from its ledger"),
+    "doctor": ("siftmoe.tools.doctor", "tell what is missing on this machine and how to get it"),
+}
+
+_OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (0 done, 1 failed, 2 wrong usage)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = next((a for a in arguments if not a.startswith("-")), None)
+    if name not in COMMANDS or arguments[0].startswith("-"):
+        return _without_command(arguments)
+    module = importlib.import_module(COMMANDS[name][0])
+    parser = _command_parser(name, module)
+    args = parser.parse_args(arguments[1:])
+    _configure_logging(args.verbose)
+    return _guarded(module, args)
+
+
+def _command_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"siftmoe {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.configure(parser)
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
+    return parser
+
+
+def _without_command(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="siftmoe",
+        description="Energy-aware mixture-of-experts inference over wireless helpers.",
+        epilog="Try: siftmoe loopback --agents 4 --prompt 'Return the sum of'",
+    )
+    parser.add_argument("--version", action="version", version=f"siftmoe {version('siftmoe')}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (_, summary) in COMMANDS.items():
+        subparsers.add_parser(name, help=summary)
+    parser.parse_args(arguments or ["--help"])
+    return _USAGE
+
+
+def _configure_logging(verbose: bool) -> None:
+    level = logging.DEBUG if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    for noisy in ("matplotlib", "numba", "urllib3", "filelock", "PIL", "fsspec"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _guarded(module: ModuleType, args: argparse.Namespace) -> int:
+    """Run a command; an expected error becomes one line, an unexpected one keeps its traceback."""
+    try:
+        status: int = module.run(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return _FAILED
+    except _expected_errors() as error:
+        print(f"error: {error}", file=sys.stderr)
+        if args.verbose:
+            logging.getLogger(__name__).debug("where it came from", exc_info=True)
+        return _FAILED
+    return status
+
+
+def _expected_errors() -> tuple[type[BaseException], ...]:
+    from siftmoe.agent.errors import AgentError
+    from siftmoe.coordinator.errors import CoordinatorError
+    from siftmoe.models.errors import ModelError
+    from siftmoe.radio.errors import RadioError
+
+    return (AgentError, CoordinatorError, ModelError, RadioError, ValueError, OSError)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
