@@ -1,0 +1,182 @@
+r"""What each helper can do for a slot, and helper sets turned into a plan.
+
+A helper that holds several experts serves a slot with the one of least deviation. With
+:math:`H_n` the experts on helper n, and skipping or a local expert always at hand,
+
+.. math:: \mathrm{base}_i = \min(F_{i0}, \min_{j\,\mathrm{local}} F_{ij}), \qquad
+          \mathrm{served}_{i,n} = \min(\mathrm{base}_i, \min_{j \in H_n} F_{ij})
+
+are computed once per problem; a token's deviations are K rows of them times its slot weights.
+Given a helper set the best decision of every slot is separable, so a policy only has to choose
+sets, and one set function covers keep, replace, skip, co-located experts, replicas and local
+experts. docs/theory.md, section 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from siftmoe.coordinator.selection import LOCAL, NOBODY, SelectionPlan, SelectionProblem, Status
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+    BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelperTables:
+    """Least deviations per routed expert, before the slot's weight.
+
+    Parameters
+    ----------
+    remote : (E, N) float64
+        Least deviation among the experts on helper n, infinite where it holds none.
+    remote_expert : (E, N) int64
+        The expert that attains it; the routed one itself among equals.
+    base : (E,) float64
+        Least deviation without a transmission: by a local expert or by skipping.
+    base_expert : (E,) int64
+        The local expert that attains it, or E for skipping.
+    served : (E, N) float64
+        ``minimum(remote, base)``: what a slot costs once helper n is in the token's set.
+    """
+
+    remote: FloatArray
+    remote_expert: IntArray
+    base: FloatArray
+    base_expert: IntArray
+    served: FloatArray
+
+
+def build_tables(problem: SelectionProblem) -> HelperTables:
+    """Least deviation and its expert for every (routed expert, helper).
+
+    Raises
+    ------
+    ValueError
+        If a deviation is negative or not a number.
+    """
+    experts = problem.num_experts
+    deviation = problem.deviation
+    if not np.all(deviation >= 0.0):
+        raise ValueError("selection problem: deviation must not be negative or NaN")
+    own = np.diagonal(deviation)  # [E]
+    remote, remote_expert = _least_on_helpers(deviation[:, :experts], problem.hosts)
+    keep = problem.hosts.T & (own[:, None] <= remote)  # [E, N]
+    remote_expert = np.where(keep, np.arange(experts)[:, None], remote_expert)
+    local, nearest = _least_on_helpers(deviation[:, :experts], problem.local[None, :])
+    keep_local = problem.local & (own <= local[:, 0])  # [E]
+    local_expert = np.where(keep_local, np.arange(experts), nearest[:, 0])
+    skip = deviation[:, experts]
+    base = np.minimum(local[:, 0], skip)
+    return HelperTables(
+        remote=remote,
+        remote_expert=remote_expert,
+        base=base,
+        base_expert=np.where(problem.local.any() & (local[:, 0] <= skip), local_expert, experts),
+        served=np.minimum(remote, base[:, None]),
+    )
+
+
+def _least_on_helpers(deviation: FloatArray, hosts: BoolArray) -> tuple[FloatArray, IntArray]:
+    """Row minimum over each helper's experts, and where it is, (E, N) each."""
+    most = max(1, int(hosts.sum(axis=1).max(initial=0)))
+    held = np.argsort(~hosts, axis=1, kind="stable")[:, :most]  # [N, most], hosted experts first
+    options = deviation[:, held]  # [E, N, most]
+    options[:, ~np.take_along_axis(hosts, held, axis=1)] = np.inf
+    where = options.argmin(axis=2)  # [E, N]
+    least = np.take_along_axis(options, where[:, :, None], axis=2)[:, :, 0]
+    return least, held[np.arange(hosts.shape[0]), where]
+
+
+def slot_deviations(
+    problem: SelectionProblem, tables: HelperTables
+) -> tuple[FloatArray, FloatArray]:
+    """Deviation of every slot by helper, (T, K, N), and without any helper, (T, K)."""
+    weights = problem.slot_weights()  # [T, K]
+    served = _weighted(weights[:, :, None], tables.served[problem.routed_experts])
+    return served, _weighted(weights, tables.base[problem.routed_experts])
+
+
+def _weighted(weights: FloatArray, deviation: FloatArray) -> FloatArray:
+    """Product in which a weight of zero silences even an infinite deviation."""
+    with np.errstate(invalid="ignore"):
+        product: FloatArray = weights * deviation
+    return np.where(weights == 0.0, 0.0, product)
+
+
+def members_to_sets(member: BoolArray) -> IntArray:
+    """Membership (T, N) as ascending lists padded with -1, (T, longest)."""
+    longest = max(1, int(member.sum(axis=1).max(initial=0)))
+    order = np.argsort(~member, axis=1, kind="stable")[:, :longest]  # [T, longest]
+    return np.where(np.take_along_axis(member, order, axis=1), order, -1)
+
+
+def plan_from_sets(
+    problem: SelectionProblem,
+    tables: HelperTables,
+    sets: IntArray,
+    *,
+    status: Status,
+    lower_bound_j: float = float("nan"),
+    solve_s: float = 0.0,
+) -> SelectionPlan:
+    """Serve each slot as well as its token's helper set allows.
+
+    Among equal deviations keeping goes before replacing and replacing before skipping, and
+    the user's own expert before a helper's. A helper that serves no slot is dropped.
+
+    Parameters
+    ----------
+    problem, tables
+        The problem and ``build_tables(problem)``.
+    sets : (T, W) int64
+        Helpers of each token, padded with -1.
+    status, lower_bound_j, solve_s
+        Passed on to the plan.
+    """
+    routed, experts = problem.routed_experts, problem.num_experts
+    helper = np.broadcast_to(sets[:, None, :], (*routed.shape, sets.shape[1]))  # [T, K, W]
+    value = np.where(helper >= 0, tables.remote[routed[:, :, None], helper], np.inf)
+    expert = tables.remote_expert[routed[:, :, None], helper]
+    replaced = np.where(helper >= 0, expert != routed[:, :, None], True)
+    best = _first_least(value, replaced)  # [T, K]
+    at = (*np.indices(routed.shape), best)
+    value, expert, helper, replaced = value[at], expert[at], helper[at], replaced[at]  # [T, K]
+
+    base, base_expert = tables.base[routed], tables.base_expert[routed]
+    base_rank = np.where(base_expert == routed, 0, np.where(base_expert < experts, 1, 2))
+    stay = (base < value) | ((base == value) & (base_rank <= replaced))
+    served_by = np.where(stay, np.where(base_expert < experts, LOCAL, NOBODY), helper)
+    expert = np.where(stay, base_expert, expert)
+    scale = problem.scale[routed, expert]
+    slots = _weighted(problem.slot_weights(), np.where(stay, base, value))
+    plan = SelectionPlan(
+        helper=served_by,
+        expert=expert,
+        weight=np.where(expert < experts, problem.gate_weights * scale, 0.0),
+        status=status,
+        energy_j=0.0,
+        lower_bound_j=lower_bound_j,
+        deviation=slots.sum(axis=1),
+        solve_s=solve_s,
+    )
+    return replace(plan, energy_j=plan_energy(problem, plan.loads(problem.num_helpers)))
+
+
+def _first_least(value: FloatArray, replaced: BoolArray) -> IntArray:
+    """Index of the least value along the last axis, a kept expert first among equals."""
+    tied = value == value.min(axis=-1, keepdims=True)
+    index: IntArray = (tied * 2 - (tied & replaced)).argmax(axis=-1)
+    return index
+
+
+def plan_energy(problem: SelectionProblem, loads: IntArray) -> float:
+    """Energy of the loads q, J: the sum of e_n(q_n), added exactly."""
+    return float(np.sum(problem.energy[np.arange(problem.num_helpers), loads]))
