@@ -29,7 +29,7 @@ BACKBONE_FOLDER = "backbone"
 Dtype = Literal["float32", "float16"]
 
 _EXPERT_NAME = re.compile(r"experts/layer_(\d+)_expert_(\d+)\.onnx$")
-_CHUNK_BYTES = 1 << 20  # large enough for full disk speed, small beside any expert
+CHUNK_BYTES = 1 << 20  # large enough for full disk speed, small beside any expert
 
 
 def expert_name(layer: int, expert: int) -> str:
@@ -244,7 +244,7 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, read in pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
+        while chunk := stream.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
