@@ -1,0 +1,156 @@
+"""Errors of the agent, and their codes on the wire.
+
+::
+
+    AgentError
+    ├── ConfigError             a setting of the agent is wrong
+    ├── ProviderUnavailable     no execution provider computes the golden output
+    ├── AddressInUse            another process has the address
+    ├── AddressUnusable         the address cannot be bound, or must not be
+    └── WireError               what may cross the wire; each has one ErrorCode
+        ├── ProtocolError       protocol            frames that are not a message of this protocol
+        ├── ShapeMismatch       shape_mismatch      a message that does not fit the model served
+        ├── ExpertNotResident   expert_not_resident an expert that this agent does not host
+        ├── DeadlineExceeded    deadline_exceeded   the deadline passed before the work began
+        ├── AgentBusy           busy                the queue is full; nothing was computed
+        ├── AgentStopping       stopping            the agent is going away; nothing was computed
+        ├── OutOfMemory         out_of_memory       the work does not fit into memory
+        ├── NotSupported        not_supported       a message this agent cannot serve
+        └── InternalFailure     internal            a fault of the agent, not of the request
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import ClassVar
+
+
+class ErrorCode(str, Enum):
+    """The ``code`` of an ``error`` message."""
+
+    PROTOCOL = "protocol"
+    SHAPE_MISMATCH = "shape_mismatch"
+    EXPERT_NOT_RESIDENT = "expert_not_resident"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    BUSY = "busy"
+    STOPPING = "stopping"
+    OUT_OF_MEMORY = "out_of_memory"
+    NOT_SUPPORTED = "not_supported"
+    INTERNAL = "internal"
+
+    @classmethod
+    def _missing_(cls, value: object) -> ErrorCode:
+        """Read the code of a newer agent as a fault of the agent; its message tells the rest."""
+        return cls.INTERNAL
+
+
+class AgentError(Exception):
+    """Root of what can go wrong at an agent."""
+
+
+class ConfigError(AgentError):
+    """A setting of the agent is wrong."""
+
+
+class ProviderUnavailable(AgentError):
+    """No execution provider computes the bundle's golden output from its golden input."""
+
+
+class AddressInUse(AgentError):
+    """Another process has the address."""
+
+
+class AddressUnusable(AgentError):
+    """The address cannot be bound, or must not be without encryption."""
+
+
+class WireError(AgentError):
+    """What an agent may answer with; the code names the class on the wire."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
+
+
+class ProtocolError(WireError):
+    """Frames that are not a message of this protocol.
+
+    Parameters
+    ----------
+    message : str
+    request_id : int
+        The ``id`` of the message as far as it could be read, so that it can be answered; else 0.
+    """
+
+    code = ErrorCode.PROTOCOL
+
+    def __init__(self, message: str, request_id: int = 0) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+
+class ShapeMismatch(WireError):
+    """A well-formed message that does not fit the model that is served."""
+
+    code = ErrorCode.SHAPE_MISMATCH
+
+
+class ExpertNotResident(WireError):
+    """An expert was asked for that this agent does not host."""
+
+    code = ErrorCode.EXPERT_NOT_RESIDENT
+
+
+class DeadlineExceeded(WireError):
+    """The request's deadline passed before its computation began."""
+
+    code = ErrorCode.DEADLINE_EXCEEDED
+
+
+class AgentBusy(WireError):
+    """The queue is full; nothing was computed."""
+
+    code = ErrorCode.BUSY
+
+
+class AgentStopping(WireError):
+    """The agent is going away; nothing was computed."""
+
+    code = ErrorCode.STOPPING
+
+
+class OutOfMemory(WireError):
+    """The work does not fit into the agent's memory."""
+
+    code = ErrorCode.OUT_OF_MEMORY
+
+
+class NotSupported(WireError):
+    """A message that this agent understands but cannot serve."""
+
+    code = ErrorCode.NOT_SUPPORTED
+
+
+class InternalFailure(WireError):
+    """A fault of the agent, not of the request."""
+
+    code = ErrorCode.INTERNAL
+
+
+_CLASSES: dict[ErrorCode, type[WireError]] = {
+    cls.code: cls
+    for cls in (
+        ProtocolError,
+        ShapeMismatch,
+        ExpertNotResident,
+        DeadlineExceeded,
+        AgentBusy,
+        AgentStopping,
+        OutOfMemory,
+        NotSupported,
+        InternalFailure,
+    )
+}
+
+
+def error_class(code: ErrorCode) -> type[WireError]:
+    """Return the error that a code on the wire stands for."""
+    return _CLASSES[code]

@@ -1,0 +1,222 @@
+"""Messages between a coordinator and an agent, with the bounds of every field.
+
+The fields of the header map stand here as typed structures, so that what is checked is what is
+declared. :mod:`siftmoe.agent.protocol` turns messages into frames and back; import from there.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from siftmoe.agent.errors import ErrorCode, WireError, error_class
+
+#: Version of the protocol; a peer that speaks another is answered with an error.
+VERSION: Final = 1
+
+#: Bounds of what a peer may claim. Each is far above use and far below harm: a header for the
+#: largest published models (61 layers of 384 experts on one agent) is 130 KB.
+MAX_HEADER_BYTES: Final = 512 * 1024
+MAX_RESIDENTS: Final = 65_536
+MAX_LAYERS: Final = 4_096
+MAX_EXPERTS: Final = 65_536
+MAX_ROWS: Final = 65_536
+MAX_HIDDEN_SIZE: Final = 65_536
+MAX_PAIRS: Final = 1 << 20
+#: The largest payload frame; also the socket's limit, so that more is never even received.
+MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
+MAX_TEXT: Final = 4_096
+
+RequestId = Annotated[int, Meta(ge=0)]
+Layer = Annotated[int, Meta(ge=0, lt=MAX_LAYERS)]
+Expert = Annotated[int, Meta(ge=0, lt=MAX_EXPERTS)]
+Text = Annotated[str, Meta(max_length=MAX_TEXT)]
+Seconds = Annotated[float, Meta(ge=0)]
+Figures = Annotated[dict[Text, float], Meta(max_length=1_024)]
+Shape = tuple[
+    Annotated[int, Meta(ge=1, le=MAX_ROWS)], Annotated[int, Meta(ge=1, le=MAX_HIDDEN_SIZE)]
+]
+DTypeName = Literal["float32", "float16"]
+Version = Literal[1]
+
+
+class Hello(Struct, frozen=True, kw_only=True, tag_field="kind", tag="hello"):
+    """Ask an agent who it is; also the heartbeat."""
+
+    id: RequestId
+    v: Version = VERSION
+
+
+class HelloReply(
+    Struct, frozen=True, kw_only=True, tag_field="kind", tag="hello", rename={"hidden_size": "d"}
+):
+    """What an agent is and hosts.
+
+    Parameters
+    ----------
+    id : int
+    name : str
+        What the agent is called in the testbed file.
+    version : str
+        Version of siftmoe that it runs.
+    model_hash : str
+        Identity of the model it serves, :attr:`Manifest.model_hash`.
+    residents : tuple of (layer, expert)
+    provider : str
+        ONNX Runtime's execution provider that was proven at start-up.
+    hidden_size : int
+        Length d of a hidden vector (``d`` on the wire).
+    radio : str or None
+        Address of its radio, if it has one.
+    dtype : str
+        What its experts compute in.
+    memory_bytes : int
+        What loading the experts added to the process, measured; 0 if not measured.
+    """
+
+    id: RequestId
+    name: Text
+    version: Text
+    model_hash: Text
+    residents: Annotated[tuple[tuple[Layer, Expert], ...], Meta(max_length=MAX_RESIDENTS)]
+    provider: Text
+    hidden_size: Annotated[int, Meta(ge=1, le=MAX_HIDDEN_SIZE)]
+    radio: Text | None = None
+    dtype: DTypeName = "float32"
+    memory_bytes: Annotated[int, Meta(ge=0)] = 0
+    v: Version = VERSION
+
+
+class Stats(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stats"):
+    """Ask an agent how it is; also a heartbeat."""
+
+    id: RequestId
+    v: Version = VERSION
+
+
+class StatsReply(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stats"):
+    """How an agent is: power rails in W, temperatures in °C, counters since its start."""
+
+    id: RequestId
+    counters: Figures
+    power_w: Figures = msgspec.field(default_factory=dict)
+    temperature_c: Figures = msgspec.field(default_factory=dict)
+    v: Version = VERSION
+
+
+class Sound(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sound"):
+    """Take part in a pilot exchange: transmit or listen from ``start_s`` for ``duration_s``."""
+
+    id: RequestId
+    role: Literal["transmit", "listen"]
+    start_s: float
+    duration_s: Seconds
+    burst: Figures = msgspec.field(default_factory=dict)
+    v: Version = VERSION
+
+
+class SoundReply(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sound"):
+    """A channel estimate; fields and units of :class:`siftmoe.radio.link.ChannelState`."""
+
+    id: RequestId
+    gain: float
+    gain_std: float
+    noise_psd: float
+    bandwidth_hz: float
+    time_s: float
+    v: Version = VERSION
+
+
+class Failure(Struct, frozen=True, kw_only=True, tag_field="kind", tag="error"):
+    """An answer that is none: why a request was not served."""
+
+    id: RequestId
+    code: ErrorCode
+    message: Text
+    v: Version = VERSION
+
+
+class Apply(Struct, frozen=True, kw_only=True, eq=False):
+    """Run experts of one layer over hidden vectors.
+
+    Parameters
+    ----------
+    id : int
+        Unsigned 64 bit, echoed in the answer.
+    layer : int
+        MoE layer, counted from 0.
+    hidden : (n, d) float32 or float16
+        A row that is not finite stays so; it never touches another row.
+    pairs : (m, 2) int32
+        (row, expert) in any order.
+    weights : (m,) float32
+        Weight of each pair; finite.
+    deadline_s : float or None, s
+        How long after its arrival the computation may begin; None waits.
+    """
+
+    id: int
+    layer: int
+    hidden: NDArray[np.floating[Any]]
+    pairs: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    deadline_s: float | None = None
+
+
+class Result(Struct, frozen=True, kw_only=True, eq=False):
+    """For each row of an :class:`Apply` the weighted sum over this agent's experts.
+
+    Parameters
+    ----------
+    id : int
+    output : (n, d) float32 or float16
+    compute_s, queue_s : float, s
+        Time of the computation (of the whole batch it was part of) and of waiting before it.
+    """
+
+    id: int
+    output: NDArray[np.floating[Any]]
+    compute_s: float
+    queue_s: float
+
+
+class ApplyHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="apply"):
+    """Frame 0 of an :class:`Apply`."""
+
+    id: RequestId
+    layer: Layer
+    dtype: DTypeName
+    shape: Shape
+    deadline_ms: Seconds | None = None
+    v: Version = VERSION
+
+
+class ResultHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="result"):
+    """Frame 0 of a :class:`Result`."""
+
+    id: RequestId
+    dtype: DTypeName
+    shape: Shape
+    compute_s: Seconds
+    queue_s: Seconds
+    v: Version = VERSION
+
+
+Request = Hello | Apply | Sound | Stats
+Reply = HelloReply | Result | SoundReply | StatsReply | Failure
+Message = Request | Reply
+
+
+def failure_of(error: WireError, *, request_id: int) -> Failure:
+    """Return the message that tells a peer of an error."""
+    text = str(error)[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+    return Failure(id=request_id, code=error.code, message=text)
+
+
+def error_of(failure: Failure) -> WireError:
+    """Return the error that a message tells of."""
+    return error_class(failure.code)(failure.message)
