@@ -1,0 +1,67 @@
+"""Policies by name, imported when one is asked for.
+
+A policy is a function ``select(problem) -> plan``. What the registry names is either such a
+function, whose further keyword arguments are its options, or a frozen dataclass whose fields are
+the options and whose method ``select`` is the policy.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
+
+    Policy = Callable[[SelectionProblem], SelectionPlan]
+
+_PACKAGE = "siftmoe.coordinator.policies"
+
+#: Name on the command line -> "module:attribute".
+POLICIES: dict[str, str] = {
+    "topk": f"{_PACKAGE}.topk:TopK",
+    "topk-1": f"{_PACKAGE}.topk:TopOne",
+}
+
+
+def make_policy(name: str, **options: Any) -> Policy:
+    """Import a policy and fix its options.
+
+    Parameters
+    ----------
+    name : str
+        A key of ``POLICIES``.
+    **options
+        Options of that policy.
+
+    Returns
+    -------
+    callable
+        ``select(problem) -> plan``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such policy, or it does not have one of the options.
+    """
+    if name not in POLICIES:
+        raise ValueError(f"no policy is named {name!r}; known are {', '.join(sorted(POLICIES))}")
+    module, _, attribute = POLICIES[name].partition(":")
+    target: Any = getattr(import_module(module), attribute)
+    _check_options(name, target, options)
+    if inspect.isclass(target):
+        return cast("Policy", cast("Any", target(**options)).select)
+    return partial(target, **options)
+
+
+def _check_options(name: str, target: Callable[..., Any], options: dict[str, Any]) -> None:
+    known = set(inspect.signature(target).parameters) - {"problem"}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ValueError(
+            f"policy {name!r} has no option {', '.join(unknown)}; "
+            f"it has {', '.join(sorted(known)) or 'none'}"
+        )
