@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import numpy as np
+
 from siftmoe.models.errors import BundleCorrupt, BundleNotFound
 from siftmoe.models.shape import ModelShape
 

@@ -1,0 +1,157 @@
+"""From the tensor names on disk to the parameters of a model, by transformers' own tables.
+
+A checkpoint may hold a tensor per expert under a family's historical names (``experts.3.w1``),
+or all experts fused, as they are or transposed. transformers keeps for each family a list of
+renamings and conversions that turn the one into the other; they are applied here to names first
+and to tensors only when one is asked for, and to the tensors of a single expert where they allow.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from siftmoe.models.errors import CheckpointMismatch, UnsupportedArchitecture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What a parameter is made of.
+
+    Parameters
+    ----------
+    target : str
+        Name of the parameter in the model; the first of several that one conversion makes.
+    converter : WeightConverter or None
+        transformers' conversion, None if the tensor is taken as it is.
+    patterns : dict of str to list of str
+        Names on disk, in order, per source pattern of the conversion.
+    """
+
+    target: str
+    converter: Any = None
+    patterns: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """All names on disk."""
+        return [name for names in self.patterns.values() for name in names]
+
+    def convert(
+        self, tensors: dict[str, list[torch.Tensor]], *, model: Any
+    ) -> dict[str, torch.Tensor]:
+        """Turn tensors per source pattern into parameters by name."""
+        if self.converter is None:
+            return {self.target: next(iter(tensors.values()))[0]}
+        converter = copy.deepcopy(self.converter)
+        for pattern, values in tensors.items():
+            for value in values:
+                converter.add_tensor(self.target, pattern, pattern, value)
+        converted = converter.convert(self.target, model=model, config=model.config)
+        return {
+            name: value[0] if isinstance(value, list) else value
+            for name, value in converted.items()
+        }
+
+
+def map_sources(names: Iterable[str], model: Any) -> tuple[dict[str, Source], list[str]]:
+    """Assign every tensor on disk to the parameter it makes.
+
+    Returns
+    -------
+    sources : dict of str to Source
+        By the parameter's name in the model.
+    unused : list of str
+        Names on disk that the model has no parameter for.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key
+
+    transforms = get_model_conversion_mapping(model)
+    renamings = [entry for entry in transforms if isinstance(entry, WeightRenaming)]
+    converters = [entry for entry in transforms if isinstance(entry, WeightConverter)]
+    by_pattern = {pattern: entry for entry in converters for pattern in entry.source_patterns}
+    state = model.state_dict()
+    sources: dict[str, Source] = {}
+    unused: list[str] = []
+    for name in sorted(names, key=dot_natural_key):
+        target, pattern = _rename(name, model, state, renamings, converters)
+        if target not in state:
+            unused.append(name)
+            continue
+        converter = by_pattern.get(pattern) if pattern is not None else None
+        source = sources.setdefault(target, Source(target=target, converter=converter))
+        source.patterns.setdefault(pattern or name, []).append(name)
+    return sources, unused
+
+
+def _rename(
+    name: str, model: Any, state: dict[str, Any], renamings: list[Any], converters: list[Any]
+) -> tuple[str, str | None]:
+    from transformers.core_model_loading import rename_source_key
+
+    prefix = model.base_model_prefix
+    target, pattern = rename_source_key(name, renamings, converters, prefix, state)
+    if target not in state and name in state:
+        target, pattern = rename_source_key(name, [], [], prefix, state)
+    return target, pattern
+
+
+def one_expert(
+    source: Source, expert: int, *, num_experts: int, model: Any, read: Callable[..., torch.Tensor]
+) -> torch.Tensor:
+    """Read one expert's part of a fused parameter, as a fused parameter of one expert.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(name)`` gives a tensor, ``read(name, expert)`` the slice [expert : expert + 1].
+
+    Returns
+    -------
+    (1, ...) Tensor
+
+    Raises
+    ------
+    CheckpointMismatch
+        If the checkpoint does not hold as many experts as the configuration says.
+    UnsupportedArchitecture
+        If the conversion mixes experts, so that one cannot be read alone.
+    """
+    if _is_per_expert(source):
+        for pattern, names in source.patterns.items():
+            if len(names) != num_experts:
+                raise CheckpointMismatch(
+                    f"the checkpoint has {len(names)} tensors {pattern!r} for {source.target!r}, "
+                    f"the configuration says {num_experts} experts; fetch the checkpoint again"
+                )
+        tensors = {pattern: [read(names[expert])] for pattern, names in source.patterns.items()}
+    else:
+        _check_sliceable(source)
+        tensors = {pattern: [read(names[0], expert)] for pattern, names in source.patterns.items()}
+    return source.convert(tensors, model=model)[source.target]
+
+
+def _is_per_expert(source: Source) -> bool:
+    operations = source.converter.operations if source.converter is not None else []
+    return bool(operations) and type(operations[0]).__name__ == "MergeModulelist"
+
+
+def _check_sliceable(source: Source) -> None:
+    """Refuse operations on the experts' axis: with them a slice cannot be converted alone."""
+    operations = source.converter.operations if source.converter is not None else []
+    for operation in operations:
+        axes = [vars(operation).get(axis, 1) for axis in ("dim", "dim0", "dim1")]
+        known = type(operation).__name__ in {"Transpose", "Interleave", "Chunk", "Concatenate"}
+        # check_dims compares with the shape of the whole parameter, which a slice never has
+        if not known or 0 in axes or vars(operation).get("check_dims", False):
+            raise UnsupportedArchitecture(
+                f"the checkpoint stores {source.target!r} in a form ({operation!r}) of which one "
+                f"expert cannot be read alone; load and save it again with transformers"
+            )
