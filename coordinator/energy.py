@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 #: A load that fills the link to within this share of one token still counts as carried.
-_CAPACITY_SLACK = 1e-12
+CAPACITY_SLACK = 1e-12
 
 
 def uplink_energy_table(
@@ -65,9 +65,8 @@ def uplink_energy_table(
     Shannon's capacity solved for power; SiftMoE (arXiv 2603.23888) names B_n and T, the formula
     is this project's reading (docs/theory.md, section 0).
     """
-    _check_sizes(max_load=max_load, payload_bits=payload_bits)
-    if not np.all(tx_power_limit_w >= 0.0):
-        raise ValueError(f"tx_power_limit_w must not be negative, got {tx_power_limit_w}")
+    check_sizes(max_load=max_load, payload_bits=payload_bits)
+    check_powers(tx_power_limit_w)
     load = np.arange(max_load + 1, dtype=np.float64)
     table = transmit_energy(
         payload_bits=load[None, :] * payload_bits,
@@ -83,13 +82,20 @@ def uplink_energy_table(
         gain=gain,
         noise_psd=noise_psd,
     )
-    most = np.floor(capacity / payload_bits + _CAPACITY_SLACK)  # [N]
+    most = np.floor(capacity / payload_bits + CAPACITY_SLACK)  # [N]
     result: FloatArray = np.where(load[None, :] <= most[:, None], table, np.inf)
     return result
 
 
-def _check_sizes(*, max_load: int, payload_bits: float) -> None:
+def check_sizes(*, max_load: int, payload_bits: float) -> None:
+    """Raise ValueError for a table or a token of no size."""
     if max_load < 0:
         raise ValueError(f"max_load must not be negative, got {max_load}")
     if not payload_bits > 0.0:
         raise ValueError(f"payload_bits must be positive, got {payload_bits}")
+
+
+def check_powers(tx_power_limit_w: FloatArray) -> None:
+    """Raise ValueError for a negative power limit."""
+    if not np.all(tx_power_limit_w >= 0.0):
+        raise ValueError(f"tx_power_limit_w must not be negative, got {tx_power_limit_w}")
