@@ -3,8 +3,8 @@ r"""One expert as plain weights, whatever layout its checkpoint has.
 A gated expert computes, a plain one without the gate:
 
 .. math::
-    y = W_\downarrow\,\bigl[\phi(\min(g, c)) \odot (\mathrm{clip}(u, -c, c) + s)\bigr] + b_\downarrow,
-    \qquad g = W_g x + b_g,\; u = W_\uparrow x + b_\uparrow
+    y = W_\downarrow\,\bigl[\phi(\min(g, c)) \odot (\mathrm{clip}(u, -c, c) + s)\bigr]
+        + b_\downarrow, \qquad g = W_g x + b_g,\; u = W_\uparrow x + b_\uparrow
 
     y = W_\downarrow\,\phi(W_\uparrow x + b_\uparrow) + b_\downarrow
 
@@ -65,7 +65,7 @@ class Activation:
         return name + limit + (f", shift {self.shift:g}" if self.shift else "")
 
     def apply(self, gate: Tensor, up: Tensor) -> Tensor:
-        """The formula of the module's docstring; ``gate`` is ignored where there is none."""
+        """Compute the formula of the module's docstring; a plain expert ignores ``gate``."""
         if not self.gated:
             return FUNCTIONS[self.function](up, self.alpha)
         gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit)
@@ -174,10 +174,12 @@ def _ask(layer: MoELayer, gate: Tensor, up: Tensor, *, gated: bool) -> Tensor:
     module: Any = layer.module
     with torch.no_grad():
         if not gated:
-            return _activation_module(layer)(up).to(torch.float64)
-        joined = flag(module, "is_concatenated")
-        pair = torch.cat([gate, up], -1) if joined else torch.stack([gate, up], -1).flatten(-2)
-        return module._apply_gate(pair).to(torch.float64)
+            answer: Tensor = _activation_module(layer)(up)
+        else:
+            joined = flag(module, "is_concatenated")
+            pair = torch.cat([gate, up], -1) if joined else torch.stack([gate, up], -1).flatten(-2)
+            answer = module._apply_gate(pair)
+    return answer.to(torch.float64)
 
 
 def _activation_module(layer: MoELayer) -> Any:
@@ -188,11 +190,9 @@ def _activation_module(layer: MoELayer) -> Any:
 
 
 def _activation_name(layer: MoELayer) -> str:
-    own_gate = layer.adapter is None and "_apply_gate" in vars(type(layer.module))
-    act = (
-        getattr(layer.module, "act_fn", None)
-        if layer.adapter is None
-        else _activation_module(layer)
-    )
-    name = type(act).__name__ if act is not None else "none"
-    return f"{name!r} inside a gate of its own" if own_gate else repr(name)
+    holder: Any = layer.module
+    if layer.adapter is not None:
+        return repr(type(_activation_module(layer)).__name__)
+    name = repr(type(getattr(holder, "act_fn", None)).__name__)
+    own_gate = holder._apply_gate.__name__ != "_default_apply_gate"
+    return f"{name} inside a gate of its own" if own_gate else name

@@ -35,14 +35,15 @@ _ROW_SCALES = (0.5, 1.0, 2.0, 4.0)
 
 
 def golden_input(layer: int, hidden_size: int) -> FloatArray:
-    """Inputs for a layer's proof, the same whenever they are made, (4, d) float32."""
+    """Draw the inputs of a layer's proof, always the same, (4, d) float32."""
     rng = np.random.default_rng((0x51F7, layer))
     rows = rng.standard_normal((len(_ROW_SCALES), hidden_size))
-    return (rows * np.asarray(_ROW_SCALES)[:, None]).astype(np.float32)
+    scaled: FloatArray = (rows * np.asarray(_ROW_SCALES)[:, None]).astype(np.float32)
+    return scaled
 
 
 def torch_output(layer: MoELayer, fused: dict[str, Tensor], hidden: FloatArray) -> FloatArray:
-    """What the model's own experts module computes for one expert with weight one, (n, d).
+    """Run the model's own experts module with one expert of weight one, (n, d) float32.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def torch_output(layer: MoELayer, fused: dict[str, Tensor], hidden: FloatArray) 
 
 
 def onnx_output(path: Path, hidden: FloatArray, dtype: Dtype) -> FloatArray:
-    """What ONNX Runtime computes on the CPU from an exported file, (n, d) float32."""
+    """Run an exported file in ONNX Runtime on the CPU, (n, d) float32."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
