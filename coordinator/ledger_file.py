@@ -1,0 +1,74 @@
+"""The ledger's file: opened, written all or nothing, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from typing import TYPE_CHECKING, Any, Final
+
+from siftmoe.coordinator.errors import LedgerError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: How long a reader in another process may hold the file before a commit gives up.
+BUSY_TIMEOUT_S: Final = 5.0
+
+
+class Transaction:
+    """All of it or nothing; what SQLite cannot write becomes a LedgerError."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection = connection
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._run("BEGIN IMMEDIATE")
+        return self._connection
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
+        if error is None:
+            self._run("COMMIT")
+            return
+        self._roll_back()
+        if isinstance(error, sqlite3.OperationalError):
+            raise cannot_write(self._path, error) from error
+
+    def _run(self, statement: str) -> None:
+        try:
+            self._connection.execute(statement)
+        except sqlite3.OperationalError as error:
+            self._roll_back()
+            raise cannot_write(self._path, error) from error
+
+    def _roll_back(self) -> None:
+        # SQLite has rolled back by itself after some errors, a full disk among them.
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+
+def connect(path: Path, *, mode: str) -> sqlite3.Connection:
+    """Open a file; a LedgerError if it cannot be opened. Mode: "ro", "rw" or "rwc"."""
+    try:
+        return sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,  # transactions are begun and ended here, not by the module
+        )
+    except sqlite3.Error as error:
+        raise LedgerError(
+            f"ledger {str(path)!r} cannot be opened: {error}; does its folder exist?"
+        ) from error
+
+
+def cannot_write(path: Path, error: sqlite3.Error) -> LedgerError:
+    """Make the error that says why a file cannot be written, and how much space there is."""
+    try:
+        space = f"{shutil.disk_usage(path.parent).free} bytes are free there"
+    except OSError as reason:
+        space = f"its folder cannot be reached ({reason})"
+    return LedgerError(
+        f"ledger {str(path)!r} cannot be written: {error}; {space}. What was booked before is "
+        f"kept; make space and resume"
+    )
