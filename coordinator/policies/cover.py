@@ -153,7 +153,8 @@ def _knapsack(
     total = 0.0
     for at in range(members.size):
         if gain[at] >= need:
-            return total + cost[members[at]] * (need / gain[at]) < room
+            pays: bool = total + cost[members[at]] * (need / gain[at]) < room
+            return pays
         total += cost[members[at]]
         need -= gain[at]
         if total >= room:
