@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.compiled import compiled
 from siftmoe.coordinator.energy import CAPACITY_SLACK, check_powers, check_sizes
+from siftmoe.coordinator.policies.compiled import compiled
 from siftmoe.radio.link import MAX_BITS_PER_HERTZ, shannon_rate, transmit_energy
 
 if TYPE_CHECKING:

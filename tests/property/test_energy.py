@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from siftmoe.coordinator.energy import uplink_energy_table
 from siftmoe.coordinator.roundtrip import OneWay, round_trip_energy_table
 from siftmoe.radio.link import transmit_energy

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from siftmoe.coordinator.energy import uplink_energy_table
 from siftmoe.coordinator.roundtrip import OneWay, round_trip_energy_table
 from siftmoe.radio.link import shannon_rate, transmit_energy
