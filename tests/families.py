@@ -8,9 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-import transformers
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -35,8 +32,8 @@ _SMALL: dict[str, Any] = {
 class Family:
     """One architecture: how to configure a small model and what is expected of it."""
 
-    config: type[Any]
-    model: type[Any]
+    config: str
+    model: str
     options: dict[str, Any]
     num_layers: int
     num_experts: int
@@ -46,8 +43,8 @@ class Family:
 
 def _decoder(name: str, options: dict[str, Any], **expected: int) -> Family:
     return Family(
-        config=getattr(transformers, f"{name}Config"),
-        model=getattr(transformers, f"{name}ForCausalLM"),
+        config=f"{name}Config",
+        model=f"{name}ForCausalLM",
         options={**_SMALL, **options},
         **expected,
     )
@@ -137,8 +134,8 @@ FAMILIES: dict[str, Family] = {
         top_k=2,
     ),
     "switch": Family(
-        config=transformers.SwitchTransformersConfig,
-        model=transformers.SwitchTransformersForConditionalGeneration,
+        config="SwitchTransformersConfig",
+        model="SwitchTransformersForConditionalGeneration",
         options={
             "vocab_size": VOCABULARY,
             "d_model": 16,
@@ -166,9 +163,13 @@ FAMILIES: dict[str, Family] = {
 
 def build_model(family: str, *, seed: int = 0, **options: Any) -> Any:
     """A random model of a family in float32; ``options`` override its configuration."""
+    import torch  # here, so that collecting tests stays quick
+    import transformers
+
     chosen = FAMILIES[family]
     torch.manual_seed(seed)
-    model = chosen.model(chosen.config(**{**chosen.options, **options})).eval()
+    config = getattr(transformers, chosen.config)(**{**chosen.options, **options})
+    model = getattr(transformers, chosen.model)(config).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

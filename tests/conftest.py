@@ -1,0 +1,44 @@
+"""What several folders of tests share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# with --import-mode=importlib the folder of a test is not importable, `families` has to be
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def family_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a family's random checkpoint, written once; treat it as read-only."""
+    from families import save_checkpoint
+
+    root = tmp_path_factory.mktemp("checkpoints")
+
+    def get(family: str) -> Path:
+        folder = root / family
+        return folder if folder.is_dir() else save_checkpoint(family, folder)
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def family_bundle(
+    tmp_path_factory: pytest.TempPathFactory, family_checkpoint: Callable[[str], Path]
+) -> Callable[[str], Path]:
+    """Folder of a family's bundle in float32, prepared once; treat it as read-only."""
+    from siftmoe.models.bundle_writer import prepare_bundle
+
+    root = tmp_path_factory.mktemp("bundles")
+
+    def get(family: str) -> Path:
+        return prepare_bundle(family_checkpoint(family), root / family).root
+
+    return get
