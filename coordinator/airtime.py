@@ -122,7 +122,7 @@ class AirInterface:
     def bursts(
         self, loads: IntArray, links: LinkStates, *, tokens: int, direction: Direction
     ) -> Bursts:
-        """The bursts that carry given loads.
+        """Put given loads on the air.
 
         Parameters
         ----------
@@ -154,6 +154,10 @@ class AirInterface:
             energy_j=energy,
             rate_bps=bits / window,
         )
+
+    def airtime_s(self, up: Bursts, down: Bursts) -> float:
+        """Airtime of the slowest helper, both directions."""
+        return float((up.airtime_s + down.airtime_s).max(initial=0.0))
 
     def latency_s(self, up: Bursts, down: Bursts) -> float:
         """Time until attention can go on: the slowest helper's uplink, compute and downlink."""

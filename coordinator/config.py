@@ -87,16 +87,18 @@ class RadioEntry(_Table, frozen=True, kw_only=True):
     downlink_price : float
         Price of a helper's joule in the selection; 0 counts only the user's.
     fading : str
-        Kind of small-scale fading of a simulated link; "fixed" has none.
+        Small-scale fading of a simulated link; "none" has the mean gain always.
+    fading_process : str
+        How it changes: a new draw per coherence time, Clarke's spectrum, or first-order
+        autoregressive.
     rician_k_db : float, dB
         Power of the direct path over that of the scattered ones, for "rician".
     coherence_time_s : float, s
         How long a simulated link keeps its response.
-    correlation : float
-        Correlation of the response between successive coherence blocks; 0 draws each afresh.
+    carrier_hz : float, Hz
+        Sets the mean gain at 1 m: free space.
     path_loss_exponent : float
-    reference_gain_db : float, dB
-        Mean channel gain at 1 m; -40 dB is free space at 2.4 GHz.
+        Beyond 1 m.
     gain_floor : float
         Least fading gain, linear, over its mean: deeper fades are cut, since the mean energy of
         inverting a Rayleigh channel does not exist.
@@ -107,16 +109,16 @@ class RadioEntry(_Table, frozen=True, kw_only=True):
     bandwidth_hz: Annotated[float, Meta(ge=1e3, le=1e11)] = 2e6
     deadline_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.074
     tx_power_limit_w: Positive = 1.0
-    noise_figure_db: Annotated[float, Meta(ge=0.0, le=60.0)] = 7.0
+    noise_figure_db: Annotated[float, Meta(ge=0.0, le=60.0)] = 5.0
     payload_dtype: Literal["float32", "float16"] = "float16"
     downlink_price: NotNegative = 0.0
-    fading: Literal["rayleigh", "rician", "fixed"] = "rayleigh"
+    fading: Literal["rayleigh", "rician", "none"] = "rayleigh"
+    fading_process: Literal["block", "jakes", "gauss-markov"] = "block"
     rician_k_db: Annotated[float, Meta(ge=-60.0, le=60.0)] = 6.0
     coherence_time_s: Positive = 0.1
-    correlation: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+    carrier_hz: Annotated[float, Meta(ge=1e6, le=1e12)] = 2.4e9
     path_loss_exponent: Annotated[float, Meta(ge=1.0, le=8.0)] = 3.0
-    reference_gain_db: Annotated[float, Meta(ge=-200.0, le=0.0)] = -40.0
-    gain_floor: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+    gain_floor: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.05
     seed: Index = 0
 
 

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from siftmoe.models.checkpoint import find_moe_layers
+from siftmoe.models.checkpoint_layers import find_moe_layers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from siftmoe.models.checkpoint_layers import MoELayer
 
 IMPLEMENTATION = "siftmoe"
 _ATTRIBUTE = "_siftmoe_route"
@@ -73,10 +75,10 @@ def attach(model: Any, experts: ExpertLayer) -> int:
     """
     layers = find_moe_layers(model)
     for layer in layers:
-        if isinstance(layer.module, torch.nn.ModuleDict):
-            _replace(model, layer.name, _OneHotExperts(layer.index, len(layer.module), experts))
-        elif isinstance(layer.module, _OneHotExperts):
+        if isinstance(layer.module, _OneHotExperts):
             layer.module.experts = experts
+        elif layer.adapter is not None:
+            _replace(model, layer.name, _OneHotExperts(layer, experts))
         else:
             setattr(layer.module, _ATTRIBUTE, (layer.index, experts))
     if any(hasattr(layer.module, _ATTRIBUTE) for layer in layers):
@@ -100,10 +102,11 @@ def _registered_experts(
 class _OneHotExperts(torch.nn.Module):
     """Experts of Switch Transformers: one-hot routing, all-zero rows for dropped tokens."""
 
-    def __init__(self, layer: int, num_experts: int, experts: ExpertLayer) -> None:
+    def __init__(self, layer: MoELayer, experts: ExpertLayer) -> None:
         super().__init__()
-        self.layer = layer
-        self.num_experts = num_experts
+        self.replaces_experts = type(layer.module).__name__
+        self.layer = layer.index
+        self.num_experts = layer.num_experts
         self.experts = experts
 
     def forward(self, hidden_states: Any, selected_experts: Any, routing_weights: Any) -> Any:

@@ -28,9 +28,9 @@ downlink_price = 1.0
 fading = "rician"
 rician_k_db = 3.0
 coherence_time_s = 0.05
-correlation = 0.9
+fading_process = "jakes"
 path_loss_exponent = 2.0
-reference_gain_db = -45.0
+carrier_hz = 5e9
 gain_floor = 0.05
 seed = 7
 
@@ -114,7 +114,7 @@ def test_an_unknown_table_lists_the_known_ones(tmp_path: Path) -> None:
         ("tx_power_limit_w = inf", "radio.tx_power_limit_w: Expected `float` <= 1000000000000.0"),
         ('fading = "nakagami"', "radio.fading: Invalid enum value 'nakagami'"),
         ('seed = "x"', "radio.seed: Expected `int`, got `str`"),
-        ("correlation = 1.0", "radio.correlation: Expected `float` < 1.0"),
+        ("gain_floor = 1.0", "radio.gain_floor: Expected `float` < 1.0"),
         ("coherence_time_s = nan", "radio.coherence_time_s"),
     ],
 )

@@ -1,0 +1,65 @@
+"""From a testbed's settings to the parts of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from siftmoe.coordinator.airtime import AirInterface
+from siftmoe.coordinator.links import SimulatedLinks
+from siftmoe.radio.fading import FadingKind, FadingModel
+from siftmoe.radio.units import db_to_linear
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from siftmoe.coordinator.config import RadioEntry
+    from siftmoe.models.shape import ModelShape
+
+#: Rate at which a helper is taken to compute for the latency on the virtual clock: an Orin Nano's
+#: six cores at single precision. Nominal, so that a run is the same on every machine.
+NOMINAL_FLOPS_PER_S = 100e9
+
+_BITS = {"float32": 32, "float16": 16}
+
+
+def simulated_links(radio: RadioEntry, distances_m: Sequence[float]) -> SimulatedLinks:
+    """Fading links as the settings describe them, one per helper.
+
+    Parameters
+    ----------
+    radio : RadioEntry
+    distances_m : sequence of float, m
+    """
+    fading = FadingModel(
+        kind=FadingKind.STATIC if radio.fading == "none" else FadingKind(radio.fading_process),
+        coherence_time_s=radio.coherence_time_s,
+        rician_k=db_to_linear(radio.rician_k_db) if radio.fading == "rician" else 0.0,
+        gain_floor=radio.gain_floor,
+    )
+    return SimulatedLinks.at_distances(
+        distances_m,
+        carrier_hz=radio.carrier_hz,
+        bandwidth_hz=radio.bandwidth_hz,
+        fading=fading,
+        seed=radio.seed,
+        path_loss_exponent=radio.path_loss_exponent,
+        noise_figure_db=radio.noise_figure_db,
+    )
+
+
+def payload_bits(radio: RadioEntry, hidden_size: int) -> int:
+    """Bits of one token's hidden state."""
+    return hidden_size * _BITS[radio.payload_dtype]
+
+
+def air_interface(radio: RadioEntry, shape: ModelShape) -> AirInterface:
+    """How hidden states of a model travel under these settings."""
+    # Three matrices of d x I, a multiplication and an addition per entry.
+    flops_per_token = 6.0 * shape.hidden_size * shape.intermediate_size
+    return AirInterface(
+        payload_bits=payload_bits(radio, shape.hidden_size),
+        token_deadline_s=radio.deadline_s,
+        tx_power_limit_w=radio.tx_power_limit_w,
+        compute_s_per_token=flops_per_token / NOMINAL_FLOPS_PER_S,
+        downlink_price=radio.downlink_price,
+    )

@@ -1,0 +1,242 @@
+"""The coordinator of a run: every expert layer of the model becomes a selection and a dispatch.
+
+For each layer of each forward pass it asks the links for their state, states the selection
+problem, lets the policy solve it, sends the hidden states to the chosen helpers and books what was
+transmitted. Simulated links live on its virtual clock, which airtime and nominal compute advance;
+nothing is slept unless ``realtime`` asks for it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from siftmoe.coordinator.airtime import Direction
+from siftmoe.coordinator.experts import attach
+from siftmoe.coordinator.ledger import SelectionRow, StepRow
+from siftmoe.coordinator.problems import layer_problem
+from siftmoe.coordinator.steps import StepHooks
+from siftmoe.coordinator.transmissions import transmission_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from siftmoe.coordinator.airtime import AirInterface
+    from siftmoe.coordinator.dispatch import Dispatcher
+    from siftmoe.coordinator.fleet import Fleet
+    from siftmoe.coordinator.ledger import Ledger
+    from siftmoe.coordinator.links import Links
+    from siftmoe.coordinator.policies.registry import Policy
+    from siftmoe.coordinator.problems import LayerTables
+    from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
+
+
+@dataclass(slots=True)
+class _Step:
+    """What is summed up over the layers of the step that is running."""
+
+    prefill: bool
+    tokens: int
+    began_s: float
+    wall_began_s: float
+    airtime_s: float = 0.0
+    latency_s: float = 0.0
+    solve_s: float = 0.0
+    queue_s: float = 0.0
+    compute_s: float = 0.0
+    layers_wall_s: float = 0.0
+
+
+class Coordinator:
+    """Runs a model's expert layers on a fleet.
+
+    Parameters
+    ----------
+    fleet : Fleet
+    dispatcher : Dispatcher
+    links : Links
+    air : AirInterface
+    policy : callable
+        ``select(problem) -> plan``.
+    tables : sequence of LayerTables, one per expert layer
+    ledger : Ledger
+    realtime : bool
+        Wait each layer's latency instead of only advancing the clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        dispatcher: Dispatcher,
+        links: Links,
+        air: AirInterface,
+        policy: Policy,
+        tables: Sequence[LayerTables],
+        ledger: Ledger,
+        realtime: bool = False,
+    ) -> None:
+        self.ledger = ledger
+        self.now_s = 0.0
+        self._fleet = fleet
+        self._dispatcher = dispatcher
+        self._links = links
+        self._air = air
+        self._policy = policy
+        self._tables = tables
+        self._realtime = realtime
+        self._hooks: StepHooks | None = None
+        self._step: _Step | None = None
+        self._step_number = -1
+
+    def attach(self, model: Any) -> None:
+        """Serve the expert layers of a model, and follow its forward passes."""
+        attach(model, self)
+        self._hooks = StepHooks(model, self)
+
+    def detach(self) -> None:
+        """Stop following the model's forward passes; its layers wait for another coordinator."""
+        if self._hooks is not None:
+            self._hooks.remove()
+            self._hooks = None
+
+    def begin_step(self, *, tokens: int, prefill: bool) -> None:
+        """Open the books for one forward pass."""
+        self._step_number += 1
+        self._step = _Step(
+            prefill=prefill, tokens=tokens, began_s=self.now_s, wall_began_s=time.perf_counter()
+        )
+
+    def end_step(self, *, failed: bool) -> None:
+        """Close them: a whole step is written, one that broke off is dropped."""
+        step, self._step = self._step, None
+        if failed or step is None:
+            self.ledger.discard()
+            return
+        wall_s = time.perf_counter() - step.wall_began_s
+        self.ledger.commit(
+            StepRow(
+                step=self._step_number,
+                kind="prefill" if step.prefill else "decode",
+                time_s=step.began_s,
+                tokens=step.tokens,
+                latency_s=step.latency_s,
+                airtime_s=step.airtime_s,
+                solve_s=step.solve_s,
+                queue_s=step.queue_s,
+                compute_s=step.compute_s,
+                backbone_s=wall_s - step.layers_wall_s,
+                wall_s=wall_s,
+            )
+        )
+
+    def run_layer(
+        self,
+        layer: int,
+        hidden: NDArray[np.float32],
+        *,
+        routed_experts: NDArray[np.int64],
+        gate_weights: NDArray[np.float64],
+    ) -> NDArray[np.float32]:
+        """Serve one layer; see `ExpertLayer`. Padding rows and empty slots are not sent."""
+        step = self._step
+        if step is None:
+            raise ValueError("an expert layer ran outside a forward pass of the attached model")
+        began = time.perf_counter()
+        num_experts = self._tables[layer].deviation.shape[0]
+        rows = _rows_to_send(self._hooks, routed_experts, num_experts)
+        output = np.zeros_like(hidden)
+        if rows.size:
+            output[rows] = self._serve(
+                step,
+                layer,
+                hidden[rows],
+                routed_experts=routed_experts[rows],
+                gate_weights=gate_weights[rows],
+            )
+        step.layers_wall_s += time.perf_counter() - began
+        return output
+
+    def _serve(
+        self,
+        step: _Step,
+        layer: int,
+        hidden: NDArray[np.float32],
+        *,
+        routed_experts: NDArray[np.int64],
+        gate_weights: NDArray[np.float64],
+    ) -> NDArray[np.float32]:
+        tokens = len(hidden)
+        links = self._links.states(self.now_s)
+        problem = layer_problem(
+            self._tables,
+            layer,
+            routed_experts=routed_experts,
+            gate_weights=gate_weights,
+            hosts=self._fleet.hosts(layer),
+            energy=self._air.energy_table(links, tokens),
+        )
+        plan = self._policy(problem)
+        loads = plan.loads(problem.num_helpers)
+        up = self._air.bursts(loads, links, tokens=tokens, direction=Direction.UP)
+        down = self._air.bursts(loads, links, tokens=tokens, direction=Direction.DOWN)
+        result = self._dispatcher.run(plan, hidden, layer=layer)
+        self._book_selection(layer, problem, plan)
+        for bursts in (up, down):
+            for row in transmission_rows(
+                bursts,
+                links,
+                agents=self._fleet.names,
+                step=self._step_number,
+                layer=layer,
+                now_s=self.now_s,
+            ):
+                self.ledger.add(row)
+        latency_s = self._air.latency_s(up, down)
+        step.latency_s += latency_s
+        step.airtime_s += self._air.airtime_s(up, down)
+        step.solve_s += plan.solve_s
+        step.queue_s += result.queue_s
+        step.compute_s += result.compute_s
+        self._advance(latency_s)
+        return result.output
+
+    def _book_selection(self, layer: int, problem: SelectionProblem, plan: SelectionPlan) -> None:
+        kept, replaced, skipped = plan.decisions(problem)
+        self.ledger.add(
+            SelectionRow(
+                step=self._step_number,
+                layer=layer,
+                kept=kept,
+                replaced=replaced,
+                skipped=skipped,
+                predicted_energy_j=plan.energy_j,
+                lower_bound_j=plan.lower_bound_j,
+                status=plan.status.value,
+                deviation_bound_mean=float(plan.deviation.mean()),
+                deviation_bound_max=float(plan.deviation.max()),
+                measured_deviation=None,
+                solve_s=plan.solve_s,
+                excluded=self._fleet.excluded(),
+            )
+        )
+
+    def _advance(self, latency_s: float) -> None:
+        self.now_s += latency_s
+        if self._realtime:
+            time.sleep(latency_s)
+
+
+def _rows_to_send(
+    hooks: StepHooks | None, routed_experts: NDArray[np.int64], num_experts: int
+) -> NDArray[np.int64]:
+    """Rows that are real tokens with a routed expert."""
+    send = (routed_experts < num_experts).all(axis=1)
+    real = None if hooks is None else hooks.real_rows(len(send))
+    rows: NDArray[np.int64] = np.flatnonzero(send if real is None else send & real)
+    return rows

@@ -1,0 +1,95 @@
+"""Steps of a model: which forward pass is running, and which of its rows are real tokens.
+
+One forward pass of the model is one step: a prefill when it feeds several tokens of a sequence, a
+decode when it feeds one. Torch's own hooks tell when a step begins and ends, so that a caller uses
+the model as always, ``generate`` included.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    BoolArray = NDArray[np.bool_]
+
+
+class StepListener(Protocol):
+    """Who wants to know of steps."""
+
+    def begin_step(self, *, tokens: int, prefill: bool) -> None:
+        """Take note that a forward pass begins."""
+        ...
+
+    def end_step(self, *, failed: bool) -> None:
+        """Take note that it ended, or broke off with an error."""
+        ...
+
+
+class StepHooks:
+    """Follow the forward passes of a model.
+
+    An encoder-decoder's encoder also runs on its own inside ``generate``; a pass inside a pass
+    belongs to the outer one, but its rows are its own.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+    listener : StepListener
+    """
+
+    def __init__(self, model: Any, listener: StepListener) -> None:
+        self._listener = listener
+        self._rows: list[BoolArray | None] = []
+        modules = [model]
+        if model.config.is_encoder_decoder:
+            modules.append(model.get_encoder())
+        self._handles = [
+            handle
+            for module in modules
+            for handle in (
+                module.register_forward_pre_hook(self._begin, with_kwargs=True),
+                module.register_forward_hook(self._end, always_call=True),
+            )
+        ]
+
+    def real_rows(self, count: int) -> BoolArray | None:
+        """Mask of the real tokens among the ``count`` rows of the running pass; None: all are."""
+        rows = self._rows[-1] if self._rows else None
+        return rows if rows is not None and rows.size == count and not rows.all() else None
+
+    def remove(self) -> None:
+        """Stop following."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _begin(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        tokens, prefill, rows = _describe(args, kwargs)
+        self._rows.append(rows)
+        if len(self._rows) == 1:
+            self._listener.begin_step(tokens=tokens, prefill=prefill)
+
+    def _end(self, _module: Any, _args: Any, output: Any) -> None:
+        self._rows.pop()
+        if not self._rows:
+            self._listener.end_step(failed=output is None)
+
+
+def _describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, bool, BoolArray | None]:
+    """Tokens of a pass, whether it is a prefill, and the mask of its real rows."""
+    decoder = kwargs.get("decoder_input_ids")
+    ids = decoder if decoder is not None else kwargs.get("input_ids", args[0] if args else None)
+    if ids is None:
+        embeds = kwargs.get("inputs_embeds")
+        if embeds is None:
+            return 0, True, None
+        ids = embeds[..., 0]  # [B, S, d] -> [B, S]
+    sequences, length = ids.shape
+    mask = kwargs.get("attention_mask") if decoder is None else None
+    if mask is None or mask.dim() != 2:
+        return sequences * length, length > 1, None
+    rows: BoolArray = mask[:, -length:].reshape(-1).bool().cpu().numpy()  # [B * S]
+    return int(rows.sum()), length > 1, rows

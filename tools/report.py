@@ -1,0 +1,177 @@
+"""Rebuild the report of a run from what its folder holds."""
+
+from __future__ import annotations
+
+import html
+import json
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+    from siftmoe.tools.results import PolicyResult
+
+SUMMARY = "rebuild the report of a run from its ledger"
+
+CONFIG_FILE = "config.json"
+REPORT_FILE = "report.html"
+FIGURES = "figures"
+
+_CAPTIONS = {
+    "energy.svg": "Radio energy per token over all layers.",
+    "decisions.svg": "What became of the routed slots.",
+    "latency.svg": "Latency per token with attention waiting for the slowest helper.",
+    "links.svg": "Channel gains of the uplink bursts of the first policy, by helper.",
+    "perplexity.svg": "Perplexity over uplink energy; bars are one standard error.",
+    "accuracy.svg": "Accuracy over uplink energy; bars are one standard error.",
+}
+_LEGEND = (
+    "Accuracy and perplexity with one standard error. Energy per token is the radio's, over all "
+    "layers; its source stands beside it. Latency and airtime are on the virtual clock of the "
+    "simulated links; tokens/s is this machine's wall clock."
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("run", nargs="+", type=Path, help="folder of a run, or of one policy of it")
+    parser.add_argument("--out", type=Path, help="where to write (default: into the first folder)")
+    parser.epilog = "example: siftmoe report runs/latest --out /tmp/report"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the results and write the report."""
+    from siftmoe.tools.results import PolicyResult
+
+    folders = [folder for given in args.run for folder in policy_folders(given)]
+    results = [PolicyResult.load(folder) for folder in folders]
+    config = json.loads((args.run[0] / CONFIG_FILE).read_text(encoding="utf-8"))
+    out = args.out or args.run[0]
+    out.mkdir(parents=True, exist_ok=True)
+    print(write_report(out, results, config))
+    return 0
+
+
+def policy_folders(run: Path) -> list[Path]:
+    """Folders of a run that hold one policy's result each, in the order they were run."""
+    from siftmoe.tools.results import RESULT_FILE
+
+    if (run / RESULT_FILE).exists():
+        return [run]
+    found = [path.parent for path in run.glob(f"*/{RESULT_FILE}")]
+    if not found:
+        raise ValueError(
+            f"{str(run)!r} holds no finished run; give a folder that `siftmoe loopback` wrote"
+        )
+    return sorted(found, key=lambda folder: (folder / RESULT_FILE).stat().st_mtime)
+
+
+def write_report(out: Path, results: Sequence[PolicyResult], config: Mapping[str, Any]) -> Path:
+    """Write figures and one self-contained page.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the run.
+    results : sequence of PolicyResult
+    config : mapping
+        What the run was asked to do; ``note`` says where its links come from.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    from siftmoe.tools.plots import figures
+
+    drawn = figures(results)
+    (out / FIGURES).mkdir(exist_ok=True)
+    for name, svg in drawn.items():
+        (out / FIGURES / name).write_text(svg, encoding="utf-8")
+    template = files("siftmoe.tools").joinpath("templates/report.html").read_text("utf-8")
+    page = Template(template).substitute(
+        title=html.escape(f"siftmoe: {config.get('model', 'run')}"),
+        subtitle=html.escape(str(config.get("started", ""))),
+        note=html.escape(str(config.get("note", ""))),
+        table=_html_table(results),
+        legend=html.escape(_LEGEND),
+        figures="\n".join(_figure(name, svg) for name, svg in drawn.items()),
+        answers="\n".join(_answer(result, config) for result in results),
+        config=html.escape(json.dumps(dict(config), indent=1)),
+    )
+    path = out / REPORT_FILE
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def table_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the comparison, as text."""
+    metrics = sorted({name for result in results for name in result.metrics})
+    header = [
+        "policy",
+        *(name.replace("_", " ") for name in metrics),
+        "uplink J/token",
+        "downlink J/token",
+        "source",
+        "latency/token",
+        "airtime/token",
+        "tokens/s",
+        "keep / replace / skip",
+    ]
+    return header, [_row(result, metrics) for result in results]
+
+
+def _row(result: PolicyResult, metrics: Sequence[str]) -> list[str]:
+    shares = " / ".join(f"{100 * s:.0f}%" for s in (result.kept, result.replaced, result.skipped))
+    return [
+        result.policy,
+        *(_metric(result.metrics.get(name)) for name in metrics),
+        si(result.uplink_j_per_token, "J"),
+        si(result.downlink_j_per_token, "J"),
+        "+".join(result.energy_sources),
+        si(result.latency_s_per_token, "s"),
+        si(result.airtime_s_per_token, "s"),
+        f"{result.tokens_per_s:.0f}",
+        shares,
+    ]
+
+
+def _metric(pair: tuple[float, float] | None) -> str:
+    if pair is None:
+        return "-"
+    value, error = pair
+    digits = 3 if value < 1 else 2
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def si(value: float, unit: str) -> str:
+    """Three digits with an SI prefix."""
+    if value == 0.0:
+        return f"0 {unit}"
+    for exponent, prefix in ((0, ""), (-3, "m"), (-6, "µ"), (-9, "n"), (-12, "p"), (-15, "f")):
+        if abs(value) >= 0.9995 * 10.0**exponent:
+            return f"{value / 10.0**exponent:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
+
+
+def _html_table(results: Sequence[PolicyResult]) -> str:
+    header, rows = table_rows(results)
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _figure(name: str, svg: str) -> str:
+    body = svg[svg.index("<svg") :]  # an XML declaration has no place inside a page
+    return f"<figure>{body}<figcaption>{html.escape(_CAPTIONS[name])}</figcaption></figure>"
+
+
+def _answer(result: PolicyResult, config: Mapping[str, Any]) -> str:
+    text = f"<b>{html.escape(str(config.get('prompt', '')))}</b>{html.escape(result.answer)}"
+    return f"<p>{html.escape(result.policy)}</p><pre>{text}</pre>"
