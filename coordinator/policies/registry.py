@@ -24,6 +24,7 @@ _PACKAGE = "siftmoe.coordinator.policies"
 POLICIES: dict[str, str] = {
     "topk": f"{_PACKAGE}.topk:TopK",
     "topk-1": f"{_PACKAGE}.topk:TopOne",
+    "wdmoe": f"{_PACKAGE}.wdmoe:Wdmoe",
 }
 
 
