@@ -1,0 +1,210 @@
+"""The evaluation sets that ship with the tiny checkpoints.
+
+::
+
+    python -m siftmoe.models.tiny.evalsets --corpus build/tiny/corpus --out models/tiny/data
+
+writes held-out documents for the perplexity (validation and test), calibration text from the
+training split, and multiple-choice items: continue a held-out docstring, four options, the wrong
+ones being continuations of other held-out docstrings that share the most words with the context.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from siftmoe.models.tiny.corpus import Document, read_documents
+
+PERPLEXITY_CHARS = {"val": 120_000, "test": 360_000}
+CALIBRATION_CHARS = 200_000
+MAX_CHOICE_ITEMS = {"val": 400, "test": 1_600}
+MAX_DOCUMENT_CHARS = 1_500
+CONTEXT_CHARS = 260
+MIN_CONTEXT_CHARS = 70
+LEAK_WORDS = 8
+NUM_OPTIONS = 4
+NEAREST = 6
+_FREQUENT = """
+the a an of to in is and or for be that this with as on it by if are not from which at can will
+"""
+STOP_WORDS = frozenset(re.findall(r"\w+", _FREQUENT))
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """A place in a held-out document: what stands before it and the sentence after it."""
+
+    source: str
+    context: str
+    text: str
+
+
+def words(text: str) -> list[str]:
+    """Return the lower-case words of a text."""
+    return re.findall(r"\w+", text.lower())
+
+
+def content_words(text: str) -> set[str]:
+    """Return the words of a text without the most frequent ones."""
+    return set(words(text)) - STOP_WORDS
+
+
+def _ngrams(text: str) -> Iterator[int]:
+    row = words(text)
+    for start in range(len(row) - LEAK_WORDS + 1):
+        yield hash(" ".join(row[start : start + LEAK_WORDS]))
+
+
+def _shuffled(documents: Iterable[Document]) -> list[Document]:
+    """Order documents by the hash of their text, so that a prefix is a fair sample."""
+    return sorted(documents, key=lambda d: hashlib.sha256(d.text.encode()).hexdigest())
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MAX_DOCUMENT_CHARS:
+        return text
+    cut = text.rfind("\n", 0, MAX_DOCUMENT_CHARS)
+    return text[: cut if cut > MAX_DOCUMENT_CHARS // 2 else MAX_DOCUMENT_CHARS]
+
+
+def sample_documents(documents: list[Document], chars: int) -> list[Document]:
+    """Take whole or shortened documents, in a hashed order, until ``chars`` are reached."""
+    taken, total = [], 0
+    for document in _shuffled(documents):
+        text = _shortened(document.text)
+        taken.append(Document(package=document.package, path=document.path, text=text))
+        total += len(text)
+        if total >= chars:
+            break
+    return taken
+
+
+def continuations(documents: list[Document], *, seed: int) -> list[Continuation]:
+    """Find one place per document where a sentence of prose follows enough context."""
+    rng = random.Random(seed)
+    found: dict[str, Continuation] = {}
+    for document in documents:
+        text = document.text
+        cuts = [m.end() for m in re.finditer(r"[.!?:]\s+(?=[A-Z])", text)]
+        rng.shuffle(cuts)
+        for cut in cuts:
+            context = _context(text[:cut])
+            sentence = _sentence(text[cut:])
+            if sentence and len(context) >= MIN_CONTEXT_CHARS:
+                found[sentence] = Continuation(document.path, context, sentence)
+                break
+    return list(found.values())
+
+
+def _context(text: str) -> str:
+    text = text.rstrip()
+    if len(text) <= CONTEXT_CHARS:
+        return text
+    return text[-CONTEXT_CHARS:].split(maxsplit=1)[1]  # from a whole word on
+
+
+def _sentence(text: str) -> str | None:
+    match = re.match(r"(.{50,160}?(?<!e\.g)(?<!i\.e)[.!?])(\s|$)", text, re.S)
+    if match is None:
+        return None
+    sentence = match.group(1).replace("\n", " ")
+    plain = sum(c.isalpha() or c in " .," for c in sentence)
+    if sentence.count(" ") < 7 or plain < 0.92 * len(sentence) or not sentence[0].isupper():
+        return None
+    return sentence
+
+
+def without_leaks(found: list[Continuation], training: list[Document]) -> list[Continuation]:
+    """Drop continuations that share eight words in a row with the training text."""
+    wanted = {gram: number for number, c in enumerate(found) for gram in _ngrams(c.text)}
+    leaked = {g for d in training for g in _ngrams(d.text) if g in wanted}
+    return [c for c in found if leaked.isdisjoint(_ngrams(c.text))]
+
+
+def distractors(item: Continuation, pool: list[tuple[Continuation, set[str]]]) -> list[str]:
+    """Return the nearest wrong continuations: of like length, sharing most words with the context.
+
+    Those of the same file, and those that share half their words with the answer, are left out.
+    """
+    context, answer = content_words(item.context), content_words(item.text)
+    scored = []
+    for other, other_words in pool:
+        if other.source == item.source or not other_words:
+            continue
+        if not 0.6 * len(item.text) <= len(other.text) <= len(item.text) / 0.6:
+            continue
+        if len(other_words & answer) > 0.5 * len(other_words | answer):
+            continue
+        share = len(other_words & context) / len(other_words)
+        scored.append((share, other.text))
+    scored.sort(reverse=True)
+    return [text for _, text in scored[:NEAREST]]
+
+
+def choice_items(
+    found: list[Continuation], *, limit: int, seed: int
+) -> Iterator[dict[str, object]]:
+    """Yield at most ``limit`` items with four options in random order."""
+    rng = random.Random(seed)
+    pool = [(c, content_words(c.text)) for c in found]
+    order = rng.sample(found, len(found))
+    for item in order[:limit]:
+        near = distractors(item, pool)
+        if len(near) < NEAREST:
+            continue
+        options = [item.text, *rng.sample(near, NUM_OPTIONS - 1)]
+        rng.shuffle(options)
+        yield {
+            "context": item.context,
+            "options": options,
+            "answer": options.index(item.text),
+            "source": item.source,
+        }
+
+
+def _write_lines(path: Path, items: Iterable[Mapping[str, object]]) -> int:
+    lines = [json.dumps(item) + "\n" for item in items]
+    path.write_text("".join(lines))
+    return len(lines)
+
+
+def build(corpus: Path, out: Path) -> dict[str, int]:
+    """Write all evaluation sets and return their item counts by file name."""
+    out.mkdir(parents=True, exist_ok=True)
+    training = read_documents(corpus / "train.jsonl")
+    counts = {}
+    for number, split in enumerate(("val", "test")):
+        documents = read_documents(corpus / f"{split}.jsonl")
+        sample = sample_documents(documents, PERPLEXITY_CHARS[split])
+        name = f"perplexity-{split}.jsonl"
+        lines = ({"text": d.text, "source": d.path} for d in sample)
+        counts[name] = _write_lines(out / name, lines)
+        found = without_leaks(continuations(documents, seed=number), training)
+        name = f"choice-{split}.jsonl"
+        items = choice_items(found, limit=MAX_CHOICE_ITEMS[split], seed=number)
+        counts[name] = _write_lines(out / name, items)
+    calibration = sample_documents(training, CALIBRATION_CHARS)
+    # No document holds an empty line, so one separates them.
+    (out / "calibration.txt").write_text("\n\n".join(d.text for d in calibration) + "\n")
+    counts["calibration.txt"] = len(calibration)
+    return counts
+
+
+def main() -> None:
+    """Build the evaluation sets from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    print(json.dumps(build(arguments.corpus, arguments.out), indent=1))
+
+
+if __name__ == "__main__":
+    main()
