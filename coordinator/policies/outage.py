@@ -1,0 +1,72 @@
+"""Tokens that cannot be served as they should be get the least deviation that is left.
+
+Shortage of capacity is met in this order: the tokens that lose least give way, the ones that
+lose most choose first among the helpers that still have room, deviation first and energy among
+equals. The caller reports such plans as infeasible.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from siftmoe.coordinator.policies.cover import caps_with_outage, cover_batch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from siftmoe.coordinator.policies.loads import LoadModel
+    from siftmoe.coordinator.policies.tables import HelperTables
+    from siftmoe.coordinator.selection import SelectionProblem
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+
+def count_loads(sets: IntArray, helpers: int) -> IntArray:
+    """Tokens per helper (N,) of padded sets (T, W) without repetition in a row."""
+    return np.bincount(sets[sets >= 0], minlength=helpers)
+
+
+def _at_stake(problem: SelectionProblem, tables: HelperTables) -> FloatArray:
+    """Deviation of a token that nobody serves, (T,)."""
+    stake: FloatArray = (problem.slot_weights() * tables.base[problem.routed_experts]).sum(axis=1)
+    return stake
+
+
+def shed_overflow(
+    problem: SelectionProblem, tables: HelperTables, model: LoadModel, sets: IntArray
+) -> IntArray:
+    """Clear the sets of tokens until no capacity is exceeded; changes ``sets``, returns which."""
+    loads = count_loads(sets, model.capacity.size)
+    shed = []
+    for t in np.argsort(_at_stake(problem, tables), kind="stable"):
+        members = sets[t][sets[t] >= 0]
+        if np.any(loads[members] > model.capacity[members]):
+            loads[members] -= 1
+            sets[t] = -1
+            shed.append(int(t))
+    return np.array(shed, dtype=np.int64)
+
+
+def serve_leftover(
+    problem: SelectionProblem,
+    tables: HelperTables,
+    model: LoadModel,
+    sets: IntArray,
+    *,
+    tokens: IntArray,
+) -> None:
+    """Give tokens without a set the least deviation in reach; changes ``sets``."""
+    weights = problem.slot_weights()
+    loads = count_loads(sets, model.capacity.size)
+    for t in tokens[np.argsort(-_at_stake(problem, tables)[tokens], kind="stable")]:
+        routed, weight = problem.routed_experts[t : t + 1], weights[t : t + 1]
+        cost = model.marginal[np.arange(loads.size), loads]
+        cap, _ = caps_with_outage(
+            routed, weight, tables.served, tables.base, np.isfinite(cost), problem.budget.value
+        )
+        found, _ = cover_batch(routed, weight, tables.served, tables.base, cost, cap)
+        sets[t] = found[0]
+        loads[found[0][found[0] >= 0]] += 1

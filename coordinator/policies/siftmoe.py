@@ -1,0 +1,62 @@
+r"""The SiftMoE policy: least transmit energy within a deviation budget.
+
+The idea of similarity-aware selection, its per-token budget and the split into decoding and
+prefilling are those of SiftMoE (arXiv 2603.23888). The algorithms, the certificates and the
+average and price budgets are our own; docs/theory.md says which is which.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from siftmoe.coordinator.policies.decode import decode_capped, decode_priced
+from siftmoe.coordinator.policies.effort import Effort
+from siftmoe.coordinator.policies.loads import is_independent, model_loads
+from siftmoe.coordinator.policies.prefill import prefill_capped
+from siftmoe.coordinator.policies.tables import build_tables, plan_from_sets
+from siftmoe.coordinator.selection import BudgetKind
+
+if TYPE_CHECKING:
+    from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiftMoE(Effort):
+    """Select helpers so that the energy is least within the problem's budget.
+
+    Tokens that do not influence each other (a single one, or an energy linear in the load) are
+    solved exactly, so is a single slot per token under a per-token budget; everything else is
+    near-optimal, by how much a certificate says. Fields: see ``Effort``.
+    """
+
+    def select(self, problem: SelectionProblem) -> SelectionPlan:
+        """Solve one problem.
+
+        Raises
+        ------
+        ValueError
+            If the energy table or a deviation is not what ``SelectionProblem`` states.
+        """
+        began = time.perf_counter()
+        tables, model = build_tables(problem), model_loads(problem)
+        independent = is_independent(model)
+        kind = problem.budget.kind
+        if kind is BudgetKind.PER_TOKEN and independent:
+            found = decode_capped(problem, tables, model)
+        elif kind is BudgetKind.PER_TOKEN:
+            found = prefill_capped(problem, tables, model, self)
+        elif kind is BudgetKind.PRICE and independent:
+            found = decode_priced(problem, tables, model)
+        else:
+            raise NotImplementedError
+        sets, status, bound = found
+        return plan_from_sets(
+            problem,
+            tables,
+            sets,
+            status=status,
+            lower_bound_j=bound,
+            solve_s=time.perf_counter() - began,
+        )
