@@ -46,7 +46,7 @@ def make_policy(name: str, **options: Any) -> Policy:
     Raises
     ------
     ValueError
-        If there is no such policy, or it does not have one of the options.
+        If there is no such policy, it does not have one of the options, or it needs another one.
     """
     if name not in POLICIES:
         raise ValueError(f"no policy is named {name!r}; known are {', '.join(sorted(POLICIES))}")
@@ -59,10 +59,15 @@ def make_policy(name: str, **options: Any) -> Policy:
 
 
 def _check_options(name: str, target: Callable[..., Any], options: dict[str, Any]) -> None:
-    known = set(inspect.signature(target).parameters) - {"problem"}
-    unknown = sorted(set(options) - known)
+    known = dict(inspect.signature(target).parameters)
+    known.pop("problem", None)
+    unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(
             f"policy {name!r} has no option {', '.join(unknown)}; "
             f"it has {', '.join(sorted(known)) or 'none'}"
         )
+    needed = {key for key, option in known.items() if option.default is inspect.Parameter.empty}
+    missing = sorted(needed - set(options))
+    if missing:
+        raise ValueError(f"policy {name!r} needs the option {', '.join(missing)}")

@@ -8,7 +8,6 @@ import pytest
 
 from siftmoe.coordinator.energy import uplink_energy_table
 from siftmoe.coordinator.policies.hosting import MAX_SLOTS, keep_slots
-from siftmoe.coordinator.policies.registry import POLICIES, make_policy
 from siftmoe.coordinator.policies.topk import TopK, TopOne
 from siftmoe.coordinator.selection import (
     LOCAL,
@@ -166,21 +165,3 @@ def test_too_many_slots_are_refused():
     problem = make_problem(tokens=1, slots=MAX_SLOTS + 1, experts=20, helpers=3)
     with pytest.raises(ValueError, match="13"):
         keep_slots(problem, np.ones((1, MAX_SLOTS + 1), dtype=bool))
-
-
-def test_registry_makes_a_policy_with_its_options():
-    problem = make_problem(tokens=5, slots=2, experts=4, helpers=4)
-    plan = make_policy("topk-1", rescale=True)(problem)
-    np.testing.assert_array_equal(plan.weight, TopOne(rescale=True).select(problem).weight)
-
-
-def test_registry_names_what_it_knows():
-    with pytest.raises(ValueError, match=r"'nonsense'.*topk, topk-1"):
-        make_policy("nonsense")
-    with pytest.raises(ValueError, match=r"'topk' has no option nonsense; it has rescale"):
-        make_policy("topk", nonsense=1)
-
-
-@pytest.mark.parametrize("name", sorted(POLICIES))
-def test_every_registered_policy_can_be_imported(name):
-    assert callable(make_policy(name))
