@@ -17,8 +17,8 @@ its content.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -26,10 +26,8 @@ from numpy.typing import NDArray
 
 from siftmoe.agent.errors import ProtocolError
 from siftmoe.agent.messages import (
-    MAX_EXPERTS,
     MAX_FRAME_BYTES,
     MAX_HEADER_BYTES,
-    MAX_PAIRS,
     VERSION,
     Apply,
     ApplyHeader,
@@ -49,10 +47,20 @@ from siftmoe.agent.messages import (
     error_of,
     failure_of,
 )
+from siftmoe.agent.payload import (
+    ZERO_COPY_BYTES,
+    Frame,
+    dtype_name,
+    frame_of,
+    matrix_of,
+    pairs_of,
+    weights_of,
+)
 
 __all__ = [
     "MAX_FRAME_BYTES",
     "VERSION",
+    "ZERO_COPY_BYTES",
     "Apply",
     "Failure",
     "Frame",
@@ -72,21 +80,16 @@ __all__ = [
     "failure_of",
 ]
 
-Frame = bytes | bytearray | memoryview
+FloatArray = NDArray[np.floating[Any]]
 
-_DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
-_NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float16): "float16"}
-_INT32 = np.dtype("<i4")
-_FLOAT32 = np.dtype("<f4")
 _S_TO_MS = 1e3
 _KEPT_OF_KIND = 64
 
 _encoder = msgspec.msgpack.Encoder()
-_T = TypeVar("_T")
 
 
 def encode(message: Message) -> list[Frame]:
-    """Turn a message into frames; arrays are not copied if they are contiguous.
+    """Turn a message into frames; a large array is not copied if it is contiguous.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def encode(message: Message) -> list[Frame]:
     if isinstance(message, Apply):
         return _encode_apply(message)
     if isinstance(message, Result):
-        name = _dtype_name(message.output, "output")
+        name = dtype_name(message.output, "output")
         header = ResultHeader(
             id=message.id,
             dtype=name,
@@ -104,13 +107,13 @@ def encode(message: Message) -> list[Frame]:
             compute_s=message.compute_s,
             queue_s=message.queue_s,
         )
-        return [_pack(header), _bytes_of(message.output)]
+        return [_pack(header), frame_of(message.output)]
     return [_pack(message)]
 
 
 def _encode_apply(message: Apply) -> list[Frame]:
     hidden, pairs, weights = message.hidden, message.pairs, message.weights
-    name = _dtype_name(hidden, "hidden")
+    name = dtype_name(hidden, "hidden")
     if pairs.dtype != np.int32 or weights.dtype != np.float32:
         raise TypeError(f"pairs are int32 and weights float32, got {pairs.dtype}, {weights.dtype}")
     if pairs.shape != (len(weights), 2) or weights.ndim != 1:
@@ -119,7 +122,7 @@ def _encode_apply(message: Apply) -> list[Frame]:
     header = ApplyHeader(
         id=message.id, layer=message.layer, dtype=name, shape=hidden.shape, deadline_ms=deadline_ms
     )
-    return [_pack(header), _bytes_of(hidden), _bytes_of(pairs), _bytes_of(weights)]
+    return [_pack(header), frame_of(hidden), frame_of(pairs), frame_of(weights)]
 
 
 def _pack(header: msgspec.Struct) -> bytes:
@@ -127,20 +130,6 @@ def _pack(header: msgspec.Struct) -> bytes:
         return _encoder.encode(header)
     except OverflowError as error:
         raise ValueError(f"a number in {header!r} does not fit into 64 bit") from error
-
-
-def _dtype_name(array: NDArray[Any], what: str) -> Any:
-    name = _NAMES.get(array.dtype)
-    if name is None:
-        raise TypeError(f"{what} is float32 or float16, got {array.dtype}")
-    if array.ndim != 2 or array.size == 0:
-        raise ValueError(f"{what} is [n, d] and not empty, got shape {array.shape}")
-    return name
-
-
-def _bytes_of(array: NDArray[Any]) -> memoryview:
-    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return little.reshape(-1).view(np.uint8).data
 
 
 def decode(frames: Sequence[Frame]) -> Message:
@@ -153,22 +142,34 @@ def decode(frames: Sequence[Frame]) -> Message:
     """
     if not frames:
         raise ProtocolError("a message has at least one frame, got none")
-    header, payload = frames[0], [memoryview(frame) for frame in frames[1:]]
-    if len(header) > MAX_HEADER_BYTES:
-        raise ProtocolError(f"header of {len(header)} bytes, at most {MAX_HEADER_BYTES}")
-    envelope = _read(_ENVELOPE, header, 0)
+    if len(frames[0]) > MAX_HEADER_BYTES:
+        raise ProtocolError(f"header of {len(frames[0])} bytes, at most {MAX_HEADER_BYTES}")
+    try:
+        header = _FREQUENT.decode(frames[0])
+    except _INVALID:  # another kind, or nothing valid: slowly, to say what it is
+        return _decode_other(frames)
+    return _with_payload(header, frames)
+
+
+def _decode_other(frames: Sequence[Frame]) -> Message:
+    envelope = _read(_ENVELOPE, frames[0], request_id=0)
     if envelope.v != VERSION:
         raise ProtocolError(
             f"protocol version {envelope.v}, this end speaks {VERSION}; install the same siftmoe "
             f"on both sides",
             envelope.id,
         )
-    reader = _READERS.get(envelope.kind)
-    if reader is None:
-        known = ", ".join(_READERS)
+    decoders = _DECODERS.get(envelope.kind)
+    if decoders is None:
+        known = ", ".join(_DECODERS)
         kind = envelope.kind[:_KEPT_OF_KIND]
         raise ProtocolError(f"unknown kind {kind!r}, known: {known}", envelope.id)
-    return reader(envelope, header, payload)
+    header = _read(decoders[envelope.is_reply], frames[0], request_id=envelope.id)
+    if isinstance(header, ApplyHeader | ResultHeader):
+        return _with_payload(header, frames)
+    _expect_frames(frames, 0, header.id)
+    message: Message = header
+    return message
 
 
 class _Envelope(msgspec.Struct, kw_only=True, gc=False):
@@ -181,118 +182,70 @@ class _Envelope(msgspec.Struct, kw_only=True, gc=False):
     counters: msgspec.Raw = msgspec.Raw(b"")
     gain: msgspec.Raw = msgspec.Raw(b"")
 
+    @property
+    def is_reply(self) -> bool:
+        """Whether it has the content of a reply to ``hello``, ``stats`` or ``sound``."""
+        mark = {"hello": self.name, "stats": self.counters, "sound": self.gain}.get(self.kind)
+        return mark is not None and len(memoryview(mark)) > 0
 
-_Reader = Callable[[_Envelope, Frame, list[memoryview]], Message]
+
+def _pair(request: Any, reply: Any) -> tuple[msgspec.msgpack.Decoder[Any], ...]:
+    return msgspec.msgpack.Decoder(request), msgspec.msgpack.Decoder(reply)
+
+
+_INVALID = (msgspec.MsgspecError, ValueError, RecursionError)
 _ENVELOPE = msgspec.msgpack.Decoder(_Envelope)
-_APPLY = msgspec.msgpack.Decoder(ApplyHeader)
-_RESULT = msgspec.msgpack.Decoder(ResultHeader)
-_FAILURE = msgspec.msgpack.Decoder(Failure)
+_FREQUENT = msgspec.msgpack.Decoder(ApplyHeader | ResultHeader)
+#: Kind -> decoders of its request and of its reply.
+_DECODERS = {
+    "hello": _pair(Hello, HelloReply),
+    "apply": _pair(ApplyHeader, ApplyHeader),
+    "result": _pair(ResultHeader, ResultHeader),
+    "sound": _pair(Sound, SoundReply),
+    "stats": _pair(Stats, StatsReply),
+    "error": _pair(Failure, Failure),
+}
 
 
-def _read(decoder: msgspec.msgpack.Decoder[_T], header: Frame, request_id: int) -> _T:
+def _read(decoder: msgspec.msgpack.Decoder[Any], header: Frame, *, request_id: int) -> Any:
     try:
         return decoder.decode(header)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except _INVALID as error:
         raise ProtocolError(f"header is not valid: {error}", request_id) from error
 
 
-def _plain(request: type[Any], reply: type[Any], mark: str) -> _Reader:
-    """Return a reader for a kind whose reply has the same kind and the key ``mark``."""
-    ask, answer = msgspec.msgpack.Decoder(request), msgspec.msgpack.Decoder(reply)
-
-    def read(envelope: _Envelope, header: Frame, payload: list[memoryview]) -> Message:
-        _expect_frames(payload, 0, envelope)
-        is_reply = len(memoryview(getattr(envelope, mark))) > 0
-        message: Message = _read(answer if is_reply else ask, header, envelope.id)
-        return message
-
-    return read
-
-
-def _decode_failure(envelope: _Envelope, header: Frame, payload: list[memoryview]) -> Message:
-    _expect_frames(payload, 0, envelope)
-    return _read(_FAILURE, header, envelope.id)
-
-
-def _decode_result(envelope: _Envelope, header: Frame, payload: list[memoryview]) -> Message:
-    _expect_frames(payload, 1, envelope)
-    fields = _read(_RESULT, header, envelope.id)
+def _with_payload(header: ApplyHeader | ResultHeader, frames: Sequence[Frame]) -> Message:
+    if isinstance(header, ApplyHeader):
+        return _decode_apply(header, frames)
+    _expect_frames(frames, 1, header.id)
     return Result(
-        id=fields.id,
-        output=_matrix(payload[0], fields, "output"),
-        compute_s=fields.compute_s,
-        queue_s=fields.queue_s,
+        id=header.id,
+        output=_matrix(frames[1], header, "output"),
+        compute_s=header.compute_s,
+        queue_s=header.queue_s,
     )
 
 
-def _decode_apply(envelope: _Envelope, header: Frame, payload: list[memoryview]) -> Message:
-    _expect_frames(payload, 3, envelope)
-    fields = _read(_APPLY, header, envelope.id)
-    hidden = _matrix(payload[0], fields, "hidden")
-    pairs, weights = _pairs(payload[1], payload[2], len(hidden), fields.id)
-    deadline_s = None if fields.deadline_ms is None else fields.deadline_ms / _S_TO_MS
+def _decode_apply(header: ApplyHeader, frames: Sequence[Frame]) -> Message:
+    _expect_frames(frames, 3, header.id)
+    pairs = pairs_of(frames[2], num_rows=header.shape[0], request_id=header.id)
+    deadline_ms = header.deadline_ms
     return Apply(
-        id=fields.id,
-        layer=fields.layer,
-        hidden=hidden,
+        id=header.id,
+        layer=header.layer,
+        hidden=_matrix(frames[1], header, "hidden"),
         pairs=pairs,
-        weights=weights,
-        deadline_s=deadline_s,
+        weights=weights_of(frames[3], num_pairs=len(pairs), request_id=header.id),
+        deadline_s=None if deadline_ms is None else deadline_ms / _S_TO_MS,
     )
 
 
-def _expect_frames(payload: list[memoryview], count: int, envelope: _Envelope) -> None:
-    if len(payload) != count:
+def _matrix(frame: Frame, header: ApplyHeader | ResultHeader, what: str) -> FloatArray:
+    return matrix_of(frame, dtype=header.dtype, shape=header.shape, what=what, request_id=header.id)
+
+
+def _expect_frames(frames: Sequence[Frame], count: int, request_id: int) -> None:
+    if len(frames) != 1 + count:
         raise ProtocolError(
-            f"{envelope.kind}: {count} frames follow the header, got {len(payload)}", envelope.id
+            f"{count} frames follow a header of this kind, got {len(frames) - 1}", request_id
         )
-
-
-def _matrix(
-    frame: memoryview, fields: ApplyHeader | ResultHeader, what: str
-) -> NDArray[np.floating[Any]]:
-    dtype = _DTYPES[fields.dtype]
-    expected = fields.shape[0] * fields.shape[1] * dtype.itemsize
-    if expected > MAX_FRAME_BYTES or frame.nbytes != expected:
-        raise ProtocolError(
-            f"{what} {list(fields.shape)} {fields.dtype} is {expected} bytes (at most "
-            f"{MAX_FRAME_BYTES}), the frame has {frame.nbytes}",
-            fields.id,
-        )
-    matrix: NDArray[np.floating[Any]] = np.frombuffer(frame, dtype).reshape(fields.shape)
-    return matrix  # [n, d]
-
-
-def _pairs(
-    pairs: memoryview, weights: memoryview, num_rows: int, request_id: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    m, rest = divmod(pairs.nbytes, 2 * _INT32.itemsize)
-    if rest or not 1 <= m <= MAX_PAIRS or weights.nbytes != m * _FLOAT32.itemsize:
-        raise ProtocolError(
-            f"pairs are int32 [m, 2] and weights float32 [m] with 1 <= m <= {MAX_PAIRS}, the "
-            f"frames have {pairs.nbytes} and {weights.nbytes} bytes",
-            request_id,
-        )
-    table = np.frombuffer(pairs, _INT32).reshape(m, 2)
-    values = np.frombuffer(weights, _FLOAT32)
-    # Seen as unsigned a negative index is a huge one: one comparison checks both ends.
-    rows, experts = table.view(np.uint32).max(axis=0).tolist()
-    if rows >= num_rows or experts >= MAX_EXPERTS:
-        raise ProtocolError(
-            f"a pair is (row, expert) with 0 <= row < {num_rows} and 0 <= expert < {MAX_EXPERTS}, "
-            f"got one outside",
-            request_id,
-        )
-    if not np.isfinite(values).all():
-        raise ProtocolError("weights must be finite", request_id)
-    return table, values
-
-
-_READERS: dict[str, _Reader] = {
-    "hello": _plain(Hello, HelloReply, "name"),
-    "apply": _decode_apply,
-    "result": _decode_result,
-    "sound": _plain(Sound, SoundReply, "gain"),
-    "stats": _plain(Stats, StatsReply, "counters"),
-    "error": _decode_failure,
-}

@@ -1,0 +1,35 @@
+"""``python -m siftmoe.agent``: the same as ``siftmoe agent``, where only the agent is installed."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from siftmoe.agent import command
+from siftmoe.agent.errors import AgentError
+from siftmoe.models.errors import ModelError
+
+
+def main() -> int:
+    """Run the agent; returns the exit status (0 stopped, 1 failed, 2 wrong usage)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m siftmoe.agent",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.configure(parser)
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
+    args = parser.parse_args()
+    level = logging.DEBUG if args.verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return command.run(args)
+    except (AgentError, ModelError, OSError, ValueError) as error:
+        logging.getLogger(__name__).debug("where it came from", exc_info=True)
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201  a process boundary
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

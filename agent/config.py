@@ -1,0 +1,141 @@
+"""Settings of an agent, and which experts it hosts."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from siftmoe.agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: 100 ms between signs of life and 300 ms without one notice a wedged peer in 350 ms; half of it
+#: gives false deaths on a loaded machine (docs/protocol.md).
+HEARTBEAT_MS: Final = 100
+HEARTBEAT_TIMEOUT_MS: Final = 300
+
+_ITEM = re.compile(r"(\*|\d+(?:-\d+)?):(\*|\d+(?:-\d+)?)$")
+
+
+class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of an agent.
+
+    Parameters
+    ----------
+    bundle : str
+        Folder of the bundle.
+    bind : str
+        ``tcp://HOST:PORT`` (``*`` picks a free port) or ``ipc://PATH``.
+    experts : str
+        Which experts to host, see :func:`select_experts`.
+    name : str
+        What the agent is called in the testbed file.
+    provider : str
+        "auto" or a list of tensorrt, cuda, cpu in the order in which they are tried.
+    threads : int
+        Threads inside one operator; 0 takes every core that this process may use.
+    queue_limit : int
+        Requests that may wait for computation.
+    heartbeat_ms, heartbeat_timeout_ms : int, ms
+    insecure : bool
+        Allow an address that other machines reach.
+    """
+
+    bundle: Annotated[str, Meta(min_length=1)]
+    bind: Annotated[str, Meta(min_length=1)] = "tcp://127.0.0.1:*"
+    experts: Annotated[str, Meta(min_length=1)] = "*:*"
+    name: Annotated[str, Meta(min_length=1, max_length=255)] = "agent"
+    provider: Annotated[str, Meta(min_length=1)] = "auto"
+    threads: Annotated[int, Meta(ge=0, le=1_024)] = 0
+    queue_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 256
+    heartbeat_ms: Annotated[int, Meta(ge=10, le=60_000)] = HEARTBEAT_MS
+    heartbeat_timeout_ms: Annotated[int, Meta(ge=20, le=600_000)] = HEARTBEAT_TIMEOUT_MS
+    insecure: bool = False
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> AgentConfig:
+        """Check options and fill in defaults.
+
+        Raises
+        ------
+        ConfigError
+            If an option is unknown, of the wrong type or out of bounds; the message has its name.
+        """
+        try:
+            return msgspec.convert(dict(options), cls)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"agent: {error}") from error
+
+    @property
+    def num_threads(self) -> int:
+        """Threads to use, with 0 resolved."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+    def arguments(self) -> list[str]:
+        """Return the command line that gives these settings to ``python -m siftmoe.agent``."""
+        given: list[str] = []
+        for name, value in msgspec.structs.asdict(self).items():
+            option = f"--{name.replace('_', '-')}"
+            if value is True:
+                given.append(option)
+            elif value is not False:
+                given.append(f"{option}={value}")
+        return given
+
+
+def select_experts(
+    selection: str, *, num_layers: int, num_experts: int
+) -> tuple[tuple[int, int], ...]:
+    """Return the experts that a selection names, sorted and each once.
+
+    Parameters
+    ----------
+    selection : str
+        Items ``LAYERS:EXPERTS`` with commas between, each side a number, a range ``A-B`` with
+        both ends, or ``*`` for all: ``"0:3,1:*,2-5:0-1"``.
+    num_layers, num_experts : int
+        Of the model.
+
+    Returns
+    -------
+    tuple of (layer, expert)
+
+    Raises
+    ------
+    ConfigError
+        If an item is malformed or names an expert that the model does not have.
+
+    Examples
+    --------
+    >>> select_experts("0:1,1:*", num_layers=2, num_experts=2)
+    ((0, 1), (1, 0), (1, 1))
+    """
+    found: set[tuple[int, int]] = set()
+    for item in selection.split(","):
+        match = _ITEM.match(item.strip())
+        if match is None:
+            raise ConfigError(
+                f"experts: {item.strip()!r} is not LAYERS:EXPERTS such as 0:3, 1:* or 2-5:0-1"
+            )
+        layers = _numbers(match[1], num_layers, item, "layers")
+        experts = _numbers(match[2], num_experts, item, "experts")
+        found.update((layer, expert) for layer in layers for expert in experts)
+    return tuple(sorted(found))
+
+
+def _numbers(text: str, count: int, item: str, what: str) -> range:
+    if text == "*":
+        return range(count)
+    first, _, last = text.partition("-")
+    numbers = range(int(first), int(last or first) + 1)
+    if not numbers or numbers[-1] >= count:
+        raise ConfigError(
+            f"experts: {item.strip()!r} is not of this model: it has {count} {what}, 0 to "
+            f"{count - 1}"
+        )
+    return numbers

@@ -1,0 +1,127 @@
+"""Start an agent as a process of its own on this machine, and wait until it serves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from siftmoe.agent.errors import AgentError
+
+if TYPE_CHECKING:
+    from siftmoe.agent.config import AgentConfig
+
+_STOP_S: Final = 2.0
+_KEPT_CHARACTERS: Final = 2_000
+
+
+class AgentFailedToStart(AgentError):
+    """A started agent ended, or said nothing in time; the message has what it wrote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchedAgent:
+    """A running agent: its process and what it said of itself when it was ready."""
+
+    process: subprocess.Popen[bytes]
+    endpoint: str
+    started: dict[str, Any]
+
+    def stop(self) -> int:
+        """End it, by force if it does not obey within two seconds; returns its exit status."""
+        self.process.terminate()
+        try:
+            return self.process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+        finally:
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+
+
+def launch(config: AgentConfig, *, timeout_s: float = 60.0) -> LaunchedAgent:
+    """Start an agent that ends with this process, and wait until it serves.
+
+    Several can be started at once with :func:`spawn` and awaited one by one with
+    :meth:`Spawned.wait`.
+
+    Raises
+    ------
+    AgentFailedToStart
+        If it ends or does not serve in time.
+    """
+    return spawn(config).wait(timeout_s=timeout_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spawned:
+    """An agent that is starting."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    said: IO[bytes]
+
+    def wait(self, *, timeout_s: float = 60.0) -> LaunchedAgent:
+        """Wait until it serves; errors as :func:`launch`."""
+        line = self._first_line(timeout_s)
+        try:
+            started = json.loads(line)
+        except ValueError:
+            started = None
+        if started is None:
+            raise self._failed(timeout_s)
+        self.said.close()
+        return LaunchedAgent(process=self.process, endpoint=started["endpoint"], started=started)
+
+    def _first_line(self, timeout_s: float) -> bytes:
+        stdout, line = self.process.stdout, b""
+        if stdout is None:
+            raise AgentFailedToStart(f"agent {self.name!r}: its output is not read")
+        end_s = time.monotonic() + timeout_s
+        while not line.endswith(b"\n"):
+            left_s = max(0.0, end_s - time.monotonic())
+            if not select.select([stdout], [], [], left_s)[0]:
+                break
+            piece = os.read(stdout.fileno(), 1 << 16)
+            if not piece:
+                break
+            line += piece
+        return line
+
+    def _failed(self, timeout_s: float) -> AgentFailedToStart:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(0.2)  # its output ends a moment before it does
+        status = self.process.poll()
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.said.seek(0)
+        text = self.said.read().decode("utf-8", "replace").strip()[-_KEPT_CHARACTERS:]
+        self.said.close()
+        how = f"did not serve within {timeout_s:g} s" if status is None else f"ended with {status}"
+        return AgentFailedToStart(f"agent {self.name!r} {how}: {text.removeprefix('error: ')}")
+
+
+def spawn(config: AgentConfig) -> Spawned:
+    """Start an agent that ends with this process; returns at once."""
+    # Its own session: an interrupt from the terminal is for whoever started the agents, who
+    # then ends them in order.
+    said = tempfile.TemporaryFile()  # noqa: SIM115  closed by whoever waits for the agent
+    command = [sys.executable, "-m", "siftmoe.agent", "--json", f"--parent-pid={os.getpid()}"]
+    process = subprocess.Popen(
+        [*command, *config.arguments()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=said,
+        start_new_session=True,
+    )
+    return Spawned(name=config.name, process=process, said=said)

@@ -1,0 +1,202 @@
+"""What an agent answers, without sockets and threads: requests and a clock in, replies out."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from siftmoe.agent.errors import DeadlineExceeded, InternalFailure, NotSupported, WireError
+from siftmoe.agent.messages import failure_of
+from siftmoe.agent.protocol import (
+    Apply,
+    Failure,
+    Hello,
+    HelloReply,
+    Reply,
+    Request,
+    Result,
+    Stats,
+    StatsReply,
+)
+from siftmoe.agent.telemetry import temperatures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from siftmoe.agent.runtime import Runtime
+    from siftmoe.agent.telemetry import Telemetry
+
+    FloatArray = NDArray[np.floating[Any]]
+
+logger = logging.getLogger(__name__)
+
+#: Rows of one run. More adds no throughput (the computation is bound by the processor well below)
+#: and would let many requests together take more memory than any of them.
+MAX_BATCH_ROWS: Final = 4_096
+
+_S_TO_MS = 1e3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who an agent is, apart from what it computes."""
+
+    name: str
+    version: str
+    model_hash: str
+    radio: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A request for computation, when it arrived (s, the service's clock) and from whom."""
+
+    request: Apply
+    arrived_s: float
+    peer: bytes
+
+
+Answer = tuple[Job, Result | Failure]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Answers requests on a runtime; ``clock`` tells seconds that only go forward."""
+
+    runtime: Runtime
+    identity: Identity
+    telemetry: Telemetry
+    clock: Callable[[], float]
+
+    def reply(self, request: Request, *, queued: int) -> Reply:
+        """Answer what needs no computation."""
+        if isinstance(request, Hello):
+            return self._hello(request)
+        if isinstance(request, Stats):
+            counters = self.telemetry.figures(now_s=self.clock(), queued=queued)
+            return StatsReply(id=request.id, counters=counters, temperature_c=temperatures())
+        refusal = NotSupported(f"agent {self.identity.name!r} has no radio to sound with")
+        return failure_of(refusal, request_id=request.id)
+
+    def _hello(self, request: Hello) -> HelloReply:
+        return HelloReply(
+            id=request.id,
+            name=self.identity.name,
+            version=self.identity.version,
+            model_hash=self.identity.model_hash,
+            residents=self.runtime.residents,
+            provider=self.runtime.provider,
+            hidden_size=self.runtime.hidden_size,
+            radio=self.identity.radio,
+            dtype="float16" if self.runtime.dtype == "float16" else "float32",
+            memory_bytes=self.runtime.memory_bytes,
+        )
+
+    def compute(self, jobs: Sequence[Job]) -> Iterator[list[Answer]]:
+        """Compute requests, those of one layer together; yields answers as they are ready.
+
+        Every job is answered exactly once. One that cannot be served never harms another.
+        """
+        for batch in _batches(jobs):
+            late: list[Job] = []
+            in_time: list[Job] = []
+            for job in batch:
+                (late if self._is_late(job) else in_time).append(job)
+            if late:
+                yield [(job, self._too_late(job)) for job in late]
+            if in_time:
+                yield self._together(in_time)
+
+    def _is_late(self, job: Job) -> bool:
+        deadline_s = job.request.deadline_s
+        return deadline_s is not None and self.clock() - job.arrived_s >= deadline_s
+
+    def _too_late(self, job: Job) -> Failure:
+        self.telemetry.count("deadline_exceeded")
+        waited_ms = (self.clock() - job.arrived_s) * _S_TO_MS
+        deadline_ms = (job.request.deadline_s or 0.0) * _S_TO_MS
+        error = DeadlineExceeded(
+            f"agent {self.identity.name!r}: waited {waited_ms:.1f} ms, the deadline was "
+            f"{deadline_ms:.1f} ms; not computed"
+        )
+        return failure_of(error, request_id=job.request.id)
+
+    def _together(self, jobs: list[Job]) -> list[Answer]:
+        if len(jobs) == 1:
+            return [(jobs[0], self._alone(jobs[0]))]
+        started_s = self.clock()
+        try:
+            outputs = self._apply_merged([job.request for job in jobs])
+        except Exception as error:  # noqa: BLE001  whatever it is, find out whose fault it was
+            logger.debug("batch of %d failed (%s), each on its own", len(jobs), error)
+            return [(job, self._alone(job)) for job in jobs]
+        return [
+            (job, self._result(job, output, started_s))
+            for job, output in zip(jobs, outputs, strict=True)
+        ]
+
+    def _alone(self, job: Job) -> Result | Failure:
+        request, started_s = job.request, self.clock()
+        try:
+            output = self.runtime.apply(
+                request.layer, request.hidden, pairs=request.pairs, weights=request.weights
+            )
+        except WireError as error:
+            self.telemetry.count("refused")
+            return failure_of(error, request_id=request.id)
+        except Exception as error:
+            logger.exception("request %d of layer %d failed", request.id, request.layer)
+            self.telemetry.count("failed")
+            failure = InternalFailure(f"agent {self.identity.name!r}: {error}; see its log")
+            return failure_of(failure, request_id=request.id)
+        return self._result(job, output, started_s)
+
+    def _apply_merged(self, requests: list[Apply]) -> list[NDArray[np.float32]]:
+        for request in requests:
+            self.runtime.check(request.layer, request.hidden, request.pairs)
+        sizes = [len(request.hidden) for request in requests]
+        starts = np.cumsum([0, *sizes[:-1]], dtype=np.int32)
+        pairs = np.concatenate([request.pairs for request in requests])
+        pairs[:, 0] += np.repeat(starts, [len(request.pairs) for request in requests])
+        output = self.runtime.apply(
+            requests[0].layer,
+            np.concatenate([request.hidden for request in requests]),
+            pairs=pairs,
+            weights=np.concatenate([request.weights for request in requests]),
+        )
+        return np.split(output, starts[1:])
+
+    def _result(self, job: Job, output: FloatArray, started_s: float) -> Result:
+        self.telemetry.count("served")
+        self.telemetry.count("rows", len(output))
+        asked = job.request.hidden.dtype
+        if output.dtype != asked:
+            with np.errstate(over="ignore"):  # the asker chose float16
+                output = output.astype(asked)
+        return Result(
+            id=job.request.id,
+            output=output,
+            compute_s=self.clock() - started_s,
+            queue_s=max(0.0, started_s - job.arrived_s),
+        )
+
+
+def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Group jobs by layer in the order of arrival, each group within the limit of rows."""
+    if len(jobs) == 1:
+        yield list(jobs)
+        return
+    groups: dict[int, list[Job]] = {}
+    rows: dict[int, int] = {}
+    for job in jobs:
+        layer, size = job.request.layer, len(job.request.hidden)
+        if layer in groups and rows[layer] + size > MAX_BATCH_ROWS:
+            yield groups.pop(layer)
+        rows[layer] = size + (rows[layer] if layer in groups else 0)
+        groups.setdefault(layer, []).append(job)
+    yield from groups.values()

@@ -1,0 +1,89 @@
+"""The agent's ROUTER socket: options with their reasons, frames in and out."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+import zmq
+
+from siftmoe.agent.address import check_address
+from siftmoe.agent.errors import AddressInUse, AddressUnusable
+from siftmoe.agent.protocol import MAX_FRAME_BYTES, ZERO_COPY_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from siftmoe.agent.protocol import Frame
+
+#: Replies of one peer that may wait in the socket; more means that it stopped reading.
+_SEND_LIMIT: Final = 1_000
+#: How long a closing socket may try to deliver the last replies.
+_LINGER_MS: Final = 200
+
+
+def open_router(
+    context: zmq.Context[zmq.Socket[bytes]],
+    bind: str,
+    *,
+    insecure: bool,
+    heartbeat_ms: int,
+    heartbeat_timeout_ms: int,
+) -> zmq.Socket[bytes]:
+    """Bind a ROUTER socket that notices dead peers and never drops in silence.
+
+    Raises
+    ------
+    AddressInUse, AddressUnusable
+        If it cannot be bound; the message names the address and the way out.
+    """
+    check_address(bind, insecure=insecure)
+    router = context.socket(zmq.ROUTER)
+    router.linger = _LINGER_MS
+    router.sndhwm = _SEND_LIMIT
+    router.ipv6 = "[" in bind
+    # A frame beyond the protocol's limit closes the connection before it is received.
+    router.maxmsgsize = MAX_FRAME_BYTES
+    # By default a reply to a peer that is gone, or does not read, vanishes; now it is an error.
+    router.router_mandatory = True
+    # A coordinator that restarts under its identity is the same one: the old connection is stale.
+    router.router_handover = True
+    router.heartbeat_ivl = heartbeat_ms
+    router.heartbeat_timeout = heartbeat_timeout_ms
+    try:
+        router.bind(bind)
+    except zmq.ZMQError as error:
+        router.close(linger=0)
+        raise _bind_error(bind, error) from error
+    return router
+
+
+def _bind_error(bind: str, error: zmq.ZMQError) -> AddressInUse | AddressUnusable:
+    if error.errno == errno.EADDRINUSE:
+        return AddressInUse(
+            f"address {bind!r} is in use by another process; stop it or take another "
+            f"(tcp://127.0.0.1:* takes any free port)"
+        )
+    return AddressUnusable(f"address {bind!r} cannot be bound: {error.strerror}")
+
+
+def endpoint_of(router: zmq.Socket[bytes]) -> str:
+    """Return the address that was bound, with the port that was picked."""
+    bound = router.getsockopt(zmq.LAST_ENDPOINT)
+    return bound.rstrip(b"\0").decode() if isinstance(bound, bytes) else str(bound)
+
+
+def send(router: zmq.Socket[bytes], peer: bytes, frames: Sequence[Frame]) -> bool:
+    """Send without waiting; False if the peer is gone or does not read."""
+    try:
+        router.send(peer, zmq.SNDMORE | zmq.NOBLOCK)
+        for frame in frames[:-1]:
+            router.send(frame, zmq.SNDMORE | zmq.NOBLOCK, copy=len(frame) < ZERO_COPY_BYTES)
+        router.send(frames[-1], zmq.NOBLOCK, copy=len(frames[-1]) < ZERO_COPY_BYTES)
+    except zmq.Again:
+        return False
+    except zmq.ZMQError as error:
+        if error.errno == errno.EHOSTUNREACH:
+            return False
+        raise
+    return True
