@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from siftmoe.models.tasks import Batch, Task, TaskResult
 
+#: Tokens that a generated summary may have; the one-line references of XSum have fewer.
+SUMMARY_TOKENS = 64
+
 
 class Session:
     """One model and its tokenizer.
@@ -130,7 +133,7 @@ class Session:
     ) -> TaskResult:
         texts = []
         for prompt in task.prompts:
-            texts.append(self.generate(prompt, max_new_tokens=task.max_new_tokens))
+            texts.append(self.generate(prompt, max_new_tokens=SUMMARY_TOKENS))
             if on_progress is not None:
                 on_progress(1)
         return task.score(texts)

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from siftmoe.models.bundle import Bundle
-    from siftmoe.models.bundle_writer import OnProgress
+    from siftmoe.models.bundle_writer import OnProgress, Progress
 
 
 def cache_dir() -> Path:
     """Where bundles of shipped checkpoints are kept between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "siftmoe" / "bundles"
+
+
+def open_with_progress(name: str) -> Bundle:
+    """Open a model as `open_model`, with a bar where experts have to be prepared first."""
+    from siftmoe.tools.console import progress_bar
+
+    with ExitStack() as stack:
+        bars: dict[str, Callable[[int], None]] = {}
+        shown: dict[str, int] = {}
+
+        def show(progress: Progress) -> None:
+            stage = progress.stage
+            if stage != "experts":
+                return
+            if stage not in bars:
+                bars[stage] = stack.enter_context(progress_bar(f"{name}: experts", progress.total))
+            bars[stage](progress.done - shown.get(stage, 0))
+            shown[stage] = progress.done
+
+        return open_model(name, on_progress=show)
 
 
 def open_model(name: str, *, on_progress: OnProgress | None = None) -> Bundle:

@@ -38,36 +38,21 @@ _LEGEND = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("run", nargs="+", type=Path, help="folder of a run, or of one policy of it")
-    parser.add_argument("--out", type=Path, help="where to write (default: into the first folder)")
-    parser.epilog = "example: siftmoe report runs/latest --out /tmp/report"
+    parser.add_argument("run", type=Path, help="folder of a run")
+    parser.add_argument("--out", type=Path, help="where to write (default: into that folder)")
+    parser.epilog = "example: siftmoe report runs/loopback-1 --out report"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the results and write the report."""
-    from siftmoe.tools.results import PolicyResult
+    """Read the ledger and write the report."""
+    from siftmoe.tools.results import load_results
 
-    folders = [folder for given in args.run for folder in policy_folders(given)]
-    results = [PolicyResult.load(folder) for folder in folders]
-    config = json.loads((args.run[0] / CONFIG_FILE).read_text(encoding="utf-8"))
-    out = args.out or args.run[0]
+    results = load_results(args.run)
+    config = json.loads((args.run / CONFIG_FILE).read_text(encoding="utf-8"))
+    out = args.out or args.run
     out.mkdir(parents=True, exist_ok=True)
     print(write_report(out, results, config))
     return 0
-
-
-def policy_folders(run: Path) -> list[Path]:
-    """Folders of a run that hold one policy's result each, in the order they were run."""
-    from siftmoe.tools.results import RESULT_FILE
-
-    if (run / RESULT_FILE).exists():
-        return [run]
-    found = [path.parent for path in run.glob(f"*/{RESULT_FILE}")]
-    if not found:
-        raise ValueError(
-            f"{str(run)!r} holds no finished run; give a folder that `siftmoe loopback` wrote"
-        )
-    return sorted(found, key=lambda folder: (folder / RESULT_FILE).stat().st_mtime)
 
 
 def write_report(out: Path, results: Sequence[PolicyResult], config: Mapping[str, Any]) -> Path:

@@ -1,15 +1,28 @@
-"""What one policy reached in a run: the figures that tables, plots and reports show."""
+"""What the policies of a run reached: the figures that tables, plots and reports show.
+
+The energies, latencies and decisions are summed from the ledger; beside it stands one small file
+with what the ledger cannot know: the tasks' scores and the answers.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import math
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from siftmoe.coordinator.ledger import Ledger
+from siftmoe.coordinator.ledger_rows import TransmissionRow
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-RESULT_FILE = "result.json"
+LEDGER_FILE = "ledger.sqlite"
+SCORES_FILE = "scores.json"
+
+Metrics = dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +33,16 @@ class PolicyResult:
     ----------
     policy : str
     metrics : dict
-        Name to (value, standard error): accuracy, perplexity, next-token accuracy.
+        Name to (value, standard error): accuracy, perplexity, next-token accuracy. Empty for a
+        policy that was interrupted.
+    answer : str
+        Continuation of the prompt.
     num_tokens : int
         Tokens fed during the evaluation.
     uplink_j_per_token, downlink_j_per_token : float, J
         Radio energy over all layers.
+    energy_std_j_per_token : float, J
+        Standard uncertainty of both together.
     energy_sources : tuple of str
         How the energies were obtained: measured, derived, modelled.
     latency_s_per_token, airtime_s_per_token : float, s
@@ -35,15 +53,15 @@ class PolicyResult:
         Shares of slots.
     gains_by_agent : dict
         Channel power gains of each agent's uplink bursts, linear.
-    answer : str
-        Continuation of the prompt.
     """
 
     policy: str
-    metrics: dict[str, tuple[float, float]]
+    metrics: Metrics
+    answer: str
     num_tokens: int
     uplink_j_per_token: float
     downlink_j_per_token: float
+    energy_std_j_per_token: float
     energy_sources: tuple[str, ...]
     latency_s_per_token: float
     airtime_s_per_token: float
@@ -51,33 +69,74 @@ class PolicyResult:
     kept: float
     replaced: float
     skipped: float
-    gains_by_agent: dict[str, list[float]] = field(default_factory=dict)
-    answer: str = ""
+    gains_by_agent: Mapping[str, list[float]]
 
-    def save(self, folder: Path) -> None:
-        """Write it beside the ledger."""
-        text = json.dumps(asdict(self), indent=1)
-        partial = folder / f"{RESULT_FILE}.partial"
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.rename(folder / RESULT_FILE)
 
-    @classmethod
-    def load(cls, folder: Path) -> PolicyResult:
-        """Read it back.
+def answer_label(policy: str) -> str:
+    """Label in the ledger of the run that answers the prompt, apart from the evaluation."""
+    return f"{policy}: answer"
 
-        Raises
-        ------
-        ValueError
-            If the folder holds no finished result.
-        """
-        path = folder / RESULT_FILE
-        try:
-            raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            raw["metrics"] = {name: tuple(pair) for name, pair in raw["metrics"].items()}
-            raw["energy_sources"] = tuple(raw["energy_sources"])
-            return cls(**raw)
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(
-                f"{str(folder)!r} holds no finished run ({path.name}: {error}); "
-                "give a folder that `siftmoe loopback` or `run` wrote"
-            ) from error
+
+def save_scores(folder: Path, scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the scores so far; whole or not at all."""
+    partial = folder / f"{SCORES_FILE}.partial"
+    partial.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    partial.rename(folder / SCORES_FILE)
+
+
+def load_results(folder: Path) -> list[PolicyResult]:
+    """Read a run's folder, finished or interrupted.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds a ledger; policies without a score were interrupted and have no metrics.
+
+    Raises
+    ------
+    LedgerError
+        If there is no ledger.
+    ValueError
+        If the scores are damaged, or nothing was evaluated.
+    """
+    path = folder / SCORES_FILE
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}; remove it to go on") from error
+    with Ledger.open(folder / LEDGER_FILE) as ledger:
+        results = [
+            _result(ledger, run, label, scores.get(label, {}))
+            for label, run in ledger.labels().items()
+            if not label.endswith(answer_label("")) and ledger.summary(run).tokens
+        ]
+    if not results:
+        raise ValueError(f"the ledger of {str(folder)!r} holds no step; there is nothing to report")
+    return results
+
+
+def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> PolicyResult:
+    summary = ledger.summary(run)
+    shares = summary.shares
+    gains: dict[str, list[float]] = defaultdict(list)
+    for row in ledger.rows(TransmissionRow, run=run):
+        if row.direction == "up":
+            gains[row.agent].append(row.channel_gain)
+    latency = summary.latency_per_token
+    return PolicyResult(
+        policy=label,
+        metrics={name: tuple(pair) for name, pair in score.get("metrics", {}).items()},
+        answer=score.get("answer", ""),
+        num_tokens=summary.tokens,
+        uplink_j_per_token=summary.energy_per_token(direction="up").value,
+        downlink_j_per_token=summary.energy_per_token(direction="down").value,
+        energy_std_j_per_token=summary.energy_per_token().std,
+        energy_sources=tuple(source.value for source in summary.sources),
+        latency_s_per_token=latency.total_s,
+        airtime_s_per_token=latency.airtime_s,
+        tokens_per_s=summary.tokens / summary.wall_s if summary.wall_s else math.nan,
+        kept=shares["kept"],
+        replaced=shares["replaced"],
+        skipped=shares["skipped"],
+        gains_by_agent=dict(sorted(gains.items())),
+    )
