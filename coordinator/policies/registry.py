@@ -24,6 +24,10 @@ _PACKAGE = "siftmoe.coordinator.policies"
 POLICIES: dict[str, str] = {
     "topk": f"{_PACKAGE}.topk:TopK",
     "topk-1": f"{_PACKAGE}.topk:TopOne",
+    "siftmoe": f"{_PACKAGE}.siftmoe:SiftMoE",
+    "skip-only": f"{_PACKAGE}.baselines:SkipOnly",
+    "gate-price": f"{_PACKAGE}.baselines:GatePrice",
+    "des": f"{_PACKAGE}.des:Des",
     "wdmoe": f"{_PACKAGE}.wdmoe:Wdmoe",
 }
 
