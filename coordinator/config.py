@@ -17,7 +17,7 @@ r"""The testbed file: which model, which policy, which air, which agents.
     [[agent]]
     name = "bench-1"
     address = "tcp://192.168.1.21:5555"
-    experts = "0:0,0:1"              # or [[0, 0], [0, 1]], or "auto"
+    experts = "0:0,0:1"              # or "*:0", or [[0, 0], [0, 1]], or "auto"
     distance_m = 4.0
 
 A misspelt key, a value out of bounds or an agent named twice is a `ConfigError` that names the
@@ -34,6 +34,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from siftmoe.agent.config import select_experts
+from siftmoe.agent.errors import ConfigError as AgentConfigError
 from siftmoe.coordinator.errors import ConfigError
 
 #: Layer and expert, both counted from 0.
@@ -47,7 +49,12 @@ Index = Annotated[int, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0.0, le=1e12)]
 NotNegative = Annotated[float, Meta(ge=0.0, le=1e12)]
 
-_EXPERT = re.compile(r"(\d+):(\d+)")
+_FORMS = {
+    "name": "letters, digits, '.', '_' and '-', at most 63",
+    "address": "tcp://HOST:PORT or ipc://PATH",
+    "experts": '"auto", pairs like [[0, 1], [0, 2]], or a selection like "0:1,1:*"',
+}
+_SELECTION = re.compile(r"auto|[\d*-]+:[\d*-]+(,\s*[\d*-]+:[\d*-]+)*")
 _UNKNOWN_KEY = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
 _PLACE = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 
@@ -131,7 +138,8 @@ class AgentEntry(_Table, frozen=True, kw_only=True):
     address : str
         ``tcp://host:port`` or ``ipc://path`` where its agent listens.
     experts : str or list
-        "auto", or pairs of layer and expert as ``[[0, 1], [0, 2]]`` or ``"0:1,0:2"``.
+        "auto", pairs of layer and expert as ``[[0, 1], [0, 2]]``, or a selection such as
+        ``"0:1,1:*"`` as the agent itself takes it.
     memory_bytes : int or None
         What it may spend on experts; with it, "auto" places by memory.
     distance_m : float, m
@@ -154,23 +162,30 @@ class AgentEntry(_Table, frozen=True, kw_only=True):
     key: Annotated[str, Meta(min_length=40, max_length=40)] | None = None
 
     def __post_init__(self) -> None:
-        self.expert_list()
+        # Not a pattern in the annotation: msgspec 0.22 frees a pattern beside a list twice.
+        if isinstance(self.experts, str):
+            if _SELECTION.fullmatch(self.experts) is None:
+                raise ValueError(f"experts of agent {self.name!r}: expected {_FORMS['experts']}")
+        elif not self.experts or len(set(self.experts)) < len(self.experts):
+            raise ValueError(f"experts of agent {self.name!r}: none, or one twice: {self.experts}")
 
-    def expert_list(self) -> tuple[ExpertId, ...] | None:
-        """Return the experts it is given, or None for "auto".
+    def expert_list(self, *, num_layers: int, num_experts: int) -> tuple[ExpertId, ...] | None:
+        """Return the experts it is given, sorted, or None for "auto".
 
         Raises
         ------
-        ValueError
-            If the text is no list of experts, or one is named twice.
+        ConfigError
+            If the model does not have one of them.
         """
         if self.experts == "auto":
             return None
-        given = parse_experts(self.experts) if isinstance(self.experts, str) else self.experts
-        twice = {pair for pair in given if given.count(pair) > 1}
-        if twice:
-            raise ValueError(f"experts of agent {self.name!r} named twice: {sorted(twice)}")
-        return tuple(given)
+        text = self.experts
+        if not isinstance(text, str):
+            text = ",".join(f"{layer}:{expert}" for layer, expert in text)
+        try:
+            return select_experts(text, num_layers=num_layers, num_experts=num_experts)
+        except AgentConfigError as error:
+            raise ConfigError(f"agent {self.name!r}: {error}") from error
 
 
 class Testbed(_Table, frozen=True, kw_only=True):
@@ -189,25 +204,6 @@ class Testbed(_Table, frozen=True, kw_only=True):
             twice = {value for value in values if values.count(value) > 1}
             if twice:
                 raise ValueError(f"{key} of more than one [[agent]]: {', '.join(sorted(twice))}")
-
-
-def parse_experts(text: str) -> list[ExpertId]:
-    """Read experts written as ``layer:expert,layer:expert``.
-
-    Raises
-    ------
-    ValueError
-        If the text is not of that form.
-    """
-    experts = []
-    for part in text.split(","):
-        match = _EXPERT.fullmatch(part.strip())
-        if match is None:
-            raise ValueError(
-                f'experts must be "auto" or pairs like "0:1,0:2" (layer:expert), got {text!r}'
-            )
-        experts.append((int(match[1]), int(match[2])))
-    return experts
 
 
 def load_testbed(path: str | Path) -> Testbed:
@@ -244,6 +240,8 @@ def _explain(message: str) -> str:
     unknown = _UNKNOWN_KEY.fullmatch(what)
     if unknown:
         what = f"unknown key {unknown['key']!r}{_suggestion(unknown['key'], where)}"
+    if "matching regex" in what:
+        what = f"expected {_FORMS[where.rpartition('.')[2]]}"
     return f"{where}: {what}" if where else what
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from siftmoe.coordinator.config import AgentEntry, load_testbed, parse_experts
+from siftmoe.coordinator.config import AgentEntry, load_testbed
 from siftmoe.coordinator.errors import ConfigError
 
 AGENT = '[[agent]]\nname = "a"\naddress = "tcp://10.0.0.1:5555"\n'
@@ -71,9 +71,9 @@ def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
     assert testbed.radio.payload_dtype == "float32"
     assert testbed.radio.gain_floor == 0.05
     first, second = testbed.agent
-    assert first.expert_list() == ((0, 1), (2, 3))
+    assert first.expert_list(num_layers=4, num_experts=4) == ((0, 1), (2, 3))
     assert first.ssh == "root@bench-1"
-    assert second.expert_list() == ((0, 1), (0, 2))
+    assert second.expert_list(num_layers=4, num_experts=4) == ((0, 1), (0, 2))
 
 
 def test_defaults_are_the_papers_operating_point(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_defaults_are_the_papers_operating_point(tmp_path: Path) -> None:
     assert testbed.radio.bandwidth_hz * testbed.radio.deadline_s == pytest.approx(
         4096 * 16 / 0.443, rel=1e-3
     )
-    assert testbed.agent[0].expert_list() is None
+    assert testbed.agent[0].expert_list(num_layers=4, num_experts=4) is None
     assert testbed.policy.name == "topk"
 
 
@@ -128,13 +128,13 @@ def test_a_value_out_of_bounds_names_its_place(tmp_path: Path, line: str, expect
 )
 def test_an_address_that_is_none_is_refused(tmp_path: Path, address: str) -> None:
     text = MINIMAL.replace("tcp://10.0.0.1:5555", address)
-    assert "agent[0].address" in message(tmp_path, text)
+    assert "agent[0].address: expected tcp://HOST:PORT or ipc://PATH" in message(tmp_path, text)
 
 
-@pytest.mark.parametrize("experts", ['"0:1;0:2"', '"0"', '""', '"0:1,0:1"', "[[0, 1], [0, 1]]"])
+@pytest.mark.parametrize("experts", ['"0:1;0:2"', '"0"', '""', '"all"', "[]", "[[0, 1], [0, 1]]"])
 def test_experts_that_are_none_are_refused(tmp_path: Path, experts: str) -> None:
     text = message(tmp_path, f"{MINIMAL}experts = {experts}\n")
-    assert text.partition("toml': ")[2].startswith("agent[0]: experts")
+    assert "agent[0]: experts of agent 'a'" in text
 
 
 @pytest.mark.parametrize(
@@ -173,10 +173,16 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_testbed(tmp_path / "nowhere.toml")
 
 
-def test_experts_are_read_with_spaces() -> None:
-    assert parse_experts("0:1, 12:3") == [(0, 1), (12, 3)]
+def test_experts_that_the_model_does_not_have_are_refused() -> None:
+    entry = AgentEntry(name="a", address="tcp://a:1", experts="0:1, 1:*")
+    assert entry.expert_list(num_layers=2, num_experts=2) == ((0, 1), (1, 0), (1, 1))
+    with pytest.raises(ConfigError, match=r"agent 'a': .*1"):
+        entry.expert_list(num_layers=2, num_experts=1)
+    listed = AgentEntry(name="b", address="tcp://b:1", experts=[(5, 0)])
+    with pytest.raises(ConfigError, match=r"agent 'b': .*5"):
+        listed.expert_list(num_layers=2, num_experts=2)
 
 
 def test_an_entry_made_in_code_is_checked_too() -> None:
-    with pytest.raises(ValueError, match="named twice"):
-        AgentEntry(name="a", address="tcp://a:1", experts="1:1,1:1")
+    with pytest.raises(ValueError, match="one twice"):
+        AgentEntry(name="a", address="tcp://a:1", experts=[(1, 1), (1, 1)])
