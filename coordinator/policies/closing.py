@@ -154,18 +154,19 @@ def _sizes(columns: Columns) -> IntArray:
 def _incidence(columns: Columns, rows: IntArray, helpers: int) -> tuple[csr_array, csr_array]:
     """Which helpers a set uses, (N, rows), and which group it belongs to, (G, rows)."""
     group = np.repeat(np.arange(columns.size.size), np.diff(columns.start))[rows]
-    set_of, slot = np.nonzero(columns.helper[rows] < helpers)
-    use = _ones(columns.helper[rows][set_of, slot], set_of, (helpers, rows.size))
+    members = columns.helper[rows].astype(np.int64)
+    set_of, slot = np.nonzero(members < helpers)
+    use = _ones(members[set_of, slot], set_of, (helpers, rows.size))
     return use, _ones(group, np.arange(rows.size), (columns.size.size, rows.size))
 
 
 def _ones(row: IntArray, column: IntArray, shape: tuple[int, int]) -> csr_array:
-    return coo_array((np.ones(row.size), (row, column)), shape=shape).tocsr()
+    return csr_array(coo_array((np.ones(row.size), (row, column)), shape=shape))
 
 
 def _wide(matrix: csr_array, more: int) -> csr_array:
     """Append columns of zeros."""
-    return hstack([matrix, csr_array((matrix.shape[0], more))], format="csr")
+    return csr_array(hstack([matrix, csr_array((matrix.shape[0], more))]))
 
 
 def _hand_out(columns: Columns, rows: IntArray, solution: FloatArray | None) -> IntArray | None:

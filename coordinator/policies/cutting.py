@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linprog
+from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
 from siftmoe.coordinator.policies.dual import Certificate, helper_side
@@ -101,9 +101,7 @@ class _Master:
                     ]
                 ),
                 (
-                    np.concatenate(
-                        [row_of_cut.ravel(), np.arange(rows), row_of_line, row_of_line]
-                    ),
+                    np.concatenate([row_of_cut.ravel(), np.arange(rows), row_of_line, row_of_line]),
                     np.concatenate([column.ravel(), np.full(rows, total), total + 1 + of, of]),
                 ),
             ),
@@ -116,8 +114,10 @@ class _Master:
         box = np.stack([np.maximum(0.0, middle - radius), middle + radius], axis=1)
         free = np.tile([[-np.inf, np.inf]], (1 + helpers, 1))
         cost = np.concatenate([np.zeros(total), -np.ones(1 + helpers)])
-        found = linprog(
-            cost, A_ub=matrix.tocsr(), b_ub=limit, bounds=np.concatenate([box, free]), method="highs"
+        found = milp(
+            cost,
+            bounds=Bounds(*np.concatenate([box, free]).T),
+            constraints=LinearConstraint(matrix.tocsr(), -np.inf, limit),
         )
         if found.x is None:
             return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-
 from siftmoe.coordinator.policies.cover import caps_with_outage, cover_batch
 from siftmoe.coordinator.policies.price import price_batch
 from siftmoe.coordinator.selection import Status
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 def decode_capped(
     problem: SelectionProblem, tables: HelperTables, model: LoadModel
 ) -> tuple[IntArray, Status, float]:
-    """Cheapest sets (T, K) under a deviation cap per token, their status and lower bound."""
+    """Choose the cheapest sets (T, K) under a cap per token, with status and lower bound."""
     weights = problem.slot_weights()
     cap, outage = caps_with_outage(
         problem.routed_experts,
@@ -48,7 +47,7 @@ def decode_capped(
 def decode_priced(
     problem: SelectionProblem, tables: HelperTables, model: LoadModel
 ) -> tuple[IntArray, Status, float]:
-    """Sets (T, K) of least energy plus priced deviation, their status and lower bound."""
+    """Choose sets (T, K) of least energy plus priced deviation, as ``decode_capped``."""
     sets, value = price_batch(
         problem.routed_experts,
         problem.slot_weights(),

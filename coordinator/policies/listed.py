@@ -171,7 +171,7 @@ class ListedSearch:
         value = float(columns.size @ cost[members].sum(axis=1))
         times = np.repeat(columns.size, members.shape[1])
         demand = np.bincount(members.ravel(), weights=times, minlength=prices.size + 1)
-        return value, demand[:-1]
+        return value, demand[:-1].astype(np.float64)
 
     def _certify(self, start: FloatArray | None = None) -> Certificate:
         scale = self._scale()

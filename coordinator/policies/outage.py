@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from siftmoe.coordinator.policies.cover import caps_with_outage, cover_batch
+from siftmoe.coordinator.policies.tables import deviation_at_stake
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.policies.tables import HelperTables
     from siftmoe.coordinator.selection import SelectionProblem
 
-    FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
 
@@ -29,19 +29,13 @@ def count_loads(sets: IntArray, helpers: int) -> IntArray:
     return np.bincount(sets[sets >= 0], minlength=helpers)
 
 
-def _at_stake(problem: SelectionProblem, tables: HelperTables) -> FloatArray:
-    """Deviation of a token that nobody serves, (T,)."""
-    stake: FloatArray = (problem.slot_weights() * tables.base[problem.routed_experts]).sum(axis=1)
-    return stake
-
-
 def shed_overflow(
     problem: SelectionProblem, tables: HelperTables, model: LoadModel, sets: IntArray
 ) -> IntArray:
     """Clear the sets of tokens until no capacity is exceeded; changes ``sets``, returns which."""
     loads = count_loads(sets, model.capacity.size)
     shed = []
-    for t in np.argsort(_at_stake(problem, tables), kind="stable"):
+    for t in np.argsort(deviation_at_stake(problem, tables), kind="stable"):
         members = sets[t][sets[t] >= 0]
         if np.any(loads[members] > model.capacity[members]):
             loads[members] -= 1
@@ -61,7 +55,7 @@ def serve_leftover(
     """Give tokens without a set the least deviation in reach; changes ``sets``."""
     weights = problem.slot_weights()
     loads = count_loads(sets, model.capacity.size)
-    for t in tokens[np.argsort(-_at_stake(problem, tables)[tokens], kind="stable")]:
+    for t in tokens[np.argsort(-deviation_at_stake(problem, tables)[tokens], kind="stable")]:
         routed, weight = problem.routed_experts[t : t + 1], weights[t : t + 1]
         cost = model.marginal[np.arange(loads.size), loads]
         cap, _ = caps_with_outage(

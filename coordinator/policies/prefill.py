@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from siftmoe.coordinator.policies.columns import list_columns
-from siftmoe.coordinator.policies.cover import caps_with_outage, cover_batch
+from siftmoe.coordinator.policies.cover import caps_with_outage
 from siftmoe.coordinator.policies.flow import assign_groups, group_by_reach, hand_out, pack_sets
 from siftmoe.coordinator.policies.listed import ListedSearch
 from siftmoe.coordinator.policies.outage import count_loads, serve_leftover, shed_overflow
 from siftmoe.coordinator.policies.response import respond_capped
+from siftmoe.coordinator.policies.tables import deviation_at_stake
 from siftmoe.coordinator.selection import Status
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ OPTIMAL_GAP = 1e-9
 def prefill_capped(
     problem: SelectionProblem, tables: HelperTables, model: LoadModel, effort: Effort
 ) -> tuple[IntArray, Status, float]:
-    """Sets (T, K), what is proven of them, and the lower bound (NaN if there is none)."""
+    """Choose sets (T, K), with what is proven of them and the lower bound (NaN if none)."""
     weights = problem.slot_weights()
     cap, outage = caps_with_outage(
         problem.routed_experts,
@@ -53,7 +54,7 @@ def prefill_capped(
         model.reachable,
         problem.budget.value,
     )
-    alone = (weights * tables.base[problem.routed_experts]).sum(axis=1)  # [T]
+    alone = deviation_at_stake(problem, tables)
     needy = np.flatnonzero(alone > cap)
     sets = np.full(problem.routed_experts.shape, -1, dtype=np.int64)
     if problem.top_k == 1:

@@ -37,7 +37,7 @@ def respond_capped(
     cap: FloatArray,
     effort: Effort,
 ) -> tuple[IntArray, float]:
-    """Sets (M, K), maybe beyond capacities, and the lower bound or NaN."""
+    """Settle sets (M, K), maybe beyond capacities, with the lower bound or NaN."""
     marginal, total = model.with_overflow()
     marginal = np.where(model.reachable[:, None], marginal[:-1], np.inf)
     sets = np.full(routed.shape, -1, dtype=np.int64)

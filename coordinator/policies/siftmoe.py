@@ -7,10 +7,12 @@ average and price budgets are our own; docs/theory.md says which is which.
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from siftmoe.coordinator.policies.average import prefill_priced, select_average
 from siftmoe.coordinator.policies.decode import decode_capped, decode_priced
 from siftmoe.coordinator.policies.effort import Effort
 from siftmoe.coordinator.policies.loads import is_independent, model_loads
@@ -49,14 +51,19 @@ class SiftMoE(Effort):
             found = prefill_capped(problem, tables, model, self)
         elif kind is BudgetKind.PRICE and independent:
             found = decode_priced(problem, tables, model)
+        elif kind is BudgetKind.PRICE:
+            found = prefill_priced(problem, tables, model, self)
         else:
-            raise NotImplementedError
+            found = select_average(problem, tables, model, self, independent=independent)
         sets, status, bound = found
-        return plan_from_sets(
-            problem,
-            tables,
-            sets,
-            status=status,
-            lower_bound_j=bound,
-            solve_s=time.perf_counter() - began,
-        )
+        plan = plan_from_sets(problem, tables, sets, status=status, lower_bound_j=bound)
+        # sums in another order may put a tight bound a rounding error above the plan
+        bound = bound if math.isnan(bound) else min(bound, plan_objective(problem, plan))
+        return replace(plan, lower_bound_j=bound, solve_s=time.perf_counter() - began)
+
+
+def plan_objective(problem: SelectionProblem, plan: SelectionPlan) -> float:
+    """What a plan is judged by, J: its energy, and under a price that of its deviation."""
+    if problem.budget.kind is BudgetKind.PRICE:
+        return plan.energy_j + problem.budget.value * float(plan.deviation.sum())
+    return plan.energy_j

@@ -60,12 +60,16 @@ def build_tables(problem: SelectionProblem) -> HelperTables:
     Raises
     ------
     ValueError
-        If a deviation is negative or not a number.
+        If a deviation is negative or not a number, or skipping has no finite one.
     """
     experts = problem.num_experts
     deviation = problem.deviation
     if not np.all(deviation >= 0.0):
         raise ValueError("selection problem: deviation must not be negative or NaN")
+    if not np.all(np.isfinite(deviation[:, experts])):
+        raise ValueError(
+            "selection problem: the deviation of skipping (last column) must be finite"
+        )
     own = np.diagonal(deviation)  # [E]
     remote, remote_expert = _least_on_helpers(deviation[:, :experts], problem.hosts)
     keep = problem.hosts.T & (own[:, None] <= remote)  # [E, N]
@@ -100,15 +104,14 @@ def slot_deviations(
 ) -> tuple[FloatArray, FloatArray]:
     """Deviation of every slot by helper, (T, K, N), and without any helper, (T, K)."""
     weights = problem.slot_weights()  # [T, K]
-    served = _weighted(weights[:, :, None], tables.served[problem.routed_experts])
-    return served, _weighted(weights, tables.base[problem.routed_experts])
+    routed = problem.routed_experts
+    return weights[:, :, None] * tables.served[routed], weights * tables.base[routed]
 
 
-def _weighted(weights: FloatArray, deviation: FloatArray) -> FloatArray:
-    """Product in which a weight of zero silences even an infinite deviation."""
-    with np.errstate(invalid="ignore"):
-        product: FloatArray = weights * deviation
-    return np.where(weights == 0.0, 0.0, product)
+def deviation_at_stake(problem: SelectionProblem, tables: HelperTables) -> FloatArray:
+    """Deviation of each token that no helper serves, (T,)."""
+    stake: FloatArray = (problem.slot_weights() * tables.base[problem.routed_experts]).sum(axis=1)
+    return stake
 
 
 def members_to_sets(member: BoolArray) -> IntArray:
@@ -156,7 +159,6 @@ def plan_from_sets(
     served_by = np.where(stay, np.where(base_expert < experts, LOCAL, NOBODY), helper)
     expert = np.where(stay, base_expert, expert)
     scale = problem.scale[routed, expert]
-    slots = _weighted(problem.slot_weights(), np.where(stay, base, value))
     plan = SelectionPlan(
         helper=served_by,
         expert=expert,
@@ -164,7 +166,7 @@ def plan_from_sets(
         status=status,
         energy_j=0.0,
         lower_bound_j=lower_bound_j,
-        deviation=slots.sum(axis=1),
+        deviation=(problem.slot_weights() * np.where(stay, base, value)).sum(axis=1),
         solve_s=solve_s,
     )
     return replace(plan, energy_j=plan_energy(problem, plan.loads(problem.num_helpers)))

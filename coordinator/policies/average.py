@@ -1,0 +1,253 @@
+r"""A budget on the mean deviation of a batch, or a price on deviation, with convex energies.
+
+.. math:: \min_{S_t} \sum_n e_n(q_n) \quad \text{s.t.} \quad \sum_t D_t(S_t) \le T \epsilon
+
+Under a price :math:`\lambda` on deviation tokens meet only in the loads, so best response with
+the price oracle applies; for the budget :math:`\lambda` is bisected and what is left over is
+spent by single moves. The certificate prices both loads and deviation. No token has a guarantee
+of its own. docs/theory.md, section 2.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from siftmoe.coordinator.policies.dual import ascend
+from siftmoe.coordinator.policies.outage import count_loads
+from siftmoe.coordinator.policies.price import price_batch, price_respond
+from siftmoe.coordinator.policies.spending import spend_left_over
+from siftmoe.coordinator.policies.tables import deviation_at_stake
+from siftmoe.coordinator.selection import Status
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from siftmoe.coordinator.policies.effort import Effort
+    from siftmoe.coordinator.policies.loads import LoadModel
+    from siftmoe.coordinator.policies.tables import HelperTables
+    from siftmoe.coordinator.selection import SelectionProblem
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+#: Passes of best response at one price.
+_MOST_PASSES = 50
+#: Bisections of the price, and the factor by which it first grows and must be known at the end.
+_MOST_BISECTIONS, _GROWTH, _CLOSE = 40, 4.0, 1.0 + 1e-6
+#: Growth steps after which deviation is as dear as numbers allow.
+_MOST_GROWTH = 60
+#: Single moves that spend the left-over budget.
+_MOST_MOVES = 300
+#: Rounding forgiven in the budget, and a gap that counts as none, as shares.
+_SLACK, _OPTIMAL_GAP = 1e-12, 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Priced:
+    """An assignment found at a price: sets (T, K), their energy and total deviation."""
+
+    price: float
+    sets: IntArray
+    energy: float
+    deviation: float
+
+
+class PricedGame:
+    """Best response on energy plus priced deviation.
+
+    Parameters
+    ----------
+    problem, tables, model
+        The problem and what was derived from it.
+    independent : bool
+        Whether one pass at first-token energies is already optimal.
+    """
+
+    def __init__(
+        self,
+        problem: SelectionProblem,
+        tables: HelperTables,
+        model: LoadModel,
+        *,
+        independent: bool,
+    ) -> None:
+        self._model, self._independent = model, independent
+        self.weights = problem.slot_weights()
+        self.routed, self.served, self.base = problem.routed_experts, tables.served, tables.base
+        self.order = np.argsort(-deviation_at_stake(problem, tables), kind="stable")
+
+    def deviation(self, sets: IntArray) -> FloatArray:
+        """Deviation of each token under its set, (T,)."""
+        least = self.base[self.routed]  # [T, K]
+        for column in sets.T:
+            with_helper = self.served[self.routed, column[:, None]]  # [T, K]
+            least = np.where(column[:, None] >= 0, np.minimum(least, with_helper), least)
+        total: FloatArray = (self.weights * least).sum(axis=1)
+        return total
+
+    def play(self, price: float, start: IntArray | None = None) -> _Priced:
+        """Settle at a price, from given sets or from none."""
+        model = self._model
+        if self._independent:
+            sets, _ = self.at_prices(model.first, price)
+        else:
+            sets = np.full(self.routed.shape, -1, dtype=np.int64) if start is None else start.copy()
+            loads = count_loads(sets, model.capacity.size)
+            for _ in range(_MOST_PASSES):
+                if (
+                    price_respond(*self._game(), model.marginal, price, self.order, sets, loads)
+                    == 0
+                ):
+                    break
+        return self.describe(price, sets)
+
+    def describe(self, price: float, sets: IntArray) -> _Priced:
+        """Energy and deviation of sets."""
+        energy = self._model.total(count_loads(sets, self._model.capacity.size))
+        return _Priced(
+            price=price, sets=sets, energy=energy, deviation=float(self.deviation(sets).sum())
+        )
+
+    def at_prices(self, cost: FloatArray, price: float) -> tuple[IntArray, FloatArray]:
+        """Each token's best set and value at fixed prices of helpers and of deviation."""
+        return price_batch(*self._game(), np.where(self._model.reachable, cost, np.inf), price)
+
+    def spend(self, found: _Priced, budget: float) -> _Priced:
+        """Use the budget that ``found`` leaves over."""
+        sets = found.sets.copy()
+        loads = count_loads(sets, self._model.capacity.size)
+        left = budget - found.deviation
+        spend_left_over(*self._game(), self._model.marginal, left, _MOST_MOVES, sets, loads)
+        return self.describe(found.price, sets)
+
+    def scale(self, sets: IntArray) -> FloatArray:
+        """Estimate each helper's price: its marginal energies around the loads of ``sets``."""
+        model = self._model
+        if self._independent:
+            return np.zeros(model.capacity.size)  # the prices are known: e_n(1)
+        at, loads = np.arange(model.capacity.size), count_loads(sets, model.capacity.size)
+        above = model.marginal[at, loads]
+        below = model.marginal[at, np.maximum(loads - 1, 0)]
+        mean = np.where(np.isfinite(above), (above + below) / 2, below)
+        return np.where(model.reachable, mean, 0.0)
+
+    def first_prices(self, sets: IntArray) -> FloatArray:
+        """Prices at which the ascent starts, (N,)."""
+        if self._independent:
+            return np.where(self._model.reachable, self._model.first, 0.0)
+        return self.scale(sets)
+
+    def _game(self) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
+        return self.routed, self.weights, self.served, self.base
+
+
+def prefill_priced(
+    problem: SelectionProblem, tables: HelperTables, model: LoadModel, effort: Effort
+) -> tuple[IntArray, Status, float]:
+    """Least energy plus price times deviation; the bound is one on that sum."""
+    game = PricedGame(problem, tables, model, independent=False)
+    price = problem.budget.value
+    found = game.play(price)
+    if not effort.certificate:
+        return found.sets, Status.FEASIBLE, float("nan")
+
+    def demand(prices: FloatArray) -> tuple[float, FloatArray]:
+        sets, value = game.at_prices(prices, price)
+        return float(value.sum()), count_loads(sets, prices.size).astype(np.float64)
+
+    value = found.energy + price * found.deviation
+    scale = game.scale(found.sets)
+    certificate = ascend(
+        demand,
+        model,
+        scale,
+        scale=scale,
+        upper=value,
+        steps=effort.steps,
+        tolerance=effort.tolerance,
+    )
+    return found.sets, _status(certificate.gap(value)), certificate.bound
+
+
+def _status(gap: float) -> Status:
+    return Status.OPTIMAL if gap <= _OPTIMAL_GAP else Status.FEASIBLE
+
+
+def select_average(
+    problem: SelectionProblem,
+    tables: HelperTables,
+    model: LoadModel,
+    effort: Effort,
+    *,
+    independent: bool,
+) -> tuple[IntArray, Status, float]:
+    """Least energy within a mean deviation: sets (T, K), their status, the lower bound or NaN.
+
+    If the budget cannot be met the sets are those of the least deviation that was found.
+    """
+    game = PricedGame(problem, tables, model, independent=independent)
+    budget = problem.num_tokens * problem.budget.value
+    slack = _SLACK * (1.0 + budget)
+    nobody = game.describe(0.0, np.full(problem.routed_experts.shape, -1, dtype=np.int64))
+    if nobody.deviation <= budget + slack:
+        return nobody.sets, Status.OPTIMAL, 0.0
+    best = _bisect(game, nobody, budget + slack, first=_typical_price(problem, tables, model))
+    if best.deviation > budget + slack:
+        return best.sets, Status.INFEASIBLE, float("nan")
+    best = game.spend(best, budget + slack)
+    if not effort.certificate:
+        return best.sets, Status.FEASIBLE, float("nan")
+
+    def demand(prices: FloatArray) -> tuple[float, FloatArray]:
+        price = max(float(prices[-1]), 1e-300)
+        sets, value = game.at_prices(prices[:-1], price)
+        loads = count_loads(sets, prices.size - 1).astype(np.float64)
+        excess = float(game.deviation(sets).sum()) - budget
+        return float(value.sum()) - price * budget, np.append(loads, excess)
+
+    certificate = ascend(
+        demand,
+        model,
+        np.append(game.first_prices(best.sets), best.price),
+        scale=np.append(game.scale(best.sets), best.price),
+        upper=best.energy,
+        steps=effort.steps,
+        tolerance=effort.tolerance,
+    )
+    return best.sets, _status(certificate.gap(best.energy)), certificate.bound
+
+
+def _typical_price(problem: SelectionProblem, tables: HelperTables, model: LoadModel) -> float:
+    """Order of magnitude of joule per deviation."""
+    stake = deviation_at_stake(problem, tables)
+    first = model.first[model.reachable]
+    if first.size == 0 or not np.median(first) > 0.0:
+        return 1.0
+    return float(np.median(first) / np.mean(stake))
+
+
+def _bisect(game: PricedGame, nobody: _Priced, budget: float, *, first: float) -> _Priced:
+    """Least energy within the budget over the prices tried, or the least deviation."""
+    low, high = nobody, game.play(first)
+    for _ in range(_MOST_GROWTH):
+        if high.deviation <= budget:
+            break
+        low, high = high, game.play(high.price * _GROWTH, high.sets)
+    if high.deviation > budget:
+        return min(low, high, key=lambda found: found.deviation)
+    best = high
+    for _ in range(_MOST_BISECTIONS):
+        if low.price > 0.0 and high.price <= low.price * _CLOSE:
+            break
+        middle = float(np.sqrt(low.price * high.price))
+        price = middle if low.price > 0.0 else high.price / _GROWTH
+        found = game.play(price, high.sets)
+        if found.deviation > budget:
+            low = found
+        else:
+            high = found
+            best = found if found.energy < best.energy else best
+    return best
