@@ -7,6 +7,7 @@
     ├── SettingRejected     a radio read back another value than was written
     ├── SyncFailed          no burst found where one was expected
     ├── BufferOverrun       samples were lost
+    ├── Overload            a receiver clipped, so that its level means nothing
     └── LinkOutage          a link cannot carry the payload within its power limit
 """
 
@@ -31,6 +32,10 @@ class SyncFailed(RadioError):
 
 class BufferOverrun(RadioError):
     """Samples were lost between radio and program."""
+
+
+class Overload(RadioError):
+    """A receiver clipped, so that its level means nothing."""
 
 
 class LinkOutage(RadioError):

@@ -98,6 +98,11 @@ def _complex_normal(key: int, block: int, size: int) -> ComplexArray:
     return draws
 
 
+def stream_generator(*, seed: int, link: int, stream: int, block: int) -> np.random.Generator:
+    """Make the generator of one block of a stream; streams 0 and 1 are the fading's own."""
+    return _generator(stream_key(seed=seed, link=link, stream=stream), block)
+
+
 def _times(time_s: ArrayLike) -> FloatArray:
     times = np.asarray(time_s, dtype=np.float64)
     if not np.all(np.isfinite(times)):

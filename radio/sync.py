@@ -209,7 +209,7 @@ def acquire(samples: ComplexArray, search: Search) -> Detection:
             metric=metric,
             threshold=search.threshold,
             start=found,
-            origin=found + _first_lag(metrics[row], position),
+            origin=max(0, found + _first_lag(metrics[row], position)),
             cfo_hz=cfo_hz,
             cfo_std_hz=cfo_std_hz,
         )

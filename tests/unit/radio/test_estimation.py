@@ -1,7 +1,7 @@
 """Estimators against their bounds, on bursts whose start is known.
 
-2,000 bursts put the mean of an NMSE within 0.1 dB and an rms within 0.14 dB (one standard
-deviation, single path); asserted are the project's limits, 0.5 dB for NMSE and 1 dB for CFO.
+1,200 bursts put the mean of an NMSE within 0.04 dB and an rms within 0.18 dB (one standard
+deviation); asserted are the project's limits, 0.5 dB for NMSE and 1 dB for CFO.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 from siftmoe.radio import bounds
 from siftmoe.radio.estimation import ChannelEstimate, estimate
 
-COUNT = 2000
+COUNT = 1200
 
 
 def _decibel(ratio: float) -> float:
@@ -41,8 +41,9 @@ def _nmse(response: np.ndarray, truth: np.ndarray) -> float:
     return float((np.abs(response * turn - truth) ** 2).sum() / truth.size)
 
 
-@pytest.mark.parametrize("taps", [1, 6])
-@pytest.mark.parametrize("snr_db", [-10.0, -5.0, 0.0, 10.0, 30.0])
+@pytest.mark.parametrize(
+    ("taps", "snr_db"), [(1, -10.0), (1, 0.0), (1, 30.0), (6, -5.0), (6, 10.0), (6, 30.0)]
+)
 def test_estimates_reach_their_bounds(air, taps, snr_db):
     got, truth, _ = _trial(air, taps=taps, snr_db=snr_db)
     snr = 10 ** (snr_db / 10)

@@ -48,7 +48,7 @@ def test_block_is_constant_within_its_coherence_time():
 
 
 def test_jakes_autocorrelation_is_j0():
-    links, starts = 1000, 8
+    links, starts = 600, 8
     lags = np.linspace(0.0, 3.0, 25) * COHERENCE_S
     # starts 50 coherence times apart count as independent
     times = np.arange(starts)[:, np.newaxis] * 50 * COHERENCE_S + lags
@@ -76,7 +76,7 @@ def test_gauss_markov_autocorrelation_is_exponential():
 
 @pytest.mark.parametrize("kind", [FadingKind.JAKES, FadingKind.GAUSS_MARKOV])
 def test_gain_correlation_at_the_coherence_time_is_one_half(kind):
-    links = 4000
+    links = 2000
     middle = 0.5 / GAUSS_MARKOV_STEPS
     gain = np.abs(_ensemble(kind, links, np.array([middle, 1 + middle]) * COHERENCE_S)) ** 2
     # the standard error of a sample correlation of exponentials stays below 2/sqrt(n)

@@ -1,0 +1,228 @@
+r"""Pilot exchange between two radios: what the receiver hears becomes a channel state.
+
+A Pluto has no timed transmission, so the transmitter repeats a frame, a burst and a gap, and the
+receiver captures long enough to hold whole bursts wherever it starts. The path gain is what both
+references make of the digital gain:
+
+.. math:: g = \frac{P_{rx}}{P_{tx}} = \hat g\,
+              \frac{P_{rx,0}\, 10^{-G/10}}{b\, P_{tx,0}\, 10^{-a/10}}
+
+with the mean square :math:`b` of the samples sent.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from siftmoe.radio import pilots
+from siftmoe.radio.errors import Overload, SyncFailed
+from siftmoe.radio.estimation import ChannelEstimate, estimate
+from siftmoe.radio.link import ChannelOrigin, ChannelState
+from siftmoe.radio.sync import Detection, Search, acquire
+from siftmoe.radio.units import db_to_linear
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from siftmoe.radio.device import PowerReference, Radio, RadioSettings
+
+    ComplexArray = NDArray[np.complex128]
+    FloatArray = NDArray[np.float64]
+
+#: Burst and gap. The gap keeps a burst's echo out of the next one, and lets the level be seen.
+FRAME_LENGTH = 2048
+#: Leaves 2.5 dB above the burst's peak of 6.2 dB.
+BACK_OFF_DB = 9.0
+#: Samples that may reach the rails; noise does so now and then, an overloaded receiver steadily.
+MAX_CLIPPED = 1e-3
+#: 20 ppm on either side at 2.4 GHz is 96 kHz apart; Plutos are specified at 25 ppm.
+FIRST_CONTACT_PPM = 50.0
+#: Full scale of a 12-bit converter.
+_RAIL = 1.0 - 2.0**-11
+_NEPER_PER_DB = math.log(10.0) / 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sounding:
+    """What one pilot exchange told.
+
+    Parameters
+    ----------
+    channel : ChannelState
+        Path gain between the antenna ports with its uncertainty, noise at the receiver's input;
+        the bandwidth is the sample rate.
+    detection : Detection
+        Of the first burst.
+    estimate : ChannelEstimate
+        One row per burst, digital units.
+    cfo_hz, cfo_std_hz : float, Hz
+        Mean over the bursts: pass it on to the next exchange of this pair.
+    snr : float
+        Power of the burst over that of the noise in the sample rate, linear.
+    tx_power_w : float, W
+        Mean power of a burst at the transmitter's port.
+    carrier_hz : float, Hz
+    """
+
+    channel: ChannelState
+    detection: Detection
+    estimate: ChannelEstimate
+    cfo_hz: float
+    cfo_std_hz: float
+    snr: float
+    tx_power_w: float
+    carrier_hz: float
+
+
+def frame() -> ComplexArray:
+    """One burst and the gap after it, backed off from full scale, (2048,)."""
+    samples = np.zeros(FRAME_LENGTH, dtype=np.complex128)
+    samples[: pilots.BURST_LENGTH] = pilots.burst_waveform() * math.sqrt(db_to_linear(-BACK_OFF_DB))
+    return samples
+
+
+def sound(
+    transmitter: Radio,
+    receiver: Radio,
+    *,
+    settings: RadioSettings,
+    now_s: float,
+    bursts: int = 4,
+    cfo_hz: float | None = None,
+    receiver_settings: RadioSettings | None = None,
+) -> Sounding:
+    """Sound one direction between two radios.
+
+    Parameters
+    ----------
+    transmitter, receiver : Radio
+        The transmitter is silent afterwards, whatever happens.
+    settings : RadioSettings
+        Of the transmitter, and of the receiver unless given.
+    now_s : float, s
+        Time for the channel state, on the caller's clock.
+    bursts : int
+        Bursts to average over, 1 to 30.
+    cfo_hz : float or None, Hz
+        CFO of this pair from an exchange before; None searches +-50 ppm of the carrier.
+    receiver_settings : RadioSettings or None
+
+    Returns
+    -------
+    Sounding
+
+    Raises
+    ------
+    SyncFailed
+        If no burst was found.
+    Overload
+        If the receiver clipped.
+    RadioError
+        What the radios raise.
+    """
+    if not 1 <= bursts <= 30:
+        raise ValueError(f"sound: bursts must lie in 1..30, got {bursts}")
+    listening = receiver_settings or settings
+    sent = frame()
+    transmitter.tune(settings)
+    receiver.tune(listening)
+    try:
+        transmitter.transmit(sent)
+        samples = receiver.receive((bursts + 1) * FRAME_LENGTH)
+    finally:
+        transmitter.silence()
+    _refuse_clipping(samples, receiver=receiver, settings=listening)
+    first = _acquire(samples, settings=listening, cfo_hz=cfo_hz, pair=(transmitter, receiver))
+    got = _estimate(samples, first, bursts=bursts, sample_rate_hz=listening.sample_rate_hz)
+    return Sounding(
+        channel=_channel(
+            got,
+            sent=(transmitter.reference, settings),
+            heard=(receiver.reference, listening),
+            now_s=now_s,
+        ),
+        detection=first,
+        estimate=got,
+        cfo_hz=float(got.cfo_hz.mean()),
+        cfo_std_hz=_mean_std(got.cfo_std_hz),
+        snr=float(got.gain.mean() / got.noise_power.mean()),
+        tx_power_w=transmitter.reference.tx_power_w(
+            float(np.mean(np.abs(sent[: pilots.BURST_LENGTH]) ** 2)), settings
+        ),
+        carrier_hz=settings.carrier_hz,
+    )
+
+
+def _refuse_clipping(samples: ComplexArray, *, receiver: Radio, settings: RadioSettings) -> None:
+    parts = np.abs(samples.view(np.float64))
+    share = float(np.mean(parts >= _RAIL))
+    if share > MAX_CLIPPED:
+        raise Overload(
+            f"radio {receiver.name!r}: {100 * share:.1f} % of the samples reach full scale at "
+            f"rx gain {settings.rx_gain_db} dB; lower rx_gain_db or raise tx_attenuation_db"
+        )
+
+
+def _acquire(
+    samples: ComplexArray,
+    *,
+    settings: RadioSettings,
+    cfo_hz: float | None,
+    pair: tuple[Radio, Radio],
+) -> Detection:
+    search = Search(
+        sample_rate_hz=settings.sample_rate_hz,
+        cfo_hz=cfo_hz or 0.0,
+        cfo_range_hz=1e-6 * FIRST_CONTACT_PPM * settings.carrier_hz if cfo_hz is None else 0.0,
+    )
+    # Two frames hold a whole burst wherever they start.
+    detection = acquire(samples[: 2 * FRAME_LENGTH], search)
+    if not detection.detected:
+        raise SyncFailed(
+            f"no burst of {pair[0].name!r} found at {pair[1].name!r}: metric "
+            f"{detection.metric:.1f}, {detection.threshold:.1f} needed, CFO "
+            f"{search.cfo_hz:.0f} +- {search.cfo_range_hz:.0f} Hz; check antennas and carrier, "
+            "lower tx_attenuation_db or raise rx_gain_db"
+        )
+    return detection
+
+
+def _estimate(
+    samples: ComplexArray, first: Detection, *, bursts: int, sample_rate_hz: float
+) -> ChannelEstimate:
+    """Estimates of all bursts, one row each: one frame more than bursts is captured."""
+    starts = first.origin % FRAME_LENGTH + FRAME_LENGTH * np.arange(bursts)
+    rows = samples[starts[:, np.newaxis] + np.arange(pilots.BURST_LENGTH)]  # [n, 1440]
+    return estimate(rows, cfo_hz=np.full(len(rows), first.cfo_hz), sample_rate_hz=sample_rate_hz)
+
+
+def _channel(
+    got: ChannelEstimate,
+    *,
+    sent: tuple[PowerReference, RadioSettings],
+    heard: tuple[PowerReference, RadioSettings],
+    now_s: float,
+) -> ChannelState:
+    input_w = heard[0].rx_power_w(1.0, heard[1])
+    scale = input_w / sent[0].tx_power_w(db_to_linear(-BACK_OFF_DB), sent[1])
+    gain = scale * float(got.gain.mean())
+    if not gain > 0.0:
+        raise SyncFailed("a burst was found but its gain is below the noise of its estimate")
+    reference_std = gain * _NEPER_PER_DB * math.hypot(sent[0].std_db, heard[0].std_db)
+    return ChannelState(
+        gain=gain,
+        noise_psd=input_w * float(got.noise_power.mean()) / heard[1].sample_rate_hz,
+        bandwidth_hz=heard[1].sample_rate_hz,
+        time_s=now_s,
+        origin=ChannelOrigin.SOUNDED,
+        gain_std=math.hypot(scale * _mean_std(got.gain_std), reference_std),
+    )
+
+
+def _mean_std(stds: FloatArray) -> float:
+    """Uncertainty of the mean of independent estimates."""
+    return float(np.sqrt(np.sum(stds**2)) / len(stds))
