@@ -106,6 +106,7 @@ def find_moe_layers(model: nn.Module) -> list[MoELayer]:
     """
     layers: list[MoELayer] = []
     for name, module in model.named_modules():
+        # who puts a module of its own in an adapted one's place says which class it stood for
         adapter = ADAPTERS.get(getattr(module, "replaces_experts", type(module).__name__))
         if adapter is None and not all(hasattr(module, flag) for flag in REGISTRY_FLAGS):
             continue

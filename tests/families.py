@@ -133,6 +133,25 @@ FAMILIES: dict[str, Family] = {
         num_experts=4,
         top_k=2,
     ),
+    "nemotron_h": _decoder(
+        "NemotronH",
+        {
+            "num_hidden_layers": None,  # it follows from the block types
+            "layers_block_type": ["attention", "moe", "moe"],
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 12,
+            "moe_shared_expert_intermediate_size": 12,
+            "n_group": 1,
+            "topk_group": 1,
+            "head_dim": 8,
+            "mamba_num_heads": 2,
+            "mamba_head_dim": 8,
+        },
+        num_layers=2,
+        num_experts=4,
+        top_k=2,
+    ),
     "switch": Family(
         config="SwitchTransformersConfig",
         model="SwitchTransformersForConditionalGeneration",
