@@ -10,6 +10,8 @@ from siftmoe.agent import command
 from siftmoe.agent.errors import AgentError
 from siftmoe.models.errors import ModelError
 
+_INTERRUPTED = 130
+
 
 def main() -> int:
     """Run the agent; returns the exit status (0 stopped, 1 failed, 2 wrong usage)."""
@@ -25,6 +27,8 @@ def main() -> int:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
         return command.run(args)
+    except KeyboardInterrupt:  # while it was still loading
+        return _INTERRUPTED
     except (AgentError, ModelError, OSError, ValueError) as error:
         logging.getLogger(__name__).debug("where it came from", exc_info=True)
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  a process boundary

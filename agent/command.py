@@ -36,7 +36,6 @@ example:
 """
 
 _MEGA = 1e6
-_NOT_SETTINGS = ("json", "parent_pid", "verbose")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +58,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit status."""
-    given = {k: v for k, v in vars(args).items() if v is not None and k not in _NOT_SETTINGS}
+    given = {name: getattr(args, name) for name in AgentConfig.__struct_fields__ if name in args}
+    given = {name: value for name, value in given.items() if value is not None}
     config = AgentConfig.from_options(given)
     if args.parent_pid is not None:
         from siftmoe.agent.lifeline import end_with

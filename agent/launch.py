@@ -16,9 +16,12 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from siftmoe.agent.errors import AgentError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from siftmoe.agent.config import AgentConfig
 
-_STOP_S: Final = 2.0
+#: An agent that is idle ends in milliseconds; whoever interrupts a run waits this long at most.
+_STOP_S: Final = 1.0
 _KEPT_CHARACTERS: Final = 2_000
 
 
@@ -35,16 +38,8 @@ class LaunchedAgent:
     started: dict[str, Any]
 
     def stop(self) -> int:
-        """End it, by force if it does not obey within two seconds; returns its exit status."""
-        self.process.terminate()
-        try:
-            return self.process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
-        finally:
-            if self.process.stdout is not None:
-                self.process.stdout.close()
+        """End it, by force if it does not obey in time; returns its exit status."""
+        return stop_all([self.process])[0]
 
 
 def launch(config: AgentConfig, *, timeout_s: float = 60.0) -> LaunchedAgent:
@@ -109,6 +104,23 @@ class Spawned:
         self.said.close()
         how = f"did not serve within {timeout_s:g} s" if status is None else f"ended with {status}"
         return AgentFailedToStart(f"agent {self.name!r} {how}: {text.removeprefix('error: ')}")
+
+
+def stop_all(processes: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+    """End processes together, by force those that do not obey in time; return their statuses."""
+    for process in processes:
+        process.terminate()
+    end_s = time.monotonic() + _STOP_S
+    statuses = []
+    for process in processes:
+        try:
+            statuses.append(process.wait(max(0.0, end_s - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            statuses.append(process.wait())
+        if process.stdout is not None:
+            process.stdout.close()
+    return statuses
 
 
 def spawn(config: AgentConfig) -> Spawned:

@@ -187,23 +187,23 @@ class Result(Struct, frozen=True, kw_only=True, eq=False):
 class ApplyHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="apply"):
     """Frame 0 of an :class:`Apply`."""
 
+    v: Version
     id: RequestId
     layer: Layer
     dtype: DTypeName
     shape: Shape
     deadline_ms: Seconds | None = None
-    v: Version = VERSION
 
 
 class ResultHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="result"):
     """Frame 0 of a :class:`Result`."""
 
+    v: Version
     id: RequestId
     dtype: DTypeName
     shape: Shape
     compute_s: Seconds
     queue_s: Seconds
-    v: Version = VERSION
 
 
 Request = Hello | Apply | Sound | Stats

@@ -101,6 +101,7 @@ def encode(message: Message) -> list[Frame]:
     if isinstance(message, Result):
         name = dtype_name(message.output, "output")
         header = ResultHeader(
+            v=VERSION,
             id=message.id,
             dtype=name,
             shape=message.output.shape,
@@ -120,7 +121,12 @@ def _encode_apply(message: Apply) -> list[Frame]:
         raise ValueError(f"pairs are [m, 2], weights [m]; got {pairs.shape}, {weights.shape}")
     deadline_ms = None if message.deadline_s is None else message.deadline_s * _S_TO_MS
     header = ApplyHeader(
-        id=message.id, layer=message.layer, dtype=name, shape=hidden.shape, deadline_ms=deadline_ms
+        v=VERSION,
+        id=message.id,
+        layer=message.layer,
+        dtype=name,
+        shape=hidden.shape,
+        deadline_ms=deadline_ms,
     )
     return [_pack(header), frame_of(hidden), frame_of(pairs), frame_of(weights)]
 

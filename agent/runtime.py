@@ -192,6 +192,7 @@ def _load_all(
 ) -> dict[tuple[int, int], Expert]:
     golden = {layer: manifest.read_golden(layer) for layer in {layer for layer, _ in paths}}
     experts = {}
+    release_free_memory()  # what follows is measured against it
     for (layer, index), path in paths.items():
         before = resident_memory()
         session = open_session(path, provider=provider, threads=threads)

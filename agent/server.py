@@ -23,7 +23,7 @@ from siftmoe.agent.errors import AgentBusy, AgentStopping, InternalFailure, Prot
 from siftmoe.agent.messages import failure_of
 from siftmoe.agent.protocol import Apply, Hello, Message, Sound, Stats, decode, encode
 from siftmoe.agent.service import Job
-from siftmoe.agent.sockets import endpoint_of, open_router, send
+from siftmoe.agent.sockets import endpoint_of, open_router, remove_path, send
 
 if TYPE_CHECKING:
     from siftmoe.agent.protocol import Reply
@@ -133,6 +133,14 @@ class Server:
         except ProtocolError as error:
             self._refuse(peer, error, request_id=error.request_id)
             return
+        try:
+            self._dispatch(peer, message)
+        except Exception:
+            logger.exception("request %d failed", message.id)
+            fault = InternalFailure("the agent failed on this request; see its log")
+            self._refuse(peer, fault, request_id=message.id)
+
+    def _dispatch(self, peer: bytes, message: Message) -> None:
         if isinstance(message, Apply):
             self._admit(peer, message)
         elif isinstance(message, Hello | Stats | Sound):
@@ -227,6 +235,7 @@ class Server:
             self._closed = True
             self._router.close()
         self._context.term()
+        remove_path(self.endpoint)
         if worker.is_alive():
             return False
         os.close(self._wake_out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import zmq
@@ -71,6 +72,13 @@ def endpoint_of(router: zmq.Socket[bytes]) -> str:
     """Return the address that was bound, with the port that was picked."""
     bound = router.getsockopt(zmq.LAST_ENDPOINT)
     return bound.rstrip(b"\0").decode() if isinstance(bound, bytes) else str(bound)
+
+
+def remove_path(endpoint: str) -> None:
+    """Remove what binding ``ipc://PATH`` made; ZeroMQ leaves it behind."""
+    transport, _, path = endpoint.partition("://")
+    if transport == "ipc":
+        Path(path).unlink(missing_ok=True)
 
 
 def send(router: zmq.Socket[bytes], peer: bytes, frames: Sequence[Frame]) -> bool:

@@ -1,0 +1,186 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from bundles import reference, shape_of, write_bundle
+
+from siftmoe.agent import protocol, service
+from siftmoe.agent.errors import ErrorCode
+from siftmoe.agent.runtime import Runtime
+from siftmoe.agent.service import Identity, Job, Service
+from siftmoe.agent.telemetry import Telemetry
+from siftmoe.models.manifest import Manifest
+
+SHAPE = shape_of()
+
+
+class Clock:
+    """Seconds that go on only when told to."""
+
+    now_s = 100.0
+
+    def __call__(self):
+        return self.now_s
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_bundle(tmp_path_factory.mktemp("bundle") / "plain", SHAPE)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def host(folder, clock):
+    residents = [(0, 0), (0, 1), (1, 2)]
+    runtime = Runtime.load(Manifest.load(folder), residents, providers=["cpu"], threads=1)
+    return Service(
+        runtime=runtime,
+        identity=Identity(name="board", version="1.2", model_hash="ab" * 32),
+        telemetry=Telemetry(started_s=0.0),
+        clock=clock,
+    )
+
+
+def job(number, *, layer=0, expert=0, rows=1, width=16, dtype=np.float32, **options):
+    hidden = np.random.default_rng(number).standard_normal((rows, width)).astype(dtype)
+    request = protocol.Apply(
+        id=number,
+        layer=layer,
+        hidden=hidden,
+        pairs=np.array([(row, expert) for row in range(rows)], np.int32),
+        weights=np.full(rows, 2.0, np.float32),
+        deadline_s=options.get("deadline_s"),
+    )
+    return Job(request=request, arrived_s=options.get("arrived_s", 100.0), peer=b"p")
+
+
+def answers(host, *jobs):
+    """{id: reply}; every job is answered exactly once."""
+    pairs = [pair for some in host.compute(jobs) for pair in some]
+    assert sorted(job.request.id for job, _ in pairs) == sorted(j.request.id for j in jobs)
+    assert all(job.request.id == reply.id for job, reply in pairs)
+    return {reply.id: reply for _, reply in pairs}
+
+
+def check(reply, job, expert):
+    hidden = job.request.hidden.astype(np.float64)
+    wanted = 2.0 * reference(SHAPE, job.request.layer, expert, hidden)
+    np.testing.assert_allclose(reply.output, wanted, atol=1e-5)
+
+
+def counted_runs(host):
+    """Count the runs of each expert while they go on as before."""
+    counts = {}
+    for key, expert in host.runtime.experts.items():
+
+        def run(names, feed, session=expert.session, key=key):
+            counts[key] = counts.get(key, 0) + 1
+            return session.run(names, feed)
+
+        host.runtime.experts[key] = SimpleNamespace(session=SimpleNamespace(run=run))
+    return counts
+
+
+def test_requests_of_a_layer_are_one_run_per_expert(host):
+    counts = counted_runs(host)
+    jobs = [job(n, expert=n % 2, rows=1 + n % 3) for n in range(6)]
+    jobs += [job(6, layer=1, expert=2)]
+    replies = answers(host, *jobs)
+    assert counts == {(0, 0): 1, (0, 1): 1, (1, 2): 1}
+    for one in jobs:
+        check(replies[one.request.id], one, one.request.pairs[0, 1])
+
+
+def test_a_batch_equals_its_requests_alone(host):
+    jobs = [job(n, expert=n % 2, rows=2) for n in range(4)]
+    together = answers(host, *jobs)
+    for one in jobs:
+        alone = answers(host, one)[one.request.id]
+        np.testing.assert_allclose(together[alone.id].output, alone.output, atol=1e-6)
+
+
+def test_the_answer_has_the_dtype_of_the_question(host):
+    jobs = [job(1, dtype=np.float16), job(2), job(3, dtype=np.float16, expert=1)]
+    for group in (jobs, jobs[:1]):
+        for number, reply in answers(host, *group).items():
+            assert reply.output.dtype == (np.float32 if number == 2 else np.float16)
+
+
+def test_large_batches_are_split(host, monkeypatch):
+    monkeypatch.setattr(service, "MAX_BATCH_ROWS", 5)
+    counts = counted_runs(host)
+    answers(host, *(job(n, rows=2) for n in range(5)), job(5, rows=9))
+    assert counts == {(0, 0): 4}
+
+
+def test_a_passed_deadline_is_answered_and_not_computed(host, clock):
+    counts = counted_runs(host)
+    jobs = [job(1, deadline_s=0.010), job(2, deadline_s=0.050), job(3), job(4, deadline_s=0.0)]
+    clock.now_s += 0.020
+    replies = answers(host, *jobs)
+    assert replies[1].code is replies[4].code is ErrorCode.DEADLINE_EXCEEDED
+    assert "agent 'board': waited 20.0 ms, the deadline was 10.0 ms" in replies[1].message
+    check(replies[2], jobs[1], 0)
+    check(replies[3], jobs[2], 0)
+    assert counts == {(0, 0): 1}
+    assert replies[2].queue_s == pytest.approx(0.020)
+
+
+def test_a_bad_request_does_not_harm_its_neighbours(host):
+    jobs = [job(1), job(2, expert=2), job(3, width=15), job(4, layer=9)]
+    replies = answers(host, *jobs)
+    check(replies[1], jobs[0], 0)
+    assert replies[2].code is replies[4].code is ErrorCode.EXPERT_NOT_RESIDENT
+    assert replies[3].code is ErrorCode.SHAPE_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("problem", "code"),
+    [
+        (RuntimeError("the kernel fell over"), ErrorCode.INTERNAL),
+        (RuntimeError("Failed to allocate memory for requested buffer"), ErrorCode.OUT_OF_MEMORY),
+        (MemoryError(), ErrorCode.OUT_OF_MEMORY),
+    ],
+)
+def test_a_failing_expert_is_answered_and_the_others_go_on(host, problem, code, caplog):
+    def fail(names, feed):
+        raise problem
+
+    host.runtime.experts[0, 1] = SimpleNamespace(session=SimpleNamespace(run=fail))
+    jobs = [job(1), job(2, expert=1)]
+    replies = answers(host, *jobs)
+    check(replies[1], jobs[0], 0)
+    assert replies[2].code is code
+    assert ("Traceback" in caplog.text) == (code is ErrorCode.INTERNAL)
+
+
+def test_hello_tells_who_it_is(host):
+    reply = host.reply(protocol.Hello(id=5), queued=0)
+    assert (reply.id, reply.name, reply.version) == (5, "board", "1.2")
+    assert reply.residents == ((0, 0), (0, 1), (1, 2))
+    assert reply.provider == "CPUExecutionProvider"
+    assert reply.hidden_size == 16
+    assert protocol.decode(protocol.encode(reply)) == reply
+
+
+def test_stats_count_what_was_done(host, clock):
+    answers(host, job(1, rows=3), job(2, rows=2, expert=2))
+    clock.now_s += 5.0
+    reply = host.reply(protocol.Stats(id=6), queued=4)
+    assert reply.counters["served"] == 1
+    assert reply.counters["rows"] == 3
+    assert reply.counters["refused"] == 1
+    assert reply.counters["queued"] == 4
+    assert reply.counters["uptime_s"] == 105.0
+    assert protocol.decode(protocol.encode(reply)) == reply
+
+
+def test_an_agent_without_a_radio_says_so(host):
+    request = protocol.Sound(id=7, role="listen", start_s=0.0, duration_s=0.1)
+    reply = host.reply(request, queued=0)
+    assert (reply.id, reply.code) == (7, ErrorCode.NOT_SUPPORTED)
+    assert "has no radio" in reply.message
