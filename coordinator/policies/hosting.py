@@ -55,8 +55,10 @@ def keep_slots(problem: SelectionProblem, chosen: BoolArray) -> IntArray:
             f"hosts of replicated experts are enumerated for at most {MAX_SLOTS} slots per "
             f"token, got {problem.top_k}"
         )
-    skip = problem.deviation[:, -1][problem.routed_experts] * problem.slot_weights()  # [T, K]
-    order = np.argsort(-np.where(chosen, skip, 0.0).sum(axis=1), kind="stable")
+    weights = problem.slot_weights()
+    skip = weights * problem.deviation[problem.routed_experts, -1]  # [T, K]
+    loss = np.where(np.isfinite(skip), skip, weights)  # by weight where no deviation is known
+    order = np.argsort(-np.where(chosen, loss, 0.0).sum(axis=1), kind="stable")
     return _assign(
         np.ascontiguousarray(problem.routed_experts, dtype=np.int64),
         np.ascontiguousarray(chosen),

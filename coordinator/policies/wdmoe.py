@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from siftmoe.coordinator.policies.bandwidth import allocate_bandwidth, token_latency
-from siftmoe.coordinator.policies.compiled import compiled
+from siftmoe.coordinator.policies.dropping import drop_by_cosine, drop_from_slowest
 from siftmoe.coordinator.policies.hosting import keep_slots
 from siftmoe.coordinator.policies.topk import finish_plan
 from siftmoe.coordinator.selection import LOCAL, NOBODY, SelectionPlan, Status
@@ -31,12 +31,14 @@ from siftmoe.coordinator.selection import LOCAL, NOBODY, SelectionPlan, Status
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.airtime import AirInterface
+    from siftmoe.coordinator.links import LinkStates
     from siftmoe.coordinator.selection import SelectionProblem
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-__all__ = ["Wdmoe", "WdmoeLinks", "WdmoeResult", "WdmoeRule", "allocate_bandwidth"]
+__all__ = ["Wdmoe", "WdmoeLinks", "WdmoeResult", "WdmoeRule", "allocate_bandwidth", "wdmoe_links"]
 
 #: Latency must fall by this share for another round.
 _LEAST_GAIN = 1e-9
@@ -83,6 +85,28 @@ class WdmoeLinks:
     def _per_device(self) -> dict[str, Any]:
         names = [name for name in self.__slots__ if name != "bandwidth_hz"]
         return {name: getattr(self, name) for name in names}
+
+
+def wdmoe_links(states: LinkStates, air: AirInterface) -> WdmoeLinks:
+    """Let the helpers of a run share the sum of their bands, every side at its power limit.
+
+    Parameters
+    ----------
+    states : LinkStates
+    air : AirInterface
+    """
+    power = np.full(states.num_links, air.tx_power_limit_w)
+    return WdmoeLinks(
+        compute_s=np.full(states.num_links, air.compute_s_per_token),
+        downlink_bits=float(air.payload_bits),
+        uplink_bits=float(air.payload_bits),
+        downlink_power_w=power,
+        downlink_gain=states.uplink_gain,
+        uplink_power_w=power,
+        uplink_gain=states.downlink_gain,
+        noise_psd=states.noise_psd,
+        bandwidth_hz=float(states.bandwidth_hz.sum()),
+    )
 
 
 class WdmoeRule(str, Enum):
@@ -168,27 +192,8 @@ class Wdmoe:
 
     def _drop(self, weights: FloatArray, local: IntArray, token_s: FloatArray) -> FloatArray:
         if WdmoeRule(self.rule) is WdmoeRule.GREEDY:
-            return _drop_from_slowest(weights, local, token_s, self.min_weight)
-        return _drop_by_cosine(weights, local, token_s, threshold=self.threshold)
-
-
-def weight_to_latency(weights: FloatArray, token_s: FloatArray) -> FloatArray:
-    r"""Weight-to-latency ratio of every device, (N,) 1/s; 0 where nothing is sent.
-
-    .. math:: \mathrm{WLR}_k = \sum_{t \text{ on } k} w_{t,k} / (q_k \tau_k)
-
-    Parameters
-    ----------
-    weights : (T, N) float64
-        Weight of each token on each device, 0 where it is not sent.
-    token_s : (N,) float64, s
-        Time :math:`\tau_k` of one token.
-    """
-    load = np.count_nonzero(weights, axis=0)
-    ratio = np.zeros(len(token_s))
-    used = load > 0
-    ratio[used] = weights.sum(axis=0)[used] / (load[used] * token_s[used])
-    return ratio
+            return drop_from_slowest(weights, local, token_s, self.min_weight)
+        return drop_by_cosine(weights, local, token_s, threshold=self.threshold)
 
 
 def _weights_on_helpers(problem: SelectionProblem, helper: IntArray) -> tuple[FloatArray, IntArray]:
@@ -202,64 +207,6 @@ def _weights_on_helpers(problem: SelectionProblem, helper: IntArray) -> tuple[Fl
 def _uniform(weights: FloatArray, bandwidth_hz: float) -> FloatArray:
     active = np.asarray(weights.any(axis=0))
     return np.where(active, bandwidth_hz / max(1, int(active.sum())), 0.0)
-
-
-def _drop_by_cosine(
-    weights: FloatArray, local: IntArray, token_s: FloatArray, *, threshold: float
-) -> FloatArray:
-    """Drop the lightest device of every token whose weights and latencies disagree."""
-    sent = weights > 0.0
-    load = sent.sum(axis=0)
-    latency = load * np.where(load > 0, token_s, 0.0)  # [N]
-    seen = sent * latency  # [T, N]
-    norm = np.sqrt((weights**2).sum(axis=1) * (seen**2).sum(axis=1))  # [T]
-    cosine = (weights * seen).sum(axis=1) / np.maximum(norm, np.finfo(float).tiny)
-    drop = np.flatnonzero((sent.sum(axis=1) + local > 1) & (cosine <= threshold) & sent.any(axis=1))
-    kept: FloatArray = weights.copy()
-    lightest = np.where(sent, weights, np.inf).argmin(axis=1)
-    kept[drop, lightest[drop]] = 0.0
-    return kept
-
-
-@compiled
-def _drop_from_slowest(
-    weights: FloatArray, local: IntArray, token_s: FloatArray, min_weight: float
-) -> FloatArray:
-    """Drop the slowest device's lightest token until that device has none to drop."""
-    tokens, devices = weights.shape
-    kept: FloatArray = weights.copy()
-    left = local.copy()
-    load = np.zeros(devices)
-    order = np.empty((devices, tokens), np.int64)
-    at = np.zeros(devices, np.int64)
-    for n in range(devices):
-        order[n] = np.argsort(weights[:, n])
-        for t in range(tokens):
-            if weights[t, n] > 0.0:
-                left[t] += 1
-                load[n] += 1.0
-    while True:
-        slowest = -1
-        for n in range(devices):
-            if load[n] > 0.0 and (
-                slowest < 0 or load[n] * token_s[n] > load[slowest] * token_s[slowest]
-            ):
-                slowest = n
-        if slowest < 0:
-            return kept
-        # a token with one expert left stays so: the pointer never has to go back
-        while at[slowest] < tokens:
-            t = order[slowest, at[slowest]]
-            if weights[t, slowest] > 0.0 and left[t] > 1:
-                break
-            at[slowest] += 1
-        if at[slowest] == tokens or weights[order[slowest, at[slowest]], slowest] >= min_weight:
-            return kept
-        t = order[slowest, at[slowest]]
-        kept[t, slowest] = 0.0
-        left[t] -= 1
-        load[slowest] -= 1.0
-        at[slowest] += 1
 
 
 def _plan(

@@ -118,6 +118,24 @@ def test_slots_that_nobody_can_serve_are_skipped_and_reported():
     assert np.isfinite(plan.energy_j)
 
 
+def test_it_runs_without_known_deviations():
+    problem = make_problem(tokens=6, slots=1, experts=2, helpers=2)
+    unknown = np.full_like(problem.deviation, np.nan)
+    np.fill_diagonal(unknown, 0.0)
+    energy = problem.energy.copy()
+    energy[:, 3:] = np.inf
+    problem = replace(
+        problem,
+        deviation=unknown,
+        energy=energy,
+        routed_experts=np.zeros((6, 1), dtype=np.int64),
+        gate_weights=np.array([[0.1], [0.9], [0.4], [0.8], [0.2], [0.3]]),
+    )
+    plan = TopK().select(problem)
+    np.testing.assert_array_equal(plan.helper[:, 0] >= 0, problem.gate_weights[:, 0] > 0.5)
+    np.testing.assert_array_equal(np.isnan(plan.deviation), plan.helper[:, 0] < 0)
+
+
 def test_a_slot_of_no_weight_is_not_sent():
     problem = make_problem(tokens=4, slots=2, experts=4, helpers=4)
     weights = problem.gate_weights.copy()

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq, minimize
 
+from siftmoe.coordinator.airtime import AirInterface
+from siftmoe.coordinator.links import FixedLinks
 from siftmoe.coordinator.policies.bandwidth import allocate_bandwidth, token_latency
-from siftmoe.coordinator.policies.wdmoe import Wdmoe, WdmoeLinks, WdmoeRule, weight_to_latency
+from siftmoe.coordinator.policies.dropping import weight_to_latency
+from siftmoe.coordinator.policies.wdmoe import (
+    Wdmoe,
+    WdmoeLinks,
+    WdmoeRule,
+    wdmoe_links,
+)
 from siftmoe.coordinator.selection import Budget, BudgetKind, SelectionProblem, Status
 
 
@@ -258,3 +266,15 @@ def test_token_latency_follows_the_formula():
     for k in range(2):
         assert latency[k] == pytest.approx(latency_by_formula(links, k, 1.0, band[k]), rel=1e-12)
     assert latency[2] == np.inf
+
+
+def test_links_of_a_run_share_their_bands():
+    states = FixedLinks(
+        gain=[1e-9, 2e-9], downlink_gain=[3e-9, 4e-9], noise_psd=4e-21, bandwidth_hz=2e6
+    ).states(0.0)
+    air = AirInterface(payload_bits=65536, token_deadline_s=0.074, tx_power_limit_w=0.2)
+    links = wdmoe_links(states, air)
+    assert links.bandwidth_hz == 4e6
+    np.testing.assert_array_equal(links.downlink_gain, [1e-9, 2e-9])  # towards the helper
+    np.testing.assert_array_equal(links.uplink_gain, [3e-9, 4e-9])
+    assert links.allocate(np.array([4.0, 2.0]))[0] > 0.0
