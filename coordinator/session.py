@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: Tokens that a generated summary may have; the one-line references of XSum have fewer.
 SUMMARY_TOKENS = 64
 
+#: Of Keskar et al. 2019 (CTRL), as in transformers' ``generate``.
+REPETITION_PENALTY = 1.2
+
 
 class Session:
     """One model and its tokenizer.
@@ -43,7 +46,9 @@ class Session:
         max_new_tokens: int,
         on_text: Callable[[str], None] | None = None,
     ) -> str:
-        """Greedy continuation of a prompt with a KV cache, streamed piece by piece.
+        """Likeliest continuation of a prompt with a KV cache, streamed piece by piece.
+
+        Greedy, with the usual penalty on repetition: small models fall into loops without.
 
         Parameters
         ----------
@@ -65,6 +70,7 @@ class Session:
                 attention_mask=torch.ones_like(tokens),
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
+                repetition_penalty=REPETITION_PENALTY,
                 streamer=streamer,
             )
         start = 0 if self.model.config.is_encoder_decoder else tokens.shape[1]

@@ -171,7 +171,10 @@ def compare(options: Options, *, out: Path | None, as_json: bool) -> int:
     interrupted = False
     with Ledger.create(out / LEDGER_FILE, config, label="start") as ledger:
         try:
-            with _terminable(), local_fleet(bundle, options.agents, radio.payload_dtype) as fleet:
+            with (
+                _terminable(),
+                local_fleet(bundle, options.agents, payload_dtype=radio.payload_dtype) as fleet,
+            ):
                 comparison = Comparison(
                     options=options,
                     radio=radio,

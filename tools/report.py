@@ -21,6 +21,9 @@ CONFIG_FILE = "config.json"
 REPORT_FILE = "report.html"
 FIGURES = "figures"
 
+#: Metrics of the table and the figures; all others are in the scores file.
+SHOWN_METRICS = ("accuracy", "perplexity", "next_token_accuracy", "rouge_l")
+
 _CAPTIONS = {
     "energy.svg": "Radio energy per token over all layers.",
     "decisions.svg": "What became of the routed slots.",
@@ -95,23 +98,23 @@ def write_report(out: Path, results: Sequence[PolicyResult], config: Mapping[str
 
 def table_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the comparison, as text."""
-    metrics = sorted({name for result in results for name in result.metrics})
+    metrics = [name for name in SHOWN_METRICS if any(name in r.metrics for r in results)]
     header = [
         "policy",
         *(name.replace("_", " ") for name in metrics),
-        "uplink J/token",
-        "downlink J/token",
+        "uplink / token",
+        "downlink / token",
         "source",
-        "latency/token",
-        "airtime/token",
+        "latency / token",
+        "airtime / token",
         "tokens/s",
-        "keep / replace / skip",
+        "keep/repl./skip",
     ]
     return header, [_row(result, metrics) for result in results]
 
 
 def _row(result: PolicyResult, metrics: Sequence[str]) -> list[str]:
-    shares = " / ".join(f"{100 * s:.0f}%" for s in (result.kept, result.replaced, result.skipped))
+    shares = "/".join(f"{100 * s:.0f}" for s in (result.kept, result.replaced, result.skipped))
     return [
         result.policy,
         *(_metric(result.metrics.get(name)) for name in metrics),
@@ -121,7 +124,7 @@ def _row(result: PolicyResult, metrics: Sequence[str]) -> list[str]:
         si(result.latency_s_per_token, "s"),
         si(result.airtime_s_per_token, "s"),
         f"{result.tokens_per_s:.0f}",
-        shares,
+        f"{shares} %",
     ]
 
 

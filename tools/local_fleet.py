@@ -1,0 +1,100 @@
+"""A fleet of agents on this machine, each a process of its own, and the connection to it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from siftmoe.agent.config import AgentConfig
+from siftmoe.agent.launch import spawn, stop_all
+from siftmoe.coordinator.client import Client
+from siftmoe.coordinator.config import AgentEntry
+from siftmoe.coordinator.dispatch import Dispatcher
+from siftmoe.coordinator.fleet import Fleet
+from siftmoe.coordinator.fleet_placement import Placement
+from siftmoe.tools.console import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from siftmoe.agent.launch import LaunchedAgent, Spawned
+    from siftmoe.models.bundle import Bundle
+
+#: Real time that a request may take before the agent counts as overwhelmed. A prefill of a large
+#: batch keeps a slow machine busy for seconds.
+REQUEST_DEADLINE_S = 30.0
+_CONNECT_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFleet:
+    """Running agents and what drives them."""
+
+    agents: tuple[LaunchedAgent, ...]
+    fleet: Fleet
+    client: Client
+    dispatcher: Dispatcher
+
+
+@contextmanager
+def local_fleet(bundle: Bundle, num_agents: int, *, payload_dtype: str) -> Iterator[LocalFleet]:
+    """Start agents that share a bundle's experts in turn; all end when the block is left.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    num_agents : int
+    payload_dtype : "float16" or "float32"
+        Precision in which hidden states travel.
+
+    Raises
+    ------
+    ValueError
+        If there are more agents than experts in a layer.
+    AgentError
+        If an agent does not start; the message has what it wrote.
+    AgentUnreachable
+        If one is not ready in time.
+    """
+    if num_agents > bundle.shape.num_experts:
+        raise ValueError(
+            f"{num_agents} agents, but a layer has {bundle.shape.num_experts} experts; "
+            f"start at most as many agents"
+        )
+    placement = Placement.round_robin(bundle.shape, num_helpers=num_agents)
+    with ExitStack() as stack:
+        agents = _start(bundle, placement, stack)
+        entries = [
+            AgentEntry(name=str(agent.started["name"]), address=agent.endpoint) for agent in agents
+        ]
+        fleet = Fleet(
+            entries,
+            shape=bundle.shape,
+            model_hash=bundle.manifest.model_hash,
+            placement=placement,
+        )
+        client = stack.enter_context(Client(fleet))
+        client.connect(timeout_s=_CONNECT_TIMEOUT_S)
+        dispatcher = Dispatcher(client, payload_dtype=payload_dtype, deadline_s=REQUEST_DEADLINE_S)
+        yield LocalFleet(tuple(agents), fleet, client, dispatcher)
+
+
+def _start(bundle: Bundle, placement: Placement, stack: ExitStack) -> list[LaunchedAgent]:
+    """Start all agents side by side and wait for each."""
+    starting: list[Spawned] = []
+    stack.callback(lambda: stop_all([agent.process for agent in starting]))
+    for helper in range(len(placement.experts)):
+        config = AgentConfig(
+            bundle=str(bundle.root),
+            name=f"agent-{helper}",
+            experts=placement.selection(helper),
+            threads=1,
+        )
+        starting.append(spawn(config))
+    with progress_bar("starting agents", len(starting)) as advance:
+        ready = []
+        for agent in starting:
+            ready.append(agent.wait())
+            advance(1)
+    return ready
