@@ -136,11 +136,6 @@ class Fleet:
         """Names by index."""
         return tuple(agent.name for agent in self._agents)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names by helper index."""
-        return tuple(self._index)
-
     def index(self, name: str) -> int:
         """Index of an agent by name; ValueError if there is none of that name."""
         if name not in self._index:
