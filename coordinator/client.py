@@ -1,0 +1,320 @@
+"""Requests to agents and their replies, within a deadline, whatever becomes of an agent.
+
+One synchronous ROUTER connects to every agent: it costs the same for 8 agents as for 100, and
+nothing runs beside it but ZeroMQ's own thread, which keeps the heartbeats while the coordinator
+computes. What happened meanwhile is taken in whenever the client is used, or by `Client.poll`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+import zmq
+
+from siftmoe.agent.errors import ProtocolError
+from siftmoe.agent.protocol import Apply, Failure, Hello, HelloReply, decode, encode
+from siftmoe.coordinator.client_exchange import (
+    Exchange,
+    garbled,
+    missed,
+    refused,
+    unreachable,
+)
+from siftmoe.coordinator.client_liveness import CLASSIFY_S, LinkEvent, Liveness
+from siftmoe.coordinator.client_sockets import (
+    ZERO_COPY_BYTES,
+    Monitor,
+    open_router,
+    option,
+    receive,
+    resolve,
+    send,
+)
+from siftmoe.coordinator.errors import AgentUnreachable, ConfigError
+from siftmoe.coordinator.fleet import AgentState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from siftmoe.agent.protocol import Message, Request
+    from siftmoe.coordinator.fleet import Fleet
+
+_log = logging.getLogger(__name__)
+
+#: Messages taken in before the clock is looked at again, so that a flood cannot hold up a deadline.
+_DRAIN: Final = 256
+
+
+class Client:
+    """Connections to all agents of a fleet, open from the start; used from one thread.
+
+    Parameters
+    ----------
+    fleet : Fleet
+        Its states are kept up to date.
+    clock : callable
+        Seconds; that of real time, since it is agents that are waited for.
+
+    Raises
+    ------
+    ConfigError
+        If a host's name has no address, or two agents turn out to have the same one.
+    """
+
+    def __init__(self, fleet: Fleet, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.fleet = fleet
+        #: Messages that nobody waited for: late replies, and what agents sent unasked.
+        self.discarded = 0
+        self._clock = clock
+        self._liveness = Liveness(fleet)
+        self._endpoints = _endpoints(fleet)
+        self._routes = [f"agent-{index}".encode() for index in range(len(fleet))]
+        self._index = {route: index for index, route in enumerate(self._routes)}
+        self._ids = itertools.count(1)
+        self._last_id = 0
+        self._hellos: dict[int, int] = {}  # id -> helper
+        self._round = Exchange()
+        self._pending: dict[int, int] = {}  # id -> helper
+        self._sent_s: dict[int, float] = {}  # helper -> time
+        self._broken: set[int] = set()
+        self._copy = True
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._router = open_router(self._context)
+        self._monitor = Monitor(self._context, self._router)
+        self._sockets = [(self._router, zmq.POLLIN), (self._monitor.socket, zmq.POLLIN)]
+        for endpoint, index in self._endpoints.items():
+            self._router.ipv6 = "[" in endpoint
+            self._router.connect_routing_id = self._routes[index]
+            self._router.connect(endpoint)
+
+    def close(self) -> None:
+        """Close all connections at once; closing twice is fine."""
+        if self._context.closed:
+            return
+        self._monitor.close()
+        self._router.close()
+        self._context.term()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def next_id(self) -> int:
+        """Identity for a request; every request needs a new one."""
+        return next(self._ids)
+
+    def wait_ready(self, *, timeout_s: float) -> bool:
+        """Wait until every agent is ready or refused, and return whether all are ready."""
+        end_s = self._clock() + timeout_s
+        open_states = (AgentState.CONNECTING, AgentState.DEAD, AgentState.WEDGED)
+        self.poll()
+        while any(agent.state in open_states for agent in self.fleet):
+            remaining_s = end_s - self._clock()
+            if remaining_s <= 0.0:
+                break
+            self._wait(remaining_s)
+            self.poll()
+        return bool(self.fleet.ready().all())
+
+    def connect(self, *, timeout_s: float) -> None:
+        """Wait until every agent is ready.
+
+        Raises
+        ------
+        AgentUnreachable
+            If one is not ready in time; the message names each and says why.
+        """
+        if not self.wait_ready(timeout_s=timeout_s):
+            missing = [str(a) for a in self.fleet if a.state is not AgentState.READY]
+            raise AgentUnreachable(f"not ready after {timeout_s:g} s: {'; '.join(missing)}")
+
+    def poll(self) -> None:
+        """Take in what happened since the client was last used, without waiting."""
+        self._take_events()
+        self._take_messages()
+        self._liveness.settle(now_s=self._clock())
+
+    def exchange(
+        self,
+        requests: Mapping[int, Request] | Mapping[str, Request],
+        *,
+        deadline_s: float,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Exchange:
+        """Send requests and collect the replies.
+
+        Parameters
+        ----------
+        requests : mapping
+            One request per helper, by index or name, each with an id from `next_id`. Arrays of
+            64 KB and more are not copied and must not change any more.
+        deadline_s : float, s
+            How long to wait from now. A helper that dies ends only its own wait, and at once.
+        meanwhile : callable or None
+            Called once all is sent: what the coordinator computes while the agents do.
+
+        Returns
+        -------
+        Exchange
+            For each helper a reply or the error that says who gave none and why: AgentUnreachable,
+            DeadlineMissed or AgentRefused.
+
+        Raises
+        ------
+        ValueError
+            If the deadline is not positive, an id was used before, or no agent has that name.
+        """
+        if not deadline_s > 0.0:
+            raise ValueError(f"deadline_s must be positive, got {deadline_s}")
+        self.poll()
+        self._round = Exchange()
+        self._pending.clear()
+        self._sent_s.clear()
+        self._broken.clear()
+        end_s = self._clock() + deadline_s
+        self._send_all(requests)
+        if meanwhile is not None:
+            meanwhile()
+        self._collect(end_s)
+        for index in self._pending.values():
+            self._round.failures[index] = missed(self.fleet[index], deadline_s)
+        self._pending.clear()
+        return self._round
+
+    def _send_all(self, requests: Mapping[int, Request] | Mapping[str, Request]) -> None:
+        largest, used_id = 0, self._last_id
+        for key, request in requests.items():
+            index = self.fleet.index(key) if isinstance(key, str) else key
+            if request.id <= used_id or request.id in self._pending:
+                raise ValueError(f"request id {request.id} was used before; take ids of next_id()")
+            self._last_id = max(self._last_id, request.id)
+            if isinstance(request, Apply):
+                largest = max(largest, request.hidden.nbytes)
+            if self.fleet[index].state is not AgentState.READY:
+                self._round.failures[index] = unreachable(self.fleet[index])
+                continue
+            self._sent_s[index] = self._clock()
+            problem = send(self._router, self._routes[index], encode(request))
+            if problem:
+                self._round.failures[index] = unreachable(self.fleet[index], problem)
+            else:
+                self._pending[request.id] = index
+        self._copy = largest < ZERO_COPY_BYTES  # a result is as large as its request
+
+    def _collect(self, end_s: float) -> None:
+        while True:
+            # Events first: whatever an agent sent before its end is then here to be taken.
+            self._take_events()
+            self._take_messages()
+            if self._broken:
+                self._give_up_broken()
+            if not self._pending:
+                return
+            remaining_s = end_s - self._clock()
+            if remaining_s <= 0.0:
+                return
+            self._wait(remaining_s)
+
+    def _wait(self, timeout_s: float) -> None:
+        if not self._liveness.settled:
+            timeout_s = min(timeout_s, CLASSIFY_S)
+        # Rounded down, to keep the deadline: the last millisecond is spent asking.
+        zmq.zmq_poll(self._sockets, int(timeout_s * 1e3))
+
+    def _take_events(self) -> None:
+        if not option(self._monitor.socket, zmq.EVENTS) & zmq.POLLIN:
+            return
+        for endpoint, event in self._monitor.events():
+            index = self._endpoints[endpoint]
+            if event is LinkEvent.LOST:
+                self._broken.add(index)
+            if self._liveness.observe(index, event, now_s=self._clock()):
+                self._greet(index)
+
+    def _greet(self, index: int) -> None:
+        self._hellos = {i: helper for i, helper in self._hellos.items() if helper != index}
+        hello = Hello(id=self.next_id())
+        if not send(self._router, self._routes[index], encode(hello)):
+            self._hellos[hello.id] = index
+
+    def _take_messages(self) -> None:
+        for _ in range(_DRAIN):
+            if not option(self._router, zmq.EVENTS) & zmq.POLLIN:
+                return
+            route, frames = receive(self._router, copy=self._copy)
+            index = self._index[route]
+            try:
+                message = decode(frames)
+            except ProtocolError as error:
+                self._take_garbage(index, error)
+                continue
+            if self._pending.get(message.id) == index:
+                self._take_reply(index, message)
+            elif self._hellos.get(message.id) == index:
+                self._take_hello(index, message)
+            else:
+                self.discarded += 1
+
+    def _take_reply(self, index: int, message: Message) -> None:
+        del self._pending[message.id]
+        if isinstance(message, Failure):
+            self._round.failures[index] = refused(self.fleet[index], message)
+            return
+        self._round.replies[index] = message
+        self._round.round_trip_s[index] = self._clock() - self._sent_s[index]
+
+    def _take_hello(self, index: int, message: Message) -> None:
+        del self._hellos[message.id]
+        if isinstance(message, HelloReply):
+            self.fleet.welcome(index, message, now_s=self._clock())
+        else:
+            said = message.message if isinstance(message, Failure) else type(message).__name__
+            self._refuse(index, f"did not say who it is: {said}")
+
+    def _take_garbage(self, index: int, error: ProtocolError) -> None:
+        """Count what is no message; it ends what its sender was asked for, a reply or a hello."""
+        self.discarded += 1
+        if index in self._hellos.values():
+            self._hellos = {i: helper for i, helper in self._hellos.items() if helper != index}
+            self._refuse(index, f"answers in no known way: {error}")
+        for request_id, helper in list(self._pending.items()):
+            if helper == index:
+                del self._pending[request_id]
+                self._round.failures[index] = garbled(self.fleet[index], error)
+
+    def _refuse(self, index: int, reason: str) -> None:
+        self.fleet.set_state(index, AgentState.REFUSED, reason=reason, now_s=self._clock())
+
+    def _give_up_broken(self) -> None:
+        """End the wait for agents whose connection broke, once it is known why."""
+        self._liveness.settle(now_s=self._clock())
+        for request_id, index in list(self._pending.items()):
+            if index in self._broken and self._liveness.is_settled(index):
+                del self._pending[request_id]
+                self._round.failures[index] = unreachable(
+                    self.fleet[index], "it had been given a request, which is lost"
+                )
+
+
+def _endpoints(fleet: Fleet) -> dict[str, int]:
+    endpoints: dict[str, int] = {}
+    for agent in fleet:
+        endpoint = resolve(agent.address)
+        other = endpoints.setdefault(endpoint, agent.index)
+        if other != agent.index:
+            raise ConfigError(
+                f"agents {fleet[other].name!r} and {agent.name!r} have the same address "
+                f"{endpoint}; each agent needs its own"
+            )
+    return endpoints

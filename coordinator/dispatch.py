@@ -1,0 +1,197 @@
+"""Run a plan over the agents: requests out, results back, one output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from siftmoe.agent.protocol import Result
+from siftmoe.coordinator.client_exchange import raise_first
+from siftmoe.coordinator.dispatch_group import combine, group
+from siftmoe.coordinator.errors import AgentRefused
+from siftmoe.coordinator.selection import LOCAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from siftmoe.agent.protocol import Apply, Message
+    from siftmoe.coordinator.client import Client
+    from siftmoe.coordinator.dispatch_group import PayloadDtype, Share
+    from siftmoe.coordinator.errors import CoordinatorError
+    from siftmoe.coordinator.selection import SelectionPlan
+
+    Float32Array = NDArray[np.float32]
+    Outputs = dict[int, NDArray[np.floating[Any]]]
+
+__all__ = ["DispatchResult", "Dispatcher", "HelperTiming", "LocalExperts"]
+
+
+class LocalExperts(Protocol):
+    """Experts that the user's device computes itself."""
+
+    def __call__(
+        self, layer: int, hidden: Float32Array, pairs: NDArray[np.int32], weights: Float32Array
+    ) -> Float32Array:
+        """Weighted sum over experts: hidden [n, d], pairs [m, 2], weights [m] -> [n, d]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelperTiming:
+    """Where a helper's time went: seconds from sending to having its reply, and parts of them."""
+
+    helper: int
+    tokens: int
+    round_trip_s: float
+    compute_s: float
+    queue_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchResult:
+    """A layer's output and how it came about.
+
+    Parameters
+    ----------
+    output : (T, d) float32
+    timings : tuple of HelperTiming
+        By ascending helper.
+    failures : dict
+        Helpers that gave no result, and why; what they were to compute is missing in ``output``.
+    """
+
+    output: Float32Array
+    timings: tuple[HelperTiming, ...]
+    failures: dict[int, CoordinatorError]
+
+    @property
+    def slowest(self) -> HelperTiming | None:
+        """The helper that was waited for; None if none was asked."""
+        return max(self.timings, key=lambda timing: timing.round_trip_s, default=None)
+
+    @property
+    def compute_s(self) -> float:
+        """Compute time of the slowest helper."""
+        return self.slowest.compute_s if self.slowest else 0.0
+
+    @property
+    def queue_s(self) -> float:
+        """Time that work waited at the slowest helper."""
+        return self.slowest.queue_s if self.slowest else 0.0
+
+
+class Dispatcher:
+    """Runs plans over a client.
+
+    Parameters
+    ----------
+    client : Client
+    deadline_s : float, s
+        How long a layer's results are waited for, in real time.
+    payload_dtype : str
+        Precision in which vectors travel.
+    local : LocalExperts or None
+        Computes the slots that a plan leaves on the user's device, while the helpers compute.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        deadline_s: float,
+        payload_dtype: PayloadDtype = "float32",
+        local: LocalExperts | None = None,
+    ) -> None:
+        if not deadline_s > 0.0:
+            raise ValueError(f"deadline_s must be positive, got {deadline_s}")
+        self._client = client
+        self._deadline_s = deadline_s
+        self._payload_dtype: PayloadDtype = payload_dtype
+        self._local = local
+
+    def run(self, plan: SelectionPlan, hidden: Float32Array, *, layer: int) -> DispatchResult:
+        """Compute a layer as planned.
+
+        Parameters
+        ----------
+        plan : SelectionPlan
+        hidden : (T, d) float32
+        layer : int
+
+        Raises
+        ------
+        AgentUnreachable, DeadlineMissed, AgentRefused
+            If a helper gave no result; the message names it and says why.
+        """
+        result = self.attempt(plan, hidden, layer=layer)
+        raise_first(result.failures)
+        return result
+
+    def attempt(self, plan: SelectionPlan, hidden: Float32Array, *, layer: int) -> DispatchResult:
+        """Compute a layer as far as helpers answer; look at ``failures`` before using it."""
+        shares = group(plan, hidden, payload_dtype=self._payload_dtype)
+        remote = [share for share in shares if share.helper != LOCAL]
+        outputs: Outputs = {}
+        exchange = self._client.exchange(
+            {share.helper: self._request(share, layer) for share in remote},
+            deadline_s=self._deadline_s,
+            meanwhile=self._local_work(shares, layer, outputs),
+        )
+        failures = dict(exchange.failures)
+        timings = []
+        for share in remote:
+            reply = exchange.replies.get(share.helper)
+            if isinstance(reply, Result) and reply.output.shape == share.hidden.shape:
+                outputs[share.helper] = reply.output
+                timings.append(_timing(share, reply, exchange.round_trip_s[share.helper]))
+            elif reply is not None:
+                name = self._client.fleet[share.helper].name
+                failures[share.helper] = AgentRefused(f"agent {name!r} {_problem(reply, share)}")
+        return DispatchResult(
+            output=combine(shares, outputs, num_tokens=len(hidden), hidden_size=hidden.shape[1]),
+            timings=tuple(timings),
+            failures=failures,
+        )
+
+    def _request(self, share: Share, layer: int) -> Apply:
+        return share.request(
+            request_id=self._client.next_id(), layer=layer, deadline_s=self._deadline_s
+        )
+
+    def _local_work(
+        self, shares: list[Share], layer: int, outputs: Outputs
+    ) -> Callable[[], None] | None:
+        """Work for the user's device; None if there is none."""
+        if not shares or shares[0].helper != LOCAL:
+            return None
+        share, local = shares[0], self._local
+        if local is None:
+            raise ValueError("the plan leaves slots on the user's device, which has no experts")
+
+        def compute() -> None:
+            outputs[LOCAL] = local(layer, share.hidden, share.pairs, share.weights)
+
+        return compute
+
+
+def _timing(share: Share, result: Result, round_trip_s: float) -> HelperTiming:
+    return HelperTiming(
+        helper=share.helper,
+        tokens=len(share.tokens),
+        round_trip_s=round_trip_s,
+        compute_s=result.compute_s,
+        queue_s=result.queue_s,
+    )
+
+
+def _problem(reply: Message, share: Share) -> str:
+    """Say what is wrong with a reply that is no result for this share."""
+    if not isinstance(reply, Result):
+        return f"answered with {type(reply).__name__}, asked for was a result"
+    return (
+        f"answered with an output of shape {reply.output.shape}, what it was given has "
+        f"{share.hidden.shape}"
+    )
