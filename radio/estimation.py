@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     ComplexArray = NDArray[np.complex128]
     FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
 
 #: The fine CFO is searched around the coarse one, cycles per sample: the first alias of the pilots'
 #: alignment is 1/288 away.
@@ -37,6 +38,8 @@ _NEWTON_STEPS = 3
 _LEAST_SNR = 1e-9
 #: Length that a rotation is built of; it divides the burst.
 _TILE = 48
+_TILE_STEPS = np.arange(_TILE)
+_TILE_STARTS = np.arange(0, pilots.BURST_LENGTH, _TILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +87,11 @@ class _Model:
     sync_fit: ComplexArray  # [100, 16]: response at the halves' carriers -> coordinates
     pilot_scale: ComplexArray  # [200]: spectrum of a pilot -> response
     sync_scale: ComplexArray  # [100]
-    weights: FloatArray  # [6]: inverse variance of each segment's coordinates, up to a factor
-    centres: FloatArray  # [6] samples
+    weights: FloatArray  # [6, 1]: inverse variance of each segment's coordinates, up to a factor
+    grid: FloatArray  # [G]: CFO, cycles per sample
+    grid_turns: ComplexArray  # [G, 6]: what aligns the segments at each
+    pairs: tuple[IntArray, IntArray]  # [15]: earlier and later segment of every pair
+    lags: FloatArray  # [15]: 2 pi times the distance of their centres, samples
 
 
 @lru_cache(maxsize=1)
@@ -95,14 +101,20 @@ def _model() -> _Model:
     basis = np.linalg.qr(taps)[0]
     shared = np.searchsorted(carriers, 2 * halves)  # the halves use every other carrier
     segments = (*pilots.sync_segments(), *pilots.pilot_segments())
+    centres = np.array([s.centre for s in segments])
+    grid = np.linspace(-_FINE_RANGE, _FINE_RANGE, _FINE_POINTS)
+    early, late = np.triu_indices(len(segments), 1)
     return _Model(
         basis=basis,
         pilot_fit=basis.conj(),
         sync_fit=np.linalg.pinv(basis[shared]).T,
         pilot_scale=_scale(pilots.pilot_symbols(), pilots.FFT_SIZE),
         sync_scale=_scale(pilots.sync_symbols(), pilots.HALF),
-        weights=np.array([s.length / pilots.FFT_SIZE for s in segments]),
-        centres=np.array([s.centre for s in segments]),
+        weights=np.array([[s.length / pilots.FFT_SIZE] for s in segments]),
+        grid=grid,
+        grid_turns=np.exp(-2j * math.pi * np.outer(grid, centres - centres.mean())),
+        pairs=(early, late),
+        lags=2.0 * math.pi * (centres[late] - centres[early]),
     )
 
 
@@ -141,8 +153,7 @@ def estimate(bursts: ComplexArray, *, cfo_hz: ArrayLike, sample_rate_hz: float) 
     coordinates = np.concatenate(
         [halves @ model.sync_fit, _pilot_responses(body) @ model.pilot_fit], axis=-2
     )  # [..., 6, 16]
-    weighted = np.asarray(coordinates * model.weights[:, np.newaxis], dtype=np.complex128)
-    fine = _align(weighted, model.centres)
+    fine = _align(coordinates)
     responses = _pilot_responses(body * _pilot_turns(fine))
     return _summarise(responses, cfo=coarse + fine, sample_rate_hz=sample_rate_hz)
 
@@ -204,10 +215,9 @@ def _power(values: ComplexArray) -> FloatArray:
 def _derotate(bursts: ComplexArray, cfo: FloatArray) -> ComplexArray:
     """Undo a frequency offset: the rotation is an outer product of coarse and fine steps."""
     angle = -2j * math.pi * cfo[..., np.newaxis]
-    tiles = pilots.BURST_LENGTH // _TILE
-    coarse = np.exp(angle * (_TILE * np.arange(tiles)))  # [..., 30]
-    fine = np.exp(angle * np.arange(_TILE))  # [..., 48]
-    shape = (*bursts.shape[:-1], tiles, _TILE)
+    coarse = np.exp(angle * _TILE_STARTS)  # [..., 30]
+    fine = np.exp(angle * _TILE_STEPS)  # [..., 48]
+    shape = (*bursts.shape[:-1], len(_TILE_STARTS), _TILE)
     steady = bursts.reshape(shape) * coarse[..., np.newaxis] * fine[..., np.newaxis, :]
     return np.asarray(steady.reshape(bursts.shape))
 
@@ -220,21 +230,20 @@ def _segments(burst: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
     return sync, symbols[..., pilots.PREFIX :]
 
 
-def _align(weighted: ComplexArray, centres: FloatArray) -> FloatArray:
+def _align(coordinates: ComplexArray) -> FloatArray:
     r"""CFO in cycles per sample that maximises :math:`\|\sum_s w_s e^{-j2\pi f t_s} c_s\|^2`."""
-    grid = np.linspace(-_FINE_RANGE, _FINE_RANGE, _FINE_POINTS)
-    times = centres - centres.mean()
-    turns = np.exp(-2j * math.pi * np.outer(grid, times))  # [G, 6]
-    fit = _power(turns @ weighted).sum(axis=-1)  # [..., G]
-    cfo: FloatArray = grid[fit.argmax(axis=-1)]
-    early, late = np.triu_indices(len(times), 1)
+    model = _model()
+    weighted = np.asarray(coordinates * model.weights, dtype=np.complex128)
+    fit = _power(model.grid_turns @ weighted).sum(axis=-1)  # [..., G]
+    cfo: FloatArray = model.grid[fit.argmax(axis=-1)]
+    early, late = model.pairs
     pairs = (weighted[..., late, :] * weighted[..., early, :].conj()).sum(axis=-1)  # [..., 15]
-    lags = 2.0 * math.pi * (times[late] - times[early])
+    step_limit = float(model.grid[1] - model.grid[0])
     for _ in range(_NEWTON_STEPS):
-        terms = pairs * np.exp(-1j * lags * cfo[..., np.newaxis])
-        slope = terms.imag @ lags
-        curvature = -(terms.real @ lags**2)
+        terms = pairs * np.exp(-1j * model.lags * cfo[..., np.newaxis])
+        slope = terms.imag @ model.lags
+        curvature = -(terms.real @ model.lags**2)
         # Near the maximum the curvature is negative; elsewhere the grid point stays.
         step = -slope / np.where(curvature < 0.0, curvature, -np.inf)
-        cfo = cfo + np.clip(step, grid[0] - grid[1], grid[1] - grid[0])
+        cfo = cfo + np.maximum(np.minimum(step, step_limit), -step_limit)
     return np.asarray(cfo)

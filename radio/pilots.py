@@ -76,11 +76,13 @@ def pilot_segments() -> tuple[Segment, ...]:
     return tuple(Segment(first + r * SYMBOL_LENGTH, FFT_SIZE) for r in range(SYMBOLS))
 
 
+@lru_cache(maxsize=1)
 def carriers() -> IntArray:
     """Carriers of a pilot symbol in units of the carrier spacing, ascending, (200,)."""
     return _occupied(USED_CARRIERS)
 
 
+@lru_cache(maxsize=1)
 def sync_carriers() -> IntArray:
     """Carriers of a sync half in units of *twice* the carrier spacing, ascending, (100,)."""
     return _occupied(USED_CARRIERS // 2)
@@ -88,7 +90,9 @@ def sync_carriers() -> IntArray:
 
 def _occupied(count: int) -> IntArray:
     half = np.arange(1, count // 2 + 1)
-    return np.concatenate([-half[::-1], half])
+    occupied = np.concatenate([-half[::-1], half])
+    occupied.setflags(write=False)
+    return occupied
 
 
 @lru_cache(maxsize=2)

@@ -202,7 +202,7 @@ def acquire(samples: ComplexArray, search: Search) -> Detection:
             continue
         position = found + pilots.PREFIX
         cfo_hz, cfo_std_hz = _repetition_cfo(
-            samples, first=position, around=hypothesis, metric=metric, search=search
+            samples, first=position, around=hypothesis, search=search
         )
         return Detection(
             detected=True,
@@ -251,14 +251,17 @@ def _templates(cfo: float) -> ComplexArray:
 
 
 def _repetition_cfo(
-    samples: ComplexArray, *, first: int, around: float, metric: float, search: Search
+    samples: ComplexArray, *, first: int, around: float, search: Search
 ) -> tuple[float, float]:
     """CFO by repetition, weighed against the hypothesis that found the burst."""
     rate = search.sample_rate_hz
     halves = samples[first : first + pilots.SYNC_LENGTH].reshape(2, pilots.HALF)
     turn = np.exp(-2j * math.pi * around / rate * pilots.HALF)
-    phase = float(np.angle(np.vdot(halves[0], halves[1]) * turn))
-    share = min(metric / pilots.SYNC_LENGTH, 1.0 - 1e-9)
+    correlation = np.vdot(halves[0], halves[1])
+    phase = float(np.angle(correlation * turn))
+    # All paths repeat, hence the SNR of the repetition and not that of the strongest path.
+    energy = math.sqrt(np.vdot(halves[0], halves[0]).real * np.vdot(halves[1], halves[1]).real)
+    share = min(max(abs(correlation) / energy, 1e-9), 1.0 - 1e-9)
     variance = float(bounds.repetition_cfo_std_hz(share / (1.0 - share), sample_rate_hz=rate)) ** 2
     # The CFO lies within half a step of the hypothesis, evenly. Without this, noise at -10 dB
     # throws one estimate in ten out of the range of the fine search.

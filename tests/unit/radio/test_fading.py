@@ -74,6 +74,17 @@ def test_gauss_markov_autocorrelation_is_exponential():
     assert np.abs(measured - theory).max() < 5 / np.sqrt(links)
 
 
+def test_gauss_markov_innovations_are_white_and_of_the_right_power():
+    count = 40_000
+    step = COHERENCE_S / GAUSS_MARKOV_STEPS
+    link = FadingModel(kind=FadingKind.GAUSS_MARKOV, coherence_time_s=COHERENCE_S).link(0, seed=2)
+    response = link.response((np.arange(count) + 0.5) * step)
+    rho = 2.0 ** (-1.0 / (2 * GAUSS_MARKOV_STEPS))
+    innovation = (response[1:] - rho * response[:-1]) / np.sqrt(1 - rho**2)
+    assert np.mean(np.abs(innovation) ** 2) == pytest.approx(1.0, abs=5 / np.sqrt(count))
+    assert abs(np.vdot(innovation[1:], innovation[:-1])) / count < 5 / np.sqrt(count)
+
+
 @pytest.mark.parametrize("kind", [FadingKind.JAKES, FadingKind.GAUSS_MARKOV])
 def test_gain_correlation_at_the_coherence_time_is_one_half(kind):
     links = 2000
