@@ -125,6 +125,8 @@ class BlockProcess:
     def response(self, time_s: ArrayLike) -> ComplexArray:
         """Response of the blocks that the times lie in."""
         blocks = _step_index(time_s, self.coherence_time_s)
+        if blocks.ndim == 0:  # the way of a clock: one time after the other
+            return np.asarray(_complex_normal(self.key, int(blocks), 1)[0])
         wanted, inverse = np.unique(blocks, return_inverse=True)
         draws = [_complex_normal(self.key, int(block), 1)[0] for block in wanted]
         return np.array(draws, dtype=np.complex128)[inverse].reshape(blocks.shape)
