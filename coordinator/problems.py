@@ -1,4 +1,4 @@
-"""From one layer's routing to its selection problem."""
+"""From one layer's routing to its selection problem, with what the bundle's profile knows of it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.selection import Budget, SelectionProblem
+from siftmoe.coordinator.budget import LayerBudgets
+from siftmoe.coordinator.selection import Budget, BudgetKind, SelectionProblem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from siftmoe.models.similarity import Profile
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
@@ -48,6 +51,143 @@ def unknown_tables(num_layers: int, num_experts: int, *, budget: Budget) -> list
     deviation[np.diag_indices(num_experts)] = 0.0
     scale = np.ones_like(deviation)
     return [LayerTables(deviation=deviation, scale=scale, budget=budget)] * num_layers
+
+
+def paper_tables(profile: Profile, *, tolerance: float, rescale: bool = False) -> list[LayerTables]:
+    r"""Tables of the linear bound with a cap per token and layer.
+
+    .. math:: \sum_i g_i F_{i,\varphi(i)} \le \epsilon_l = \eta\,\mathbb E\|y_l\|
+
+    Parameters
+    ----------
+    profile : Profile
+    tolerance : float
+        :math:`\eta`, deviation that a layer may add to a token relative to the mean norm of the
+        layer's output.
+    rescale : bool
+        Scale stand-ins by their least-squares factor, and use the deviation that remains.
+
+    Raises
+    ------
+    ValueError
+        If the tolerance is negative or not finite.
+
+    Notes
+    -----
+    The deviation is SiftMoE's (arXiv 2603.23888); that the tolerance is relative to the layer's
+    norm is our reading, and the rescaling our own (docs/theory.md, sections 0 and 6).
+    """
+    budgets = LayerBudgets(
+        kind=BudgetKind.PER_TOKEN,
+        values=tuple(float(tolerance * norm) for norm in profile.output_norm.value),
+    )
+    return _linear_tables(profile, budgets, rescale=rescale)
+
+
+def amplified_tables(
+    profile: Profile,
+    *,
+    final_tolerance: float,
+    rescale: bool = False,
+    prefill: bool = False,
+) -> list[LayerTables]:
+    r"""Tables of the linear bound whose caps keep the model's last hidden state within a tolerance.
+
+    .. math:: \epsilon_l = \frac{\eta\,\mathbb E\|h_L\|}{L A_l}
+
+    Parameters
+    ----------
+    profile : Profile
+    final_tolerance : float
+        :math:`\eta`, deviation of the last hidden state relative to its mean norm.
+    rescale : bool
+        As `paper_tables`.
+    prefill : bool
+        Use the amplification :math:`A_l` measured with every token of a prefix disturbed instead
+        of one token behind an undisturbed one.
+
+    Raises
+    ------
+    ProfileMissing
+        If the profile has no amplification, for one layer or all.
+    ValueError
+        If the tolerance is negative or not finite.
+
+    Notes
+    -----
+    The form of SiftMoE's Theorem 1 as `siftmoe.coordinator.budget` has it, with equal shares and
+    measured, empirical amplifications (docs/theory.md, section 0).
+    """
+    amplification = profile.amplification(prefill=prefill).value
+    budgets = LayerBudgets.from_final_tolerance(
+        final_tolerance * float(profile.final_norm.value), amplification=amplification
+    )
+    return _linear_tables(profile, budgets, rescale=rescale)
+
+
+def price_tables(
+    profile: Profile, *, price_j_per_nat: float, rescale: bool = True
+) -> list[LayerTables]:
+    r"""Tables of the price rule: energy against the loss that squared deviations cost.
+
+    .. math:: \min \sum_n e_n(q_n) + \lambda \sum_{t,i} g_{t,i}^2\, q_{i,\varphi(i)}, \qquad
+        q_{ij} = \tfrac12 a_l \frac{\mathbb E[w^2\|y_i - c_{ij}y_j\|^2]}{\mathbb E[w^2]}
+
+    Parameters
+    ----------
+    profile : Profile
+    price_j_per_nat : float, J
+        :math:`\lambda`, the energy that one nat of loss is worth, the same in all layers.
+    rescale : bool
+        Scale stand-ins by c; without it c = 1.
+
+    Raises
+    ------
+    ProfileMissing
+        If the profile has no sensitivity.
+    ValueError
+        If the price is negative or not finite.
+
+    Notes
+    -----
+    This project's own derivation (docs/theory.md, section 8).
+    """
+    budget = Budget(kind=BudgetKind.PRICE, value=price_j_per_nat)
+    scale = profile.price_scale.value if rescale else np.ones_like(profile.price_scale.value)
+    return [
+        LayerTables(
+            deviation=_known(nats), scale=_known_scale(factor), budget=budget, weight_power=2
+        )
+        for nats, factor in zip(profile.price(rescale=rescale).value, scale, strict=True)
+    ]
+
+
+def _linear_tables(profile: Profile, budgets: LayerBudgets, *, rescale: bool) -> list[LayerTables]:
+    deviation = profile.scaled_deviation.value if rescale else profile.deviation.value
+    scale = profile.scale.value if rescale else np.ones_like(deviation)
+    return [
+        LayerTables(
+            deviation=_known(deviation[layer]),
+            scale=_known_scale(scale[layer]),
+            budget=budgets.budget(layer),
+        )
+        for layer in range(profile.num_layers)
+    ]
+
+
+def _known(deviation: FloatArray) -> FloatArray:
+    """Give experts that no calibration token was routed to the layer's largest deviation.
+
+    The diagonal stays 0: keeping is exact. The policies need finite figures, and nothing better
+    is known of such an expert than that it is hardly ever asked for.
+    """
+    filled = np.where(np.isnan(deviation), np.nanmax(deviation), deviation)
+    filled[np.diag_indices(len(filled))] = 0.0
+    return filled
+
+
+def _known_scale(scale: FloatArray) -> FloatArray:
+    return np.where(np.isnan(scale), 1.0, scale)
 
 
 def layer_problem(

@@ -9,6 +9,7 @@
     ├── BundleNotFound            a folder is no bundle, or its preparation did not end
     ├── BundleCorrupt             a bundle's file is missing or not what the manifest says
     ├── BundleConflict            a bundle of another model or precision stands in the way
+    ├── ProfileMissing            a bundle has no profile, or its profile lacks an array
     └── TaskDataError             a task's file is missing or not of the stated kind
 """
 
@@ -41,6 +42,10 @@ class BundleCorrupt(ModelError):
 
 class BundleConflict(ModelError):
     """A bundle of another model or precision stands where one is to be written."""
+
+
+class ProfileMissing(ModelError):
+    """A bundle has no profile, or its profile lacks what is asked of it."""
 
 
 class TaskDataError(ModelError):
