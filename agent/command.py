@@ -17,6 +17,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.agent.config import AgentConfig, select_experts
+from siftmoe.agent.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     import argparse
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         from siftmoe.agent.lifeline import end_with
 
         end_with(args.parent_pid)
+    keep_freed_memory()
     server, runtime, manifest = start(config)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())

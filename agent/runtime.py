@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from siftmoe.agent.errors import ExpertNotResident, OutOfMemory, ProviderUnavailable, ShapeMismatch
+from siftmoe.agent.memory import release_free_memory, resident_memory
 from siftmoe.agent.providers import PROVIDERS, open_session, prove
-from siftmoe.agent.telemetry import release_free_memory, resident_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import logging
-import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
+from siftmoe.agent.memory import resident_memory
+
 logger = logging.getLogger(__name__)
 
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _MILLI: Final = 1e-3
 _THERMAL: Final = Path("/sys/class/thermal")
 
@@ -44,21 +42,6 @@ class Telemetry:
             "queued": float(queued),
             "memory_bytes": float(resident_memory()),
         }
-
-
-def resident_memory() -> int:
-    """Bytes of this process that are in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
-
-
-def release_free_memory() -> None:
-    """Give memory that was freed back to the system, where the C library can (glibc).
-
-    Loading an expert parses a file as large as its weights; glibc keeps that memory for later,
-    which costs 35 MB instead of 20 for an expert of 19 MB (measured, docs/protocol.md).
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def temperatures(root: Path = _THERMAL) -> dict[str, float]:

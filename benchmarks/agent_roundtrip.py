@@ -1,4 +1,4 @@
-"""What an agent costs over in-process ONNX Runtime, and what gRPC costs.
+"""What an agent costs over in-process ONNX Runtime, beside gRPC and beside bare ZeroMQ.
 
     python -m benchmarks.agent_roundtrip [--json] [--rounds N]
 
@@ -14,14 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
 import numpy as np
 import zmq
 
-from benchmarks.agent_grpc import METHOD, OPTIONS
+from benchmarks.agent_peers import METHOD, OPTIONS
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.launch import launch
 from siftmoe.agent.protocol import ZERO_COPY_BYTES, Apply, Result, decode, encode
@@ -78,7 +78,13 @@ def contenders(stack: ExitStack, root: Path, name: str):
     stack.callback(agent.stop)
     client = Client(zmq.Context.instance(), agent.endpoint)
     stack.callback(client.socket.close)
-    remote = stack.enter_context(grpc_server(path, hidden_size))
+    port = stack.enter_context(peer("grpc", path, hidden_size))
+    channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS))
+    remote = channel.unary_unary(METHOD)
+    port = stack.enter_context(peer("zeromq", path, hidden_size))
+    bare = stack.enter_context(zmq.Context.instance().socket(zmq.DEALER))
+    bare.linger = 0
+    bare.connect(f"tcp://127.0.0.1:{port}")
 
     def in_process(hidden: np.ndarray) -> np.ndarray:
         return session.run(["output"], {"hidden": hidden})[0]
@@ -90,25 +96,26 @@ def contenders(stack: ExitStack, root: Path, name: str):
     def through_grpc(hidden: np.ndarray) -> np.ndarray:
         return np.frombuffer(remote(hidden.tobytes()), np.float32).reshape(hidden.shape)
 
-    calls = {"in-process": in_process, "agent": through_agent, "grpc": through_grpc}
+    def through_zeromq(hidden: np.ndarray) -> np.ndarray:
+        bare.send(hidden, copy=hidden.nbytes < ZERO_COPY_BYTES)
+        return np.frombuffer(bare.recv(), np.float32).reshape(hidden.shape)
+
+    calls = {
+        "in-process": in_process,
+        "agent": through_agent,
+        "grpc": through_grpc,
+        "zeromq": through_zeromq,
+    }
     return calls, agent, Manifest.load(bundle)
 
 
-class grpc_server(ExitStack):  # noqa: N801  used as a context manager
-    """A gRPC server process; entering gives the call."""
-
-    def __init__(self, path: Path, hidden_size: int) -> None:
-        super().__init__()
-        self.command = [sys.executable, "-m", "benchmarks.agent_grpc", str(path), str(hidden_size)]
-
-    def __enter__(self):
-        super().__enter__()
-        process = self.enter_context(
-            subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        )
-        port = int(process.stdout.readline())
-        channel = self.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS))
-        return channel.unary_unary(METHOD)
+@contextmanager
+def peer(kind: str, path: Path, hidden_size: int):
+    """Run a server of agent_peers; gives its port."""
+    command = [sys.executable, "-m", "benchmarks.agent_peers", kind, str(path), str(hidden_size)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        yield int(process.stdout.readline())
+        process.stdin.close()
 
 
 def latencies(calls, hidden: np.ndarray, *, rounds: int, per_round: int) -> dict[str, np.ndarray]:
@@ -174,7 +181,7 @@ def report(found: dict) -> list[str]:
     name = found["expert"]
     lines = [f"expert {name} {found['size']}: microseconds, 10th percentile (median)"]
     for tokens, who in found["latency_us"].items():
-        base, agent, peer = (who[key] for key in ("in-process", "agent", "grpc"))
+        base, agent, other, bare = (who[k] for k in ("in-process", "agent", "grpc", "zeromq"))
         ratio = agent["p10"] / base["p10"]
         target = TARGETS.get((name, tokens))
         lines.append(
@@ -182,9 +189,9 @@ def report(found: dict) -> list[str]:
             + "  ".join(f"{key} {v['p10']:8.0f} ({v['p50']:8.0f})" for key, v in who.items())
             + f"  agent/in-process {ratio:.2f} ({agent['p50'] / base['p50']:.2f})"
             + (f" [target {target}]" if target else "")
-            + f"  grpc/in-process {peer['p10'] / base['p10']:.2f}"
-            + f"  agent/grpc {agent['p10'] / peer['p10']:.2f}"
-            + (f"; overhead {overhead(who):.2f} of gRPC's" if tokens == 1 else "")
+            + f"  grpc/in-process {other['p10'] / base['p10']:.2f}"
+            + f"  agent/grpc {agent['p10'] / other['p10']:.2f}"
+            + f"  zeromq/in-process {bare['p10'] / base['p10']:.2f}"
         )
     rates = found["rate"]
     batch = 16 / (found["latency_us"][16]["in-process"]["p50"] * 1e-6)
@@ -195,12 +202,6 @@ def report(found: dict) -> list[str]:
         + f"  16 clients over in-process batch of 16: {rates[16] / batch:.0%}"
     )
     return lines
-
-
-def overhead(who: dict) -> float:
-    """What the agent adds to the computation, relative to what gRPC adds."""
-    base = who["in-process"]["p10"]
-    return (who["agent"]["p10"] - base) / (who["grpc"]["p10"] - base)
 
 
 def main() -> None:
