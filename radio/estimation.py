@@ -40,6 +40,8 @@ _LEAST_SNR = 1e-9
 _TILE = 48
 _TILE_STEPS = np.arange(_TILE)
 _TILE_STARTS = np.arange(0, pilots.BURST_LENGTH, _TILE)
+_PILOT_STARTS = np.array([s.start for s in pilots.pilot_segments()])
+_PILOT_STEPS = np.arange(pilots.FFT_SIZE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +167,8 @@ def _pilot_responses(body: ComplexArray) -> ComplexArray:
 def _pilot_turns(cfo: FloatArray) -> ComplexArray:
     """Rotation that undoes a small offset over the pilots, (..., R, 256)."""
     angle = -2j * math.pi * cfo[..., np.newaxis]
-    starts = np.exp(angle * np.array([s.start for s in pilots.pilot_segments()]))
-    within = np.exp(angle * np.arange(pilots.FFT_SIZE))
+    starts = np.exp(angle * _PILOT_STARTS)
+    within = np.exp(angle * _PILOT_STEPS)
     return np.asarray(starts[..., np.newaxis] * within[..., np.newaxis, :])
 
 

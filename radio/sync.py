@@ -121,6 +121,12 @@ class Search:
         return bounds.metric_threshold(min(self.false_alarms_per_s / tests, 0.5))
 
 
+@lru_cache(maxsize=256)
+def _plan(search: Search) -> tuple[tuple[float, ...], float]:
+    """Hypotheses in Hz, and the threshold."""
+    return tuple(search.hypotheses_hz.tolist()), search.threshold
+
+
 @lru_cache(maxsize=64)
 def _template_spectrum(cfo: float, size: int) -> ComplexArray:
     rotation = np.exp(2j * math.pi * cfo * np.arange(pilots.SYNC_LENGTH))
@@ -185,19 +191,21 @@ def acquire(samples: ComplexArray, search: Search) -> Detection:
             f"acquire: samples must be one row of {pilots.BURST_LENGTH} to {MAX_BLOCK} samples, "
             f"got shape {samples.shape}"
         )
-    hypotheses = search.hypotheses_hz
-    metrics = _metrics(samples, tuple((hypotheses / search.sample_rate_hz).tolist()))
+    hypotheses, threshold = _plan(search)
+    metrics = _metrics(samples, tuple(cfo / search.sample_rate_hz for cfo in hypotheses))
     starts = len(samples) - pilots.BURST_LENGTH + 1
-    whole = metrics[:, pilots.PREFIX : pilots.PREFIX + starts].copy()  # [M, starts]
-    strongest = float(whole.max())
+    whole = metrics[:, pilots.PREFIX : pilots.PREFIX + starts]  # [M, starts]
+    strongest = 0.0
     for _ in range(_MAX_CANDIDATES):
         row, start = divmod(int(whole.argmax()), starts)
         metric = float(whole[row, start])
-        if not metric > search.threshold:
+        strongest = max(strongest, metric)
+        if not metric > threshold:
             break
-        hypothesis = float(hypotheses[row])
+        hypothesis = hypotheses[row]
         found = _confirm(samples, start=start, cfo=hypothesis / search.sample_rate_hz)
         if found is None:
+            whole = whole.copy()  # the metrics still tell the lags of the next candidate
             whole[:, max(0, start - pilots.HALF) : start + pilots.HALF] = 0.0
             continue
         position = found + pilots.PREFIX
@@ -207,13 +215,13 @@ def acquire(samples: ComplexArray, search: Search) -> Detection:
         return Detection(
             detected=True,
             metric=metric,
-            threshold=search.threshold,
+            threshold=threshold,
             start=found,
             origin=max(0, found + _first_lag(metrics[row], position)),
             cfo_hz=cfo_hz,
             cfo_std_hz=cfo_std_hz,
         )
-    return Detection(detected=False, metric=strongest, threshold=search.threshold)
+    return Detection(detected=False, metric=strongest, threshold=threshold)
 
 
 def _confirm(samples: ComplexArray, *, start: int, cfo: float) -> int | None:
