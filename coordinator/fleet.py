@@ -131,6 +131,11 @@ class Fleet:
     def __getitem__(self, index: int) -> AgentStatus:
         return self._agents[index]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names by index."""
+        return tuple(agent.name for agent in self._agents)
+
     def index(self, name: str) -> int:
         """Index of an agent by name; ValueError if there is none of that name."""
         if name not in self._index:
