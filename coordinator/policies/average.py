@@ -18,7 +18,7 @@ import numpy as np
 from siftmoe.coordinator.policies.dual import ascend
 from siftmoe.coordinator.policies.outage import count_loads
 from siftmoe.coordinator.policies.price import price_batch, price_respond
-from siftmoe.coordinator.policies.spending import spend_left_over
+from siftmoe.coordinator.policies.spending import balance, explore
 from siftmoe.coordinator.policies.tables import deviation_at_stake
 from siftmoe.coordinator.selection import Status
 
@@ -39,8 +39,10 @@ _MOST_PASSES = 50
 _MOST_BISECTIONS, _GROWTH, _CLOSE = 40, 4.0, 1.0 + 1e-6
 #: Growth steps after which deviation is as dear as numbers allow.
 _MOST_GROWTH = 60
-#: Single moves that spend the left-over budget.
-_MOST_MOVES = 300
+#: Rounds of local search times options per round: more is left to the price.
+_MOST_SEARCH = 300_000
+#: Share of the rounds under a price that may release any number of tokens; the others few.
+_UPHEAVAL, _MOST_RELEASED = 0.1, 6
 #: Rounding forgiven in the budget, and a gap that counts as none, as shares.
 _SLACK, _OPTIMAL_GAP = 1e-12, 1e-9
 
@@ -54,6 +56,11 @@ class _Priced:
     energy: float
     deviation: float
 
+    @property
+    def value(self) -> float:
+        """Energy plus deviation at its price."""
+        return self.energy + self.price * self.deviation
+
 
 class PricedGame:
     """Best response on energy plus priced deviation.
@@ -62,19 +69,10 @@ class PricedGame:
     ----------
     problem, tables, model
         The problem and what was derived from it.
-    independent : bool
-        Whether one pass at first-token energies is already optimal.
     """
 
-    def __init__(
-        self,
-        problem: SelectionProblem,
-        tables: HelperTables,
-        model: LoadModel,
-        *,
-        independent: bool,
-    ) -> None:
-        self._model, self._independent = model, independent
+    def __init__(self, problem: SelectionProblem, tables: HelperTables, model: LoadModel) -> None:
+        self._model, self.helpers = model, model.capacity.size
         self.weights = problem.slot_weights()
         self.routed, self.served, self.base = problem.routed_experts, tables.served, tables.base
         self.order = np.argsort(-deviation_at_stake(problem, tables), kind="stable")
@@ -91,7 +89,7 @@ class PricedGame:
     def play(self, price: float, start: IntArray | None = None) -> _Priced:
         """Settle at a price, from given sets or from none."""
         model = self._model
-        if self._independent:
+        if model.independent:
             sets, _ = self.at_prices(model.first, price)
         else:
             sets = np.full(self.routed.shape, -1, dtype=np.int64) if start is None else start.copy()
@@ -115,18 +113,40 @@ class PricedGame:
         """Each token's best set and value at fixed prices of helpers and of deviation."""
         return price_batch(*self._game(), np.where(self._model.reachable, cost, np.inf), price)
 
-    def spend(self, found: _Priced, budget: float) -> _Priced:
-        """Use the budget that ``found`` leaves over."""
-        sets = found.sets.copy()
-        loads = count_loads(sets, self._model.capacity.size)
-        left = budget - found.deviation
-        spend_left_over(*self._game(), self._model.marginal, left, _MOST_MOVES, sets, loads)
+    def improve(self, found: _Priced, budget: float, effort: Effort) -> _Priced:
+        """Use the budget that ``found`` leaves over, or win back what it lacks; then search."""
+        model, sets = self._model, found.sets.copy()
+        loads = count_loads(sets, model.capacity.size)
+        anything = np.full(sets.shape[0], -1, dtype=np.int64)
+        balance(*self._game(), model.marginal, budget, sets, loads, anything)
+        if self.deviation(sets).sum() <= budget:
+            rounds = min(effort.rounds, _MOST_SEARCH // max(1, sets.size * loads.size))
+            seed = np.random.default_rng(effort.seed).integers(1, 2**63, 1, dtype=np.uint64)
+            explore(*self._game(), model.energy, model.marginal, budget, rounds, seed, sets, loads)
         return self.describe(found.price, sets)
+
+    def shake(self, found: _Priced, effort: Effort) -> _Priced:
+        """Search around an assignment: let some tokens choose at distorted energies, settle."""
+        rng = np.random.default_rng(effort.seed)
+        best = found
+        for _ in range(min(effort.rounds, _MOST_SEARCH // max(1, self.routed.size * self.helpers))):
+            sets = best.sets.copy()
+            tokens = sets.shape[0]
+            most = tokens if rng.random() < _UPHEAVAL else min(tokens, _MOST_RELEASED)
+            released = rng.permutation(tokens)[: rng.integers(1, most + 1)]
+            sets[released] = -1
+            loads = count_loads(sets, self.helpers)
+            distortion = 1.0 + rng.random() * rng.random((self.helpers, 1))
+            marginal = self._model.marginal * distortion
+            price_respond(*self._game(), marginal, found.price, released, sets, loads)
+            again = self.play(found.price, sets)
+            best = again if again.value <= best.value else best
+        return best
 
     def scale(self, sets: IntArray) -> FloatArray:
         """Estimate each helper's price: its marginal energies around the loads of ``sets``."""
         model = self._model
-        if self._independent:
+        if model.independent:
             return np.zeros(model.capacity.size)  # the prices are known: e_n(1)
         at, loads = np.arange(model.capacity.size), count_loads(sets, model.capacity.size)
         above = model.marginal[at, loads]
@@ -136,8 +156,9 @@ class PricedGame:
 
     def first_prices(self, sets: IntArray) -> FloatArray:
         """Prices at which the ascent starts, (N,)."""
-        if self._independent:
-            return np.where(self._model.reachable, self._model.first, 0.0)
+        model = self._model
+        if model.independent:
+            return np.where(model.reachable, model.first, 0.0)
         return self.scale(sets)
 
     def _game(self) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
@@ -148,9 +169,9 @@ def prefill_priced(
     problem: SelectionProblem, tables: HelperTables, model: LoadModel, effort: Effort
 ) -> tuple[IntArray, Status, float]:
     """Least energy plus price times deviation; the bound is one on that sum."""
-    game = PricedGame(problem, tables, model, independent=False)
+    game = PricedGame(problem, tables, model)
     price = problem.budget.value
-    found = game.play(price)
+    found = game.shake(game.play(price), effort)
     if not effort.certificate:
         return found.sets, Status.FEASIBLE, float("nan")
 
@@ -158,18 +179,17 @@ def prefill_priced(
         sets, value = game.at_prices(prices, price)
         return float(value.sum()), count_loads(sets, prices.size).astype(np.float64)
 
-    value = found.energy + price * found.deviation
     scale = game.scale(found.sets)
     certificate = ascend(
         demand,
         model,
         scale,
         scale=scale,
-        upper=value,
+        upper=found.value,
         steps=effort.steps,
         tolerance=effort.tolerance,
     )
-    return found.sets, _status(certificate.gap(value)), certificate.bound
+    return found.sets, _status(certificate.gap(found.value)), certificate.bound
 
 
 def _status(gap: float) -> Status:
@@ -177,27 +197,26 @@ def _status(gap: float) -> Status:
 
 
 def select_average(
-    problem: SelectionProblem,
-    tables: HelperTables,
-    model: LoadModel,
-    effort: Effort,
-    *,
-    independent: bool,
+    problem: SelectionProblem, tables: HelperTables, model: LoadModel, effort: Effort
 ) -> tuple[IntArray, Status, float]:
     """Least energy within a mean deviation: sets (T, K), their status, the lower bound or NaN.
 
     If the budget cannot be met the sets are those of the least deviation that was found.
     """
-    game = PricedGame(problem, tables, model, independent=independent)
+    game = PricedGame(problem, tables, model)
     budget = problem.num_tokens * problem.budget.value
     slack = _SLACK * (1.0 + budget)
     nobody = game.describe(0.0, np.full(problem.routed_experts.shape, -1, dtype=np.int64))
     if nobody.deviation <= budget + slack:
         return nobody.sets, Status.OPTIMAL, 0.0
-    best = _bisect(game, nobody, budget + slack, first=_typical_price(problem, tables, model))
-    if best.deviation > budget + slack:
-        return best.sets, Status.INFEASIBLE, float("nan")
-    best = game.spend(best, budget + slack)
+    first = _typical_price(problem, tables, model)
+    around = _bisect(game, nobody, budget + slack, first=first)
+    tried = [game.improve(found, budget + slack, effort) for found in around]
+    within = [found for found in tried if found.deviation <= budget + slack]
+    if not within:
+        least = min(tried, key=lambda found: found.deviation)
+        return least.sets, Status.INFEASIBLE, float("nan")
+    best = min(within, key=lambda found: found.energy)
     if not effort.certificate:
         return best.sets, Status.FEASIBLE, float("nan")
 
@@ -229,25 +248,25 @@ def _typical_price(problem: SelectionProblem, tables: HelperTables, model: LoadM
     return float(np.median(first) / np.mean(stake))
 
 
-def _bisect(game: PricedGame, nobody: _Priced, budget: float, *, first: float) -> _Priced:
-    """Least energy within the budget over the prices tried, or the least deviation."""
+def _bisect(
+    game: PricedGame, nobody: _Priced, budget: float, *, first: float
+) -> tuple[_Priced, _Priced]:
+    """Find the assignments around the budget: with too much deviation, and with little enough.
+
+    If no price meets the budget both are the one of least deviation.
+    """
     low, high = nobody, game.play(first)
     for _ in range(_MOST_GROWTH):
         if high.deviation <= budget:
             break
         low, high = high, game.play(high.price * _GROWTH, high.sets)
     if high.deviation > budget:
-        return min(low, high, key=lambda found: found.deviation)
-    best = high
+        return high, high
     for _ in range(_MOST_BISECTIONS):
         if low.price > 0.0 and high.price <= low.price * _CLOSE:
             break
         middle = float(np.sqrt(low.price * high.price))
         price = middle if low.price > 0.0 else high.price / _GROWTH
         found = game.play(price, high.sets)
-        if found.deviation > budget:
-            low = found
-        else:
-            high = found
-            best = found if found.energy < best.energy else best
-    return best
+        low, high = (found, high) if found.deviation > budget else (low, found)
+    return low, high

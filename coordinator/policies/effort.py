@@ -31,7 +31,7 @@ class Effort:
     tolerance: float = 1e-9
     steps: int = 150
     cuts: int = 0
-    rounds: int = 0
+    rounds: int = 32
     closing_s: float = 0.0
     seed: int = 1
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.coordinator.policies.compiled import compiled
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     BoolArray = NDArray[np.bool_]
 
-#: How far below its predecessor, relative to the largest energy so far, a marginal may lie.
+#: How far below its predecessor a marginal may lie, as a share of the energy so far.
 _CONVEXITY_SLACK = 1e-9
+#: How far marginals may differ, as a share, and still count as equal.
+_LINEARITY = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +41,15 @@ class LoadModel:
         :math:`Q_n \le T`.
     marginal : (N, T+1) float64, J
         :math:`e_n(q+1) - e_n(q)`, infinite from the capacity on.
+    independent : bool
+        Whether tokens do not influence each other: there is one, or all e_n are linear and no
+        capacity binds.
     """
 
     energy: FloatArray
     capacity: IntArray
     marginal: FloatArray
+    independent: bool
 
     @property
     def reachable(self) -> BoolArray:
@@ -86,45 +94,40 @@ def model_loads(problem: SelectionProblem) -> LoadModel:
     ValueError
         If some e_n is not zero at zero, falls, or is not convex.
     """
-    tokens = problem.num_tokens
-    energy = problem.energy[:, : tokens + 1]
-    finite = np.isfinite(energy)
-    capacity = finite.sum(axis=1) - 1
-    if np.any(energy[:, 0] != 0.0) or np.any(finite[:, :-1] < finite[:, 1:]):
+    energy = problem.energy[:, : problem.num_tokens + 1]
+    marginal, capacity, linear, wrong = _differences(energy)
+    if wrong >= 0:
         raise ValueError(
-            "selection problem: energy must be 0 for load 0 and finite up to a capacity"
+            f"selection problem: energy of helper {wrong} must be 0 for load 0, finite up to a "
+            f"capacity, and convex and nondecreasing in between: optimality rests on that"
         )
-    marginal = np.full_like(energy, np.inf)
-    np.subtract(energy[:, 1:], energy[:, :-1], out=marginal[:, :-1], where=finite[:, 1:])
-    _check_convex(energy, marginal)
-    return LoadModel(energy=energy, capacity=capacity, marginal=marginal)
+    uncapped = np.all((capacity == problem.num_tokens) | (capacity == 0))
+    independent = problem.num_tokens == 1 or bool(uncapped and linear)
+    return LoadModel(energy=energy, capacity=capacity, marginal=marginal, independent=independent)
 
 
-def _check_convex(energy: FloatArray, marginal: FloatArray) -> None:
-    step = marginal[:, :-1]  # [N, T]
-    if step.size == 0:
-        return
-    slack = _CONVEXITY_SLACK * energy[:, :-1]
-    bad = step[:, :1] < 0.0
-    if step.shape[1] > 1:
-        with np.errstate(invalid="ignore"):
-            bend = step[:, 1:] - step[:, :-1] < -slack[:, 1:]
-        bad = bad | bend.any(axis=1, keepdims=True)
-    if bad.any():
-        helper = int(np.flatnonzero(bad[:, 0])[0])
-        raise ValueError(
-            f"selection problem: energy of helper {helper} is not convex and nondecreasing in its "
-            f"load; the optimality of siftmoe's policies rests on that"
-        )
-
-
-def is_independent(model: LoadModel) -> bool:
-    """Whether tokens do not influence each other: e_n(q) = q e_n(1), and no capacity binds."""
-    tokens = model.energy.shape[1] - 1
-    if tokens == 1:
-        return True
-    reach = model.reachable
-    if np.any(model.capacity[reach] < tokens):
-        return False
-    line = np.arange(tokens + 1) * model.first[reach, None]  # [reachable, T+1]
-    return bool(np.allclose(model.energy[reach], line, rtol=1e-12, atol=0.0))
+@compiled
+def _differences(energy: FloatArray) -> tuple[FloatArray, IntArray, bool, int]:
+    """Marginals, capacities, whether all are linear, and the first bad helper or -1."""
+    helpers, loads = energy.shape
+    marginal = np.full((helpers, loads), np.inf)
+    capacity = np.zeros(helpers, np.int64)
+    linear, wrong = True, -1
+    for n in range(helpers):
+        good = energy[n, 0] == 0.0
+        before = 0.0
+        q = 0
+        while q + 1 < loads and np.isfinite(energy[n, q + 1]):
+            step = energy[n, q + 1] - energy[n, q]
+            slack = _CONVEXITY_SLACK * abs(energy[n, q + 1])
+            good = good and step >= before - slack and step >= 0.0
+            linear = linear and abs(step - marginal[n, 0] if q else 0.0) <= _LINEARITY * step
+            before = max(before, step)  # rounding must not bend the curve down
+            marginal[n, q] = before
+            q += 1
+        capacity[n] = q
+        for beyond in range(q + 1, loads):
+            good = good and not np.isfinite(energy[n, beyond])
+        if not good and wrong < 0:
+            wrong = n
+    return marginal, capacity, linear, wrong

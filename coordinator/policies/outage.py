@@ -34,7 +34,9 @@ def shed_overflow(
 ) -> IntArray:
     """Clear the sets of tokens until no capacity is exceeded; changes ``sets``, returns which."""
     loads = count_loads(sets, model.capacity.size)
-    shed = []
+    shed: list[int] = []
+    if np.all(loads <= model.capacity):
+        return np.array(shed, dtype=np.int64)
     for t in np.argsort(deviation_at_stake(problem, tables), kind="stable"):
         members = sets[t][sets[t] >= 0]
         if np.any(loads[members] > model.capacity[members]):

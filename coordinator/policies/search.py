@@ -31,6 +31,8 @@ _IMPROVEMENT = 1e-12
 _MOST_PASSES = 50
 #: Tokens released together, and the largest distortion of a price on their return.
 _RELEASE_FROM, _RELEASE_TO, _DISTORTION = 2, 6, 0.5
+#: Share of the rounds that release any tokens, and the share of them that goes at most.
+_UPHEAVAL, _UPHEAVAL_SHARE = 0.1, 0.5
 
 
 @compiled
@@ -179,17 +181,20 @@ def shake(
     cost, distorted = _current_costs(marginal, loads), np.zeros(helpers + 1)
     best = _potential(total, loads)
     kept, kept_loads = choice.copy(), loads.copy()
-    released = np.empty(_RELEASE_TO, np.int64)
+    released = np.empty(max(_RELEASE_TO, tokens), np.int64)
     for _ in range(rounds):
         members = helper[choice[int(_random(state) * tokens)]]
         shared = members[int(_random(state) * members.size)]
         if shared == helpers:
             shared = members[0]
         wanted = _RELEASE_FROM + int(_random(state) * (_RELEASE_TO - _RELEASE_FROM + 1))
+        upheaval = _random(state) < _UPHEAVAL
+        if upheaval:
+            wanted = max(wanted, int(_random(state) * tokens * _UPHEAVAL_SHARE))
         first, found = int(_random(state) * tokens), 0
         for offset in range(tokens):
             t = (first + offset) % tokens
-            if np.any(helper[choice[t]] == shared):
+            if upheaval or np.any(helper[choice[t]] == shared):
                 _move(helper[choice[t]], -1, marginal, loads, cost)
                 released[found] = t
                 found += 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from siftmoe.coordinator.policies.average import prefill_priced, select_average
 from siftmoe.coordinator.policies.decode import decode_capped, decode_priced
 from siftmoe.coordinator.policies.effort import Effort
-from siftmoe.coordinator.policies.loads import is_independent, model_loads
+from siftmoe.coordinator.policies.loads import model_loads
 from siftmoe.coordinator.policies.prefill import prefill_capped
 from siftmoe.coordinator.policies.tables import build_tables, plan_from_sets
 from siftmoe.coordinator.selection import BudgetKind
@@ -43,18 +43,17 @@ class SiftMoE(Effort):
         """
         began = time.perf_counter()
         tables, model = build_tables(problem), model_loads(problem)
-        independent = is_independent(model)
         kind = problem.budget.kind
-        if kind is BudgetKind.PER_TOKEN and independent:
+        if kind is BudgetKind.PER_TOKEN and model.independent:
             found = decode_capped(problem, tables, model)
         elif kind is BudgetKind.PER_TOKEN:
             found = prefill_capped(problem, tables, model, self)
-        elif kind is BudgetKind.PRICE and independent:
+        elif kind is BudgetKind.PRICE and model.independent:
             found = decode_priced(problem, tables, model)
         elif kind is BudgetKind.PRICE:
             found = prefill_priced(problem, tables, model, self)
         else:
-            found = select_average(problem, tables, model, self, independent=independent)
+            found = select_average(problem, tables, model, self)
         sets, status, bound = found
         plan = plan_from_sets(problem, tables, sets, status=status, lower_bound_j=bound)
         # sums in another order may put a tight bound a rounding error above the plan
@@ -63,7 +62,7 @@ class SiftMoE(Effort):
 
 
 def plan_objective(problem: SelectionProblem, plan: SelectionPlan) -> float:
-    """What a plan is judged by, J: its energy, and under a price that of its deviation."""
+    """Return what a plan is judged by, J: energy, and under a price deviation at its price."""
     if problem.budget.kind is BudgetKind.PRICE:
         return plan.energy_j + problem.budget.value * float(plan.deviation.sum())
     return plan.energy_j

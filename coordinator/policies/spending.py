@@ -1,8 +1,12 @@
-r"""Spend what is left of an average budget, move by move.
+r"""Moves under a budget on the sum of deviations.
 
-A price on deviation meets a budget only up to a step. Starting within the budget, the token and
-the change of one member (drop it, or swap it) that save most energy without leaving the budget
-are looked for and made, until there are none. docs/theory.md, section 2.3.
+A price on deviation meets an average budget only up to a step. From there single changes of a
+member (drop, swap, add) go on: *spending* makes the change that saves most energy within the
+budget until there is none, *repairing* the change that costs least energy per deviation won until
+the budget is met. The search changes a few tokens at random, repairs, spends and keeps the result
+unless it is worse. docs/theory.md, section 2.3.
+
+Arguments as in ``cover``; ``marginal`` (N, Q) is infinite from the capacity on.
 """
 
 from __future__ import annotations
@@ -18,9 +22,14 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
+    WordArray = NDArray[np.uint64]
 
-#: Savings below this share of a token's energy are rounding.
-_LEAST_SAVING = 1e-12
+#: Changes of less than this share are rounding.
+_ROUNDING = 1e-12
+#: Tokens that a round changes at random, at most.
+_MOST_CHANGED = 3
+#: Moves after which one repair or one spending ends; a round needs a handful.
+_MOST_MOVES = 200
 
 
 @compiled
@@ -41,75 +50,157 @@ def _deviation(
             n = other if j == swapped else members[j]
             if n >= 0:
                 least = min(least, served[routed[i], n])
-        if weights[i] != 0.0:
-            total += weights[i] * least
+        total += weights[i] * least
     return total
 
 
 @compiled
-def spend_left_over(
+def _holds(members: IntArray, n: int) -> bool:
+    found = False
+    for m in members:
+        found = found or m == n
+    return found
+
+
+@compiled
+def _best_move(
     routed: IntArray,
     weights: FloatArray,
     served: FloatArray,
     base: FloatArray,
     marginal: FloatArray,
     left: float,
-    most: int,
     sets: IntArray,
     loads: IntArray,
-) -> float:
-    """Make saving moves while deviation is left; changes ``sets`` and ``loads``.
+    now: FloatArray,
+    banned: IntArray,
+) -> tuple[int, int, int]:
+    """Token, member and its successor (-1: nobody) of the best move, or token -1.
 
-    Parameters
-    ----------
-    routed, weights, served, base
-        As in ``cover``.
-    marginal : (N, Q) float64, J
-        Infinite from the capacity on.
-    left : float
-        Deviation that may still be added, over all tokens.
-    most : int
-        Moves at most.
-
-    Returns
-    -------
-    float
-        Deviation that is still left.
+    With ``left`` >= 0 the one that saves most energy and needs no more than that, otherwise the
+    one that wins deviation at least energy. Token t does not get helper ``banned[t]``.
     """
     tokens, width = sets.shape
-    helpers = loads.size
+    best, who, which, successor = (0.0 if left >= 0.0 else np.inf), -1, -1, -1
+    for t in range(tokens):
+        for j in range(width):
+            a = sets[t, j]
+            refund = 0.0 if a < 0 else marginal[a, loads[a] - 1]
+            if left >= 0.0 and refund <= best:
+                continue
+            for b in range(-1, loads.size):
+                if b == a or (b >= 0 and (b == banned[t] or _holds(sets[t], b))):
+                    continue
+                paid = (0.0 if b < 0 else marginal[b, loads[b]]) - refund
+                if left >= 0.0 and -paid <= max(best, _ROUNDING * refund):
+                    continue
+                if not paid < np.inf:
+                    continue
+                more = _deviation(routed[t], weights[t], served, base, sets[t], j, b) - now[t]
+                if left >= 0.0:
+                    if more <= left:
+                        best, who, which, successor = -paid, t, j, b
+                elif more < -_ROUNDING * now[t] and paid < -best * more:
+                    best, who, which, successor = paid / -more, t, j, b
+    return who, which, successor
+
+
+@compiled
+def _make_move(sets: IntArray, loads: IntArray, t: int, j: int, successor: int) -> None:
+    if sets[t, j] >= 0:
+        loads[sets[t, j]] -= 1
+    if successor >= 0:
+        loads[successor] += 1
+    sets[t, j] = successor
+
+
+@compiled
+def balance(
+    routed: IntArray,
+    weights: FloatArray,
+    served: FloatArray,
+    base: FloatArray,
+    marginal: FloatArray,
+    budget: float,
+    sets: IntArray,
+    loads: IntArray,
+    banned: IntArray,
+) -> float:
+    """Repair, if the budget is exceeded, then spend; changes ``sets`` and ``loads``.
+
+    Token t does not get helper ``banned[t]`` (T,), -1 for any. Returns the deviation that is
+    left, negative if the budget cannot be met this way.
+    """
+    tokens = sets.shape[0]
     now = np.empty(tokens)
     for t in range(tokens):
         now[t] = _deviation(routed[t], weights[t], served, base, sets[t], -1, -1)
-    for _ in range(most):
-        best, who, which, where = 0.0, -1, -1, -1
-        for t in range(tokens):
-            for j in range(width):
-                a = sets[t, j]
-                if a < 0:
-                    continue
-                refund = marginal[a, loads[a] - 1]
-                if refund <= best:
-                    continue
-                for b in range(-1, helpers):
-                    saving = refund - (0.0 if b < 0 else marginal[b, loads[b]])
-                    if b == a or saving <= best or saving <= _LEAST_SAVING * refund:
-                        continue
-                    held = False
-                    for n in sets[t]:
-                        held = held or (n == b and b >= 0)
-                    if held:
-                        continue
-                    more = _deviation(routed[t], weights[t], served, base, sets[t], j, b) - now[t]
-                    if more <= left:
-                        best, who, which, where = saving, t, j, b
-        if who < 0:
+    left: float = budget - now.sum()
+    for _ in range(_MOST_MOVES):
+        t, j, successor = _best_move(
+            routed, weights, served, base, marginal, left, sets, loads, now, banned
+        )
+        if t < 0:
             break
-        loads[sets[who, which]] -= 1
-        if where >= 0:
-            loads[where] += 1
-        sets[who, which] = where
-        before = now[who]
-        now[who] = _deviation(routed[who], weights[who], served, base, sets[who], -1, -1)
-        left -= now[who] - before
+        _make_move(sets, loads, t, j, successor)
+        now[t] = _deviation(routed[t], weights[t], served, base, sets[t], -1, -1)
+        left = budget - now.sum()
     return left
+
+
+@compiled
+def _random(state: WordArray) -> float:
+    """Uniform number in [0, 1) by xorshift64*."""
+    x = state[0]
+    x ^= x >> np.uint64(12)
+    x ^= x << np.uint64(25)
+    x ^= x >> np.uint64(27)
+    state[0] = x
+    uniform: float = ((x * np.uint64(0x2545F4914F6CDD1D)) >> np.uint64(11)) * 2.0**-53
+    return uniform
+
+
+@compiled
+def explore(
+    routed: IntArray,
+    weights: FloatArray,
+    served: FloatArray,
+    base: FloatArray,
+    energy: FloatArray,
+    marginal: FloatArray,
+    budget: float,
+    rounds: int,
+    state: WordArray,
+    sets: IntArray,
+    loads: IntArray,
+) -> None:
+    """Search around sets that meet the budget; changes ``sets`` and ``loads``.
+
+    ``energy`` (N, Q) is e_n(q), ``state`` (1,) the seed of the random numbers, not zero.
+    """
+    (tokens, width), helpers = sets.shape, loads.size
+    best = 0.0
+    for n in range(helpers):
+        best += energy[n, loads[n]]
+    kept, kept_loads = sets.copy(), loads.copy()
+    banned = np.full(tokens, -1, np.int64)
+    for _ in range(rounds):
+        firm = _random(state) < 0.5  # or the repair may well undo the changes
+        for _change in range(1 + int(_random(state) * _MOST_CHANGED)):
+            t, j = int(_random(state) * tokens), int(_random(state) * width)
+            n = int(_random(state) * (helpers + 1)) - 1
+            if n < 0 or (not _holds(sets[t], n) and marginal[n, loads[n]] < np.inf):
+                banned[t] = sets[t, j] if firm else -1
+                _make_move(sets, loads, t, j, n)
+        left = balance(routed, weights, served, base, marginal, budget, sets, loads, banned)
+        banned[:] = -1
+        now = 0.0
+        for n in range(helpers):
+            now += energy[n, loads[n]]
+        if left >= 0.0 and now <= best:
+            best = now
+            kept[:] = sets
+            kept_loads[:] = loads
+        else:
+            sets[:] = kept
+            loads[:] = kept_loads
