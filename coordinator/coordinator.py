@@ -9,8 +9,9 @@ nothing is slept unless ``realtime`` asks for it.
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -22,18 +23,60 @@ from siftmoe.coordinator.steps import StepHooks
 from siftmoe.coordinator.transmissions import transmission_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from siftmoe.coordinator.airtime import AirInterface
-    from siftmoe.coordinator.dispatch import Dispatcher
-    from siftmoe.coordinator.fleet import Fleet
     from siftmoe.coordinator.ledger import Ledger
     from siftmoe.coordinator.links import Links
     from siftmoe.coordinator.policies.registry import Policy
     from siftmoe.coordinator.problems import LayerTables
     from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
+
+
+class Helpers(Protocol):
+    """Who can be reached: a `Fleet`, or experts in this process."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names by helper index."""
+        ...
+
+    def hosts(self, layer: int) -> NDArray[np.bool_]:
+        """Which ready helper holds which expert of a layer, (N, E)."""
+        ...
+
+    def excluded(self) -> str:
+        """Who is left out and why; empty if nobody is."""
+        ...
+
+
+class Computation(Protocol):
+    """A layer's output and how long its slowest helper took."""
+
+    @property
+    def output(self) -> NDArray[np.float32]:
+        """Weighted sums, (T, d)."""
+        ...
+
+    @property
+    def compute_s(self) -> float:
+        """Compute time of the slowest helper."""
+        ...
+
+    @property
+    def queue_s(self) -> float:
+        """Time that work waited there."""
+        ...
+
+
+class Dispatch(Protocol):
+    """Who computes a plan: a `Dispatcher`, or experts in this process."""
+
+    def run(self, plan: SelectionPlan, hidden: NDArray[np.float32], *, layer: int) -> Computation:
+        """Compute a layer as planned."""
+        ...
 
 
 @dataclass(slots=True)
@@ -57,8 +100,8 @@ class Coordinator:
 
     Parameters
     ----------
-    fleet : Fleet
-    dispatcher : Dispatcher
+    fleet : Helpers
+    dispatcher : Dispatch
     links : Links
     air : AirInterface
     policy : callable
@@ -72,8 +115,8 @@ class Coordinator:
     def __init__(
         self,
         *,
-        fleet: Fleet,
-        dispatcher: Dispatcher,
+        fleet: Helpers,
+        dispatcher: Dispatch,
         links: Links,
         air: AirInterface,
         policy: Policy,
@@ -104,6 +147,15 @@ class Coordinator:
         if self._hooks is not None:
             self._hooks.remove()
             self._hooks = None
+
+    @contextmanager
+    def attached(self, model: Any) -> Iterator[None]:
+        """Serve a model while the block runs."""
+        self.attach(model)
+        try:
+            yield
+        finally:
+            self.detach()
 
     def begin_step(self, *, tokens: int, prefill: bool) -> None:
         """Open the books for one forward pass."""

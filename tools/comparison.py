@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import signal
-import sys
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from siftmoe.coordinator.assembly import air_interface, payload_bits, simulated_links
+from siftmoe.coordinator.assembly import air_interface, simulated_links
 from siftmoe.coordinator.config import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger import Ledger
-from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.problems import unknown_tables
-from siftmoe.coordinator.selection import Budget, BudgetKind
+from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.coordinator.policies.wdmoe import wdmoe_links
+from siftmoe.coordinator.policy_setup import prepare_policy
 from siftmoe.coordinator.session import Session
 from siftmoe.models.tasks import GenerationTask, load_task
 from siftmoe.tools.bundles import open_with_progress
+from siftmoe.tools.comparison_setup import (
+    DISTANCE_M,
+    LOSS,
+    SIMULATED,
+    Options,
+    check_policies,
+    describe,
+    load_profile,
+    make_folder,
+    radio_settings,
+    with_budget,
+)
 from siftmoe.tools.console import progress_bar, stderr_console, stdout_console, table
+from siftmoe.tools.exchange_rate import Trials, find_rate, validation_task
+from siftmoe.tools.inprocess import ExpertsInProcess
 from siftmoe.tools.local_fleet import local_fleet
-from siftmoe.tools.report import CONFIG_FILE, si, table_rows, write_report
+from siftmoe.tools.report import CONFIG_FILE, table_rows, write_report
 from siftmoe.tools.results import (
     LEDGER_FILE,
     answer_label,
@@ -38,37 +47,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from siftmoe.models.bundle import Bundle
+    from siftmoe.models.similarity import Profile
     from siftmoe.models.tasks import Task
     from siftmoe.tools.local_fleet import LocalFleet
 
-#: All helpers stand at one distance: what differs between links is fading alone.
-DISTANCE_M = 20.0
-#: SiftMoE's operating point: a Mixtral token, 4096 x 16 bit, over 2 MHz in 0.074 s.
-PAPER_BITS_PER_HERTZ = 4096 * 16 / (2e6 * 0.074)
-SIMULATED = "Simulated links, no radio was used: every energy and airtime here is modelled."
-
 _INTERRUPTED = 130
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What a comparison is asked to do; ``siftmoe loopback --help`` tells of each."""
-
-    agents: int
-    policies: tuple[str, ...]
-    model: str
-    tasks: tuple[str, ...]
-    items: int
-    prompt: str
-    answer_tokens: int
-    fading: str
-    coherence_time_s: float
-    seed: int
-    bandwidth_hz: float
-    deadline_s: float | None
-    payload_dtype: str
-    batch_size: int
-    realtime: bool
 
 
 @dataclass(kw_only=True)
@@ -78,6 +61,7 @@ class Comparison:
     options: Options
     radio: RadioEntry
     bundle: Bundle
+    profile: Profile | None
     session: Session
     tasks: list[Task | GenerationTask]
     fleet: LocalFleet
@@ -85,53 +69,78 @@ class Comparison:
     out: Path
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def run(self, policy: str) -> None:
+    def run(self, policy: PolicySpec) -> None:
         """Answer the prompt and evaluate the tasks under one policy; the links start anew."""
-        console = stderr_console()
-        console.print(f"\n[bold]{policy}[/bold]  {self.options.prompt}", end="")
-        answer = self._coordinated(
-            answer_label(policy),
-            policy,
-            lambda: self.session.generate(
+        console, label = stderr_console(), str(policy)
+        resolved = self._with_rate(policy)
+        console.print(f"\n[bold]{label}[/bold]  {self.options.prompt}", end="")
+        with self._coordinated(answer_label(label), resolved):
+            answer = self.session.generate(
                 self.options.prompt,
                 max_new_tokens=self.options.answer_tokens,
                 on_text=lambda text: console.print(text, end="", markup=False, style="green"),
-            ),
-        )
+            )
         console.print()
-        metrics = self._coordinated(policy, policy, lambda: self._evaluate(policy))
-        self.scores[policy] = {"answer": answer, "metrics": metrics}
+        with self._coordinated(label, resolved):
+            metrics = self._evaluate(label)
+        self.scores[label] = {"answer": answer, "metrics": metrics, "policy": str(resolved)}
         save_scores(self.out, self.scores)
 
-    def _coordinated(self, label: str, policy: str, work: Any) -> Any:
-        """Do something with the model attached to a new coordinator whose clock starts at 0."""
-        self.ledger.start_run(label, {"policy": policy})
-        shape = self.bundle.shape
+    def _with_rate(self, policy: PolicySpec) -> PolicySpec:
+        """Replace a stated loss by the exchange rate that brings it about on validation text."""
+        loss = policy.number(LOSS)
+        if loss is None:
+            return policy
+        if self.profile is None:
+            return policy  # refused with the other policies that need one
+        options = {key: value for key, value in policy.options.items() if key != LOSS}
+        trials = Trials(
+            bundle=self.bundle,
+            profile=self.profile,
+            session=self.session,
+            experts=ExpertsInProcess(self.bundle, payload_dtype=self.radio.payload_dtype),
+            radio=self.radio,
+            task=validation_task(self.session.tokenizer),
+            num_helpers=self.options.agents,
+            distance_m=DISTANCE_M,
+            batch_size=self.options.batch_size,
+        )
+        with progress_bar(f"{policy}: rate on validation text", None) as advance:
+            rate = find_rate(
+                PolicySpec(policy.name, options), trials, loss=loss, on_trial=lambda: advance(1)
+            )
+        return PolicySpec(policy.name, {**options, "price": rate.price_j_per_nat})
+
+    @contextmanager
+    def _coordinated(self, label: str, policy: PolicySpec) -> Iterator[None]:
+        """Attach the model to a new coordinator, whose clock starts at 0."""
+        self.ledger.start_run(label, {"policy": str(policy)})
+        links = simulated_links(self.radio, [DISTANCE_M] * self.options.agents)
+        air = air_interface(self.radio, self.bundle.shape)
+        prepared = prepare_policy(
+            policy,
+            shape=self.bundle.shape,
+            profile=self.profile,
+            links=lambda: wdmoe_links(links.states(coordinator.now_s), air),
+        )
         coordinator = Coordinator(
             fleet=self.fleet.fleet,
             dispatcher=self.fleet.dispatcher,
-            links=simulated_links(self.radio, [DISTANCE_M] * self.options.agents),
-            air=air_interface(self.radio, shape),
-            policy=make_policy(policy),
-            tables=unknown_tables(
-                shape.num_layers,
-                shape.num_experts,
-                budget=Budget(kind=BudgetKind.PER_TOKEN, value=0.0),
-            ),
+            links=links,
+            air=air,
+            policy=prepared.select,
+            tables=prepared.tables,
             ledger=self.ledger,
             realtime=self.options.realtime,
         )
-        coordinator.attach(self.session.model)
-        try:
-            return work()
-        finally:
-            coordinator.detach()
+        with coordinator.attached(self.session.model):
+            yield
 
-    def _evaluate(self, policy: str) -> dict[str, tuple[float, float]]:
+    def _evaluate(self, label: str) -> dict[str, tuple[float, float]]:
         metrics: dict[str, tuple[float, float]] = {}
         for task in self.tasks:
             total = len(task.prompts if isinstance(task, GenerationTask) else task.sequences)
-            with progress_bar(f"{policy}: {task.name}", total) as advance:
+            with progress_bar(f"{label}: {task.name}", total) as advance:
                 result = self.session.evaluate(
                     task, batch_size=self.options.batch_size, on_progress=advance
                 )
@@ -156,17 +165,18 @@ def compare(options: Options, *, out: Path | None, as_json: bool) -> int:
     ValueError
         If an option is unknown, or ``out`` already holds something.
     """
-    for name in options.policies:
-        make_policy(name)  # an unknown one is told before anything starts
+    policies = [with_budget(PolicySpec.parse(text)) for text in options.policies]
     console = stderr_console()
     console.print(f"[bold]siftmoe loopback[/bold]  {SIMULATED}")
     bundle = open_with_progress(options.model)
-    radio = _radio(options, bundle.shape.hidden_size)
+    profile = load_profile(bundle)
+    check_policies(policies, bundle, profile)
+    radio = radio_settings(options, bundle.shape.hidden_size)
     tokenizer = bundle.load_tokenizer()
     tasks = [load_task(spec, tokenizer=tokenizer, limit=options.items) for spec in options.tasks]
-    config = _describe(options, radio, bundle)
+    config = describe(options, radio, bundle)
     console.print(config["operating_point"])
-    out = _make_folder(out)
+    out = make_folder(out)
     (out / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     interrupted = False
     with Ledger.create(out / LEDGER_FILE, config, label="start") as ledger:
@@ -179,13 +189,14 @@ def compare(options: Options, *, out: Path | None, as_json: bool) -> int:
                     options=options,
                     radio=radio,
                     bundle=bundle,
+                    profile=profile,
                     session=Session(bundle.load_backbone(), tokenizer),
                     tasks=tasks,
                     fleet=fleet,
                     ledger=ledger,
                     out=out,
                 )
-                for policy in options.policies:
+                for policy in policies:
                     comparison.run(policy)
         except KeyboardInterrupt:
             interrupted = True
@@ -194,59 +205,6 @@ def compare(options: Options, *, out: Path | None, as_json: bool) -> int:
         return _INTERRUPTED
     _show(out, config, as_json=as_json)
     return 0
-
-
-def _radio(options: Options, hidden_size: int) -> RadioEntry:
-    radio = msgspec.convert(
-        {
-            "bandwidth_hz": options.bandwidth_hz,
-            "fading": options.fading,
-            "coherence_time_s": options.coherence_time_s,
-            "seed": options.seed,
-            "payload_dtype": options.payload_dtype,
-        },
-        RadioEntry,
-    )
-    bits = payload_bits(radio, hidden_size)
-    deadline_s = options.deadline_s or bits / (options.bandwidth_hz * PAPER_BITS_PER_HERTZ)
-    return msgspec.structs.replace(radio, deadline_s=deadline_s)
-
-
-def _describe(options: Options, radio: RadioEntry, bundle: Bundle) -> dict[str, Any]:
-    air = air_interface(radio, bundle.shape)
-    density = air.bits_per_hertz(radio.bandwidth_hz)
-    where = "the paper's operating point" if _is_paper(density) else "not the paper's 0.44"
-    return {
-        "model": options.model,
-        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "siftmoe": version("siftmoe"),
-        "note": SIMULATED,
-        "operating_point": (
-            f"{air.payload_bits} bit per token over {radio.bandwidth_hz / 1e6:g} MHz in "
-            f"{si(air.token_deadline_s, 's')} each way: {density:.2f} bit/s/Hz ({where}; a batch "
-            f"shares its tokens' deadlines); {options.agents} agents, {radio.fading} fading"
-        ),
-        "prompt": options.prompt,
-        "options": asdict(options),
-        "radio": msgspec.structs.asdict(radio),
-        "model_hash": bundle.manifest.model_hash,
-        "command": sys.argv[1:],
-    }
-
-
-def _is_paper(bits_per_hertz: float) -> bool:
-    return abs(bits_per_hertz / PAPER_BITS_PER_HERTZ - 1.0) < 0.01
-
-
-def _make_folder(out: Path | None) -> Path:
-    if out is None:
-        number = 1
-        while (out := Path("runs") / f"loopback-{number}").exists():
-            number += 1
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {str(out)!r} exists and is not empty; name another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    return out
 
 
 @contextmanager

@@ -51,9 +51,7 @@ class ExpertsInProcess:
             bundle.manifest, _every_expert(shape), providers=provider_order("auto"), threads=1
         )
 
-    def run(
-        self, plan: SelectionPlan, hidden: NDArray[np.float32], *, layer: int
-    ) -> Computed:
+    def run(self, plan: SelectionPlan, hidden: NDArray[np.float32], *, layer: int) -> Computed:
         """Weighted sum over each token's served slots, (T, d)."""
         began = time.perf_counter()
         rows, slots = np.nonzero(plan.helper != NOBODY)
@@ -72,9 +70,14 @@ class AllReady:
     """A fleet in which helper n holds expert e of every layer where e mod N is n."""
 
     def __init__(self, shape: ModelShape, num_helpers: int) -> None:
-        self.names = tuple(f"agent-{n}" for n in range(num_helpers))
+        self._names = tuple(f"agent-{n}" for n in range(num_helpers))
         experts = np.arange(shape.num_experts)
         self._hosts = experts[None, :] % num_helpers == np.arange(num_helpers)[:, None]  # [N, E]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names by helper index."""
+        return self._names
 
     def hosts(self, layer: int) -> NDArray[np.bool_]:
         """Which helper holds which expert, the same in every layer."""

@@ -66,7 +66,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run it; an interrupt leaves a readable folder and no process."""
-    from siftmoe.tools.comparison import Options, compare
+    from siftmoe.tools.comparison import compare
+    from siftmoe.tools.comparison_setup import Options
 
     options = Options(
         agents=args.agents,

@@ -1,0 +1,130 @@
+"""What a comparison is asked to do, checked and spelt out before anything starts."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from siftmoe.coordinator.assembly import air_interface, payload_bits
+from siftmoe.coordinator.config import RadioEntry
+from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.coordinator.policy_setup import BUDGETED, BUDGETS, prepare_policy
+from siftmoe.models.similarity import Profile, read_profile
+from siftmoe.tools.report import si
+
+if TYPE_CHECKING:
+    from siftmoe.models.bundle import Bundle
+
+#: All helpers stand at one distance: what differs between links is fading alone.
+DISTANCE_M = 20.0
+#: SiftMoE's operating point: a Mixtral token, 4096 x 16 bit, over 2 MHz in 0.074 s.
+PAPER_BITS_PER_HERTZ = 4096 * 16 / (2e6 * 0.074)
+SIMULATED = "Simulated links, no radio was used: every energy and airtime here is modelled."
+
+#: Option of a budgeted policy: rise of perplexity, as a share, that its price is to cost.
+LOSS = "loss"
+USUAL_LOSS = 0.025
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a comparison is asked to do; ``siftmoe loopback --help`` tells of each."""
+
+    agents: int
+    policies: tuple[str, ...]
+    model: str
+    tasks: tuple[str, ...]
+    items: int
+    prompt: str
+    answer_tokens: int
+    fading: str
+    coherence_time_s: float
+    seed: int
+    bandwidth_hz: float
+    deadline_s: float | None
+    payload_dtype: str
+    batch_size: int
+    realtime: bool
+
+
+def load_profile(bundle: Bundle) -> Profile | None:
+    """Read a bundle's profile; None if it has none."""
+    return None if bundle.manifest.profile_file() is None else read_profile(bundle.manifest)
+
+
+def with_budget(policy: PolicySpec) -> PolicySpec:
+    """Give a policy that spends a budget and names none the usual loss."""
+    if policy.name not in BUDGETED or {LOSS, *BUDGETS} & set(policy.options):
+        return policy
+    return PolicySpec(policy.name, {**policy.options, LOSS: USUAL_LOSS})
+
+
+def check_policies(policies: list[PolicySpec], bundle: Bundle, profile: Profile | None) -> None:
+    """Tell of a wrong option before anything starts."""
+    for policy in policies:
+        options = dict(policy.options)
+        if options.pop(LOSS, None) is not None:
+            options["price"] = 0.0
+        prepare_policy(PolicySpec(policy.name, options), shape=bundle.shape, profile=profile)
+
+
+def radio_settings(options: Options, hidden_size: int) -> RadioEntry:
+    """Air of a comparison; without a deadline a token is at the paper's operating point."""
+    radio = msgspec.convert(
+        {
+            "bandwidth_hz": options.bandwidth_hz,
+            "fading": options.fading,
+            "coherence_time_s": options.coherence_time_s,
+            "seed": options.seed,
+            "payload_dtype": options.payload_dtype,
+        },
+        RadioEntry,
+    )
+    bits = payload_bits(radio, hidden_size)
+    deadline_s = options.deadline_s or bits / (options.bandwidth_hz * PAPER_BITS_PER_HERTZ)
+    return msgspec.structs.replace(radio, deadline_s=deadline_s)
+
+
+def describe(options: Options, radio: RadioEntry, bundle: Bundle) -> dict[str, Any]:
+    """Say what a run does, for its folder, its report and the screen."""
+    air = air_interface(radio, bundle.shape)
+    density = air.bits_per_hertz(radio.bandwidth_hz)
+    where = "the paper's operating point" if _is_paper(density) else "not the paper's 0.44"
+    return {
+        "model": options.model,
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "siftmoe": version("siftmoe"),
+        "note": SIMULATED,
+        "operating_point": (
+            f"{air.payload_bits} bit per token over {radio.bandwidth_hz / 1e6:g} MHz in "
+            f"{si(air.token_deadline_s, 's')} each way: {density:.2f} bit/s/Hz ({where}; a batch "
+            f"shares its tokens' deadlines); {options.agents} agents, {radio.fading} fading"
+        ),
+        "prompt": options.prompt,
+        "options": asdict(options),
+        "radio": msgspec.structs.asdict(radio),
+        "model_hash": bundle.manifest.model_hash,
+        "command": sys.argv[1:],
+    }
+
+
+def _is_paper(bits_per_hertz: float) -> bool:
+    return abs(bits_per_hertz / PAPER_BITS_PER_HERTZ - 1.0) < 0.01
+
+
+def make_folder(out: Path | None) -> Path:
+    """Make the run's folder; None takes the next free one under ``runs``."""
+    if out is None:
+        number = 1
+        while (out := Path("runs") / f"loopback-{number}").exists():
+            number += 1
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {str(out)!r} exists and is not empty; name another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    return out

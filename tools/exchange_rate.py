@@ -1,0 +1,151 @@
+"""Choose the exchange rate between energy and predicted loss that meets a stated real loss.
+
+The predicted loss of a price policy steers, it does not certify. So the rate is set on validation
+text: the policy runs on experts in this process over simulated links of another seed, and the rate
+is searched at which perplexity is above Top-K's by the stated share. The same text, links and
+precision serve every trial, so that the comparison is paired.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from siftmoe.coordinator.assembly import air_interface, simulated_links
+from siftmoe.coordinator.coordinator import Coordinator
+from siftmoe.coordinator.ledger import Ledger
+from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.coordinator.policy_setup import prepare_policy
+from siftmoe.models.tasks import Task, load_task
+from siftmoe.tools.inprocess import AllReady
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from siftmoe.coordinator.config import RadioEntry
+    from siftmoe.coordinator.session import Session
+    from siftmoe.models.bundle import Bundle
+    from siftmoe.models.similarity import Profile
+    from siftmoe.tools.inprocess import ExpertsInProcess
+
+#: Trials are over once the loss is met to this share of itself.
+_CLOSE = 0.04
+_MOST_TRIALS = 12
+#: Some 4,000 tokens: a trial takes a second and a paired change of perplexity is good to 0.3%.
+VALIDATION_DOCUMENTS = 32
+_VALIDATION_SEED_OFFSET = 7_919
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """An exchange rate and what it costs on the validation text."""
+
+    price_j_per_nat: float
+    perplexity_loss: float
+    trials: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trials:
+    """Runs a policy on validation text; the parts that do not change between trials."""
+
+    bundle: Bundle
+    profile: Profile
+    session: Session
+    experts: ExpertsInProcess
+    radio: RadioEntry
+    task: Task
+    num_helpers: int
+    distance_m: float
+    batch_size: int
+
+    def run(self, spec: PolicySpec) -> tuple[float, float]:
+        """Perplexity on the validation text, and uplink energy of a token in joule."""
+        radio = msgspec.structs.replace(self.radio, seed=self.radio.seed + _VALIDATION_SEED_OFFSET)
+        prepared = prepare_policy(spec, shape=self.bundle.shape, profile=self.profile)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Ledger.create(Path(folder) / "trial.sqlite") as ledger,
+        ):
+            coordinator = Coordinator(
+                fleet=AllReady(self.bundle.shape, self.num_helpers),
+                dispatcher=self.experts,
+                links=simulated_links(radio, [self.distance_m] * self.num_helpers),
+                air=air_interface(radio, self.bundle.shape),
+                policy=prepared.select,
+                tables=prepared.tables,
+                ledger=ledger,
+            )
+            with coordinator.attached(self.session.model):
+                result = self.session.evaluate(self.task, batch_size=self.batch_size)
+            energy = ledger.summary().energy_per_token(direction="up").value
+        return result.metrics["perplexity"].value, energy
+
+
+def validation_task(tokenizer: Any) -> Task:
+    """Return the text on which rates are set; the test text plays no part in it."""
+    task = load_task("perplexity", tokenizer=tokenizer, split="val", limit=VALIDATION_DOCUMENTS)
+    if not isinstance(task, Task):
+        raise TypeError("the validation text is scored by perplexity")
+    return task
+
+
+def find_rate(
+    spec: PolicySpec,
+    trials: Trials,
+    *,
+    loss: float,
+    on_trial: Callable[[], None] = lambda: None,
+) -> Rate:
+    """Search the price at which a policy costs a stated share of perplexity.
+
+    Parameters
+    ----------
+    spec : PolicySpec
+        Without a budget; the price is added to it.
+    trials : Trials
+    loss : float
+        Perplexity over Top-K's, less one; positive.
+    on_trial : callable
+        Called after each trial.
+
+    Raises
+    ------
+    ValueError
+        If the loss is not positive, or no price brings it about.
+    """
+    if not loss > 0.0:
+        raise ValueError(f"policy {spec}: loss must be positive, got {loss}; topk has none")
+    reference, energy = trials.run(PolicySpec("topk"))
+    on_trial()
+    low, high = -math.inf, math.inf  # log of prices: too cheap (loss too high), too dear
+    # A nat of loss over all layers is worth some hundred tokens' energy at moderate losses.
+    guess, step = math.log(100.0 * energy), math.log(8.0)
+    trials_made = 1
+    while trials_made <= _MOST_TRIALS:
+        price = math.exp(guess)
+        perplexity, _ = trials.run(PolicySpec(spec.name, {**spec.options, "price": price}))
+        on_trial()
+        trials_made += 1
+        found = perplexity / reference - 1.0
+        if abs(found / loss - 1.0) < _CLOSE:
+            break
+        if found > loss:
+            low = guess
+        else:
+            high = guess
+        if math.isinf(low) or math.isinf(high):
+            guess += step if found > loss else -step
+        else:
+            guess = 0.5 * (low + high)
+    if not 0.5 * loss < found < 1.5 * loss:
+        raise ValueError(
+            f"policy {spec}: no price was found at which perplexity rises by {loss:.1%}; the last "
+            f"of {trials_made} trials gave {found:.1%}. Name one: {spec.name}:price=JOULE"
+        )
+    return Rate(price_j_per_nat=price, perplexity_loss=found, trials=trials_made)
