@@ -126,7 +126,7 @@ def amplified_tables(
 
 
 def price_tables(
-    profile: Profile, *, price_j_per_nat: float, rescale: bool = True
+    profile: Profile, *, price_j_per_nat: float, rescale: bool = True, measured: bool = False
 ) -> list[LayerTables]:
     r"""Tables of the price rule: energy against the loss that squared deviations cost.
 
@@ -140,6 +140,9 @@ def price_tables(
         :math:`\lambda`, the energy that one nat of loss is worth, the same in all layers.
     rescale : bool
         Scale stand-ins by c; without it c = 1.
+    measured : bool
+        Take for :math:`a_l` the response to deviations of realistic size instead of the Fisher
+        sensitivity, see `Profile.price`.
 
     Raises
     ------
@@ -154,11 +157,12 @@ def price_tables(
     """
     budget = Budget(kind=BudgetKind.PRICE, value=price_j_per_nat)
     scale = profile.price_scale.value if rescale else np.ones_like(profile.price_scale.value)
+    nats = profile.price(rescale=rescale, measured=measured).value
     return [
         LayerTables(
-            deviation=_known(nats), scale=_known_scale(factor), budget=budget, weight_power=2
+            deviation=_known(table), scale=_known_scale(factor), budget=budget, weight_power=2
         )
-        for nats, factor in zip(profile.price(rescale=rescale).value, scale, strict=True)
+        for table, factor in zip(nats, scale, strict=True)
     ]
 
 

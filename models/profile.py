@@ -1,13 +1,14 @@
 """Measure how alike a bundle's experts are, and put the profile into the bundle.
 
 The bundle's own experts are measured, in the precision they are served in. What needs gradients or
-many forward passes (sensitivity, amplification) is measured only if all experts fit into memory;
-otherwise it is left out and the profile says so.
+many forward passes (sensitivity, response, amplification) is measured only if all experts fit into
+memory; otherwise it is left out and the profile says so.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,15 +26,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from siftmoe.models.profile_experts import ExpertStore
+    from siftmoe.models.profile_forward import ProfiledModel
     from siftmoe.models.profile_text import CalibrationText
 
-    Stage = Literal["similarity", "sensitivity", "amplification"]
+    Stage = Literal["similarity", "sensitivity", "response", "amplification"]
     OnProgress = Callable[["ProfileProgress"], None]
+
+
+_log = logging.getLogger(__name__)
+
+#: Windows on which sensitivity and amplification are measured at most: they take many passes, and
+#: so many give them to a few percent.
+EFFECT_WINDOWS = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileProgress:
-    """How far a measurement is: "similarity" and "amplification" count layers, else windows."""
+    """How far a measurement is: "similarity" counts layers, the other stages windows."""
 
     stage: Stage
     done: int
@@ -86,15 +99,9 @@ def measure_profile(
     ValueError
         If the text is too short.
     """
-    import torch
-
-    from siftmoe.models.profile_experts import ExpertStore
-    from siftmoe.models.profile_forward import ProfiledModel
-    from siftmoe.models.profile_products import run_products
     from siftmoe.models.profile_text import calibration_windows
 
     options = options or ProfileOptions()
-    report: OnProgress = on_progress or (lambda _: None)
     windows = calibration_windows(
         text,
         bundle.load_tokenizer(),
@@ -102,17 +109,93 @@ def measure_profile(
         window=options.window,
         seed=options.seed,
     )
+    counts, estimates = measure_windows(bundle, windows, options=options, on_progress=on_progress)
+    calibration = _calibration(bundle, text, options, num_tokens=windows.size)
+    return Profile(calibration=calibration, counts=counts, **estimates)
+
+
+def measure_windows(
+    bundle: Bundle,
+    windows: NDArray[np.int64],
+    *,
+    options: ProfileOptions,
+    on_progress: OnProgress | None = None,
+) -> tuple[NDArray[np.int64], dict[str, Estimate]]:
+    """Measure a bundle's experts on windows of tokens, (B, S) int64.
+
+    Returns
+    -------
+    counts : (L, E) int64
+    estimates : dict of str to Estimate
+        Every other quantity of `Profile`.
+    """
+    import torch
+
+    from siftmoe.models.profile_experts import ExpertStore
+    from siftmoe.models.profile_forward import ProfiledModel
+    from siftmoe.models.profile_products import run_products
+
+    report: OnProgress = on_progress or (lambda _: None)
     profiled = ProfiledModel(bundle.load_backbone())
     store = ExpertStore(bundle, profiled.layers, max_bytes=options.expert_bytes)
     tokens = torch.from_numpy(windows)
-    count = _counter(report, "similarity", bundle.shape.num_layers)
-    counts, estimates = run_products(profiled, store, tokens, on_layer=count)
-    return Profile(
-        calibration=_calibration(bundle, text, options, num_tokens=windows.size),
-        counts=counts,
-        **_unmeasured(bundle),
+    layers_done = _counter(report, "similarity", len(profiled.layers))
+    counts, estimates = run_products(profiled, store, tokens, on_layer=lambda: layers_done(1))
+    if not store.resident:
+        _log.warning(
+            "the experts need more than %d bytes of memory: sensitivity and amplification are "
+            "left out of the profile",
+            options.expert_bytes,
+        )
+        return counts, {**estimates, **_unmeasured(len(profiled.layers))}
+    sizes = estimates["output_norm"].value
+    return counts, {
         **estimates,
-    )
+        **_measure_effects(profiled, store, tokens, sizes, options, report),
+    }
+
+
+def _measure_effects(
+    profiled: ProfiledModel,
+    store: ExpertStore,
+    tokens: Tensor,
+    output_norm: NDArray[np.float64],
+    options: ProfileOptions,
+    report: OnProgress,
+) -> dict[str, Estimate]:
+    """Sensitivity, response and amplification, on some of the windows, evenly spread."""
+    from siftmoe.models.profile_amplification import RELATIVE_SIZE, measure_amplification
+    from siftmoe.models.profile_response import RELATIVE_SIZE as RESPONSE_SIZE
+    from siftmoe.models.profile_response import measure_response
+    from siftmoe.models.profile_sensitivity import measure_sensitivity
+
+    count = min(len(tokens), EFFECT_WINDOWS)
+    some = tokens[np.linspace(0, len(tokens) - 1, count).round().astype(np.int64)]
+    return {
+        "sensitivity": measure_sensitivity(
+            profiled,
+            store,
+            some,
+            seed=options.seed,
+            on_windows=_counter(report, "sensitivity", count),
+        ),
+        "response": measure_response(
+            profiled,
+            store,
+            some,
+            sizes=(RESPONSE_SIZE * output_norm).tolist(),
+            seed=options.seed,
+            on_windows=_counter(report, "response", count),
+        ),
+        **measure_amplification(
+            profiled,
+            store,
+            some,
+            sizes=(RELATIVE_SIZE * output_norm).tolist(),
+            seed=options.seed,
+            on_windows=_counter(report, "amplification", count),
+        ),
+    }
 
 
 def add_profile(
@@ -229,20 +312,25 @@ def _calibration(
     )
 
 
-def _unmeasured(bundle: Bundle) -> dict[str, Estimate]:
+def _unmeasured(num_layers: int) -> dict[str, Estimate]:
     """Estimates of what needs all experts in memory, unknown."""
-    names = ("sensitivity", "amplification_prefill", "amplification_decode", "final_norm")
-    layers = bundle.shape.num_layers
-    unknown = {name: np.full(layers if DIMENSIONS[name] else (), np.nan) for name in names}
+    names = (
+        "sensitivity",
+        "response",
+        "amplification_prefill",
+        "amplification_decode",
+        "final_norm",
+    )
+    unknown = {name: np.full(num_layers if DIMENSIONS[name] else (), np.nan) for name in names}
     return {name: Estimate(values, values) for name, values in unknown.items()}
 
 
-def _counter(report: OnProgress, stage: Stage, total: int) -> Callable[[], None]:
+def _counter(report: OnProgress, stage: Stage, total: int) -> Callable[[int], None]:
     done = 0
 
-    def count() -> None:
+    def count(more: int) -> None:
         nonlocal done
-        done += 1
+        done += more
         report(ProfileProgress(stage=stage, done=done, total=total))
 
     return count

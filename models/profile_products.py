@@ -77,7 +77,7 @@ class ProductsPass:
         return torch.cat([part[0] for part in parts]).to(hidden.dtype)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def run_products(
     profiled: ProfiledModel,
     store: ExpertStore,

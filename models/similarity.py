@@ -18,6 +18,7 @@ array                     shape        meaning
 ``square``                L, E, E+1    mean of ‖y_i − y_j‖² under weights w²
 ``scaled_square``         L, E, E+1    mean of ‖y_i − c y_j‖² under weights w²
 ``sensitivity``           L            a = tr F / d, F the Fisher information of the output
+``response``              L            the same measured with deviations of realistic size
 ``amplification_prefill`` L            final deviation per deviation of this layer, all tokens
 ``amplification_decode``  L            the same for one token behind an undisturbed prefix
 ``final_norm``            (scalar)     mean norm of the last hidden state
@@ -65,6 +66,7 @@ DIMENSIONS = {
     "square": "LEX",
     "scaled_square": "LEX",
     "sensitivity": "L",
+    "response": "L",
     "amplification_prefill": "L",
     "amplification_decode": "L",
     "final_norm": "",
@@ -129,6 +131,7 @@ class Profile:
     square: Estimate
     scaled_square: Estimate
     sensitivity: Estimate
+    response: Estimate
     amplification_prefill: Estimate
     amplification_decode: Estimate
     final_norm: Estimate
@@ -155,7 +158,7 @@ class Profile:
         """E."""
         return int(self.counts.shape[1])
 
-    def price(self, *, rescale: bool = True) -> Estimate:
+    def price(self, *, rescale: bool = True, measured: bool = False) -> Estimate:
         r"""Loss that one slot's deviation is expected to cost, per squared gate weight.
 
         .. math:: q_{ij} = \tfrac12\, a\,
@@ -165,6 +168,9 @@ class Profile:
         ----------
         rescale : bool
             With the least-squares factor c; without it c = 1.
+        measured : bool
+            Take for a the ``response`` to deviations of realistic size, which also has the
+            routing that they flip, instead of the Fisher ``sensitivity``.
 
         Returns
         -------
@@ -174,20 +180,19 @@ class Profile:
         Raises
         ------
         ProfileMissing
-            If the sensitivity a was not measured.
+            If neither was measured.
 
         Notes
         -----
         This project's own derivation; docs/theory.md, section 8.
         """
-        if not np.isfinite(self.sensitivity.value).all():
+        factor = self.response if measured else self.sensitivity
+        if not np.isfinite(factor.value).all():
             raise ProfileMissing(_no_gradients("sensitivity"))
         square = self.scaled_square if rescale else self.square
-        a = self.sensitivity.value[:, None, None]
-        a_error = self.sensitivity.error[:, None, None]
-        value = 0.5 * a * square.value  # [L, E, E+1]
+        a, a_error = factor.value[:, None, None], factor.error[:, None, None]
         error = 0.5 * np.hypot(a * square.error, a_error * square.value)
-        return Estimate(value, error)
+        return Estimate(0.5 * a * square.value, error)  # [L, E, E+1]
 
     def amplification(self, *, prefill: bool) -> Estimate:
         """Factor from a layer's deviation to the final one, (L,).
