@@ -44,6 +44,7 @@ class StepHooks:
     def __init__(self, model: Any, listener: StepListener) -> None:
         self._listener = listener
         self._rows: list[BoolArray | None] = []
+        self._running: list[Any] = []
         modules = [model]
         if model.config.is_encoder_decoder:
             modules.append(model.get_encoder())
@@ -66,16 +67,26 @@ class StepHooks:
         for handle in self._handles:
             handle.remove()
 
-    def _begin(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _begin(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if any(module is running for running in self._running):
+            self._break_off()
         tokens, prefill, rows = _describe(args, kwargs)
         self._rows.append(rows)
+        self._running.append(module)
         if len(self._rows) == 1:
             self._listener.begin_step(tokens=tokens, prefill=prefill)
 
     def _end(self, _module: Any, _args: Any, output: Any) -> None:
         self._rows.pop()
+        self._running.pop()
         if not self._rows:
             self._listener.end_step(failed=output is None)
+
+    def _break_off(self) -> None:
+        """End a pass that an interrupt broke off: torch calls no hook for a Ctrl-C."""
+        self._rows.clear()
+        self._running.clear()
+        self._listener.end_step(failed=True)
 
 
 def _describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, bool, BoolArray | None]:
@@ -88,8 +99,8 @@ def _describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, bool,
             return 0, True, None
         ids = embeds[..., 0]  # [B, S, d] -> [B, S]
     sequences, length = ids.shape
-    mask = kwargs.get("attention_mask") if decoder is None else None
-    if mask is None or mask.dim() != 2:
+    mask = kwargs.get("attention_mask" if decoder is None else "decoder_attention_mask")
+    if mask is None or getattr(mask, "ndim", 0) != 2:  # or made for another kind of attention
         return sequences * length, length > 1, None
     rows: BoolArray = mask[:, -length:].reshape(-1).bool().cpu().numpy()  # [B * S]
     return int(rows.sum()), length > 1, rows

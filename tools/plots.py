@@ -32,6 +32,8 @@ _STYLE: dict[str, Any] = {
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "siftmoe",
 }
+#: A figure is the same whenever it is drawn, and names no place on the web.
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def figures(results: Sequence[PolicyResult]) -> dict[str, str]:
@@ -59,7 +61,7 @@ def _draw(plot: Callable[..., None], results: Sequence[PolicyResult], **options:
         figure, axes = plt.subplots(figsize=(5.2, 3.2))
         plot(axes, results, **options)
         text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
+        figure.savefig(text, format="svg", metadata=_NO_METADATA)
         plt.close(figure)
     return text.getvalue()
 
