@@ -136,7 +136,7 @@ class AirInterface:
         helper = np.flatnonzero(loads)
         count = loads[helper]
         window = np.full(len(helper), self.window_s(tokens))
-        bits = count * float(self.payload_bits)
+        bits: FloatArray = count.astype(np.float64) * self.payload_bits
         energy = transmit_energy(
             payload_bits=bits,
             airtime_s=window,

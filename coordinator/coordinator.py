@@ -288,7 +288,7 @@ def _rows_to_send(
     hooks: StepHooks | None, routed_experts: NDArray[np.int64], num_experts: int
 ) -> NDArray[np.int64]:
     """Rows that are real tokens with a routed expert."""
-    send = (routed_experts < num_experts).all(axis=1)
+    send: NDArray[np.bool_] = np.all(routed_experts < num_experts, axis=1)
     real = None if hooks is None else hooks.real_rows(len(send))
     rows: NDArray[np.int64] = np.flatnonzero(send if real is None else send & real)
     return rows

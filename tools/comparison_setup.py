@@ -13,6 +13,7 @@ import msgspec
 
 from siftmoe.coordinator.assembly import air_interface, payload_bits
 from siftmoe.coordinator.config import RadioEntry
+from siftmoe.coordinator.errors import ConfigError
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.policy_setup import BUDGETED, BUDGETS, prepare_policy
 from siftmoe.models.similarity import Profile, read_profile
@@ -76,16 +77,17 @@ def check_policies(policies: list[PolicySpec], bundle: Bundle, profile: Profile 
 
 def radio_settings(options: Options, hidden_size: int) -> RadioEntry:
     """Air of a comparison; without a deadline a token is at the paper's operating point."""
-    radio = msgspec.convert(
-        {
-            "bandwidth_hz": options.bandwidth_hz,
-            "fading": options.fading,
-            "coherence_time_s": options.coherence_time_s,
-            "seed": options.seed,
-            "payload_dtype": options.payload_dtype,
-        },
-        RadioEntry,
-    )
+    given = {
+        "bandwidth_hz": options.bandwidth_hz,
+        "fading": options.fading,
+        "coherence_time_s": options.coherence_time_s,
+        "seed": options.seed,
+        "payload_dtype": options.payload_dtype,
+    }
+    try:
+        radio = msgspec.convert(given, RadioEntry)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"radio settings: {error}") from error
     bits = payload_bits(radio, hidden_size)
     deadline_s = options.deadline_s or bits / (options.bandwidth_hz * PAPER_BITS_PER_HERTZ)
     return msgspec.structs.replace(radio, deadline_s=deadline_s)
@@ -120,11 +122,15 @@ def _is_paper(bits_per_hertz: float) -> bool:
 
 def make_folder(out: Path | None) -> Path:
     """Make the run's folder; None takes the next free one under ``runs``."""
-    if out is None:
-        number = 1
-        while (out := Path("runs") / f"loopback-{number}").exists():
-            number += 1
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {str(out)!r} exists and is not empty; name another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    return out
+    folder = _next_folder(Path("runs")) if out is None else out
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"--out {str(folder)!r} exists and is not empty; name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _next_folder(runs: Path) -> Path:
+    number = 1
+    while (runs / f"loopback-{number}").exists():
+        number += 1
+    return runs / f"loopback-{number}"

@@ -72,7 +72,9 @@ class AllReady:
     def __init__(self, shape: ModelShape, num_helpers: int) -> None:
         self._names = tuple(f"agent-{n}" for n in range(num_helpers))
         experts = np.arange(shape.num_experts)
-        self._hosts = experts[None, :] % num_helpers == np.arange(num_helpers)[:, None]  # [N, E]
+        self._hosts: NDArray[np.bool_] = (
+            experts[None, :] % num_helpers == np.arange(num_helpers)[:, None]
+        )  # [N, E]
 
     @property
     def names(self) -> tuple[str, ...]:

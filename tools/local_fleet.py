@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from siftmoe.agent.launch import LaunchedAgent, Spawned
+    from siftmoe.coordinator.dispatch_group import PayloadDtype
     from siftmoe.models.bundle import Bundle
 
 #: Real time that a request may take before the agent counts as overwhelmed. A prefill of a large
@@ -38,7 +39,9 @@ class LocalFleet:
 
 
 @contextmanager
-def local_fleet(bundle: Bundle, num_agents: int, *, payload_dtype: str) -> Iterator[LocalFleet]:
+def local_fleet(
+    bundle: Bundle, num_agents: int, *, payload_dtype: PayloadDtype
+) -> Iterator[LocalFleet]:
     """Start agents that share a bundle's experts in turn; all end when the block is left.
 
     Parameters
