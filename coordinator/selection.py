@@ -134,7 +134,7 @@ class SelectionProblem:
             )
         if self.weight_power not in (1, 2):
             raise ValueError(f"weight_power must be 1 or 2, got {self.weight_power}")
-        if tokens and not (0 <= self.routed_experts.min() and self.routed_experts.max() < experts):
+        if tokens and not (self.routed_experts.min() >= 0 and self.routed_experts.max() < experts):
             raise ValueError(f"routed_experts must lie in 0..{experts - 1}")
 
     @property
