@@ -80,9 +80,10 @@ class PricedGame:
     def deviation(self, sets: IntArray) -> FloatArray:
         """Deviation of each token under its set, (T,)."""
         least = self.base[self.routed]  # [T, K]
+        # the padding -1 finds the last column: nobody, at no finite deviation
+        served = np.pad(self.served, ((0, 0), (0, 1)), constant_values=np.inf)
         for column in sets.T:
-            with_helper = self.served[self.routed, column[:, None]]  # [T, K]
-            least = np.where(column[:, None] >= 0, np.minimum(least, with_helper), least)
+            least = np.minimum(least, served[self.routed, column[:, None]])
         total: FloatArray = (self.weights * least).sum(axis=1)
         return total
 

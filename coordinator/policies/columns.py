@@ -149,7 +149,7 @@ def _minimal_pairs(
                     break
                 turned = u * served[a, m] + v * served[b, n] <= cap[t]
                 if not alone[m] and (n < m or not turned):
-                    helper[count] = n, m
+                    helper[count] = min(n, m), max(n, m)
                     count += 1
         start[t + 1] = count
         if count > most:

@@ -146,9 +146,12 @@ def plan_from_sets(
     """
     routed, experts = problem.routed_experts, problem.num_experts
     helper = np.broadcast_to(sets[:, None, :], (*routed.shape, sets.shape[1]))  # [T, K, W]
-    value = np.where(helper >= 0, tables.remote[routed[:, :, None], helper], np.inf)
-    expert = tables.remote_expert[routed[:, :, None], helper]
-    replaced = np.where(helper >= 0, expert != routed[:, :, None], True)
+    # the padding -1 finds the last column: nobody, at no finite deviation
+    remote = np.pad(tables.remote, ((0, 0), (0, 1)), constant_values=np.inf)
+    remote_expert = np.pad(tables.remote_expert, ((0, 0), (0, 1)), constant_values=experts)
+    value = remote[routed[:, :, None], helper]
+    expert = remote_expert[routed[:, :, None], helper]
+    replaced = expert != routed[:, :, None]
     best = _first_least(value, replaced)  # [T, K]
     at = (*np.indices(routed.shape), best)
     value, expert, helper, replaced = value[at], expert[at], helper[at], replaced[at]  # [T, K]
@@ -180,5 +183,5 @@ def _first_least(value: FloatArray, replaced: BoolArray) -> IntArray:
 
 
 def plan_energy(problem: SelectionProblem, loads: IntArray) -> float:
-    """Energy of the loads q, J: the sum of e_n(q_n), added exactly."""
+    """Energy of loads (N,), J: the sum of e_n(q_n)."""
     return float(np.sum(problem.energy[np.arange(problem.num_helpers), loads]))
