@@ -11,72 +11,31 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from siftmoe.coordinator.airtime import Direction
+from siftmoe.coordinator.audit import audit
+from siftmoe.coordinator.books import selection_row, transmission_rows
 from siftmoe.coordinator.experts import attach
-from siftmoe.coordinator.ledger import SelectionRow, StepRow
+from siftmoe.coordinator.ledger import StepRow
 from siftmoe.coordinator.problems import layer_problem
 from siftmoe.coordinator.steps import StepHooks
-from siftmoe.coordinator.transmissions import transmission_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.airtime import AirInterface
+    from siftmoe.coordinator.airtime import AirInterface, Bursts
+    from siftmoe.coordinator.audit import Audited, Reference
     from siftmoe.coordinator.ledger import Ledger
-    from siftmoe.coordinator.links import Links
+    from siftmoe.coordinator.links import Links, LinkStates
+    from siftmoe.coordinator.parts import Dispatch, Helpers
     from siftmoe.coordinator.policies.registry import Policy
     from siftmoe.coordinator.problems import LayerTables
     from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
-
-
-class Helpers(Protocol):
-    """Who can be reached: a `Fleet`, or experts in this process."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names by helper index."""
-        ...
-
-    def hosts(self, layer: int) -> NDArray[np.bool_]:
-        """Which ready helper holds which expert of a layer, (N, E)."""
-        ...
-
-    def excluded(self) -> str:
-        """Who is left out and why; empty if nobody is."""
-        ...
-
-
-class Computation(Protocol):
-    """A layer's output and how long its slowest helper took."""
-
-    @property
-    def output(self) -> NDArray[np.float32]:
-        """Weighted sums, (T, d)."""
-        ...
-
-    @property
-    def compute_s(self) -> float:
-        """Compute time of the slowest helper."""
-        ...
-
-    @property
-    def queue_s(self) -> float:
-        """Time that work waited there."""
-        ...
-
-
-class Dispatch(Protocol):
-    """Who computes a plan: a `Dispatcher`, or experts in this process."""
-
-    def run(self, plan: SelectionPlan, hidden: NDArray[np.float32], *, layer: int) -> Computation:
-        """Compute a layer as planned."""
-        ...
 
 
 @dataclass(slots=True)
@@ -110,6 +69,8 @@ class Coordinator:
     ledger : Ledger
     realtime : bool
         Wait each layer's latency instead of only advancing the clock.
+    reference : Reference or None
+        Recomputes every layer undivided; the deviation really made is then booked.
     """
 
     def __init__(
@@ -123,6 +84,7 @@ class Coordinator:
         tables: Sequence[LayerTables],
         ledger: Ledger,
         realtime: bool = False,
+        reference: Reference | None = None,
     ) -> None:
         self.ledger = ledger
         self.now_s = 0.0
@@ -133,6 +95,7 @@ class Coordinator:
         self._policy = policy
         self._tables = tables
         self._realtime = realtime
+        self._reference = reference
         self._hooks: StepHooks | None = None
         self._step: _Step | None = None
         self._step_number = -1
@@ -238,17 +201,19 @@ class Coordinator:
         up = self._air.bursts(loads, links, tokens=tokens, direction=Direction.UP)
         down = self._air.bursts(loads, links, tokens=tokens, direction=Direction.DOWN)
         result = self._dispatcher.run(plan, hidden, layer=layer)
-        self._book_selection(layer, problem, plan)
-        for bursts in (up, down):
-            for row in transmission_rows(
-                bursts,
-                links,
-                agents=self._fleet.names,
+        audited = self._audit(layer, hidden, problem, plan, result.output)
+        self.ledger.add(
+            selection_row(
+                problem,
+                plan,
                 step=self._step_number,
                 layer=layer,
-                now_s=self.now_s,
-            ):
-                self.ledger.add(row)
+                excluded=self._fleet.excluded(),
+                audited=audited,
+            )
+        )
+        for bursts in (up, down):
+            self._book_bursts(bursts, links, layer)
         latency_s = self._air.latency_s(up, down)
         step.latency_s += latency_s
         step.airtime_s += self._air.airtime_s(up, down)
@@ -258,25 +223,35 @@ class Coordinator:
         self._advance(latency_s)
         return result.output
 
-    def _book_selection(self, layer: int, problem: SelectionProblem, plan: SelectionPlan) -> None:
-        kept, replaced, skipped = plan.decisions(problem)
-        self.ledger.add(
-            SelectionRow(
-                step=self._step_number,
-                layer=layer,
-                kept=kept,
-                replaced=replaced,
-                skipped=skipped,
-                predicted_energy_j=plan.energy_j,
-                lower_bound_j=plan.lower_bound_j,
-                status=plan.status.value,
-                deviation_bound_mean=float(plan.deviation.mean()),
-                deviation_bound_max=float(plan.deviation.max()),
-                measured_deviation=None,
-                solve_s=plan.solve_s,
-                excluded=self._fleet.excluded(),
-            )
+    def _audit(
+        self,
+        layer: int,
+        hidden: NDArray[np.float32],
+        problem: SelectionProblem,
+        plan: SelectionPlan,
+        output: NDArray[np.float32],
+    ) -> Audited | None:
+        if self._reference is None:
+            return None
+        undivided = self._reference(
+            layer,
+            hidden,
+            routed_experts=problem.routed_experts,
+            gate_weights=problem.gate_weights,
         )
+        return audit(output, undivided, plan=plan, table=self._tables[layer])
+
+    def _book_bursts(self, bursts: Bursts, links: LinkStates, layer: int) -> None:
+        rows = transmission_rows(
+            bursts,
+            links,
+            agents=self._fleet.names,
+            step=self._step_number,
+            layer=layer,
+            now_s=self.now_s,
+        )
+        for row in rows:
+            self.ledger.add(row)
 
     def _advance(self, latency_s: float) -> None:
         self.now_s += latency_s

@@ -55,7 +55,8 @@ class SelectionRow:
     """What the policy decided for one layer of one step.
 
     ``lower_bound_j`` is NaN where the policy proves none. ``measured_deviation`` is None unless
-    the layer was audited. ``excluded`` names helpers that were left out, and why.
+    the layer was audited, and so is ``within_bound``, the tokens whose measured deviation is at
+    most the bound. ``excluded`` names helpers that were left out, and why.
     """
 
     step: int
@@ -71,6 +72,7 @@ class SelectionRow:
     measured_deviation: float | None
     solve_s: float
     excluded: str = ""
+    within_bound: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,8 @@ CREATE TABLE selection (                       -- one layer of one step
     deviation_bound_max REAL,
     measured_deviation REAL,                   -- NULL: not audited
     solve_s REAL NOT NULL,
-    excluded TEXT NOT NULL                     -- helpers left out, and why
+    excluded TEXT NOT NULL,                    -- helpers left out, and why
+    within_bound INTEGER                       -- tokens within the bound; NULL: not audited
 );
 CREATE TABLE transmission (                    -- one burst
     run INTEGER NOT NULL REFERENCES run,
@@ -178,6 +181,7 @@ TABLES: Final[dict[type[Row], str]] = {
 _TO_SQL: dict[str, Callable[[Any], Any]] = {
     "int": int,
     "float": float,
+    "int | None": lambda value: None if value is None else int(value),
     "float | None": lambda value: None if value is None else float(value),
 }
 _FROM_SQL: dict[str, Callable[[Any], Any]] = {

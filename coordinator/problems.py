@@ -33,12 +33,15 @@ class LayerTables:
     scale : (E, E+1) float64
     budget : Budget
     weight_power : int
+    sensitivity : float or None
+        Where deviations are nats, twice the nats per squared norm of the output's change.
     """
 
     deviation: FloatArray
     scale: FloatArray
     budget: Budget
     weight_power: int = 1
+    sensitivity: float | None = None
 
 
 def unknown_tables(num_layers: int, num_experts: int, *, budget: Budget) -> list[LayerTables]:
@@ -160,9 +163,13 @@ def price_tables(
     nats = profile.price(rescale=rescale, measured=measured).value
     return [
         LayerTables(
-            deviation=_known(table), scale=_known_scale(factor), budget=budget, weight_power=2
+            deviation=_known(table),
+            scale=_known_scale(factor),
+            budget=budget,
+            weight_power=2,
+            sensitivity=float(sensitivity),
         )
-        for table, factor in zip(nats, scale, strict=True)
+        for table, factor, sensitivity in zip(nats, scale, profile.sensitivity.value, strict=True)
     ]
 
 

@@ -6,6 +6,7 @@ import json
 import signal
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,11 @@ class Comparison:
     out: Path
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @cached_property
+    def experts(self) -> ExpertsInProcess:
+        """All experts in this process: for trials on validation text and for audits."""
+        return ExpertsInProcess(self.bundle, payload_dtype=self.radio.payload_dtype)
+
     def run(self, policy: PolicySpec) -> None:
         """Answer the prompt and evaluate the tasks under one policy; the links start anew."""
         console, label = stderr_console(), str(policy)
@@ -98,7 +104,7 @@ class Comparison:
             bundle=self.bundle,
             profile=self.profile,
             session=self.session,
-            experts=ExpertsInProcess(self.bundle, payload_dtype=self.radio.payload_dtype),
+            experts=self.experts,
             radio=self.radio,
             task=validation_task(self.session.tokenizer),
             num_helpers=self.options.agents,
@@ -132,6 +138,7 @@ class Comparison:
             tables=prepared.tables,
             ledger=self.ledger,
             realtime=self.options.realtime,
+            reference=self.experts.undivided if self.options.audit else None,
         )
         with coordinator.attached(self.session.model):
             yield

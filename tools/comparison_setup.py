@@ -52,6 +52,7 @@ class Options:
     payload_dtype: str
     batch_size: int
     realtime: bool
+    audit: bool
 
 
 def load_profile(bundle: Bundle) -> Profile | None:

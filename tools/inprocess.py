@@ -65,6 +65,24 @@ class ExpertsInProcess:
         returned = output.astype(self._dtype).astype(np.float32)
         return Computed(output=returned, compute_s=time.perf_counter() - began)
 
+    def undivided(
+        self,
+        layer: int,
+        hidden: NDArray[np.float32],
+        *,
+        routed_experts: NDArray[np.int64],
+        gate_weights: NDArray[np.float64],
+    ) -> NDArray[np.float32]:
+        """Output of a layer with every routed expert and nothing rounded, (T, d)."""
+        tokens, slots = routed_experts.shape
+        rows = np.repeat(np.arange(tokens), slots)  # [T*K]
+        return self._runtime.apply(
+            layer,
+            hidden,
+            pairs=np.stack((rows, routed_experts.reshape(-1)), axis=1).astype(np.int32),
+            weights=gate_weights.reshape(-1).astype(np.float32),
+        )
+
 
 class AllReady:
     """A fleet in which helper n holds expert e of every layer where e mod N is n."""

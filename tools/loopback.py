@@ -57,6 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--payload", default="float16", choices=("float16", "float32"), help="on the air (float16)")
     add("--batch", type=_count, default=8, metavar="N", help="sequences of one prefill (8)")
     add("--realtime", action="store_true", help="wait the airtime instead of only booking it")
+    add("--audit", action="store_true", help="recompute every layer undivided, book the deviation")
     add("--json", action="store_true", help="print the results as one JSON object")
     add("--out", type=Path, metavar="FOLDER", help="where to write (runs/loopback-N)")
     parser.epilog = (
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         payload_dtype=args.payload,
         batch_size=args.batch,
         realtime=args.realtime,
+        audit=args.audit,
     )
     return compare(options, out=args.out, as_json=args.json)
 

@@ -1,17 +1,59 @@
-"""From bursts to ledger rows."""
+"""From a layer's selection and bursts to ledger rows."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from siftmoe.coordinator.ledger_rows import TransmissionRow
+from siftmoe.coordinator.ledger_rows import SelectionRow, TransmissionRow
 from siftmoe.radio.link import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from siftmoe.coordinator.airtime import Bursts
+    from siftmoe.coordinator.audit import Audited
     from siftmoe.coordinator.links import LinkStates
+    from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
+
+
+def selection_row(
+    problem: SelectionProblem,
+    plan: SelectionPlan,
+    *,
+    step: int,
+    layer: int,
+    excluded: str,
+    audited: Audited | None,
+) -> SelectionRow:
+    """Row of one layer's selection.
+
+    Parameters
+    ----------
+    problem : SelectionProblem
+    plan : SelectionPlan
+    step, layer : int
+    excluded : str
+        Helpers left out, and why.
+    audited : Audited or None
+        What was measured against the undivided layer.
+    """
+    kept, replaced, skipped = plan.decisions(problem)
+    return SelectionRow(
+        step=step,
+        layer=layer,
+        kept=kept,
+        replaced=replaced,
+        skipped=skipped,
+        predicted_energy_j=plan.energy_j,
+        lower_bound_j=plan.lower_bound_j,
+        status=plan.status.value,
+        deviation_bound_mean=float(plan.deviation.mean()),
+        deviation_bound_max=float(plan.deviation.max()),
+        measured_deviation=None if audited is None else audited.mean,
+        solve_s=plan.solve_s,
+        excluded=excluded,
+        within_bound=None if audited is None else audited.within_bound,
+    )
 
 
 def transmission_rows(

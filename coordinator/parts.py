@@ -1,0 +1,58 @@
+"""What a coordinator is put together from: who can be reached, and who computes a plan.
+
+On agents these are a `Fleet` and a `Dispatcher`; studies put experts of their own process there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from siftmoe.coordinator.selection import SelectionPlan
+
+
+class Helpers(Protocol):
+    """Who can be reached: a `Fleet`, or experts in this process."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names by helper index."""
+        ...
+
+    def hosts(self, layer: int) -> NDArray[np.bool_]:
+        """Which ready helper holds which expert of a layer, (N, E)."""
+        ...
+
+    def excluded(self) -> str:
+        """Who is left out and why; empty if nobody is."""
+        ...
+
+
+class Computation(Protocol):
+    """A layer's output and how long its slowest helper took."""
+
+    @property
+    def output(self) -> NDArray[np.float32]:
+        """Weighted sums, (T, d)."""
+        ...
+
+    @property
+    def compute_s(self) -> float:
+        """Compute time of the slowest helper."""
+        ...
+
+    @property
+    def queue_s(self) -> float:
+        """Time that work waited there."""
+        ...
+
+
+class Dispatch(Protocol):
+    """Who computes a plan: a `Dispatcher`, or experts in this process."""
+
+    def run(self, plan: SelectionPlan, hidden: NDArray[np.float32], *, layer: int) -> Computation:
+        """Compute a layer as planned."""
+        ...
