@@ -74,11 +74,35 @@ def endpoint_of(router: zmq.Socket[bytes]) -> str:
     return bound.rstrip(b"\0").decode() if isinstance(bound, bytes) else str(bound)
 
 
+def descriptor_of(router: zmq.Socket[bytes]) -> int:
+    """Return the descriptor that tells of changes; look with :func:`has_arrived` what changed."""
+    return int(router.getsockopt(zmq.FD))
+
+
+def has_arrived(router: zmq.Socket[bytes]) -> bool:
+    """Whether a message can be received."""
+    return bool(int(router.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
 def remove_path(endpoint: str) -> None:
     """Remove what binding ``ipc://PATH`` made; ZeroMQ leaves it behind."""
     transport, _, path = endpoint.partition("://")
     if transport == "ipc":
         Path(path).unlink(missing_ok=True)
+
+
+def receive(router: zmq.Socket[bytes], *, flags: int = zmq.NOBLOCK) -> list[Frame]:
+    """Receive a message that has arrived, or wait with flags 0; large frames are not copied.
+
+    Half as expensive as ``recv_multipart``, which asks the socket after each frame for more.
+    """
+    frames: list[Frame] = []
+    more = True
+    while more:
+        frame = router.recv(flags, copy=False)
+        frames.append(frame.bytes if len(frame) < ZERO_COPY_BYTES else frame.buffer)
+        more = frame.more
+    return frames
 
 
 def send(router: zmq.Socket[bytes], peer: bytes, frames: Sequence[Frame]) -> bool:

@@ -18,7 +18,8 @@ _THERMAL: Final = Path("/sys/class/thermal")
 class Telemetry:
     """Counters since the start of the agent.
 
-    Each name is counted from one thread only, so that no increment is lost and none needs a lock.
+    Each name is counted by one role of the server, listening or computing, which one thread has at
+    a time: no increment is lost and none needs a lock.
 
     Parameters
     ----------

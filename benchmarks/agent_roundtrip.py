@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.launch import launch
 from siftmoe.agent.protocol import ZERO_COPY_BYTES, Apply, Result, decode, encode
 from siftmoe.agent.providers import open_session
+from siftmoe.agent.sockets import receive
 from siftmoe.models.manifest import Manifest, expert_name
 from tests.bundles import shape_of, write_bundle
 
@@ -55,7 +57,7 @@ class Client:
             self.socket.send(frame, more, copy=len(frame) < ZERO_COPY_BYTES)
 
     def answer(self) -> np.ndarray:
-        reply = decode(self.socket.recv_multipart())
+        reply = decode(receive(self.socket, flags=0))
         if not isinstance(reply, Result) or reply.id != self.next_id:
             raise RuntimeError(f"unexpected answer {reply}")
         return reply.output
@@ -113,7 +115,9 @@ def contenders(stack: ExitStack, root: Path, name: str):
 def peer(kind: str, path: Path, hidden_size: int):
     """Run a server of agent_peers; gives its port."""
     command = [sys.executable, "-m", "benchmarks.agent_peers", kind, str(path), str(hidden_size)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
         yield int(process.stdout.readline())
         process.stdin.close()
 
@@ -124,8 +128,10 @@ def latencies(calls, hidden: np.ndarray, *, rounds: int, per_round: int) -> dict
     for name, output in outputs.items():
         np.testing.assert_allclose(output, outputs["in-process"], atol=1e-5, err_msg=name)
     times: dict[str, list[float]] = {name: [] for name in calls}
+    order = deque(calls.items())
     for _ in range(rounds):
-        for name, call in calls.items():
+        order.rotate(1)  # whoever comes after a long computation finds its time slice used up
+        for name, call in order:
             call(hidden)  # its weights are the ones in the cache
             for _ in range(per_round):
                 start = time.perf_counter()

@@ -9,7 +9,7 @@ import pytest
 import zmq
 from bundles import reference, shape_of, write_bundle
 
-from siftmoe.agent import protocol, server
+from siftmoe.agent import backlog, protocol, server
 from siftmoe.agent.errors import ErrorCode
 from siftmoe.agent.protocol import decode, encode
 from siftmoe.agent.runtime import Runtime
@@ -179,7 +179,7 @@ def test_a_full_queue_is_told_at_once(folder):
 
 
 def test_the_queue_is_limited_in_bytes_too(bench, monkeypatch):
-    monkeypatch.setattr(server, "MAX_QUEUED_BYTES", 1_000)
+    monkeypatch.setattr(backlog, "MAX_BYTES", 1_000)
     with bench.client() as socket:
         hold(bench, socket)
         send(socket, request(1, rows=100))
@@ -203,7 +203,7 @@ def test_a_deadline_that_passes_in_the_queue(bench):
         check(replies[2], request(2))
 
 
-def test_a_fault_of_the_compute_thread_is_answered_and_it_goes_on(bench, monkeypatch, caplog):
+def test_a_fault_while_computing_is_answered_and_it_goes_on(bench, monkeypatch, caplog):
     with bench.client() as socket:
         with monkeypatch.context() as patch:
             patch.setattr(Service, "_together", lambda *_: 1 / 0)
@@ -245,14 +245,14 @@ def test_a_peer_that_went_away_is_counted(bench):
         time.sleep(0.02)  # for its end of the connection to be noticed
         bench.gate.open.set()
         counters = ask(other, protocol.Stats(id=1)).counters
-        return counters.get("undeliverable_compute", 0) > 0
+        return counters.get("undeliverable_computing", 0) > 0
 
     with bench.client() as other:
         wait_until(leave_and_look)
         check(ask(other, message := request(2)), message)
 
 
-def test_a_fault_of_the_io_thread_is_answered_and_it_goes_on(bench, monkeypatch, caplog):
+def test_a_fault_while_listening_is_answered_and_it_goes_on(bench, monkeypatch, caplog):
     with bench.client() as socket:
         with monkeypatch.context() as patch:
             patch.setattr(Service, "reply", lambda *_, **__: 1 / 0)
