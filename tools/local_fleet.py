@@ -60,11 +60,7 @@ def local_fleet(
     AgentUnreachable
         If one is not ready in time.
     """
-    if num_agents > bundle.shape.num_experts:
-        raise ValueError(
-            f"{num_agents} agents, but a layer has {bundle.shape.num_experts} experts; "
-            f"start at most as many agents"
-        )
+    check_agents(bundle, num_agents)
     placement = Placement.round_robin(bundle.shape, num_helpers=num_agents)
     with ExitStack() as stack:
         agents = _start(bundle, placement, stack)
@@ -81,6 +77,15 @@ def local_fleet(
         client.connect(timeout_s=_CONNECT_TIMEOUT_S)
         dispatcher = Dispatcher(client, payload_dtype=payload_dtype, deadline_s=REQUEST_DEADLINE_S)
         yield LocalFleet(tuple(agents), fleet, client, dispatcher)
+
+
+def check_agents(bundle: Bundle, num_agents: int) -> None:
+    """Raise ValueError if there would be agents without an expert."""
+    if num_agents > bundle.shape.num_experts:
+        raise ValueError(
+            f"{num_agents} agents, but a layer has {bundle.shape.num_experts} experts; "
+            f"start at most as many agents"
+        )
 
 
 def _start(bundle: Bundle, placement: Placement, stack: ExitStack) -> list[LaunchedAgent]:
