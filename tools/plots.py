@@ -29,6 +29,7 @@ _STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
+    "axes.axisbelow": True,
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "siftmoe",
 }

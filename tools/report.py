@@ -33,7 +33,8 @@ _CAPTIONS = {
     "accuracy.svg": "Accuracy over uplink energy; bars are one standard error.",
 }
 _LEGEND = (
-    "Accuracy and perplexity with one standard error. Energy per token is the radio's, over all "
+    "Accuracy and perplexity with one standard error each; the policies share text and links, so "
+    "their differences are known better than that. Energy per token is the radio's, over all "
     "layers; its source stands beside it. Latency and airtime are on the virtual clock of the "
     "simulated links; tokens/s is this machine's wall clock."
 )
@@ -85,6 +86,7 @@ def write_report(out: Path, results: Sequence[PolicyResult], config: Mapping[str
         title=html.escape(f"siftmoe: {config.get('model', 'run')}"),
         subtitle=html.escape(str(config.get("started", ""))),
         note=html.escape(str(config.get("note", ""))),
+        operating_point=html.escape(str(config.get("operating_point", ""))),
         table=_html_table(results),
         legend=html.escape(_LEGEND),
         figures="\n".join(_figure(name, svg) for name, svg in drawn.items()),
