@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from siftmoe.models.bundle import Bundle
-from siftmoe.models.errors import BundleConflict
+from siftmoe.models.errors import BundleConflict, BundleCorrupt
 from siftmoe.models.manifest import MANIFEST_NAME, PROFILE_NAME, FileRecord, file_sha256
 from siftmoe.models.similarity import DIMENSIONS, Calibration, Estimate, Profile, read_profile
 
@@ -42,6 +42,9 @@ _log = logging.getLogger(__name__)
 #: Windows on which sensitivity and amplification are measured at most: they take many passes, and
 #: so many give them to a few percent.
 EFFECT_WINDOWS = 48
+
+#: What of a calibration does not make a profile another one: it follows from the rest.
+_DESCRIPTIVE = {"num_tokens", "text_name"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +217,8 @@ def add_profile(
     text : CalibrationText
     options : ProfileOptions or None
     replace : bool
-        Measure anew if the bundle has a profile from another text or other options.
+        Measure anew if the bundle has a profile from another text or other options, or one that
+        cannot be read.
     on_progress : callable or None
         Called with a `ProfileProgress` as work gets done; not at all if there is nothing to do.
 
@@ -233,27 +237,33 @@ def add_profile(
     options = options or ProfileOptions()
     with _locked(bundle.root):
         bundle = Bundle.open(bundle.root)  # another process may have added one meanwhile
-        if bundle.manifest.profile_file() is not None and not replace:
-            _check_same(bundle, _calibration(bundle, text, options, num_tokens=0))
+        wanted = _calibration(bundle, text, options, num_tokens=0)
+        if bundle.manifest.profile_file() is not None and _keep(bundle, wanted, replace=replace):
             return bundle
         profile = measure_profile(bundle, text, options=options, on_progress=on_progress)
         _write(bundle, profile)
     return Bundle.open(bundle.root)
 
 
-def _check_same(bundle: Bundle, wanted: Calibration) -> None:
-    found = read_profile(bundle.manifest).calibration
-    ignored = {"num_tokens", "text_name"}
+def _keep(bundle: Bundle, wanted: Calibration, *, replace: bool) -> bool:
+    """Whether the profile that is there is what was asked for; if not it must be replaceable."""
+    try:
+        found = read_profile(bundle.manifest).calibration
+    except BundleCorrupt:
+        if replace:
+            return False
+        raise
     differing = [
         f"{name} {getattr(found, name)} instead of {getattr(wanted, name)}"
         for name in wanted.__struct_fields__
-        if name not in ignored and getattr(found, name) != getattr(wanted, name)
+        if name not in _DESCRIPTIVE and getattr(found, name) != getattr(wanted, name)
     ]
-    if differing:
+    if differing and not replace:
         raise BundleConflict(
             f"bundle {str(bundle.root)!r} has another profile ({', '.join(differing)}); keep it, "
             f"or measure again with --replace-profile"
         )
+    return not differing
 
 
 def _write(bundle: Bundle, profile: Profile) -> None:

@@ -11,7 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from siftmoe.models.bundle import Bundle
-    from siftmoe.models.bundle_writer import OnProgress, Progress
+    from siftmoe.models.bundle_writer import Progress
+    from siftmoe.models.profile import ProfileProgress
+
+    AnyProgress = Progress | ProfileProgress
+
+#: Stages worth a bar of their own.
+_TITLES = {
+    "experts": "experts",
+    "similarity": "similarity",
+    "sensitivity": "sensitivity",
+    "response": "response",
+    "amplification": "amplification",
+}
 
 
 def cache_dir() -> Path:
@@ -21,27 +33,31 @@ def cache_dir() -> Path:
 
 
 def open_with_progress(name: str) -> Bundle:
-    """Open a model as `open_model`, with a bar where experts have to be prepared first."""
+    """Open a model as `open_model`, with bars where a bundle has to be prepared first."""
     from siftmoe.tools.console import progress_bar
 
     with ExitStack() as stack:
         bars: dict[str, Callable[[int], None]] = {}
         shown: dict[str, int] = {}
 
-        def show(progress: Progress) -> None:
+        def show(progress: AnyProgress) -> None:
             stage = progress.stage
-            if stage != "experts":
+            if stage not in _TITLES:
                 return
             if stage not in bars:
-                bars[stage] = stack.enter_context(progress_bar(f"{name}: experts", progress.total))
+                stack.close()  # one bar at a time: the stages follow each other
+                title = f"{name}: {_TITLES[stage]}"
+                bars[stage] = stack.enter_context(progress_bar(title, progress.total))
             bars[stage](progress.done - shown.get(stage, 0))
             shown[stage] = progress.done
 
         return open_model(name, on_progress=show)
 
 
-def open_model(name: str, *, on_progress: OnProgress | None = None) -> Bundle:
+def open_model(name: str, *, on_progress: Callable[[AnyProgress], None] | None = None) -> Bundle:
     """Open a bundle, or make one of a shipped checkpoint the first time it is asked for.
+
+    A shipped checkpoint's bundle has a profile, measured on the shipped calibration text.
 
     Parameters
     ----------
@@ -59,13 +75,18 @@ def open_model(name: str, *, on_progress: OnProgress | None = None) -> Bundle:
     from siftmoe.models.bundle_writer import prepare_bundle
     from siftmoe.models.checkpoint_files import CheckpointFiles
     from siftmoe.models.manifest import MANIFEST_NAME
-    from siftmoe.models.tiny import CHECKPOINTS, checkpoint_dir
+    from siftmoe.models.profile import add_profile
+    from siftmoe.models.profile_text import CalibrationText
+    from siftmoe.models.tiny import CHECKPOINTS, checkpoint_dir, data_path
 
     if name in CHECKPOINTS:
         source = checkpoint_dir(name)
         identity = CheckpointFiles.open(source).sha256()[:12]
         target = cache_dir() / f"{name}-{identity}"
-        return prepare_bundle(source, target, on_progress=on_progress)
+        bundle = prepare_bundle(source, target, on_progress=on_progress)
+        # this folder is a cache: a profile from an older text or format is of no use to anyone
+        text = CalibrationText.read(data_path("calibration"))
+        return add_profile(bundle, text, replace=True, on_progress=on_progress)
     folder = Path(name)
     if (folder / MANIFEST_NAME).is_file():
         return Bundle.open(folder)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str]] = {
     "loopback": ("siftmoe.tools.loopback", "run the main job on this machine, policies compared"),
     "prepare": ("siftmoe.tools.prepare", "split a checkpoint into a backbone and ONNX experts"),
+    "profile": ("siftmoe.tools.profile", "show how alike a bundle's experts are"),
     "agent": ("siftmoe.tools.agent", "serve experts of a bundle"),
     "solve": ("siftmoe.tools.solve", "solve selection instances, with proof"),
     "report": ("siftmoe.tools.report", "rebuild the report of a run from its ledger"),

@@ -2,6 +2,8 @@
 
 The checkpoint is read expert by expert, so it may be larger than memory. Each exported expert is
 compared with torch. An interrupted run goes on where it stopped; a finished bundle is only checked.
+With --calibration the similarity of the experts is measured and put into the bundle, which the
+policies that replace and skip experts need; a finished bundle gets it added.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
     from siftmoe.models.bundle import Bundle
     from siftmoe.models.bundle_writer import Progress
+    from siftmoe.models.profile import ProfileProgress
+
+    AnyProgress = Progress | ProfileProgress
 
 SUMMARY = "split a checkpoint into a backbone and ONNX experts"
 
@@ -25,7 +30,12 @@ _STAGES = {
     "verify": "checking the bundle",
     "backbone": "writing the backbone",
     "experts": "exporting experts",
+    "similarity": "profile: similarity by layer",
+    "sensitivity": "profile: sensitivity",
+    "response": "profile: response",
+    "amplification": "profile: amplification",
 }
+_BYTE_STAGES = ("hash", "verify", "backbone")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +48,38 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="precision of the experts (default: %(default)s)",
     )
+    _configure_profile(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.epilog = "example: siftmoe prepare Mixtral-8x7B --out mixtral.bundle --dtype float16"
+    parser.epilog = (
+        "example: siftmoe prepare Mixtral-8x7B --out mixtral.bundle --dtype float16 "
+        "--calibration text.txt"
+    )
+
+
+def _configure_profile(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("profile").add_argument
+    add("--calibration", metavar="TEXT", help="text file to measure the experts on")
+    add(
+        "--calibration-tokens",
+        type=int,
+        default=8192,
+        metavar="N",
+        help="tokens of it at most (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="seed of the measurement (default: %(default)s)")
+    add(
+        "--expert-memory",
+        type=float,
+        default=4.0,
+        metavar="GIB",
+        help="memory that experts may take; larger ones are measured layer by layer, without "
+        "sensitivity and amplification (default: %(default)g)",
+    )
+    add(
+        "--replace-profile",
+        action="store_true",
+        help="measure anew where a bundle has another profile",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,17 +89,38 @@ def run(args: argparse.Namespace) -> int:
     stages: set[str] = set()
     with _progress_bar() as show:
 
-        def on_progress(progress: Progress) -> None:
+        def on_progress(progress: AnyProgress) -> None:
             stages.add(progress.stage)
             show(progress)
 
         bundle = prepare_bundle(args.model, args.out, dtype=args.dtype, on_progress=on_progress)
-    facts = _facts(bundle, new="experts" in stages)
+        if args.calibration is not None:
+            bundle = _add_profile(bundle, args, on_progress)
+    facts = _facts(bundle, stages)
     print(json.dumps(facts) if args.json else _describe(facts))
     return 0
 
 
-def _facts(bundle: Bundle, *, new: bool) -> dict[str, Any]:
+def _add_profile(
+    bundle: Bundle, args: argparse.Namespace, on_progress: Callable[[ProfileProgress], None]
+) -> Bundle:
+    from siftmoe.models.profile import ProfileOptions, add_profile
+    from siftmoe.models.profile_text import CalibrationText
+
+    return add_profile(
+        bundle,
+        CalibrationText.read(args.calibration),
+        options=ProfileOptions(
+            max_tokens=args.calibration_tokens,
+            seed=args.seed,
+            expert_bytes=int(args.expert_memory * 2**30),
+        ),
+        replace=args.replace_profile,
+        on_progress=on_progress,
+    )
+
+
+def _facts(bundle: Bundle, stages: set[str]) -> dict[str, Any]:
     manifest = bundle.manifest
     sizes = {"experts": 0, "backbone": 0}
     for name, record in manifest.document.files.items():
@@ -68,7 +129,7 @@ def _facts(bundle: Bundle, *, new: bool) -> dict[str, Any]:
             sizes[folder] += record.num_bytes
     return {
         "bundle": str(bundle.root),
-        "state": "prepared" if new else "already complete",
+        "state": _state(stages),
         "architecture": manifest.document.source.architecture,
         "num_layers": manifest.shape.num_layers,
         "num_experts": manifest.shape.num_experts,
@@ -80,7 +141,14 @@ def _facts(bundle: Bundle, *, new: bool) -> dict[str, Any]:
         "backbone_bytes": sizes["backbone"],
         "expert_bytes": sizes["experts"],
         "model_hash": manifest.model_hash,
+        "profile": manifest.profile_file() is not None,
     }
+
+
+def _state(stages: set[str]) -> str:
+    if "experts" in stages:
+        return "prepared"
+    return "profile measured" if "similarity" in stages else "already complete"
 
 
 def _describe(facts: dict[str, Any]) -> str:
@@ -91,12 +159,12 @@ def _describe(facts: dict[str, Any]) -> str:
         f"experts, {facts['top_k']} for a token, {facts['activation']}\n"
         f"  backbone {facts['backbone_bytes'] / 1e6:.3g} MB, {count} experts in {facts['dtype']} "
         f"{facts['expert_bytes'] / 1e6:.3g} MB\n"
-        f"  model {facts['model_hash'][:12]}"
+        f"  model {facts['model_hash'][:12]}, {'with' if facts['profile'] else 'no'} profile"
     )
 
 
 @contextmanager
-def _progress_bar() -> Iterator[Callable[[Progress], None]]:
+def _progress_bar() -> Iterator[Callable[[AnyProgress], None]]:
     """Show a bar per stage on stderr where a person watches, nothing elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -112,8 +180,8 @@ def _progress_bar() -> Iterator[Callable[[Progress], None]]:
     )
     tasks: dict[str, Any] = {}
 
-    def show(progress: Progress) -> None:
-        unit, label = (1, "") if progress.stage == "experts" else (1e6, " (MB)")
+    def show(progress: AnyProgress) -> None:
+        unit, label = (1e6, " (MB)") if progress.stage in _BYTE_STAGES else (1, "")
         if progress.stage not in tasks:
             tasks[progress.stage] = bars.add_task(_STAGES[progress.stage] + label)
         bars.update(
