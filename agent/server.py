@@ -107,6 +107,7 @@ class Server:
         self._socket_lock = threading.Lock()  # around every use of the router
         self._stopping = False
         self._closed = False
+        self._failed = False
         self._wakeup, self._ended = Wakeup(), Wakeup()
         self._poll = select.poll()
         self._poll.register(descriptor_of(self._router), select.POLLIN)
@@ -119,7 +120,13 @@ class Server:
         self._ended.set()
 
     def run(self) -> bool:
-        """Serve until :meth:`stop`; False if a computation had to be left behind."""
+        """Serve until :meth:`stop`; False if a computation had to be left behind.
+
+        Raises
+        ------
+        InternalFailure
+            If it had to stop because of a fault of its own, which is in the log.
+        """
         workers = [
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
             for number in (1, 2)
@@ -129,9 +136,20 @@ class Server:
         # Signals are handled in this thread, so it must never be in a computation.
         while not self._stopping:
             select.select([self._ended], [], [])
-        return self._shut_down(workers)
+        clean = self._shut_down(workers)
+        if self._failed:
+            raise InternalFailure("the agent could not go on receiving; see its log")
+        return clean
 
     def _work(self) -> None:
+        try:
+            self._take_turns()
+        except Exception:
+            logger.exception("the agent ends: it cannot go on receiving")
+            self._failed = True
+            self.stop()
+
+    def _take_turns(self) -> None:
         while not self._stopping:
             with self._listening:
                 jobs = self._listen()

@@ -110,7 +110,11 @@ class Service:
             if late:
                 yield [(job, self._too_late(job)) for job in late]
             if in_time:
-                yield self._together(in_time)
+                started_s = self.clock()
+                answers = self._together(in_time)
+                self.telemetry.count("batches")
+                self.telemetry.count("compute_s", self.clock() - started_s)
+                yield answers
 
     def _is_late(self, job: Job) -> bool:
         deadline_s = job.request.deadline_s

@@ -10,7 +10,7 @@ import zmq
 from bundles import reference, shape_of, write_bundle
 
 from siftmoe.agent import backlog, protocol, server
-from siftmoe.agent.errors import ErrorCode
+from siftmoe.agent.errors import ErrorCode, InternalFailure
 from siftmoe.agent.protocol import decode, encode
 from siftmoe.agent.runtime import Runtime
 from siftmoe.agent.server import Server
@@ -340,3 +340,18 @@ def test_many_clients_at_once(bench):
         assert not thread.is_alive()
     assert not failures
     assert sum(bench.gate.runs) >= 240
+
+
+def test_an_agent_that_cannot_receive_ends_with_an_error(folder, monkeypatch, caplog):
+    """It must not stay as a process that looks alive and answers nobody."""
+    bench = Bench(folder)
+    bench.close()
+    stuck = Server(bench.service, bind="tcp://127.0.0.1:*")
+    monkeypatch.setattr(server, "receive", lambda _: 1 / 0)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect(stuck.endpoint)
+        send(socket, request(1))
+        with pytest.raises(InternalFailure, match="see its log"):
+            stuck.run()
+    assert "ZeroDivisionError" in caplog.text

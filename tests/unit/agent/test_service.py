@@ -173,6 +173,8 @@ def test_stats_count_what_was_done(host, clock):
     reply = host.reply(protocol.Stats(id=6), queued=4)
     assert reply.counters["served"] == 1
     assert reply.counters["rows"] == 3
+    assert reply.counters["batches"] == 1
+    assert reply.counters["compute_s"] == 0.0
     assert reply.counters["refused"] == 1
     assert reply.counters["queued"] == 4
     assert reply.counters["uptime_s"] == 105.0
