@@ -35,7 +35,7 @@ from siftmoe.tools.comparison_setup import (
 from siftmoe.tools.console import progress_bar, stderr_console, stdout_console, table
 from siftmoe.tools.exchange_rate import Trials, find_rate, validation_task
 from siftmoe.tools.inprocess import ExpertsInProcess
-from siftmoe.tools.local_fleet import local_fleet
+from siftmoe.tools.local_fleet import check_agents, local_fleet
 from siftmoe.tools.report import CONFIG_FILE, table_rows, write_report
 from siftmoe.tools.results import (
     LEDGER_FILE,
@@ -176,6 +176,7 @@ def compare(options: Options, *, out: Path | None, as_json: bool) -> int:
     console = stderr_console()
     console.print(f"[bold]siftmoe loopback[/bold]  {SIMULATED}")
     bundle = open_with_progress(options.model)
+    check_agents(bundle, options.agents)
     profile = load_profile(bundle)
     check_policies(policies, bundle, profile)
     radio = radio_settings(options, bundle.shape.hidden_size)
