@@ -28,7 +28,6 @@ from siftmoe.coordinator.client_sockets import (
     ZERO_COPY_BYTES,
     Monitor,
     open_router,
-    option,
     receive,
     resolve,
     send,
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from siftmoe.agent.protocol import Message, Request
+    from siftmoe.agent.protocol import Frame, Message, Request
     from siftmoe.coordinator.fleet import Fleet
 
 _log = logging.getLogger(__name__)
@@ -123,8 +122,7 @@ class Client:
             remaining_s = end_s - self._clock()
             if remaining_s <= 0.0:
                 break
-            self._wait(remaining_s)
-            self.poll()
+            self._take_in(remaining_s)
         return bool(self.fleet.ready().all())
 
     def connect(self, *, timeout_s: float) -> None:
@@ -141,9 +139,7 @@ class Client:
 
     def poll(self) -> None:
         """Take in what happened since the client was last used, without waiting."""
-        self._take_events()
-        self._take_messages()
-        self._liveness.settle(now_s=self._clock())
+        self._take_in(0.0)
 
     def exchange(
         self,
@@ -213,28 +209,30 @@ class Client:
         self._copy = largest < ZERO_COPY_BYTES  # a result is as large as its request
 
     def _collect(self, end_s: float) -> None:
-        while True:
-            # Events first: whatever an agent sent before its end is then here to be taken.
-            self._take_events()
-            self._take_messages()
+        while self._pending:
+            remaining_s = end_s - self._clock()
+            self._take_in(max(0.0, remaining_s))
             if self._broken:
                 self._give_up_broken()
-            if not self._pending:
-                return
-            remaining_s = end_s - self._clock()
             if remaining_s <= 0.0:
                 return
-            self._wait(remaining_s)
 
-    def _wait(self, timeout_s: float) -> None:
+    def _take_in(self, timeout_s: float) -> None:
+        """Wait until something happens, at most so long, and take it in."""
         if not self._liveness.settled:
             timeout_s = min(timeout_s, CLASSIFY_S)
         # Rounded down, to keep the deadline: the last millisecond is spent asking.
-        zmq.zmq_poll(self._sockets, int(timeout_s * 1e3))
+        ready = [which for which, _ in zmq.zmq_poll(self._sockets, int(timeout_s * 1e3))]
+        if self._monitor.socket in ready:
+            # Events first: whatever an agent sent before its end is then here to be taken.
+            self._take_events()
+            self._take_messages()
+        elif ready:
+            self._take_messages()
+        if not self._liveness.settled:
+            self._liveness.settle(now_s=self._clock())
 
     def _take_events(self) -> None:
-        if not option(self._monitor.socket, zmq.EVENTS) & zmq.POLLIN:
-            return
         for endpoint, event in self._monitor.events():
             index = self._endpoints[endpoint]
             if event is LinkEvent.LOST:
@@ -249,22 +247,28 @@ class Client:
             self._hellos[hello.id] = index
 
     def _take_messages(self) -> None:
+        waited_for = bool(self._pending)
         for _ in range(_DRAIN):
-            if not option(self._router, zmq.EVENTS) & zmq.POLLIN:
+            received = receive(self._router, copy=self._copy)
+            if received is None:
                 return
-            route, frames = receive(self._router, copy=self._copy)
-            index = self._index[route]
-            try:
-                message = decode(frames)
-            except ProtocolError as error:
-                self._take_garbage(index, error)
-                continue
-            if self._pending.get(message.id) == index:
-                self._take_reply(index, message)
-            elif self._hellos.get(message.id) == index:
-                self._take_hello(index, message)
-            else:
-                self.discarded += 1
+            route, frames = received
+            self._handle(self._index[route], frames)
+            if waited_for and not self._pending:
+                return  # what came beside the last reply can wait
+
+    def _handle(self, index: int, frames: list[Frame]) -> None:
+        try:
+            message = decode(frames)
+        except ProtocolError as error:
+            self._take_garbage(index, error)
+            return
+        if self._pending.get(message.id) == index:
+            self._take_reply(index, message)
+        elif self._hellos.get(message.id) == index:
+            self._take_hello(index, message)
+        else:
+            self.discarded += 1
 
     def _take_reply(self, index: int, message: Message) -> None:
         del self._pending[message.id]
@@ -298,7 +302,6 @@ class Client:
 
     def _give_up_broken(self) -> None:
         """End the wait for agents whose connection broke, once it is known why."""
-        self._liveness.settle(now_s=self._clock())
         for request_id, index in list(self._pending.items()):
             if index in self._broken and self._liveness.is_settled(index):
                 del self._pending[request_id]

@@ -3,7 +3,8 @@
 A killed process closes its connection at once; a stopped one keeps it, until heartbeats tell. In
 both cases ZeroMQ says only that the connection broke. What it says next tells them apart: it tries
 to connect again, and either nothing listens any more, or the kernel of a stopped process accepts
-without anyone greeting.
+without anyone greeting. A dying process may do that too, for the moment between the end of its
+connections and that of its port, so an accepted connection has to last to count.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from siftmoe.coordinator.fleet import AgentState
 if TYPE_CHECKING:
     from siftmoe.coordinator.fleet import Fleet
 
-#: How often a connection is asked for a sign of life. At most 14 small frames a second and
-#: agent on a band that carries thousands; twice as often gains nothing a person would notice.
-HEARTBEAT_S: Final = 0.1
-#: After which silence a connection is given up: three heartbeats, so that one lost to Wi-Fi
-#: retransmission (up to about 100 ms) or to a board's scheduler is no death.
+#: How often a connection is asked for a sign of life: so often that silence is noticed at most
+#: 80 + 300 ms after it begins. Two dozen small frames a second and agent, on a band that carries
+#: thousands.
+HEARTBEAT_S: Final = 0.08
+#: After which silence a connection is given up: more than three heartbeats, so that one lost to
+#: Wi-Fi retransmission (up to about 100 ms) or to a board's scheduler is no death.
 HEARTBEAT_TIMEOUT_S: Final = 0.3
-#: How long after a break the new attempt to connect may take to tell dead from wedged: the attempt
-#: starts after 1 ms and takes one round trip of the network, 1 to 3 ms on a Wi-Fi that works.
+#: How long after a break the next attempt to connect may take to tell dead from wedged: it starts
+#: after 1 ms and takes one round trip, 1 to 3 ms on a Wi-Fi that works. An accepted connection has
+#: to last as long, while the kernel closes what a killed process had open, one after the other.
 CLASSIFY_S: Final = 0.005
 
 
@@ -42,6 +45,13 @@ class LinkEvent(str, Enum):
     STRANGE = "strange"
 
 
+_SILENT: Final = (
+    f"no sign of life for {HEARTBEAT_TIMEOUT_S * 1e3:.0f} ms although its port is open: stopped or "
+    f"overwhelmed"
+)
+_GONE: Final = "its connection broke and no new one comes about: host or network is gone"
+
+
 class Liveness:
     """Keeps a fleet's states as connections come and go.
 
@@ -52,7 +62,7 @@ class Liveness:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._lost_s: dict[int, float] = {}
+        self._lost_s: dict[int, float] = {}  # since when a cause is waited for
 
     @property
     def settled(self) -> bool:
@@ -65,22 +75,19 @@ class Liveness:
 
     def observe(self, index: int, event: LinkEvent, *, now_s: float) -> bool:
         """Take note of an event; True if the agent is to be asked who it is."""
-        lost = self._lost_s.pop(index, None) is not None
         state = self._fleet[index].state
+        lost = self._lost_s.pop(index, None) is not None
+        if event is LinkEvent.LOST or (event is LinkEvent.ACCEPTED and lost):
+            self._lost_s[index] = now_s
         if event is LinkEvent.GREETED:
             self._set(index, AgentState.CONNECTING, "connected, asked who it is", now_s)
         elif event is LinkEvent.LOST:
-            self._lost_s[index] = now_s
             self._set(index, AgentState.DEAD, "its connection broke", now_s)
         elif event is LinkEvent.STRANGE:
             reason = "what listens there speaks another protocol, or does not accept this key"
             self._set(index, AgentState.REFUSED, reason, now_s)
         elif event is LinkEvent.ACCEPTED and lost:
-            reason = (
-                f"no sign of life for {HEARTBEAT_TIMEOUT_S * 1e3:.0f} ms although its port is "
-                f"open: stopped or overwhelmed"
-            )
-            self._set(index, AgentState.WEDGED, reason, now_s)
+            self._set(index, AgentState.WEDGED, "its connection broke, its port is open", now_s)
         elif event is LinkEvent.ACCEPTED and state is AgentState.CONNECTING:
             self._set(index, state, "its port is open, but it has not greeted", now_s)
         elif event is LinkEvent.FAILED and (lost or state is AgentState.WEDGED):
@@ -91,12 +98,14 @@ class Liveness:
         return event is LinkEvent.GREETED
 
     def settle(self, *, now_s: float) -> None:
-        """Give up on the causes that did not show in time."""
+        """Name the causes of breaks after which no more happened in time."""
         for index, since_s in list(self._lost_s.items()):
-            if now_s - since_s >= CLASSIFY_S:
-                del self._lost_s[index]
-                reason = "its connection broke and no new one comes about: host or network is gone"
-                self._set(index, AgentState.DEAD, reason, now_s)
+            if now_s - since_s < CLASSIFY_S:
+                continue
+            del self._lost_s[index]
+            state = self._fleet[index].state
+            self._set(index, state, _SILENT if state is AgentState.WEDGED else _GONE, now_s)
 
     def _set(self, index: int, state: AgentState, reason: str, now_s: float) -> None:
-        self._fleet.set_state(index, state, reason=reason, now_s=now_s)
+        passing = state is AgentState.CONNECTING or index in self._lost_s
+        self._fleet.set_state(index, state, reason=reason, now_s=now_s, passing=passing)

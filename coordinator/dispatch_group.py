@@ -8,7 +8,8 @@ in the order of the helpers' indices, so the sum does not depend on who answers 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -87,41 +88,73 @@ def group(
     ValueError
         If the batch is not the plan's, or a number is beyond float16 where that is asked for.
     """
-    num_tokens, slots = plan.helper.shape
-    if len(hidden) != num_tokens:
-        raise ValueError(f"the plan is for {num_tokens} tokens, hidden has {len(hidden)}")
-    used = np.flatnonzero(plan.helper != NOBODY)  # [s] of [T * K]
-    if not used.size:
-        return []
-    expert = plan.expert.reshape(-1)[used]
-    num_experts = int(expert.max()) + 1
-    # A vector is one (helper, token), a pair one (helper, token, expert); both sort as numbers.
-    vector = (plan.helper.reshape(-1)[used] - LOCAL) * num_tokens + used // slots  # [s]
-    pairs, pair_of_slot = np.unique(vector * num_experts + expert, return_inverse=True)  # [m], [s]
-    weights = np.bincount(pair_of_slot, weights=plan.weight.reshape(-1)[used])  # [m]
-    vectors, vector_of_pair = np.unique(pairs // num_experts, return_inverse=True)  # [v], [m]
-    tokens = vectors % num_tokens  # [v]
-    table = np.stack((vector_of_pair, pairs % num_experts), axis=1)  # [m, 2]
-    payload = hidden[tokens]  # [v, d]
+    if len(hidden) != len(plan.helper):
+        raise ValueError(f"the plan is for {len(plan.helper)} tokens, hidden has {len(hidden)}")
+    layout = _lay_out(plan)
+    payload = hidden[layout.tokens]  # [v, d]
     shares = []
-    for helper, a, b in _runs(vectors // num_tokens + LOCAL):
-        p, q = np.searchsorted(vector_of_pair, (a, b))
+    for helper, (a, b), (p, q) in layout.runs:
         shares.append(
             Share(
                 helper=helper,
-                tokens=tokens[a:b],
+                tokens=layout.tokens[a:b],
                 hidden=payload[a:b] if helper == LOCAL else _narrow(payload[a:b], payload_dtype),
-                pairs=(table[p:q] - (a, 0)).astype(np.int32),
-                weights=weights[p:q].astype(np.float32),
+                pairs=layout.pairs[p:q],
+                weights=layout.weights[p:q],
             )
         )
     return shares
 
 
-def _runs(values: IntArray) -> list[tuple[int, int, int]]:
-    """Each value of a sorted array with the start and end of its run."""
-    starts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist()]
-    return list(zip(values[starts].tolist(), starts, [*starts[1:], len(values)], strict=True))
+class _Layout(NamedTuple):
+    """All shares one after the other.
+
+    ``tokens`` [v], one per vector that goes out; ``pairs`` [m, 2] with rows counted within their
+    share; ``weights`` [m]; for each helper its range of vectors and its range of pairs.
+    """
+
+    tokens: IntArray
+    pairs: NDArray[np.int32]
+    weights: Float32Array
+    runs: list[tuple[int, tuple[int, int], tuple[int, int]]]
+
+
+def _lay_out(plan: SelectionPlan) -> _Layout:
+    num_tokens, slots = plan.helper.shape
+    used = np.flatnonzero(plan.helper != NOBODY)  # [s] of [T * K]
+    expert = plan.expert.reshape(-1)[used]
+    num_experts = int(expert.max(initial=0)) + 1
+    # A vector is one (helper, token), a pair one (helper, token, expert); both sort as numbers.
+    vector = (plan.helper.reshape(-1)[used] - LOCAL) * num_tokens + used // slots
+    pair = vector * num_experts + expert  # [s]
+    order = pair.argsort(kind="stable")
+    pair = pair[order]
+    first_slot = _begins(pair).nonzero()[0]  # [m]
+    weights = np.add.reduceat(plan.weight.reshape(-1)[used][order], first_slot)  # [m]
+    pair = pair[first_slot]  # [m]
+    vector = pair // num_experts  # [m]
+    begins = _begins(vector)  # [m]
+    place = begins.cumsum() - 1  # [m], where a pair's vector stands among all
+    vector = vector[begins]  # [v]
+    helper = vector // num_tokens  # [v]
+    begins_helper = _begins(helper)  # [v]
+    first_vector = begins_helper.nonzero()[0]  # [h]
+    start = first_vector[begins_helper.cumsum() - 1]  # [v], where its share begins
+    table = np.empty((len(pair), 2), dtype=np.int32)
+    table[:, 0] = place - start[place]
+    table[:, 1] = pair % num_experts
+    helpers = (helper[first_vector] + LOCAL).tolist()
+    vector_ends = [*first_vector.tolist(), len(vector)]
+    pair_ends = [*begins.nonzero()[0][first_vector].tolist(), len(pair)]
+    runs = zip(helpers, pairwise(vector_ends), pairwise(pair_ends), strict=True)
+    return _Layout(vector % num_tokens, table, weights.astype(np.float32), list(runs))
+
+
+def _begins(values: IntArray) -> NDArray[np.bool_]:
+    """Mark where the runs of a sorted array begin."""
+    begins = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=begins[1:])
+    return begins
 
 
 def _narrow(hidden: Float32Array, dtype: PayloadDtype) -> NDArray[np.floating[Any]]:

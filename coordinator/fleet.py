@@ -164,15 +164,21 @@ class Fleet:
         layers, experts = np.nonzero(~self._hosts.any(axis=1))  # [L, N, E] -> [L, E]
         return list(zip(layers.tolist(), experts.tolist(), strict=True))
 
-    def set_state(self, index: int, state: AgentState, *, reason: str, now_s: float) -> None:
-        """Take note of an agent's state; only `welcome` makes one ready."""
+    def set_state(
+        self, index: int, state: AgentState, *, reason: str, now_s: float, passing: bool = False
+    ) -> None:
+        """Take note of an agent's state; only `welcome` makes one ready.
+
+        A ``passing`` state counts like any other, but is not worth a line in the log.
+        """
         if state is AgentState.READY:
             raise ValueError("an agent becomes ready by its hello; use welcome()")
         agent = self._agents[index]
         if (agent.state, agent.reason) == (state, reason):
             return
         self._hosts[:, index] = False
-        self._change(replace(agent, state=state, reason=reason, since_s=now_s))
+        level = logging.DEBUG if passing else logging.WARNING
+        self._change(replace(agent, state=state, reason=reason, since_s=now_s), level)
 
     def welcome(self, index: int, hello: HelloReply, *, now_s: float) -> bool:
         """Check what an agent says of itself; it becomes ready, or is refused with the reason."""
@@ -180,18 +186,15 @@ class Fleet:
         self._hosts[:, index] = False
         mismatch = self._mismatch(index, hello)
         if mismatch:
-            self._change(replace(agent, state=AgentState.REFUSED, reason=mismatch))
+            self._change(replace(agent, state=AgentState.REFUSED, reason=mismatch), logging.WARNING)
             return False
         for layer, expert in hello.residents:
             self._hosts[layer, index, expert] = True
         reason = f"hosts {len(hello.residents)} experts on {hello.provider}"
-        self._change(replace(agent, state=AgentState.READY, reason=reason))
+        self._change(replace(agent, state=AgentState.READY, reason=reason), logging.INFO)
         return True
 
-    def _change(self, agent: AgentStatus) -> None:
-        level = logging.INFO if agent.state is AgentState.READY else logging.WARNING
-        if agent.state is AgentState.CONNECTING:
-            level = logging.DEBUG
+    def _change(self, agent: AgentStatus, level: int) -> None:
         _log.log(level, "%s", agent)
         self._agents[agent.index] = agent
 

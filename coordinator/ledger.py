@@ -52,6 +52,8 @@ class Ledger:
         self.path = path
         self._connection: sqlite3.Connection | None = connection
         self._writable = writable
+        if writable:
+            connection.execute("PRAGMA synchronous = NORMAL")
         self._pending: list[SelectionRow | TransmissionRow] = []
         self._run = int(self._all("SELECT coalesce(max(run), 0) FROM run")[0][0])
 

@@ -1,4 +1,4 @@
-"""Agents that die, stop, return and dawdle, as the coordinator sees them: real processes and sockets.
+"""Agents that die, stop, return and dawdle, as a coordinator sees them: real processes, sockets.
 
 How fast each is noticed is measured in benchmarks/coordinator_liveness.py; here a wait has only to
 be far shorter than the deadline that a hanging client would sit out.

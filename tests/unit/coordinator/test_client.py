@@ -305,7 +305,8 @@ LOST, FAILED, ACCEPTED = LinkEvent.LOST, LinkEvent.FAILED, LinkEvent.ACCEPTED
         ([LOST], AgentState.DEAD, "broke", False),
         ([LOST, FAILED], AgentState.DEAD, "the process is gone", True),
         ([LOST, FAILED, FAILED], AgentState.DEAD, "the process is gone", True),
-        ([LOST, ACCEPTED], AgentState.WEDGED, "no sign of life for 300 ms", True),
+        ([LOST, ACCEPTED], AgentState.WEDGED, "its port is open", False),
+        ([LOST, ACCEPTED, LOST], AgentState.DEAD, "broke", False),
         ([LOST, ACCEPTED, LOST, FAILED], AgentState.DEAD, "the process is gone", True),
         ([LOST, ACCEPTED, FAILED], AgentState.DEAD, "the process is gone", True),
         ([LOST, FAILED, ACCEPTED], AgentState.DEAD, "the process is gone", True),
@@ -331,6 +332,19 @@ def test_a_break_without_a_cause_is_given_up_on() -> None:
     liveness.settle(now_s=1.0 + 2 * CLASSIFY_S)
     assert liveness.settled
     assert "host or network is gone" in fleet[0].reason
+
+
+def test_an_accepted_connection_has_to_last_before_an_agent_counts_as_wedged() -> None:
+    fleet = fleet_of("tcp://10.0.0.1:1")
+    liveness = Liveness(fleet)
+    liveness.observe(0, LinkEvent.LOST, now_s=1.0)
+    liveness.observe(0, LinkEvent.ACCEPTED, now_s=1.0 + CLASSIFY_S / 2)
+    liveness.settle(now_s=1.0 + 1.25 * CLASSIFY_S)
+    assert not liveness.settled
+    liveness.settle(now_s=1.0 + 2 * CLASSIFY_S)
+    assert liveness.settled
+    assert fleet[0].state is AgentState.WEDGED
+    assert "no sign of life for 300 ms although its port is open" in fleet[0].reason
 
 
 def test_states_before_the_first_greeting_say_what_is_waited_for() -> None:
