@@ -46,12 +46,12 @@ class Exchange:
 
 
 def raise_first(failures: Mapping[int, CoordinatorError]) -> None:
-    """Raise the first failure, if there is one; its message has the others too."""
+    """Raise the failure of the first helper that has one; its message has the others too."""
     if not failures:
         return
-    first, *others = failures.values()
+    first, *others = [failures[index] for index in sorted(failures)]
     if others:
-        raise type(first)("; ".join(str(error) for error in failures.values())) from first
+        raise type(first)("; ".join(str(error) for error in (first, *others))) from first
     raise first
 
 
