@@ -27,12 +27,12 @@ from siftmoe.coordinator.client_liveness import CLASSIFY_S, LinkEvent, Liveness
 from siftmoe.coordinator.client_sockets import (
     ZERO_COPY_BYTES,
     Monitor,
+    endpoints_of,
     open_router,
     receive,
-    resolve,
     send,
 )
-from siftmoe.coordinator.errors import AgentUnreachable, ConfigError
+from siftmoe.coordinator.errors import AgentUnreachable
 from siftmoe.coordinator.fleet import AgentState
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Client:
         self.discarded = 0
         self._clock = clock
         self._liveness = Liveness(fleet)
-        self._endpoints = _endpoints(fleet)
+        self._endpoints = endpoints_of(fleet)
         self._routes = [f"agent-{index}".encode() for index in range(len(fleet))]
         self._index = {route: index for index, route in enumerate(self._routes)}
         self._ids = itertools.count(1)
@@ -308,16 +308,3 @@ class Client:
                 self._round.failures[index] = unreachable(
                     self.fleet[index], "it had been given a request, which is lost"
                 )
-
-
-def _endpoints(fleet: Fleet) -> dict[str, int]:
-    endpoints: dict[str, int] = {}
-    for agent in fleet:
-        endpoint = resolve(agent.address)
-        other = endpoints.setdefault(endpoint, agent.index)
-        if other != agent.index:
-            raise ConfigError(
-                f"agents {fleet[other].name!r} and {agent.name!r} have the same address "
-                f"{endpoint}; each agent needs its own"
-            )
-    return endpoints

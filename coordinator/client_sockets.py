@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from siftmoe.agent.protocol import Frame
+    from siftmoe.coordinator.fleet import Fleet
 
 #: Below this a copy is cheaper than telling ZeroMQ when the memory may go (11 µs, measured).
 ZERO_COPY_BYTES: Final = 64 * 1024
@@ -122,6 +123,26 @@ def resolve(address: str) -> str:
     family, *_, where = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     number = where[0] if family == socket.AF_INET else f"[{where[0]}]"
     return f"tcp://{number}:{port}"
+
+
+def endpoints_of(fleet: Fleet) -> dict[str, int]:
+    """Resolve a fleet's addresses: helper by endpoint.
+
+    Raises
+    ------
+    ConfigError
+        If a host has no address, or two agents have the same one.
+    """
+    endpoints: dict[str, int] = {}
+    for agent in fleet:
+        endpoint = resolve(agent.address)
+        other = endpoints.setdefault(endpoint, agent.index)
+        if other != agent.index:
+            raise ConfigError(
+                f"agents {fleet[other].name!r} and {agent.name!r} have the same address "
+                f"{endpoint}; each agent needs its own"
+            )
+    return endpoints
 
 
 def send(router: zmq.Socket[bytes], route: bytes, frames: Sequence[Frame]) -> str:
