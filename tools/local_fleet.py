@@ -10,6 +10,7 @@ from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.launch import spawn, stop_all
 from siftmoe.coordinator.client import Client
 from siftmoe.coordinator.config import AgentEntry
+from siftmoe.coordinator.connect import CONNECT_TIMEOUT_S, REQUEST_DEADLINE_S
 from siftmoe.coordinator.dispatch import Dispatcher
 from siftmoe.coordinator.fleet import Fleet
 from siftmoe.coordinator.fleet_placement import Placement
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from siftmoe.agent.launch import LaunchedAgent, Spawned
     from siftmoe.coordinator.dispatch_group import PayloadDtype
     from siftmoe.models.bundle import Bundle
-
-#: Real time that a request may take before the agent counts as overwhelmed. A prefill of a large
-#: batch keeps a slow machine busy for seconds.
-REQUEST_DEADLINE_S = 30.0
-_CONNECT_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ def local_fleet(
             placement=placement,
         )
         client = stack.enter_context(Client(fleet))
-        client.connect(timeout_s=_CONNECT_TIMEOUT_S)
+        client.connect(timeout_s=CONNECT_TIMEOUT_S)
         dispatcher = Dispatcher(client, payload_dtype=payload_dtype, deadline_s=REQUEST_DEADLINE_S)
         yield LocalFleet(tuple(agents), fleet, client, dispatcher)
 
