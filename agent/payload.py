@@ -28,6 +28,7 @@ _INT32 = np.dtype("<i4")
 _FLOAT32 = np.dtype("<f4")
 _PAIR_BYTES = 2 * _INT32.itemsize
 _SHORT = 32
+_SMALL_BYTES = 4 * 1024
 _LITTLE_ENDIAN = sys.byteorder == "little"
 
 
@@ -42,8 +43,8 @@ def dtype_name(array: NDArray[Any], what: str) -> Any:
 
 
 def frame_of(array: NDArray[Any]) -> Frame:
-    """Return an array's bytes in C order; a view of them if it is large and contiguous."""
-    if array.nbytes < ZERO_COPY_BYTES and _LITTLE_ENDIAN:
+    """Return an array's bytes in C order; a view of them if it is contiguous and not small."""
+    if array.nbytes < _SMALL_BYTES and _LITTLE_ENDIAN:
         return array.tobytes()
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return little.reshape(-1).view(np.uint8).data

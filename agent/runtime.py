@@ -6,7 +6,6 @@ provider on every expert's golden input; a provider that fails on one is dropped
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from siftmoe.agent.memory import release_free_memory, resident_memory
 from siftmoe.agent.providers import PROVIDERS, open_session, prove
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.floating[Any]]
     Residents = Sequence[tuple[int, int]]
 
-logger = logging.getLogger(__name__)
+_DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +109,13 @@ class Runtime:
         """What loading the experts added to the process."""
         return sum(expert.memory_bytes for expert in self.experts.values())
 
-    def check(self, layer: int, hidden: FloatArray, pairs: NDArray[np.int32]) -> None:
+    def check(self, layer: int, hidden: FloatArray, experts: Iterable[int]) -> None:
         """Raise ShapeMismatch or ExpertNotResident if this cannot be computed here."""
         if hidden.shape[1] != self.hidden_size:
             raise ShapeMismatch(
                 f"hidden vectors of {hidden.shape[1]}, the model served has {self.hidden_size}"
             )
-        for expert in set(pairs[:, 1].tolist()):
+        for expert in experts:
             if (layer, expert) not in self.experts:
                 raise ExpertNotResident(
                     f"expert {expert} of layer {layer} is not hosted here; ask hello who hosts it"
@@ -152,10 +151,11 @@ class Runtime:
         OutOfMemory
             If the batch does not fit into memory.
         """
-        self.check(layer, hidden, pairs)
+        groups = _by_expert(pairs)
+        self.check(layer, hidden, groups)
         every_row = list(range(len(hidden)))
         total: NDArray[np.float32] | None = None
-        for expert, (rows, places) in _by_expert(pairs).items():
+        for expert, (rows, places) in groups.items():
             # A call into numpy right after a run finds cold caches and takes 10 µs: leave out
             # what changes nothing.
             chosen = hidden if rows == every_row else hidden.take(rows, axis=0)
@@ -170,9 +170,8 @@ class Runtime:
         return np.zeros(hidden.shape, np.float32) if total is None else total
 
     def _run(self, layer: int, expert: int, hidden: FloatArray) -> NDArray[np.float32]:
-        rows = hidden
-        flags = hidden.flags
-        if hidden.dtype != self.dtype or not (flags.c_contiguous and flags.aligned):
+        rows, flags = hidden, hidden.flags
+        if hidden.dtype is not _DTYPES[self.dtype] or not (flags.c_contiguous and flags.aligned):
             with np.errstate(over="ignore"):  # beyond float16 is infinite, as in the model itself
                 rows = np.require(hidden, self.dtype, ["C", "A"])
         try:

@@ -17,6 +17,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import zmq
 
 from siftmoe.agent.backlog import Backlog
@@ -105,6 +106,7 @@ class Server:
         self._pace = Pace()
         self._listening = threading.Lock()  # whoever has it receives
         self._socket_lock = threading.Lock()  # around every use of the router
+        self._deaf = False  # whether who computes also has the listening
         self._stopping = False
         self._closed = False
         self._failed = False
@@ -143,7 +145,9 @@ class Server:
 
     def _work(self) -> None:
         try:
-            self._take_turns()
+            # A row that overflowed at the sender is passed on as it is, not reported on stderr.
+            with np.errstate(all="ignore"):
+                self._take_turns()
         except Exception:
             logger.exception("the agent ends: it cannot go on receiving")
             self._failed = True
@@ -153,9 +157,11 @@ class Server:
         while not self._stopping:
             with self._listening:
                 jobs = self._listen()
+                self._deaf = True
                 while jobs and self._pace.expected_s(jobs) < DEAF_S:
                     self._compute(jobs)
                     jobs = self._backlog.go_on() or self._listen()
+                self._deaf = False
             while jobs:
                 self._compute(jobs)
                 jobs = self._backlog.go_on()
@@ -238,8 +244,9 @@ class Server:
             if self._closed:
                 return
             sent = send(self._router, peer, frames)
-            arrived = has_arrived(self._router)
-        if arrived:  # sending may have taken the sign of it that the listener waits for
+            # Sending may take the sign of an arrival that another thread waits for.
+            missed = role == "computing" and not self._deaf and has_arrived(self._router)
+        if missed:
             self._wakeup.set()
         if not sent:
             self._service.telemetry.count(f"undeliverable_{role}")

@@ -162,7 +162,7 @@ class Service:
 
     def _apply_merged(self, requests: list[Apply]) -> list[NDArray[np.float32]]:
         for request in requests:
-            self.runtime.check(request.layer, request.hidden, request.pairs)
+            self.runtime.check(request.layer, request.hidden, request.pairs[:, 1].tolist())
         sizes = [len(request.hidden) for request in requests]
         starts = np.cumsum([0, *sizes[:-1]], dtype=np.int32)
         pairs = np.concatenate([request.pairs for request in requests])

@@ -17,10 +17,18 @@ if TYPE_CHECKING:
 
     from siftmoe.agent.protocol import Frame
 
+#: Below this a received frame is copied, which costs less than a view of it.
+_SMALL_BYTES: Final = 4 * 1024
+
 #: Replies of one peer that may wait in the socket; more means that it stopped reading.
 _SEND_LIMIT: Final = 1_000
 #: How long a closing socket may try to deliver the last replies.
 _LINGER_MS: Final = 200
+
+
+# As plain numbers: combining pyzmq's enumerations costs more than the calls they are for.
+_EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
+_NO_WAIT, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 
 
 def open_router(
@@ -81,7 +89,7 @@ def descriptor_of(router: zmq.Socket[bytes]) -> int:
 
 def has_arrived(router: zmq.Socket[bytes]) -> bool:
     """Whether a message can be received."""
-    return bool(int(router.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+    return bool(int(router.getsockopt(_EVENTS)) & _READABLE)
 
 
 def remove_path(endpoint: str) -> None:
@@ -91,7 +99,7 @@ def remove_path(endpoint: str) -> None:
         Path(path).unlink(missing_ok=True)
 
 
-def receive(router: zmq.Socket[bytes], *, flags: int = zmq.NOBLOCK) -> list[Frame]:
+def receive(router: zmq.Socket[bytes], *, flags: int = _NO_WAIT) -> list[Frame]:
     """Receive a message that has arrived, or wait with flags 0; large frames are not copied.
 
     Half as expensive as ``recv_multipart``, which asks the socket after each frame for more.
@@ -100,7 +108,7 @@ def receive(router: zmq.Socket[bytes], *, flags: int = zmq.NOBLOCK) -> list[Fram
     more = True
     while more:
         frame = router.recv(flags, copy=False)
-        frames.append(frame.bytes if len(frame) < ZERO_COPY_BYTES else frame.buffer)
+        frames.append(frame.bytes if len(frame) < _SMALL_BYTES else frame.buffer)
         more = frame.more
     return frames
 
@@ -108,10 +116,10 @@ def receive(router: zmq.Socket[bytes], *, flags: int = zmq.NOBLOCK) -> list[Fram
 def send(router: zmq.Socket[bytes], peer: bytes, frames: Sequence[Frame]) -> bool:
     """Send without waiting; False if the peer is gone or does not read."""
     try:
-        router.send(peer, zmq.SNDMORE | zmq.NOBLOCK)
+        router.send(peer, _MORE)
         for frame in frames[:-1]:
-            router.send(frame, zmq.SNDMORE | zmq.NOBLOCK, copy=len(frame) < ZERO_COPY_BYTES)
-        router.send(frames[-1], zmq.NOBLOCK, copy=len(frames[-1]) < ZERO_COPY_BYTES)
+            router.send(frame, _MORE, copy=len(frame) < ZERO_COPY_BYTES)
+        router.send(frames[-1], _NO_WAIT, copy=len(frames[-1]) < ZERO_COPY_BYTES)
     except zmq.Again:
         return False
     except zmq.ZMQError as error:

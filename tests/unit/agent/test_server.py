@@ -138,6 +138,17 @@ def test_a_request_is_answered(bench):
             check(reply, message)
 
 
+def test_a_row_that_is_not_finite_is_passed_on(bench, recwarn):
+    message = request(1, rows=2)
+    message.hidden[0] = np.inf
+    message.weights[:] = 0.0
+    with bench.client() as socket:
+        output = ask(socket, message).output
+    assert not np.isfinite(output[0]).any()
+    assert not output[1].any()
+    assert not recwarn.list
+
+
 def test_hello_and_stats_are_answered_while_it_computes(bench):
     with bench.client() as busy, bench.client() as other:
         hold(bench, busy)
