@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,9 @@ DIMENSIONS = {
     "final_norm": "",
 }
 _ERROR_SUFFIX = "_se"
+
+#: What numpy and zipfile raise for bytes that are not what they seem.
+_UNREADABLE = (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -230,9 +234,11 @@ class Profile:
             If it is no such file, or an array is missing or of the wrong shape.
         """
         try:
+            if not zipfile.is_zipfile(io.BytesIO(content)):
+                raise ValueError("no .npz archive")
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return _from_arrays(dict(arrays))
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile, msgspec.MsgspecError) as error:
+        except (*_UNREADABLE, msgspec.MsgspecError) as error:
             raise BundleCorrupt(
                 f"{title}: not a profile that this siftmoe reads ({error}); "
                 f"measure it again with 'siftmoe prepare … --calibration TEXT --replace-profile'"

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from siftmoe.coordinator.policies.registry import make_policy
+from siftmoe.coordinator.problems import (
+    amplified_tables,
+    layer_problem,
+    paper_tables,
+    price_tables,
+    unknown_tables,
+)
+from siftmoe.coordinator.selection import Budget, BudgetKind
+from siftmoe.models.errors import ProfileMissing
+from siftmoe.models.similarity import DIMENSIONS, Calibration, Estimate, Profile
+
+LAYERS, EXPERTS = 3, 4
+
+
+@pytest.fixture
+def profile():
+    rng = np.random.default_rng(4)
+    sizes = {"L": LAYERS, "E": EXPERTS, "X": EXPERTS + 1}
+    estimates = {
+        name: Estimate(*rng.uniform(0.5, 1.5, (2, *(sizes[d] for d in dimensions))))
+        for name, dimensions in DIMENSIONS.items()
+    }
+    for name in ("deviation", "scaled_deviation", "square", "scaled_square"):
+        estimates[name].value[:, range(EXPERTS), range(EXPERTS)] = 0.0
+    for name in ("scale", "price_scale"):
+        estimates[name].value[:, range(EXPERTS), range(EXPERTS)] = 1.0
+    calibration = Calibration(
+        model_hash="f" * 64,
+        text_name="some.txt",
+        text_sha256="0" * 64,
+        max_tokens=1024,
+        window=16,
+        seed=0,
+        num_tokens=512,
+        with_gradients=True,
+    )
+    counts = np.full((LAYERS, EXPERTS), 9)
+    return Profile(
+        calibration=calibration,
+        counts=counts,
+        **{**estimates, "final_norm": Estimate(np.array(8.0), np.array(0.1))},
+    )
+
+
+@pytest.mark.parametrize("rescale", [False, True])
+def test_the_papers_cap_is_relative_to_the_layers_norm(profile, rescale):
+    tables = paper_tables(profile, tolerance=0.2, rescale=rescale)
+    deviation = profile.scaled_deviation if rescale else profile.deviation
+    for layer, table in enumerate(tables):
+        assert table.budget.kind is BudgetKind.PER_TOKEN
+        assert table.budget.value == pytest.approx(0.2 * profile.output_norm.value[layer])
+        assert table.weight_power == 1
+        np.testing.assert_array_equal(table.deviation, deviation.value[layer])
+        wanted = profile.scale.value[layer] if rescale else np.ones((EXPERTS, EXPERTS + 1))
+        np.testing.assert_array_equal(table.scale, wanted)
+
+
+@pytest.mark.parametrize("prefill", [False, True])
+def test_amplified_caps_add_up_to_the_final_tolerance(profile, prefill):
+    tables = amplified_tables(profile, final_tolerance=0.1, prefill=prefill)
+    amplification = profile.amplification(prefill=prefill).value
+    caps = np.array([table.budget.value for table in tables])
+    assert (caps * amplification).sum() == pytest.approx(0.1 * 8.0)
+    assert caps * amplification == pytest.approx(np.full(LAYERS, 0.1 * 8.0 / LAYERS))
+
+
+@pytest.mark.parametrize("rescale", [False, True])
+def test_the_price_is_one_for_all_layers_and_deviations_are_nats(profile, rescale):
+    tables = price_tables(profile, price_j_per_nat=3e-6, rescale=rescale)
+    square = profile.scaled_square if rescale else profile.square
+    for layer, table in enumerate(tables):
+        assert table.budget == Budget(kind=BudgetKind.PRICE, value=3e-6)
+        assert table.weight_power == 2
+        wanted = 0.5 * profile.sensitivity.value[layer] * square.value[layer]
+        assert table.deviation == pytest.approx(wanted)
+        assert (table.scale == 1.0).all() != rescale
+    measured = price_tables(profile, price_j_per_nat=3e-6, rescale=rescale, measured=True)
+    ratio = profile.response.value / profile.sensitivity.value
+    for layer, (table, other) in enumerate(zip(tables, measured, strict=True)):
+        assert other.deviation == pytest.approx(ratio[layer] * table.deviation)
+
+
+def test_an_expert_that_was_never_seen_is_taken_for_the_worst_known(profile):
+    for name in ("deviation", "scaled_deviation", "scale", "price_scale", "scaled_square"):
+        getattr(profile, name).value[1, 2] = np.nan
+    for tables in (
+        paper_tables(profile, tolerance=0.2, rescale=True),
+        price_tables(profile, price_j_per_nat=1.0),
+    ):
+        table = tables[1]
+        known = np.delete(table.deviation, 2, axis=0)
+        assert table.deviation[2, 2] == 0.0
+        assert (np.delete(table.deviation[2], 2) == known.max()).all()
+        assert np.isfinite(table.scale).all()
+        assert np.isnan(profile.scaled_deviation.value[1, 2]).all()  # the profile is left alone
+
+
+def test_what_the_profile_lacks_is_said(profile):
+    nothing = Estimate(np.full(LAYERS, np.nan), np.full(LAYERS, np.nan))
+    lacking = dataclasses.replace(profile, sensitivity=nothing, amplification_decode=nothing)
+    with pytest.raises(ProfileMissing, match="--expert-memory"):
+        price_tables(lacking, price_j_per_nat=1.0)
+    with pytest.raises(ProfileMissing, match="--expert-memory"):
+        amplified_tables(lacking, final_tolerance=0.1)
+    paper_tables(lacking, tolerance=0.1)
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_impossible_tolerances_and_prices_are_refused(profile, value):
+    with pytest.raises(ValueError, match="not negative"):
+        paper_tables(profile, tolerance=value)
+    with pytest.raises(ValueError, match="not negative"):
+        amplified_tables(profile, final_tolerance=value)
+    with pytest.raises(ValueError, match="not negative"):
+        price_tables(profile, price_j_per_nat=value)
+
+
+def problem_of(tables):
+    rng = np.random.default_rng(6)
+    tokens = 5
+    return layer_problem(
+        tables,
+        1,
+        routed_experts=np.array([rng.choice(EXPERTS, 2, replace=False) for _ in range(tokens)]),
+        gate_weights=rng.dirichlet((1.0, 1.0), tokens),
+        hosts=np.eye(EXPERTS, dtype=bool),
+        energy=np.outer(rng.uniform(0.5, 2.0, EXPERTS), np.arange(tokens + 1.0)),
+    )
+
+
+def test_a_policy_selects_on_every_kind_of_table(profile):
+    for tables in (
+        paper_tables(profile, tolerance=0.5),
+        amplified_tables(profile, final_tolerance=0.5),
+        price_tables(profile, price_j_per_nat=2.0),
+    ):
+        plan = make_policy("siftmoe")(problem_of(tables))
+        assert np.isfinite(plan.deviation).all()
+    unknown = unknown_tables(LAYERS, EXPERTS, budget=Budget(kind=BudgetKind.PER_TOKEN, value=0.0))
+    plan = make_policy("topk")(problem_of(unknown))
+    assert plan.deviation.tolist() == [0.0] * 5
