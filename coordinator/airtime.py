@@ -48,6 +48,8 @@ class Bursts:
     helper : (m,) int64
     tokens : (m,) int64
     payload_bits, tx_power_w, airtime_s, energy_j, rate_bps : (m,) float64
+    window_s : float, s
+        Time that the layer has for this direction, whoever transmits.
     """
 
     direction: Direction
@@ -58,6 +60,7 @@ class Bursts:
     airtime_s: FloatArray
     energy_j: FloatArray
     rate_bps: FloatArray
+    window_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,9 @@ class AirInterface:
         Nominal compute time of a token on a helper, for the latency on the virtual clock.
     downlink_price : float
         Price of a helper's joule in the selection; 0 counts only the user's.
+    shared_window : bool
+        A batch shares the sum of its tokens' deadlines. Otherwise every token is sent within a
+        deadline of its own, and the energy is linear in the load.
     """
 
     payload_bits: int
@@ -84,6 +90,7 @@ class AirInterface:
     tx_power_limit_w: float
     compute_s_per_token: float = 0.0
     downlink_price: float = 0.0
+    shared_window: bool = True
 
     def __post_init__(self) -> None:
         for name in ("payload_bits", "token_deadline_s", "tx_power_limit_w"):
@@ -109,15 +116,20 @@ class AirInterface:
         return np.where(np.isinf(back), np.inf, table)
 
     def _table(self, links: LinkStates, tokens: int, direction: Direction) -> FloatArray:
-        return uplink_energy_table(
-            max_load=tokens,
+        table = uplink_energy_table(
+            max_load=tokens if self.shared_window else 1,
             payload_bits=self.payload_bits,
-            window_s=self.window_s(tokens),
+            window_s=self.window_s(tokens if self.shared_window else 1),
             bandwidth_hz=links.bandwidth_hz,
             gain=_gain(links, direction),
             noise_psd=links.noise_psd,
             tx_power_limit_w=np.full(len(links.bandwidth_hz), self.tx_power_limit_w),
         )
+        if self.shared_window:
+            return table
+        linear = np.zeros((len(table), tokens + 1))
+        linear[:, 1:] = table[:, 1:] * np.arange(1, tokens + 1)  # no 0 * inf
+        return linear
 
     def bursts(
         self, loads: IntArray, links: LinkStates, *, tokens: int, direction: Direction
@@ -135,7 +147,8 @@ class AirInterface:
         """
         helper = np.flatnonzero(loads)
         count = loads[helper]
-        window = np.full(len(helper), self.window_s(tokens))
+        share = np.full(len(helper), tokens) if self.shared_window else count
+        window: FloatArray = share.astype(np.float64) * self.token_deadline_s
         bits: FloatArray = count.astype(np.float64) * self.payload_bits
         energy = transmit_energy(
             payload_bits=bits,
@@ -153,17 +166,19 @@ class AirInterface:
             airtime_s=window,
             energy_j=energy,
             rate_bps=bits / window,
+            window_s=self.window_s(tokens),
         )
 
     def airtime_s(self, up: Bursts, down: Bursts) -> float:
-        """Airtime of the slowest helper, both directions."""
-        return float((up.airtime_s + down.airtime_s).max(initial=0.0))
+        """Time on the air until the last helper is done, both directions."""
+        return up.window_s + down.window_s if len(up.helper) else 0.0
 
     def latency_s(self, up: Bursts, down: Bursts) -> float:
         """Time until attention can go on: the slowest helper's uplink, compute and downlink."""
         if not len(up.helper):
             return 0.0
-        return float((up.airtime_s + self.compute_s_per_token * up.tokens + down.airtime_s).max())
+        compute_s = self.compute_s_per_token * float(up.tokens.max())
+        return up.window_s + compute_s + down.window_s
 
 
 def _gain(links: LinkStates, direction: Direction) -> FloatArray:
