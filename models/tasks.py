@@ -137,6 +137,7 @@ def load_task(
     *,
     tokenizer: TextTokenizer,
     limit: int | None = None,
+    skip: int = 0,
     split: str = "test",
     max_tokens: int = MAX_TOKENS,
 ) -> Task | GenerationTask:
@@ -151,7 +152,9 @@ def load_task(
     tokenizer : TextTokenizer
         The model's, as ``AutoTokenizer`` loads it.
     limit : int, optional
-        Take the first ``limit`` items.
+        Take that many items at most.
+    skip : int
+        Leave out the first ones, so that parts of a set can be evaluated apart.
     split : {"test", "val"}
         Of the shipped sets; a file is its own split.
     max_tokens : int
@@ -171,15 +174,17 @@ def load_task(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}, it must be at least 1")
+    if skip < 0:
+        raise ValueError(f"skip is {skip}, it must not be negative")
     if max_tokens < 8:
         raise ValueError(f"max_tokens is {max_tokens}, it must be at least 8")
     kind, path = _source(spec, split)
     if kind == "xsum":
-        summaries = _first(read_xsum(path), limit)
+        summaries = _some(read_xsum(path), skip, limit)
         documents = tuple(s.document for s in summaries)
         return GenerationTask(spec, documents, tuple(s.summary for s in summaries))
     if kind in _CHOICE_READERS:
-        questions = _first(_CHOICE_READERS[kind](path), limit)
+        questions = _some(_CHOICE_READERS[kind](path), skip, limit)
         return choice_task(spec, questions, tokenizer=tokenizer, max_tokens=max_tokens)
     if kind == "text":
         tokens = encode(tokenizer, read_text(path))
@@ -187,10 +192,10 @@ def load_task(
         # One text has no documents to take the error over: its windows stand for them.
         sequences = [
             TokenSequence(tuple(row), begin, item, 0)
-            for item, (row, begin) in enumerate(_first(pieces, limit))
+            for item, (row, begin) in enumerate(_some(pieces, skip, limit))
         ]
         return _perplexity(spec, sequences, len(sequences))
-    texts = _first(read_documents(path), limit)
+    texts = _some(read_documents(path), skip, limit)
     return perplexity_task(spec, texts, tokenizer=tokenizer, max_tokens=max_tokens)
 
 
@@ -268,5 +273,8 @@ def _source(spec: str, split: str) -> tuple[str, Path]:
     return kind, Path(file)
 
 
-def _first(items: list[_Item], limit: int | None) -> list[_Item]:
-    return items if limit is None else items[:limit]
+def _some(items: list[_Item], skip: int, limit: int | None) -> list[_Item]:
+    chosen = items[skip:] if limit is None else items[skip : skip + limit]
+    if not chosen:
+        raise ValueError(f"there are {len(items)} items; skip {skip} leaves none of them")
+    return chosen
