@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "profile": ("siftmoe.tools.profile", "show how alike a bundle's experts are"),
     "agent": ("siftmoe.tools.agent", "serve experts of a bundle"),
     "solve": ("siftmoe.tools.solve", "solve selection instances, with proof"),
+    "experiment": ("siftmoe.tools.experiment", "rerun a study over policies and seeds"),
     "report": ("siftmoe.tools.report", "rebuild the report of a run from its ledger"),
     "doctor": ("siftmoe.tools.doctor", "tell what is missing on this machine and how to get it"),
 }
@@ -80,11 +82,12 @@ def _guarded(module: ModuleType, args: argparse.Namespace) -> int:
     """Run a command; an expected error becomes one line, an unexpected one keeps its traceback."""
     try:
         status: int = module.run(args)
+        sys.stdout.flush()  # a reader that went away is noticed here, not when Python ends
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to write
         return _FAILED
     except _expected_errors() as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,0 +1,74 @@
+"""Tables and pages of a run, finished or interrupted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from siftmoe.tools.cli import main
+from siftmoe.tools.report import CONFIG_FILE, si, table_rows
+from siftmoe.tools.results import LEDGER_FILE, load_results
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_table_says_what_is_missing(run: Path) -> None:
+    header, rows = table_rows(load_results(run))
+    assert header[:2] == ["policy", "perplexity"]
+    assert [row[:2] for row in rows] == [["topk", "20.50 ± 1.50"], ["topk-1", "-"]]
+    assert all(len(row) == len(header) for row in rows)
+    assert rows[0][header.index("uplink / token")] == "1.5 µJ"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0 J"),
+        (2.0, "2 J"),
+        (0.0123456, "12.3 mJ"),
+        (0.00099996, "1 mJ"),
+        (1.5e-7, "150 nJ"),
+        (3e-17, "3e-17 J"),
+    ],
+)
+def test_figures_have_prefixes(value: float, text: str) -> None:
+    assert si(value, "J") == text
+
+
+def test_the_report_of_an_interrupted_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "elsewhere"
+    assert main(["report", str(run), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out / 'report.html'}\n"
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "tiny &amp; &lt;small&gt;" in page
+    assert "of &lt;items&gt;." in page
+    assert "<td>topk-1</td>" in page
+    drawn = sorted(path.name for path in (out / "figures").iterdir())
+    assert "perplexity.svg" in drawn
+    assert "accuracy.svg" not in drawn
+    assert page.count("<svg") == len(drawn)
+    assert not (run / "report.html").exists()
+
+
+def test_the_same_run_gives_the_same_report(run: Path) -> None:
+    assert main(["report", str(run)]) == 0
+    first = (run / "report.html").read_bytes()
+    assert main(["report", str(run)]) == 0
+    assert (run / "report.html").read_bytes() == first
+
+
+@pytest.mark.parametrize("missing", [LEDGER_FILE, CONFIG_FILE])
+def test_a_folder_that_is_no_run_is_one_line(
+    run: Path, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    (run / missing).unlink()
+    assert main(["report", str(run)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert missing in captured.err
+    assert captured.err.count("\n") == 1
