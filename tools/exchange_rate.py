@@ -12,7 +12,7 @@ import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -48,6 +48,14 @@ class Rate:
     price_j_per_nat: float
     perplexity_loss: float
     trials: int
+
+
+class Runs(Protocol):
+    """Runs a policy on validation text."""
+
+    def run(self, spec: PolicySpec) -> tuple[float, float]:
+        """Perplexity on the validation text, and uplink energy of a token in joule."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +105,7 @@ def validation_task(tokenizer: Any) -> Task:
 
 def find_rate(
     spec: PolicySpec,
-    trials: Trials,
+    trials: Runs,
     *,
     loss: float,
     on_trial: Callable[[], None] = lambda: None,
@@ -108,7 +116,7 @@ def find_rate(
     ----------
     spec : PolicySpec
         Without a budget; the price is added to it.
-    trials : Trials
+    trials : Runs
     loss : float
         Perplexity over Top-K's, less one; positive.
     on_trial : callable

@@ -1,0 +1,141 @@
+"""Run a study: knobs first, then cells, each kept as it ends; then tables, figures and a page."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from siftmoe.tools.bundles import open_with_progress
+from siftmoe.tools.console import progress_bar, stderr_console
+from siftmoe.tools.experiments.pool import workers
+from siftmoe.tools.experiments.store import Store
+from siftmoe.tools.experiments.studies import STUDIES, Ask
+from siftmoe.tools.experiments.worker import Job, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from siftmoe.tools.experiments.cells import Cell, Outcome
+    from siftmoe.tools.experiments.pool import Doer
+
+_QUICK_SEEDS, _SEEDS = 2, 5
+_QUICK_ITEMS, _ITEMS = 3, 20
+_QUICK_VALIDATION = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What ``siftmoe experiment`` was asked for; None takes the default."""
+
+    name: str
+    models: tuple[str, ...]
+    tasks: tuple[str, ...] | None
+    seeds: int | None
+    items: int | None
+    validation: str
+    jobs: int | None
+    per_token: bool
+    quick: bool
+    out: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A study that has run."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    outcomes: tuple[Outcome, ...]
+
+
+def run_study(options: Options) -> Finished:
+    """Run what is missing of a study.
+
+    Raises
+    ------
+    ValueError
+        If there is no such study or model, the tasks hold too few items for the seeds, or the
+        folder holds a study of another configuration.
+    """
+    study = STUDIES[options.name]
+    work = _work(options)
+    ask = _ask(options)
+    hashes = {m: open_with_progress(m).manifest.model_hash for m in options.models}
+    config = _config(options, ask, work, hashes)
+    store = Store(options.out or Path("runs") / f"experiment-{options.name}", config)
+    cells = [
+        msgspec.structs.replace(cell, seed=seed, tasks=ask.tasks)
+        for cell in study.cells(ask)
+        for seed in range(ask.seeds)
+    ]
+    jobs = options.jobs or os.cpu_count() or 1
+    stderr_console().print(f"[bold]{study.title}[/bold]: {len(cells)} cells in {store.folder}")
+    with workers(jobs, work) as do:
+        _calibrate(cells, store, do)
+        _run(cells, store, do)
+    outcomes = tuple(o for o in (store.get(cell.key()) for cell in cells) if o is not None)
+    return Finished(name=options.name, folder=store.folder, config=config, outcomes=outcomes)
+
+
+def _ask(options: Options) -> Ask:
+    default = ("perplexity", "choice") if STUDIES[options.name].choice else ("perplexity",)
+    return Ask(
+        models=options.models,
+        seeds=options.seeds or (_QUICK_SEEDS if options.quick else _SEEDS),
+        tasks=options.tasks or default,
+        quick=options.quick,
+        shared_window=not options.per_token,
+    )
+
+
+def _work(options: Options) -> Work:
+    items = options.items or (_QUICK_ITEMS if options.quick else _ITEMS)
+    if options.quick:
+        return Work(items=items, validation=options.validation, validation_items=_QUICK_VALIDATION)
+    return Work(items=items, validation=options.validation)
+
+
+def _config(options: Options, ask: Ask, work: Work, hashes: dict[str, str]) -> dict[str, Any]:
+    """Everything that decides the results."""
+    return {
+        "study": options.name,
+        "siftmoe": version("siftmoe"),
+        **asdict(ask),
+        **msgspec.structs.asdict(work),
+        "model_hashes": hashes,
+    }
+
+
+def _calibrate(cells: Sequence[Cell], store: Store, do: Doer) -> None:
+    wanted = {c.key(): c for c in (cell.calibration() for cell in cells) if c is not None}
+    todo = [Job(cell=c, calibrate=True) for key, c in wanted.items() if store.get(key) is None]
+    _work_off("knobs on validation text", todo, total=len(wanted), store=store, do=do)
+
+
+def _run(cells: Sequence[Cell], store: Store, do: Doer) -> None:
+    todo = [_job(cell, store) for cell in cells if store.get(cell.key()) is None]
+    _work_off("cells", todo, total=len(cells), store=store, do=do)
+
+
+def _job(cell: Cell, store: Store) -> Job:
+    calibration = cell.calibration()
+    found = None if calibration is None else store.get(calibration.key())
+    if found is None:
+        return Job(cell=cell, value=cell.value)
+    return Job(cell=cell, value=found.value, validation_loss=found.validation_loss)
+
+
+def _work_off(title: str, todo: Sequence[Job], *, total: int, store: Store, do: Doer) -> None:
+    if not total:
+        return
+    with progress_bar(title, total) as advance:
+        advance(total - len(todo))
+        for outcome in do(todo):
+            store.add(outcome)
+            advance(1)

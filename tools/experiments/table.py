@@ -1,0 +1,149 @@
+"""Outcomes as rows: one per cell and task, every column a plain value."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from scipy.stats import t as student
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from siftmoe.tools.experiments.cells import Outcome, TaskRecord
+
+    Row = dict[str, Any]
+
+#: Every cell of a study is compared with this curve's on the same seed and setting.
+REFERENCE = "topk"
+CONFIDENCE = 0.95
+
+#: What a cell and its reference must have in common.
+_SETTING = (
+    "num_helpers",
+    "distance_m",
+    "tx_power_limit_w",
+    "bandwidth_hz",
+    "deadline_s",
+    "payload_bits",
+    "fading",
+    "coherence_time_s",
+    "shared_window",
+    "slots",
+)
+_METRICS = ("perplexity", "next_token_accuracy", "accuracy", "rouge_l")
+_FIGURES = (
+    "uplink_j",
+    "downlink_j",
+    "airtime_s",
+    "latency_s",
+    "latency_uniform_s",
+    "latency_optimal_s",
+    "kept",
+    "replaced",
+    "skipped",
+    "infeasible",
+    "outage",
+)
+
+
+def rows_of(outcomes: Iterable[Outcome]) -> list[Row]:
+    """Spread outcomes into rows, each beside its reference.
+
+    Returns
+    -------
+    list of dict
+        ``saved`` is the share of the reference's uplink energy, ``perplexity_rise`` relative,
+        ``accuracy_change`` and ``next_token_accuracy_change`` absolute; empty where the study has
+        no reference on that seed and setting.
+    """
+    rows = [_row(outcome, record) for outcome in outcomes for record in outcome.records]
+    reference = {_place(row): row for row in rows if row["curve"] == REFERENCE}
+    for row in rows:
+        _compare(row, reference.get(_place(row)))
+    return rows
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows with a header; None becomes an empty field."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Mean over seeds with the half width of its 95 % confidence interval (Student's t)."""
+
+    value: float
+    half_width: float
+    count: int
+
+
+def mean_of(values: Iterable[float | None]) -> Mean:
+    """Average what there is; NaN without values, an infinite interval from one."""
+    known = np.array([v for v in values if v is not None and not math.isnan(v)])
+    count = len(known)
+    if count == 0:
+        return Mean(math.nan, math.nan, 0)
+    if count == 1:
+        return Mean(float(known[0]), math.inf, 1)
+    half = float(student.ppf(0.5 + CONFIDENCE / 2, count - 1) * known.std(ddof=1) / count**0.5)
+    return Mean(float(known.mean()), half, count)
+
+
+def saved_at(rows: Sequence[Row], rise: float) -> Mean:
+    """Energy saved by one curve where its perplexity has risen by a share, over the seeds.
+
+    Each seed's points are joined by straight lines, from the reference at (0, 0) on; a seed whose
+    curve ends before that rise gives nothing.
+    """
+    seeds: dict[int, list[tuple[float, float]]] = defaultdict(lambda: [(0.0, 0.0)])
+    for row in rows:
+        if row["perplexity_rise"] is not None:
+            seeds[row["seed"]].append((row["perplexity_rise"], row["saved"]))
+    found = []
+    for points in seeds.values():
+        x, y = np.array(sorted(points)).T
+        found.append(float(np.interp(rise, x, y)) if x[-1] >= rise else None)
+    return mean_of(found)
+
+
+def _row(outcome: Outcome, record: TaskRecord) -> Row:
+    cell = outcome.cell
+    row: Row = {"model": cell.model, "task": record.task, "curve": cell.curve}
+    row |= {"policy": outcome.policy, "seed": cell.seed, "knob": outcome.value}
+    row |= {"stated_loss": cell.loss, "validation_loss": outcome.validation_loss}
+    row |= msgspec.structs.asdict(cell.setting)
+    row |= {"tokens": record.tokens, "channel_states": record.channel_states}
+    row |= {name: getattr(record, name) for name in _FIGURES}
+    for name in _METRICS:
+        value, error = record.metrics.get(name, (None, None))
+        row |= {name: value, f"{name}_se": error}
+    return row | {"wall_s": record.wall_s}
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    return (row["model"], row["task"], row["seed"], *(row[name] for name in _SETTING))
+
+
+def _compare(row: Row, reference: Row | None) -> None:
+    row |= dict.fromkeys(("saved", "perplexity_rise"))
+    row |= dict.fromkeys(("accuracy_change", "next_token_accuracy_change"))
+    if reference is None:
+        return
+    row["saved"] = 1.0 - row["uplink_j"] / reference["uplink_j"]
+    if row["perplexity"] is not None:
+        row["perplexity_rise"] = row["perplexity"] / reference["perplexity"] - 1.0
+    for name in ("accuracy", "next_token_accuracy"):
+        if row[name] is not None:
+            row[f"{name}_change"] = row[name] - reference[name]
