@@ -6,7 +6,8 @@
 
 writes held-out documents for the perplexity (validation and test), calibration text from the
 training split, and multiple-choice items: continue a held-out docstring, four options, the wrong
-ones being continuations of other held-out docstrings that share the most words with the context.
+ones being sentences of other held-out files. They are chosen so that neither an option's length nor
+the words it shares with the context tell the answer.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +33,7 @@ CONTEXT_CHARS = 260
 MIN_CONTEXT_CHARS = 70
 LEAK_WORDS = 8
 NUM_OPTIONS = 4
+PLACES_TRIED = 4
 NEAREST = 6
 _FREQUENT = """
 the a an of to in is and or for be that this with as on it by if are not from which at can will
@@ -86,21 +90,13 @@ def sample_documents(documents: list[Document], chars: int) -> list[Document]:
     return taken
 
 
-def continuations(documents: list[Document], *, seed: int) -> list[Continuation]:
-    """Find one place per document where a sentence of prose follows enough context."""
-    rng = random.Random(seed)
-    found: dict[str, Continuation] = {}
-    for document in documents:
-        text = document.text
-        cuts = [m.end() for m in re.finditer(r"[.!?:]\s+(?=[A-Z])", text)]
-        rng.shuffle(cuts)
-        for cut in cuts:
-            context = _context(text[:cut])
-            sentence = _sentence(text[cut:])
-            if sentence and len(context) >= MIN_CONTEXT_CHARS:
-                found[sentence] = Continuation(document.path, context, sentence)
-                break
-    return list(found.values())
+def continuations(document: Document) -> Iterator[Continuation]:
+    """Find the places of a document where a sentence of prose follows enough context."""
+    for match in re.finditer(r"[.!?:]\s+(?=[A-Z])", document.text):
+        context = _context(document.text[: match.end()])
+        sentence = _sentence(document.text[match.end() :])
+        if sentence and len(context) >= MIN_CONTEXT_CHARS:
+            yield Continuation(document.path, context, sentence)
 
 
 def _context(text: str) -> str:
@@ -128,45 +124,94 @@ def without_leaks(found: list[Continuation], training: list[Document]) -> list[C
     return [c for c in found if leaked.isdisjoint(_ngrams(c.text))]
 
 
-def distractors(item: Continuation, pool: list[tuple[Continuation, set[str]]]) -> list[str]:
-    """Return the nearest wrong continuations: of like length, sharing most words with the context.
+class Options:
+    """Sentences to draw wrong options from, and how much each shares with a context."""
 
-    Those of the same file, and those that share half their words with the answer, are left out.
-    """
-    context, answer = content_words(item.context), content_words(item.text)
-    scored = []
-    for other, other_words in pool:
-        if other.source == item.source or not other_words:
-            continue
-        if not 0.6 * len(item.text) <= len(other.text) <= len(item.text) / 0.6:
-            continue
-        if len(other_words & answer) > 0.5 * len(other_words | answer):
-            continue
-        share = len(other_words & context) / len(other_words)
-        scored.append((share, other.text))
-    scored.sort(reverse=True)
-    return [text for _, text in scored[:NEAREST]]
+    def __init__(self, sentences: list[Continuation]) -> None:
+        self._pool = [(s, content_words(s.text)) for s in sentences]
+        counts = Counter(w for s in sentences for w in content_words(f"{s.context} {s.text}"))
+        self._weights = {w: math.log(len(sentences) / n) for w, n in counts.items()}
+
+    def overlap(self, first: set[str], second: set[str]) -> float:
+        """Return the weight of the common words, a word weighing more the rarer it is."""
+        return sum(self._weights[word] for word in first & second)
+
+    def nearest(self, item: Continuation) -> dict[tuple[bool, bool], list[str]]:
+        """Return wrong options by (longer than the answer, sharing more with the context).
+
+        Those that come nearest to the answer's overlap, of like length. Sentences of the same file,
+        and those that share half their words with the answer, are left out.
+        """
+        context, answer = content_words(item.context), content_words(item.text)
+        wanted = self.overlap(answer, context)
+        cells: dict[tuple[bool, bool], list[tuple[float, str]]] = {
+            (longer, above): [] for longer in (False, True) for above in (False, True)
+        }
+        for other, other_words in self._pool:
+            if not 0.6 * len(item.text) <= len(other.text) <= len(item.text) / 0.6:
+                continue
+            if other.source == item.source or not other_words:
+                continue
+            if len(other_words & answer) > 0.5 * len(other_words | answer):
+                continue
+            more = self.overlap(other_words, context) - wanted
+            cells[len(other.text) > len(item.text), more > 0].append((abs(more), other.text))
+        return {
+            cell: [text for _, text in sorted(found)[:NEAREST]] for cell, found in cells.items()
+        }
 
 
 def choice_items(
-    found: list[Continuation], *, limit: int, seed: int
+    places: list[list[Continuation]], options: Options, *, limit: int, seed: int
 ) -> Iterator[dict[str, object]]:
-    """Yield at most ``limit`` items with four options in random order."""
+    """Yield at most ``limit`` items with four options in random order, one per list of places.
+
+    How many wrong options are longer than the answer, and how many share more with the context, is
+    drawn evenly and apart from each other: neither tells which one is right.
+    """
     rng = random.Random(seed)
-    pool = [(c, content_words(c.text)) for c in found]
-    order = rng.sample(found, len(found))
-    for item in order[:limit]:
-        near = distractors(item, pool)
-        if len(near) < NEAREST:
-            continue
-        options = [item.text, *rng.sample(near, NUM_OPTIONS - 1)]
-        rng.shuffle(options)
-        yield {
-            "context": item.context,
-            "options": options,
-            "answer": options.index(item.text),
-            "source": item.source,
-        }
+    made = 0
+    for tries in rng.sample(places, len(places)):
+        for item in rng.sample(tries, min(PLACES_TRIED, len(tries))):
+            cells = options.nearest(item)
+            if min(map(len, cells.values())) >= NUM_OPTIONS - 1:
+                yield _item(item, cells, rng)
+                made += 1
+                break
+        if made == limit:
+            return
+
+
+def _item(
+    item: Continuation, cells: dict[tuple[bool, bool], list[str]], rng: random.Random
+) -> dict[str, object]:
+    longer = _some_of(NUM_OPTIONS - 1, rng)
+    above = _some_of(NUM_OPTIONS - 1, rng)
+    options = [item.text]
+    for cell in zip(longer, above, strict=True):
+        options.append(rng.choice([text for text in cells[cell] if text not in options]))
+    rng.shuffle(options)
+    answer = options.index(item.text)
+    return {"context": item.context, "options": options, "answer": answer, "source": item.source}
+
+
+def _some_of(count: int, rng: random.Random) -> list[bool]:
+    """Return ``count`` flags of which an evenly drawn number is True, in random order."""
+    number = rng.randrange(count + 1)
+    return rng.sample([True] * number + [False] * (count - number), count)
+
+
+def choice_set(
+    documents: list[Document], training: list[Document], *, limit: int, seed: int
+) -> Iterator[dict[str, object]]:
+    """Yield the items of a split, one per document at most."""
+    unique = {c.text: c for d in documents for c in continuations(d)}
+    sentences = without_leaks(list(unique.values()), training)
+    kept = {c.text for c in sentences}
+    by_document = [[c for c in continuations(d) if c.text in kept] for d in documents]
+    # A sentence that stands in several documents is an answer in one.
+    places = [[c for c in found if unique[c.text] == c] for found in by_document]
+    return choice_items([p for p in places if p], Options(sentences), limit=limit, seed=seed)
 
 
 def _write_lines(path: Path, items: Iterable[Mapping[str, object]]) -> int:
@@ -186,9 +231,8 @@ def build(corpus: Path, out: Path) -> dict[str, int]:
         name = f"perplexity-{split}.jsonl"
         lines = ({"text": d.text, "source": d.path} for d in sample)
         counts[name] = _write_lines(out / name, lines)
-        found = without_leaks(continuations(documents, seed=number), training)
         name = f"choice-{split}.jsonl"
-        items = choice_items(found, limit=MAX_CHOICE_ITEMS[split], seed=number)
+        items = choice_set(documents, training, limit=MAX_CHOICE_ITEMS[split], seed=number)
         counts[name] = _write_lines(out / name, items)
     calibration = sample_documents(training, CALIBRATION_CHARS)
     # No document holds an empty line, so one separates them.

@@ -4,18 +4,25 @@
 
     python -m siftmoe.models.tiny.export upcycled --work build/tiny --out models/tiny/upcycled
     python -m siftmoe.models.tiny.export scratch  --work build/tiny --out models/tiny/scratch
+
+``train.json`` beside the weights tells what they were trained on, how, and how it went.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import platform
 import shutil
+from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import torch
+import transformers
 
 from siftmoe.models.tiny.model import new_model
-from siftmoe.models.tiny.train import RECIPES, load_state
+from siftmoe.models.tiny.train import BATCH, RECIPES, WINDOW, load_state
 
 
 def export(name: str, *, work: Path, out: Path) -> None:
@@ -28,6 +35,43 @@ def export(name: str, *, work: Path, out: Path) -> None:
         shutil.copyfile(file, out / file.name)
 
 
+def training_record(name: str, *, work: Path) -> dict[str, object]:
+    """Return recipe, corpus, versions and course of a training.
+
+    Raises
+    ------
+    ValueError
+        If the training has not reached its last step.
+    """
+    recipe = RECIPES[name]
+    log = [json.loads(line) for line in (work / name / "log.jsonl").read_text().splitlines()]
+    if log[-1]["step"] != recipe.steps:
+        raise ValueError(f"{name} is at step {log[-1]['step']} of {recipe.steps}: train it on")
+    corpus = json.loads((work / "corpus" / "corpus.json").read_text())
+    course = [
+        {key: line[key] for key in ("step", "tokens", "train_entropy", "val_entropy")}
+        for line in log
+        if "val_entropy" in line
+    ]
+    return {
+        "recipe": asdict(recipe),
+        "tokens_per_step": BATCH * WINDOW,
+        "cpu_seconds": round(_cpu_seconds(log)),
+        "corpus_sha256": {split: corpus[split]["sha256"] for split in ("train", "val", "test")},
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "course": course,
+    }
+
+
+def _cpu_seconds(log: list[dict[str, float]]) -> float:
+    """Add up the clocks of the processes that a training was spread over."""
+    clocks = [line["cpu_s"] for line in log]
+    ends = [clock for clock, after in pairwise(clocks) if after < clock]
+    return sum(ends) + clocks[-1]
+
+
 def main() -> None:
     """Export one model from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -36,6 +80,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     export(arguments.name, work=arguments.work, out=arguments.out)
+    record = training_record(arguments.name, work=arguments.work)
+    (arguments.out / "train.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
