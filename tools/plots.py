@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Colour-blind safe (Okabe and Ito).
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
-_STYLE: dict[str, Any] = {
+STYLE: dict[str, Any] = {
     "font.size": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -34,7 +34,7 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "siftmoe",
 }
 #: A figure is the same whenever it is drawn, and names no place on the web.
-_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def figures(results: Sequence[PolicyResult]) -> dict[str, str]:
@@ -58,11 +58,11 @@ def figures(results: Sequence[PolicyResult]) -> dict[str, str]:
 
 
 def _draw(plot: Callable[..., None], results: Sequence[PolicyResult], **options: Any) -> str:
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.2, 3.2))
         plot(axes, results, **options)
         text = io.StringIO()
-        figure.savefig(text, format="svg", metadata=_NO_METADATA)
+        figure.savefig(text, format="svg", metadata=NO_METADATA)
         plt.close(figure)
     return text.getvalue()
 

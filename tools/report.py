@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import html
 import json
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any
+
+from siftmoe.tools.page import Section, html_figures, html_table, write_page
 
 if TYPE_CHECKING:
     import argparse
@@ -81,20 +81,21 @@ def write_report(out: Path, results: Sequence[PolicyResult], config: Mapping[str
     (out / FIGURES).mkdir(exist_ok=True)
     for name, svg in drawn.items():
         (out / FIGURES / name).write_text(svg, encoding="utf-8")
-    template = files("siftmoe.tools").joinpath("templates/report.html").read_text("utf-8")
-    page = Template(template).substitute(
-        title=html.escape(f"siftmoe: {config.get('model', 'run')}"),
-        subtitle=html.escape(str(config.get("started", ""))),
-        note=html.escape(str(config.get("note", ""))),
-        operating_point=html.escape(str(config.get("operating_point", ""))),
-        table=_html_table(results),
-        legend=html.escape(_LEGEND),
-        figures="\n".join(_figure(name, svg) for name, svg in drawn.items()),
-        answers="\n".join(_answer(result, config) for result in results),
-        config=html.escape(json.dumps(dict(config), indent=1)),
-    )
     path = out / REPORT_FILE
-    path.write_text(page, encoding="utf-8")
+    answers = "\n".join(_answer(result, config) for result in results)
+    write_page(
+        path,
+        title=f"siftmoe: {config.get('model', 'run')}",
+        subtitle=str(config.get("started", "")),
+        note=str(config.get("note", "")),
+        about=str(config.get("operating_point", "")),
+        sections=(
+            Section("Policies", f"{html_table(*table_rows(results))}\n<p>{_LEGEND}</p>"),
+            Section("Figures", html_figures(drawn, _CAPTIONS)),
+            Section("Answers", answers),
+        ),
+        config=config,
+    )
     return path
 
 
@@ -146,20 +147,6 @@ def si(value: float, unit: str) -> str:
         if abs(value) >= 0.9995 * 10.0**exponent:
             return f"{value / 10.0**exponent:.3g} {prefix}{unit}"
     return f"{value:.3g} {unit}"
-
-
-def _html_table(results: Sequence[PolicyResult]) -> str:
-    header, rows = table_rows(results)
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _figure(name: str, svg: str) -> str:
-    body = svg[svg.index("<svg") :]  # an XML declaration has no place inside a page
-    return f"<figure>{body}<figcaption>{html.escape(_CAPTIONS[name])}</figcaption></figure>"
 
 
 def _answer(result: PolicyResult, config: Mapping[str, Any]) -> str:
