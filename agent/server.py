@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 STOP_S: Final = 0.5
 #: A computation that takes less is short beside all that is waited for on the network: until it is
 #: over nobody listens. A peer's signs of life are ZeroMQ's own threads' and go on.
-DEAF_S: Final = 2e-3
+DEAF_S: Final = 5e-3
 #: Messages received before it is looked whether someone computes.
 _AT_ONCE: Final = 256
 
