@@ -116,10 +116,20 @@ def prepare_bundle(
                 **_write_experts(checkpoint, journal, dtype=dtype, report=report),
             },
         )
-        encoded = msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1)
-        _write_whole(root / MANIFEST_NAME, encoded)
+        write_manifest(root, document)
         journal.finish()
     return Bundle.open(root)
+
+
+def write_manifest(root: Path, document: Document) -> None:
+    """Write a bundle's manifest whole: after a power cut there is the old one or the new one."""
+    path = root / MANIFEST_NAME
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as stream:
+        stream.write(msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1))
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
 
 
 def _open_same(root: Path, source_sha256: str, *, dtype: Dtype, report: OnProgress) -> Bundle:
@@ -203,15 +213,6 @@ def _write_golden(journal: Journal, layer: int, output: NDArray[np.float32]) -> 
     np.savez(part, input=golden_input(layer, output.shape[-1]), output=output)
     part.replace(path)
     return journal.add(golden_name(layer))
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
 
 
 def _counter(report: OnProgress, stage: Stage, total: int) -> Callable[[int], None]:

@@ -1,4 +1,4 @@
-"""Measure how alike a bundle's experts are, and put the profile into the bundle.
+"""Measure how alike a bundle's experts are.
 
 The bundle's own experts are measured, in the precision they are served in. What needs gradients or
 many forward passes (sensitivity, response, amplification) is measured only if all experts fit into
@@ -7,28 +7,21 @@ memory; otherwise it is left out and the profile says so.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
 import numpy as np
 
-from siftmoe.models.bundle import Bundle
-from siftmoe.models.errors import BundleConflict, BundleCorrupt
-from siftmoe.models.manifest import MANIFEST_NAME, PROFILE_NAME, FileRecord, file_sha256
-from siftmoe.models.similarity import DIMENSIONS, Calibration, Estimate, Profile, read_profile
+from siftmoe.models.similarity import DIMENSIONS, Calibration, Estimate, Profile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from siftmoe.models.bundle import Bundle
     from siftmoe.models.profile_experts import ExpertStore
     from siftmoe.models.profile_forward import ProfiledModel
     from siftmoe.models.profile_text import CalibrationText
@@ -42,9 +35,6 @@ _log = logging.getLogger(__name__)
 #: Windows on which sensitivity and amplification are measured at most: they take many passes, and
 #: so many give them to a few percent.
 EFFECT_WINDOWS = 48
-
-#: What of a calibration does not make a profile another one: it follows from the rest.
-_DESCRIPTIVE = {"num_tokens", "text_name"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +103,7 @@ def measure_profile(
         seed=options.seed,
     )
     counts, estimates = measure_windows(bundle, windows, options=options, on_progress=on_progress)
-    calibration = _calibration(bundle, text, options, num_tokens=windows.size)
+    calibration = calibration_of(bundle, text, options, num_tokens=windows.size)
     return Profile(calibration=calibration, counts=counts, **estimates)
 
 
@@ -201,113 +191,10 @@ def _measure_effects(
     }
 
 
-def add_profile(
-    bundle: Bundle,
-    text: CalibrationText,
-    *,
-    options: ProfileOptions | None = None,
-    replace: bool = False,
-    on_progress: OnProgress | None = None,
-) -> Bundle:
-    """Put a profile into a bundle, or find it there.
-
-    Parameters
-    ----------
-    bundle : Bundle
-    text : CalibrationText
-    options : ProfileOptions or None
-    replace : bool
-        Measure anew if the bundle has a profile from another text or other options, or one that
-        cannot be read.
-    on_progress : callable or None
-        Called with a `ProfileProgress` as work gets done; not at all if there is nothing to do.
-
-    Returns
-    -------
-    Bundle
-        The bundle with the profile.
-
-    Raises
-    ------
-    BundleConflict
-        If the bundle has another profile and ``replace`` is not given.
-    BundleCorrupt, ValueError
-        As `measure_profile`.
-    """
-    options = options or ProfileOptions()
-    with _locked(bundle.root):
-        bundle = Bundle.open(bundle.root)  # another process may have added one meanwhile
-        wanted = _calibration(bundle, text, options, num_tokens=0)
-        if bundle.manifest.profile_file() is not None and _keep(bundle, wanted, replace=replace):
-            return bundle
-        profile = measure_profile(bundle, text, options=options, on_progress=on_progress)
-        _write(bundle, profile)
-    return Bundle.open(bundle.root)
-
-
-def _keep(bundle: Bundle, wanted: Calibration, *, replace: bool) -> bool:
-    """Whether the profile that is there is what was asked for; if not it must be replaceable."""
-    try:
-        found = read_profile(bundle.manifest).calibration
-    except BundleCorrupt:
-        if replace:
-            return False
-        raise
-    differing = [
-        f"{name} {getattr(found, name)} instead of {getattr(wanted, name)}"
-        for name in wanted.__struct_fields__
-        if name not in _DESCRIPTIVE and getattr(found, name) != getattr(wanted, name)
-    ]
-    if differing and not replace:
-        raise BundleConflict(
-            f"bundle {str(bundle.root)!r} has another profile ({', '.join(differing)}); keep it, "
-            f"or measure again with --replace-profile"
-        )
-    return not differing
-
-
-def _write(bundle: Bundle, profile: Profile) -> None:
-    """Add the file, then the manifest that lists it; in between the bundle is one without."""
-    root, document = bundle.root, bundle.manifest.document
-    if PROFILE_NAME in document.files:
-        others = {name: r for name, r in document.files.items() if name != PROFILE_NAME}
-        document = msgspec.structs.replace(document, files=others)
-        _write_whole(root / MANIFEST_NAME, _encoded(document))
-    part = root / f"{PROFILE_NAME}.part"
-    profile.write(part)
-    record = FileRecord(sha256=file_sha256(part), num_bytes=part.stat().st_size)
-    part.replace(root / PROFILE_NAME)
-    document = msgspec.structs.replace(document, files={**document.files, PROFILE_NAME: record})
-    _write_whole(root / MANIFEST_NAME, _encoded(document))
-
-
-def _encoded(document: msgspec.Struct) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Wait until no other process adds a profile to the bundle."""
-    folder = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
-def _calibration(
+def calibration_of(
     bundle: Bundle, text: CalibrationText, options: ProfileOptions, *, num_tokens: int
 ) -> Calibration:
+    """State what a profile is, or would be, measured on."""
     from siftmoe.models.profile_experts import fits_in_memory
 
     return Calibration(

@@ -32,7 +32,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -110,7 +110,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Estimate:
     """A measured array and its standard error; NaN where nothing was measured.
 
-    Standard errors take tokens as independent (windows, for sensitivity and amplification).
+    Standard errors take tokens as independent; windows, for what is measured on whole windows.
     """
 
     value: FloatArray
@@ -165,6 +165,8 @@ class Profile:
     def price(self, *, rescale: bool = True, measured: bool = False) -> Estimate:
         r"""Loss that one slot's deviation is expected to cost, per squared gate weight.
 
+        This project's own derivation (docs/theory.md, section 8):
+
         .. math:: q_{ij} = \tfrac12\, a\,
             \frac{\mathbb E[w^2\,\|y_i - c_{ij}\,y_j\|^2]}{\mathbb E[w^2]}
 
@@ -185,10 +187,6 @@ class Profile:
         ------
         ProfileMissing
             If neither was measured.
-
-        Notes
-        -----
-        This project's own derivation; docs/theory.md, section 8.
         """
         factor = self.response if measured else self.sensitivity
         if not np.isfinite(factor.value).all():
@@ -285,21 +283,14 @@ def _from_arrays(arrays: dict[str, NDArray[Any]]) -> Profile:
         raise ValueError(f"format {calibration.format} instead of {PROFILE_FORMAT}")
     if arrays["counts"].dtype.kind != "i":
         raise ValueError(f"counts are {arrays['counts'].dtype}")
-    estimates = {
-        name: Estimate(_floats(arrays, name), _floats(arrays, name + _ERROR_SUFFIX))
-        for name in DIMENSIONS
-    }
-    known = {field.name for field in fields(Profile)}
-    extra = set(arrays) - known - {name + _ERROR_SUFFIX for name in DIMENSIONS}
-    if extra:
+    measured = [name + suffix for name in DIMENSIONS for suffix in ("", _ERROR_SUFFIX)]
+    for name in measured:
+        if arrays[name].dtype.kind != "f":
+            raise ValueError(f"{name} is {arrays[name].dtype}")
+    if extra := set(arrays) - {"calibration", "counts", *measured}:
         raise ValueError(f"unknown arrays {', '.join(sorted(extra))}")
+    estimates = {name: Estimate(arrays[name], arrays[name + _ERROR_SUFFIX]) for name in DIMENSIONS}
     return Profile(calibration=calibration, counts=arrays["counts"].astype(np.int64), **estimates)
-
-
-def _floats(arrays: dict[str, NDArray[Any]], name: str) -> FloatArray:
-    if arrays[name].dtype.kind != "f":
-        raise ValueError(f"{name} is {arrays[name].dtype}")
-    return arrays[name].astype(np.float64)
 
 
 def _no_gradients(what: str) -> str:

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
     AnyProgress = Progress | ProfileProgress
 
 #: Stages worth a bar of their own.
-_TITLES = {
-    "experts": "experts",
-    "similarity": "similarity",
-    "sensitivity": "sensitivity",
-    "response": "response",
-    "amplification": "amplification",
-}
+_SHOWN = ("experts", "similarity", "sensitivity", "response", "amplification")
 
 
 def cache_dir() -> Path:
@@ -42,12 +36,11 @@ def open_with_progress(name: str) -> Bundle:
 
         def show(progress: AnyProgress) -> None:
             stage = progress.stage
-            if stage not in _TITLES:
+            if stage not in _SHOWN:
                 return
             if stage not in bars:
                 stack.close()  # one bar at a time: the stages follow each other
-                title = f"{name}: {_TITLES[stage]}"
-                bars[stage] = stack.enter_context(progress_bar(title, progress.total))
+                bars[stage] = stack.enter_context(progress_bar(f"{name}: {stage}", progress.total))
             bars[stage](progress.done - shown.get(stage, 0))
             shown[stage] = progress.done
 
@@ -75,7 +68,7 @@ def open_model(name: str, *, on_progress: Callable[[AnyProgress], None] | None =
     from siftmoe.models.bundle_writer import prepare_bundle
     from siftmoe.models.checkpoint_files import CheckpointFiles
     from siftmoe.models.manifest import MANIFEST_NAME
-    from siftmoe.models.profile import add_profile
+    from siftmoe.models.profile_bundle import add_profile
     from siftmoe.models.profile_text import CalibrationText
     from siftmoe.models.tiny import CHECKPOINTS, checkpoint_dir, data_path
 

@@ -104,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
 def _add_profile(
     bundle: Bundle, args: argparse.Namespace, on_progress: Callable[[ProfileProgress], None]
 ) -> Bundle:
-    from siftmoe.models.profile import ProfileOptions, add_profile
+    from siftmoe.models.profile import ProfileOptions
+    from siftmoe.models.profile_bundle import add_profile
     from siftmoe.models.profile_text import CalibrationText
 
     return add_profile(

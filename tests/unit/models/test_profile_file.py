@@ -11,7 +11,8 @@ import pytest
 from siftmoe.models.bundle import Bundle
 from siftmoe.models.bundle_writer import prepare_bundle
 from siftmoe.models.errors import BundleConflict, BundleCorrupt, ProfileMissing
-from siftmoe.models.profile import ProfileOptions, add_profile
+from siftmoe.models.profile import ProfileOptions
+from siftmoe.models.profile_bundle import add_profile
 from siftmoe.models.profile_text import CalibrationText, calibration_windows
 from siftmoe.models.similarity import (
     DIMENSIONS,
