@@ -8,6 +8,7 @@ nothing is slept unless ``realtime`` asks for it.
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from siftmoe.coordinator.books import selection_row, transmission_rows
 from siftmoe.coordinator.experts import attach
 from siftmoe.coordinator.ledger import StepRow
 from siftmoe.coordinator.problems import layer_problem
+from siftmoe.coordinator.selection import Status
 from siftmoe.coordinator.steps import StepHooks
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.policies.registry import Policy
     from siftmoe.coordinator.problems import LayerTables
     from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -197,6 +201,13 @@ class Coordinator:
             energy=self._air.energy_table(links, tokens),
         )
         plan = self._policy(problem)
+        if plan.status is Status.INFEASIBLE:
+            _log.warning(
+                "step %d, layer %d: no plan keeps the budget; least deviation taken. Left out: %s",
+                self._step_number,
+                layer,
+                self._fleet.excluded() or "nobody",
+            )
         loads = plan.loads(problem.num_helpers)
         up = self._air.bursts(loads, links, tokens=tokens, direction=Direction.UP)
         down = self._air.bursts(loads, links, tokens=tokens, direction=Direction.DOWN)

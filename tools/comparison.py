@@ -36,7 +36,7 @@ from siftmoe.tools.console import progress_bar, stderr_console, stdout_console, 
 from siftmoe.tools.exchange_rate import Trials, find_rate, validation_task
 from siftmoe.tools.inprocess import ExpertsInProcess
 from siftmoe.tools.local_fleet import check_agents, local_fleet
-from siftmoe.tools.report import CONFIG_FILE, table_rows, write_report
+from siftmoe.tools.report import CONFIG_FILE, remarks, table_rows, write_report
 from siftmoe.tools.results import (
     LEDGER_FILE,
     answer_label,
@@ -243,6 +243,8 @@ def _show(out: Path, config: dict[str, Any], *, as_json: bool) -> None:
     console = stdout_console()
     console.print()
     console.print(table(header, rows_text))
+    for remark in remarks(results):
+        console.print(remark)
     console.print(config["operating_point"])
     console.print(SIMULATED)
     console.print(f"report: {report}", soft_wrap=True)

@@ -116,6 +116,22 @@ def table_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[st
     return header, [_row(result, metrics) for result in results]
 
 
+def remarks(results: Sequence[PolicyResult]) -> list[str]:
+    """Sentences that a table of these results must not go without."""
+    found = [
+        f"{result.policy}: {result.infeasible} selections could not keep their budget on the "
+        f"helpers in reach; they took the least deviation there was."
+        for result in results
+        if result.infeasible
+    ]
+    found += [
+        f"{result.policy}: deviation really made is {result.measured_over_bound:.2f} of the plans'."
+        for result in results
+        if result.measured_over_bound is not None
+    ]
+    return found
+
+
 def _row(result: PolicyResult, metrics: Sequence[str]) -> list[str]:
     shares = "/".join(f"{100 * s:.0f}" for s in (result.kept, result.replaced, result.skipped))
     return [

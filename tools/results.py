@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.coordinator.ledger import Ledger
-from siftmoe.coordinator.ledger_rows import TransmissionRow
+from siftmoe.coordinator.ledger_rows import SelectionRow, TransmissionRow
+from siftmoe.coordinator.selection import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,10 @@ class PolicyResult:
         Of this machine, wall clock.
     kept, replaced, skipped : float
         Shares of slots.
+    infeasible : int
+        Selections that could not keep their budget on the helpers that were reachable.
+    measured_over_bound : float or None
+        Deviation really made over the plans' own, if the run was audited.
     gains_by_agent : dict
         Channel power gains of each agent's uplink bursts, linear.
     """
@@ -69,6 +74,8 @@ class PolicyResult:
     kept: float
     replaced: float
     skipped: float
+    infeasible: int
+    measured_over_bound: float | None
     gains_by_agent: Mapping[str, list[float]]
 
 
@@ -138,5 +145,18 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
         kept=shares["kept"],
         replaced=shares["replaced"],
         skipped=shares["skipped"],
+        infeasible=summary.status.get(Status.INFEASIBLE.value, 0),
+        measured_over_bound=_measured_over_bound(ledger, run),
         gains_by_agent=dict(sorted(gains.items())),
     )
+
+
+def _measured_over_bound(ledger: Ledger, run: int) -> float | None:
+    """Share of the planned deviation that was really made; None without an audit or a plan."""
+    measured = planned = 0.0
+    for row in ledger.rows(SelectionRow, run=run):
+        if row.measured_deviation is not None and math.isfinite(row.deviation_bound_mean):
+            slots = row.kept + row.replaced + row.skipped
+            measured += slots * row.measured_deviation
+            planned += slots * row.deviation_bound_mean
+    return measured / planned if planned else None
