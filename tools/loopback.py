@@ -13,7 +13,7 @@ from pathlib import Path
 
 SUMMARY = "run the main job on this machine, policies compared"
 
-DEFAULT_POLICIES = "topk,topk-1"
+DEFAULT_POLICIES = "topk,topk-1,siftmoe"
 DEFAULT_TASKS = "choice,perplexity"
 DEFAULT_PROMPT = "Return the number of"
 
@@ -61,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print the results as one JSON object")
     add("--out", type=Path, metavar="FOLDER", help="where to write (runs/loopback-N)")
     parser.epilog = (
-        "example: siftmoe loopback --agents 4 --policy topk,topk-1 --prompt 'Return the sum of'"
+        "example: siftmoe loopback --agents 4 --policy topk,siftmoe:tolerance=0.2 --prompt 'Return the sum of'"
     )
 
 
