@@ -95,6 +95,11 @@ class Session:
         """
         if isinstance(task, GenerationTask):
             return self._evaluate_generation(task, on_progress)
+        if self.model.config.is_encoder_decoder:
+            raise ValueError(
+                f"task {task.name!r} scores continuations and needs a decoder; for an "
+                f"encoder-decoder take xsum:FILE"
+            )
         scorer = task.scorer()
         for batch in task.batches(batch_size):
             logprobs, hits = self._score(batch)
