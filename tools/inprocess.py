@@ -85,14 +85,17 @@ class ExpertsInProcess:
 
 
 class AllReady:
-    """A fleet in which helper n holds expert e of every layer where e mod N is n."""
+    """A fleet in which helper n holds expert e of every layer where e mod N is n.
+
+    With more helpers than experts, helper n holds expert n mod E: experts have replicas.
+    """
 
     def __init__(self, shape: ModelShape, num_helpers: int) -> None:
         self._names = tuple(f"agent-{n}" for n in range(num_helpers))
         experts = np.arange(shape.num_experts)
-        self._hosts: NDArray[np.bool_] = (
-            experts[None, :] % num_helpers == np.arange(num_helpers)[:, None]
-        )  # [N, E]
+        self._hosts: NDArray[np.bool_] = (experts[None, :] - np.arange(num_helpers)[:, None]) % min(
+            num_helpers, shape.num_experts
+        ) == 0  # [N, E]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Bits of one token; None takes the model's own hidden size. Another one asks what the same
         selection would cost in a wider model.
     fading : str
+    gain_floor : float
+        Least fading gain over its mean.
     coherence_time_s : float
         Far below a layer's window, so that every layer of every step has its own channel state.
     shared_window : bool
@@ -39,9 +41,10 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     slots : int
         Coherence blocks in a burst's window; 0: the channel stays as it was at the start.
     selection : str
-        Of fast fading: "energy-to-go" or "mean-gain".
+        Of fast fading, what a load is taken to cost: its "energy-to-go", or what it would if the
+        gain stayed as it is ("current-gain") or were the mean ("mean-gain").
     outage_price : float
-        Of fast fading: price of an undelivered bit, in energies of a bit at the mean gain.
+        Of fast fading: price of an undelivered token, in energies of a token at the mean gain.
     audit : bool
         Compute the undivided output too and compare.
     """
@@ -53,6 +56,7 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deadline_s: float | None = None
     payload_bits: int | None = None
     fading: str = "rayleigh"
+    gain_floor: float = 0.05
     coherence_time_s: float = 1e-4
     shared_window: bool = True
     with_compute: bool = False
@@ -69,6 +73,8 @@ class Cell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ----------
     model : str
     setting : Setting
+    case : str
+        Which of several settings this is, where figures show them side by side.
     curve : str
         What the policy is called in figures; cells that differ in the knob alone share it.
     template : str
@@ -84,6 +90,7 @@ class Cell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     model: str
     setting: Setting = Setting()
+    case: str = ""
     curve: str
     template: str
     value: float | None = None
@@ -109,7 +116,7 @@ class Cell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Return the cell whose knob value serves all seeds; None if it needs none."""
         if self.loss is None:
             return None
-        return msgspec.structs.replace(self, seed=0, tasks=(), curve="")
+        return msgspec.structs.replace(self, seed=0, tasks=(), curve="", case="")
 
 
 class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import numpy as np
 
 from siftmoe.coordinator.assembly import air_interface, payload_bits, simulated_links
 from siftmoe.coordinator.config import RadioEntry
@@ -28,12 +29,14 @@ from siftmoe.tools.bundles import open_model
 from siftmoe.tools.comparison_setup import PAPER_BITS_PER_HERTZ, load_profile
 from siftmoe.tools.experiments.cells import TaskRecord
 from siftmoe.tools.experiments.probe import Probe
+from siftmoe.tools.experiments.slotted import Lossy, SlottedAir
 from siftmoe.tools.inprocess import AllReady, ExpertsInProcess
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.airtime import AirInterface
     from siftmoe.coordinator.ledger import Summary
-    from siftmoe.coordinator.links import SimulatedLinks
+    from siftmoe.coordinator.links import LinkStates, SimulatedLinks
+    from siftmoe.coordinator.parts import Dispatch
     from siftmoe.coordinator.session import Session
     from siftmoe.models.bundle import Bundle
     from siftmoe.models.similarity import Profile
@@ -87,7 +90,7 @@ class Emulation:
             Sequences of one prefill: all their tokens see one channel state per layer.
         """
         links = _links(setting, seed)
-        air = self.air(setting)
+        air = self.air(setting, seed)
         prepared = prepare_policy(
             policy,
             shape=self.bundle.shape,
@@ -107,7 +110,7 @@ class Emulation:
         ):
             coordinator = Coordinator(
                 fleet=AllReady(self.bundle.shape, setting.num_helpers),
-                dispatcher=self.experts,
+                dispatcher=self._dispatch(air),
                 links=probe,
                 air=air,
                 policy=probe.select,
@@ -129,26 +132,39 @@ class Emulation:
                 ledger.summary(),
                 probe,
                 layers=layers,
+                outage=_outage(air),
                 wall_s=time.perf_counter() - began,
             )
 
-    def air(self, setting: Setting) -> AirInterface:
-        """How hidden states travel under a setting."""
+    def air(self, setting: Setting, seed: int = 0) -> AirInterface:
+        """How hidden states travel under a setting; the seed is of fast fading's later blocks."""
         bits = setting.payload_bits or payload_bits(_radio(setting, 0), self._hidden_size)
         deadline_s = setting.deadline_s or bits / (setting.bandwidth_hz * PAPER_BITS_PER_HERTZ)
         air = air_interface(_radio(setting, 0), self.bundle.shape)
-        return replace(
+        air = replace(
             air,
             payload_bits=bits,
             token_deadline_s=deadline_s,
             compute_s_per_token=air.compute_s_per_token if setting.with_compute else 0.0,
             shared_window=setting.shared_window,
         )
+        if not setting.slots:
+            return air
+        return SlottedAir(
+            **{part.name: getattr(air, part.name) for part in fields(air)},
+            slots=setting.slots,
+            selection=setting.selection,
+            outage_price=setting.outage_price,
+            mean=_mean_links(setting),
+            rng=np.random.default_rng((seed, setting.slots)),
+        )
+
+    def _dispatch(self, air: AirInterface) -> Dispatch:
+        return Lossy(self.experts, air) if isinstance(air, SlottedAir) else self.experts
 
     def unit_j(self, setting: Setting) -> float:
         """Energy of one token over one link at its mean gain: what prices are counted in."""
-        still = msgspec.structs.replace(setting, fading="none")
-        air, states = self.air(setting), _links(still, 0).states(0.0)
+        air, states = self.air(setting), _mean_links(setting)
         return float(
             transmit_energy(
                 payload_bits=float(air.payload_bits),
@@ -171,8 +187,20 @@ def _radio(setting: Setting, seed: int) -> RadioEntry:
         payload_dtype=_PAYLOAD_DTYPE,
         fading=setting.fading,  # type: ignore[arg-type]
         coherence_time_s=setting.coherence_time_s,
+        gain_floor=setting.gain_floor,
         seed=seed,
     )
+
+
+def _mean_links(setting: Setting) -> LinkStates:
+    return _links(msgspec.structs.replace(setting, fading="none"), 0).states(0.0)
+
+
+def _outage(air: AirInterface) -> float:
+    """Share of the tokens sent that missed their window."""
+    if not isinstance(air, SlottedAir):
+        return 0.0
+    return air.counts["missed"] / max(1, air.counts["sent"])
 
 
 def _links(setting: Setting, seed: int) -> SimulatedLinks:
@@ -186,6 +214,7 @@ def _record(
     probe: Probe,
     *,
     layers: tuple[dict[str, float], ...],
+    outage: float,
     wall_s: float,
 ) -> TaskRecord:
     shares, latency = summary.shares, summary.latency_per_token
@@ -205,6 +234,7 @@ def _record(
         replaced=shares["replaced"],
         skipped=shares["skipped"],
         infeasible=summary.status.get("infeasible", 0) / selections if selections else math.nan,
+        outage=outage,
         wall_s=wall_s,
         layers=layers,
     )

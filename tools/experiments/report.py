@@ -1,21 +1,80 @@
-"""What a finished study shows."""
+"""What a finished study shows: a table of every cell, figures, a page, and a summary."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
+from siftmoe.tools.comparison_setup import SIMULATED
+from siftmoe.tools.console import stderr_console, stdout_console, table
+from siftmoe.tools.experiments.studies import STUDIES
+from siftmoe.tools.experiments.summary import summary_of
 from siftmoe.tools.experiments.table import rows_of, write_csv
+from siftmoe.tools.page import Section, html_figures, html_table, write_page
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from siftmoe.tools.experiments.run import Finished
+    from siftmoe.tools.experiments.summary import Summary
+    from siftmoe.tools.experiments.table import Row
 
 RESULTS_FILE = "results.csv"
+PAGE_FILE = "report.html"
+FIGURES = "figures"
 
 
-def report(finished: Finished, *, as_json: bool) -> None:
-    """Write and print a study's results."""
+def report(finished: Finished, *, as_json: bool) -> Path:
+    """Write a study's table, figures and page, print its summary, and return the page."""
     rows = rows_of(finished.outcomes)
     write_csv(finished.folder / RESULTS_FILE, rows)
+    summaries = summary_of(finished.name, rows)
+    page = _write(finished, rows, summaries)
     if as_json:
-        print(json.dumps({"config": finished.config, "rows": rows}))
+        tables = [{"title": s.title, "header": s.header, "rows": s.rows} for s in summaries]
+        found = {"config": finished.config, "report": str(page), "summary": tables, "rows": rows}
+        print(json.dumps(found))
+        return page
+    console = stdout_console()
+    for summary in summaries:
+        console.print(f"\n[bold]{summary.title}[/bold]")
+        console.print(table(summary.header, summary.rows))
+    console.print(SIMULATED)
+    stderr_console().print(f"report: {page}", soft_wrap=True)
+    return page
+
+
+def _write(finished: Finished, rows: Sequence[Row], summaries: Sequence[Summary]) -> Path:
+    from siftmoe.tools.plots_experiment import draw
+
+    study = STUDIES[finished.name]
+    folder = finished.folder / FIGURES
+    folder.mkdir(exist_ok=True)
+    drawn = {figure.name: draw(figure, rows, folder) for figure in study.figures}
+    shown = {name: svg for name, svg in drawn.items() if svg is not None}
+    captions = {figure.name: f"{figure.caption} {_BANDS}" for figure in study.figures}
+    page = finished.folder / PAGE_FILE
+    write_page(
+        page,
+        title=f"siftmoe: {study.title}",
+        subtitle=f"{', '.join(finished.config['models'])}; {finished.config['seeds']} seeds",
+        note=SIMULATED,
+        about=study.about,
+        sections=(
+            *(
+                Section(s.title, f"{html_table(s.header, s.rows)}<p>{_LEGEND}</p>")
+                for s in summaries
+            ),
+            Section("Figures", html_figures(shown, captions)),
+        ),
+        config=finished.config,
+    )
+    return page
+
+
+_BANDS = "Means over seeds; bands are 95 % confidence intervals of the mean."
+_LEGEND = (
+    "Means over seeds ± half a 95 % confidence interval; a seed is a channel and a part of the "
+    "tasks. results.csv has every cell."
+)

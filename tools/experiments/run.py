@@ -14,7 +14,8 @@ from siftmoe.tools.bundles import open_with_progress
 from siftmoe.tools.console import progress_bar, stderr_console
 from siftmoe.tools.experiments.pool import workers
 from siftmoe.tools.experiments.store import Store
-from siftmoe.tools.experiments.studies import STUDIES, Ask
+from siftmoe.tools.experiments.studies import STUDIES
+from siftmoe.tools.experiments.study import Ask
 from siftmoe.tools.experiments.worker import Job, Work
 
 if TYPE_CHECKING:

@@ -1,198 +1,299 @@
-"""The studies by name: their cells, their figures, and what has to be known to read them."""
+"""The studies by name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
-from siftmoe.tools.experiments.cells import Cell, Setting
+from siftmoe.tools.experiments import curves
+from siftmoe.tools.experiments.cells import Setting
+from siftmoe.tools.experiments.study import Figure, Study, at_loss, swept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable, Sequence
 
+    from siftmoe.tools.experiments.cells import Cell
+    from siftmoe.tools.experiments.study import Ask
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """What a person asked of a study.
-
-    Parameters
-    ----------
-    models : tuple of str
-    seeds : int
-    tasks : tuple of str
-        The first one is scored by perplexity.
-    quick : bool
-        The fewest cells that still show the study.
-    shared_window : bool
-    """
-
-    models: tuple[str, ...]
-    seeds: int
-    tasks: tuple[str, ...]
-    quick: bool
-    shared_window: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """A policy and the values of its knob.
-
-    Parameters
-    ----------
-    label : str
-    template : str
-        ``{}`` stands for the knob.
-    values : tuple of float
-        See ``Cell.value``.
-    """
-
-    label: str
-    template: str
-    values: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A column over another, one line per curve, one panel per model.
-
-    Parameters
-    ----------
-    name : str
-        Of the file.
-    x, y : str
-        Columns of the table.
-    x_label, y_label, caption : str
-    task : str or None
-        Whose rows; None takes the study's first task.
-    x_scale, y_scale : float
-        Factor to the axis's unit.
-    log_x, log_y : bool
-    """
-
-    name: str
-    x: str
-    y: str
-    x_label: str
-    y_label: str
-    caption: str
-    task: str | None = None
-    x_scale: float = 1.0
-    y_scale: float = 1.0
-    log_x: bool = False
-    log_y: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
-    """One study.
-
-    Parameters
-    ----------
-    title : str
-    about : str
-        What is varied, and which choices are this project's.
-    cells : callable
-        ``cells(ask)``, without seeds.
-    figures : tuple of Figure
-    choice : bool
-        Whether multiple choice is evaluated beside the text.
-    """
-
-    title: str
-    about: str
-    cells: Callable[[Ask], list[Cell]]
-    figures: tuple[Figure, ...]
-    choice: bool = False
-
-
-#: Prices, in energies of a token at the mean gain per nat: from hardly any loss to a tenth.
-_PRICES = (900.0, 450.0, 220.0, 130.0, 75.0, 40.0)
-_PER_WEIGHT = (100.0, 50.0, 28.0, 16.0, 10.0, 6.0)
-_TOLERANCES = (0.1, 0.2, 0.3, 0.4, 0.5)
+#: Rises of perplexity that energies are compared at, and that prices are set to.
 LOSSES = (0.01, 0.025, 0.05, 0.10)
+#: What everything is compared at where one loss has to do.
+USUAL_LOSS = 0.025
 
-PRICE = Curve(label="siftmoe price", template="siftmoe:price={}:rescale=true", values=_PRICES)
-TOLERANCE = Curve(label="siftmoe per token", template="siftmoe:tolerance={}", values=_TOLERANCES)
-TOPK = Curve(label="topk", template="topk")
-_TOP_ONE = Curve(label="topk-1", template="topk-1")
-_TOP_ONE_SCALED = Curve(label="topk-1 scaled", template="topk-1:rescale=true")
-_SKIP = Curve(label="skip-only price", template="skip-only:price={}", values=_PRICES)
-_GATE = Curve(label="gate-price", template="gate-price:price={}", values=_PER_WEIGHT)
-_DES = Curve(label="des", template="des:threshold={}", values=(0.9, 0.8, 0.7, 0.65, 0.6, 0.55))
-_WDMOE = Curve(
-    label="wdmoe", template="wdmoe:min_weight={}", values=(0.1, 0.2, 0.3, 0.35, 0.4, 0.45)
-)
+#: A token of Mixtral, 4096 entries of 16 bit, over 2 MHz in 0.074 s: 0.44 bit/s/Hz.
+_MIXTRAL: dict[str, Any] = {"payload_bits": 4096 * 16, "bandwidth_hz": 2e6, "deadline_s": 0.074}
+#: A token of Switch-base, 768 entries, on the same air: 0.08 bit/s/Hz.
+_SWITCH: dict[str, Any] = {**_MIXTRAL, "payload_bits": 768 * 16}
 
-QUALITY = (
-    TOPK,
-    _TOP_ONE,
-    _TOP_ONE_SCALED,
-    PRICE,
-    Curve(
-        label="siftmoe price, unscaled",
-        template="siftmoe:price={}:rescale=false",
-        values=_PRICES[1:5],
-    ),
-    _SKIP,
-    TOLERANCE,
-    Curve(label="siftmoe average", template="siftmoe:average={}", values=(0.02, 0.05, 0.09, 0.13)),
-    Curve(label="skip-only per token", template="skip-only:tolerance={}", values=_TOLERANCES[:4]),
-    _GATE,
-    _DES,
-    _WDMOE,
-)
-#: Curves compared at one stated loss where something else is varied.
-AT_LOSS = (PRICE, TOLERANCE, _SKIP, _GATE, _DES, _WDMOE)
-
-
-def _swept(ask: Ask, curve: Curve, setting: Setting) -> list[Cell]:
-    values = curve.values[1::2] if ask.quick else curve.values
-    knobs = values if curve.values else (None,)
-    return [
-        Cell(model=m, setting=setting, curve=curve.label, template=curve.template, value=value)
-        for m in ask.models
-        for value in knobs
-    ]
-
-
-def _at_loss(ask: Ask, curve: Curve, setting: Setting, loss: float, label: str) -> list[Cell]:
-    return [
-        Cell(model=m, setting=setting, curve=label, template=curve.template, loss=loss)
-        for m in ask.models
-    ]
+_PERCENT: dict[str, Any] = {
+    "x": "perplexity_rise",
+    "x_label": "rise of perplexity over Top-K / %",
+    "x_scale": 100.0,
+    "x_max": 25.0,
+}
+_ENERGY: dict[str, Any] = {
+    "y": "uplink_j",
+    "y_label": "uplink energy per token / J",
+    "log_y": True,
+}
+_SAVED: dict[str, Any] = {"y": "saved", "y_label": "uplink energy saved / %", "y_scale": 100.0}
 
 
 def _quality(ask: Ask) -> list[Cell]:
     setting = Setting(shared_window=ask.shared_window)
-    curves: Sequence[Curve] = QUALITY
-    cells = [cell for curve in curves for cell in _swept(ask, curve, setting)]
-    for loss in LOSSES[1:2] if ask.quick else LOSSES:
-        cells += _at_loss(ask, PRICE, setting, loss, "siftmoe price, set")
+    chosen = (curves.TOPK, curves.TOP_ONE, curves.PRICE, curves.TOLERANCE, curves.GATE)
+    cells = _flat(swept(ask, c, setting) for c in (chosen if ask.quick else curves.ALL))
+    losses = (USUAL_LOSS,) if ask.quick else LOSSES
+    for loss in losses:
+        cells += at_loss(ask, curves.PRICE, setting, loss, label="siftmoe price, set")
     if not ask.quick:
-        for curve in (_SKIP, _GATE):
-            cells += _at_loss(ask, curve, setting, LOSSES[1], f"{curve.label}, set")
+        for curve in (curves.SKIP, curves.GATE):
+            cells += at_loss(ask, curve, setting, USUAL_LOSS, label=f"{curve.label}, set")
     return cells
 
 
-_ENERGY = {"y": "uplink_j", "y_label": "uplink energy per token / nJ", "y_scale": 1e9}
+def _tolerance(ask: Ask) -> list[Cell]:
+    chosen = (
+        curves.TOPK,
+        curves.TOP_ONE,
+        curves.TOLERANCE,
+        curves.TOLERANCE_SCALED,
+        curves.SKIP_TOLERANCE,
+        curves.AVERAGE,
+    )
+    cases = {"Mixtral's token": _MIXTRAL, "Switch's token": _SWITCH}
+    return _flat(
+        swept(ask, curve, Setting(**air, shared_window=ask.shared_window), case=case)
+        for case, air in cases.items()
+        for curve in (chosen[:3] if ask.quick else chosen)
+    )
+
+
+def _varied(ask: Ask, settings: Sequence[Setting]) -> list[Cell]:
+    """Compare everything at the usual loss under several settings."""
+    chosen = (curves.PRICE, curves.TOLERANCE) if ask.quick else curves.AT_LOSS
+    shown = settings[1::2] if ask.quick else settings
+    return [
+        *_flat(swept(ask, c, s) for s in shown for c in (curves.TOPK, curves.TOP_ONE)),
+        *_flat(at_loss(ask, curve, s, USUAL_LOSS) for s in shown for curve in chosen),
+    ]
+
+
+def _bandwidth(ask: Ask) -> list[Cell]:
+    bands = (0.5e6, 1e6, 2e6, 4e6, 8e6)
+    return _varied(ask, [_mixtral(ask, bandwidth_hz=band) for band in bands])
+
+
+def _deadline(ask: Ask) -> list[Cell]:
+    deadlines = (0.0185, 0.037, 0.074, 0.148, 0.296)
+    return _varied(ask, [_mixtral(ask, deadline_s=deadline) for deadline in deadlines])
+
+
+def _helpers(ask: Ask) -> list[Cell]:
+    return _varied(ask, [_mixtral(ask, num_helpers=count) for count in (1, 2, 4, 8, 16)])
+
+
+def _latency(ask: Ask) -> list[Cell]:
+    setting = _mixtral(ask, distance_m=100.0, tx_power_limit_w=0.1, with_compute=True)
+    chosen = (
+        curves.TOPK,
+        curves.TOP_ONE,
+        curves.WDMOE,
+        curves.WDMOE_COSINE,
+        curves.PRICE,
+        curves.TOLERANCE,
+        curves.DES,
+    )
+    return _flat(swept(ask, curve, setting) for curve in (chosen[:3] if ask.quick else chosen))
+
+
+def _fading(ask: Ask) -> list[Cell]:
+    slots = (1, 2, 5, 10, 20)
+    rules = ("energy-to-go", "current-gain", "mean-gain")
+    cells: list[Cell] = []
+    for count in slots[1::2] if ask.quick else slots:
+        for rule in rules:
+            setting = _mixtral(ask, slots=count, selection=rule, gain_floor=0.0)
+            cells += swept(ask, curves.FADING, setting, label=f"siftmoe price, {rule}")
+        cells += swept(ask, curves.TOPK, _mixtral(ask, slots=count, gain_floor=0.0))
+        cells += swept(ask, curves.TOP_ONE, _mixtral(ask, slots=count, gain_floor=0.0))
+    return cells
+
+
+def _bound(ask: Ask) -> list[Cell]:
+    setting = Setting(shared_window=ask.shared_window, audit=True)
+    return swept(ask, curves.TOLERANCE, setting)
+
+
+def _mixtral(ask: Ask, **changes: Any) -> Setting:
+    return Setting(**{**_MIXTRAL, "shared_window": ask.shared_window, **changes})
+
+
+def _flat(parts: Iterable[list[Cell]]) -> list[Cell]:
+    return list(chain.from_iterable(parts))
+
+
+def _over(column: str, label: str, **axis: Any) -> tuple[Figure, ...]:
+    """Energy, and the perplexity that goes with it, over what a study varies."""
+    x = {"x": column, "x_label": label, "by_x": True, **axis}
+    return (
+        Figure(name=f"energy-{column}", caption="Uplink energy per token.", **x, **_ENERGY),
+        Figure(name=f"saved-{column}", caption="Energy saved against Top-K.", **x, **_SAVED),
+        Figure(
+            name=f"perplexity-{column}",
+            y="perplexity_rise",
+            y_label="rise of perplexity over Top-K / %",
+            y_scale=100.0,
+            caption="Perplexity measured on the test text.",
+            **x,
+        ),
+    )
+
+
+_AT_LOSS_ABOUT = (
+    f"Every knob is set on validation text to a rise of perplexity of {USUAL_LOSS:.1%} at each "
+    "point; Top-1 has no knob. A token is Mixtral's: 4096 entries of 16 bit."
+)
 
 STUDIES: dict[str, Study] = {
     "quality": Study(
         title="Energy at equal measured quality",
-        about="Every policy swept over its knob; energy against what the model then scores.",
+        about="Every policy swept over its knob; energy against what the model then scores. "
+        "'Set': price chosen on validation text for a stated loss, measured on test text.",
         cells=_quality,
         choice=True,
         figures=(
             Figure(
-                name="energy-perplexity",
-                x="perplexity_rise",
-                x_label="rise of perplexity over Top-K / %",
-                x_scale=100.0,
-                y="saved",
-                y_label="uplink energy saved / %",
-                y_scale=100.0,
-                caption="Energy saved over the rise of perplexity, against Top-K on the same seed.",
+                name="saved-perplexity",
+                caption="Energy saved over the rise of perplexity.",
+                **_PERCENT,
+                **_SAVED,
             ),
+            Figure(
+                name="energy-next-token",
+                x="next_token_accuracy",
+                x_label="next-token accuracy",
+                caption="Energy over next-token accuracy.",
+                **_ENERGY,
+            ),
+            Figure(
+                name="energy-choice",
+                x="accuracy",
+                x_label="accuracy, multiple choice",
+                caption="Energy over accuracy in multiple choice.",
+                **_ENERGY,
+            ),
+        ),
+    ),
+    "tolerance": Study(
+        title="Energy and accuracy over the tolerable error of a layer",
+        about="The paper's figures 3 and 4 in kind. The tolerance is a share of the layer's mean "
+        "output norm. Mixtral's 2 MHz and 0.074 s are the paper's; that Switch's narrower token "
+        "has the same air is ours. Routing and similarities are those of the model named.",
+        cells=_tolerance,
+        choice=True,
+        figures=tuple(
+            Figure(
+                name=f"{name}-tolerance",
+                x="knob",
+                x_label="tolerable error per layer / layer norm",
+                y=column,
+                y_label=label,
+                caption=caption,
+                log_y=name == "energy",
+            )
+            for name, column, label, caption in (
+                ("energy", "uplink_j", "uplink energy per token / J", "Uplink energy."),
+                ("accuracy", "accuracy", "accuracy, multiple choice", "Multiple choice."),
+                ("next-token", "next_token_accuracy", "next-token accuracy", "Next token."),
+                ("perplexity", "perplexity", "perplexity", "Perplexity."),
+            )
+        ),
+    ),
+    "bandwidth": Study(
+        title="Energy over the bandwidth of a link",
+        about=_AT_LOSS_ABOUT + " The deadline is 0.074 s throughout.",
+        cells=_bandwidth,
+        figures=_over("bandwidth_hz", "bandwidth / MHz", x_scale=1e-6, log_x=True),
+    ),
+    "deadline": Study(
+        title="Energy over the deadline of a token",
+        about=_AT_LOSS_ABOUT + " The bandwidth is 2 MHz throughout.",
+        cells=_deadline,
+        figures=_over("deadline_s", "deadline of a token / ms", x_scale=1e3, log_x=True),
+    ),
+    "helpers": Study(
+        title="Energy over the number of helpers",
+        about=_AT_LOSS_ABOUT + " Helpers share the experts in turn; beyond one helper per expert, "
+        "experts have replicas.",
+        cells=_helpers,
+        figures=_over("num_helpers", "helpers", log_x=True),
+    ),
+    "fading": Study(
+        title="Speed of fading",
+        about="A burst's window spans M coherence blocks whose gains become known one by one; "
+        "what it sends when is the causal optimum, and tokens not delivered are lost to the "
+        "model. Rayleigh, no floor; helpers are chosen by one of three energies.",
+        cells=_fading,
+        figures=(
+            *_over("slots", "coherence blocks in a window", log_x=True),
+            Figure(
+                name="outage-slots",
+                x="slots",
+                x_label="coherence blocks in a window",
+                y="outage",
+                y_label="tokens not delivered / %",
+                y_scale=100.0,
+                by_x=True,
+                log_x=True,
+                caption="Share of transmissions that missed their window.",
+            ),
+        ),
+    ),
+    "latency": Study(
+        title="Latency of attention waiting for the slowest helper",
+        about="WDMoE's kind: every side at full power, 0.1 W over 100 m; the band of all helpers "
+        "divided evenly or for the least latency. Mixtral's token; compute of the model named.",
+        cells=_latency,
+        figures=tuple(
+            Figure(
+                name=f"latency-{name}",
+                y=f"latency_{name}_s",
+                y_label="latency per token / ms",
+                y_scale=1e3,
+                caption=f"Latency with the band divided {words}.",
+                **_PERCENT,
+            )
+            for name, words in (("optimal", "for the least latency"), ("uniform", "evenly"))
+        ),
+    ),
+    "bound": Study(
+        title="Deviation measured against its bound",
+        about="The undivided output of every layer is recomputed. Bounds are of mean deviations, "
+        "so a share of tokens is beyond them; 'deviating' leaves out tokens of which every slot "
+        "is kept.",
+        cells=_bound,
+        figures=tuple(
+            Figure(
+                name=name,
+                x="knob",
+                x_label="tolerable error per layer / layer norm",
+                y=column,
+                y_label=label,
+                y_scale=scale,
+                caption=caption,
+            )
+            for name, column, label, scale, caption in (
+                ("within", "within", "tokens within their bound / %", 100.0, "All tokens."),
+                (
+                    "within-deviating",
+                    "within_deviating",
+                    "deviating tokens within their bound / %",
+                    100.0,
+                    "Tokens with a replaced or skipped slot.",
+                ),
+                ("ratio", "measured_over_bound", "measured / bound", 1.0, "Means over tokens."),
+            )
         ),
     ),
 }

@@ -36,6 +36,7 @@ _SETTING = (
     "coherence_time_s",
     "shared_window",
     "slots",
+    "gain_floor",
 )
 _METRICS = ("perplexity", "next_token_accuracy", "accuracy", "rouge_l")
 _FIGURES = (
@@ -63,7 +64,9 @@ def rows_of(outcomes: Iterable[Outcome]) -> list[Row]:
         ``accuracy_change`` and ``next_token_accuracy_change`` absolute; empty where the study has
         no reference on that seed and setting.
     """
-    rows = [_row(outcome, record) for outcome in outcomes for record in outcome.records]
+    rows = [
+        row for outcome in outcomes for record in outcome.records for row in _rows(outcome, record)
+    ]
     reference = {_place(row): row for row in rows if row["curve"] == REFERENCE}
     for row in rows:
         _compare(row, reference.get(_place(row)))
@@ -120,7 +123,8 @@ def saved_at(rows: Sequence[Row], rise: float) -> Mean:
 
 def _row(outcome: Outcome, record: TaskRecord) -> Row:
     cell = outcome.cell
-    row: Row = {"model": cell.model, "task": record.task, "curve": cell.curve}
+    row: Row = {"model": cell.model, "case": cell.case, "task": record.task}
+    row |= {"curve": cell.curve}
     row |= {"policy": outcome.policy, "seed": cell.seed, "knob": outcome.value}
     row |= {"stated_loss": cell.loss, "validation_loss": outcome.validation_loss}
     row |= msgspec.structs.asdict(cell.setting)
@@ -130,6 +134,29 @@ def _row(outcome: Outcome, record: TaskRecord) -> Row:
         value, error = record.metrics.get(name, (None, None))
         row |= {name: value, f"{name}_se": error}
     return row | {"wall_s": record.wall_s}
+
+
+def _rows(outcome: Outcome, record: TaskRecord) -> list[Row]:
+    """One row; of an audit one per layer, which is a curve there."""
+    row = _row(outcome, record)
+    if not record.layers:
+        return [row]
+    return [
+        {**row, "curve": f"layer {index}", **_audited(layer)}
+        for index, layer in enumerate(record.layers)
+    ]
+
+
+def _audited(layer: dict[str, float]) -> Row:
+    """Shares of tokens within their bound, of all and of those that deviate by plan."""
+    tokens, exact, within = layer["tokens"], layer["exact"], layer["within"]
+    deviating = tokens - exact
+    return {
+        "within": within / tokens if tokens else None,
+        "within_deviating": (within - exact) / deviating if deviating else None,
+        "deviating": deviating / tokens if tokens else None,
+        "measured_over_bound": layer["measured"] / layer["bound"] if layer["bound"] else None,
+    }
 
 
 def _place(row: Row) -> tuple[Any, ...]:

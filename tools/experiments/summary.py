@@ -1,0 +1,150 @@
+"""Tables that answer a study's question in a few lines."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from siftmoe.tools.experiments.studies import LOSSES
+from siftmoe.tools.experiments.table import REFERENCE, mean_of, saved_at
+from siftmoe.tools.report import si
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from siftmoe.tools.experiments.table import Mean, Row
+
+_RISE = "perplexity_rise"
+_LATENCY = "latency"
+_BOUND = "bound"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A table of text."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def summary_of(study: str, rows: Sequence[Row]) -> list[Summary]:
+    """Return the tables of a study, one or two per model and case."""
+    places: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        places[row["model"], row["case"]].append(row)
+    found = []
+    for place, here in places.items():
+        name = ", ".join(part for part in place if part)
+        if study == _BOUND:
+            found.append(_bound(name, here))
+            continue
+        if study == "quality":
+            found.append(_equal_quality(name, here))
+        found.append(_points(name, here, latency=study == _LATENCY))
+    return found
+
+
+def _equal_quality(name: str, rows: Sequence[Row]) -> Summary:
+    """Energy saved at stated rises of the perplexity measured on the test text."""
+    scored = [row for row in rows if row[_RISE] is not None]
+    header = ["policy", *(f"saved at +{loss:.1%}" for loss in LOSSES)]
+    lines = []
+    for label, members in _by_curve(scored).items():
+        if label == REFERENCE or all(row["stated_loss"] is not None for row in members):
+            continue
+        if all(row["knob"] is None for row in members):
+            point = f"{_percent(_mean(members, 'saved'))} at +{_percent(_mean(members, _RISE))}"
+            lines.append([f"{label}: {point}", *("" for _ in LOSSES)])
+            continue
+        lines.append([label, *(_percent(saved_at(members, loss)) for loss in LOSSES)])
+    return Summary(f"{name}: energy saved at equal measured perplexity", header, lines)
+
+
+def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
+    """Every point of every curve: one setting, one policy, one knob value."""
+    varied = [key for key in _VARIED if len({row[key] for row in rows}) > 1]
+    header = [
+        "policy",
+        "knob",
+        *varied,
+        "perplexity",
+        "rise",
+        "next token",
+        "choice",
+        "uplink / token",
+        "saved",
+        *(("latency, even", "latency, best") if latency else ()),
+        "keep/repl./skip",
+    ]
+    lines = []
+    groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        key = (row["curve"], row["stated_loss"], row["knob"], *(row[k] for k in varied))
+        groups[key].append(row)
+    for (label, loss, knob, *places), members in groups.items():
+        text = [row for row in members if row["perplexity"] is not None]
+        line = [str(label), _knob(loss, knob), *(f"{place}" for place in places)]
+        line += [_plain(_mean(text, "perplexity"), 2), _percent(_mean(text, _RISE))]
+        line += [_plain(_mean(members, "next_token_accuracy"), 3)]
+        line += [_plain(_mean(members, "accuracy"), 3)]
+        line += [si(_mean(text or members, "uplink_j").value, "J")]
+        line += [_percent(_mean(text or members, "saved"))]
+        if latency:
+            line += [si(_mean(text, f"latency_{kind}_s").value, "s") for kind in _BANDS]
+        shares = [_mean(text or members, kind).value for kind in ("kept", "replaced", "skipped")]
+        lines.append([*line, "/".join(f"{100 * share:.0f}" for share in shares)])
+    return Summary(f"{name}: every point", header, lines)
+
+
+_VARIED = ("num_helpers", "bandwidth_hz", "deadline_s", "slots")
+_BANDS = ("uniform", "optimal")
+
+
+def _bound(name: str, rows: Sequence[Row]) -> Summary:
+    header = ["layer", "tolerance", "deviating", "within", "deviating within", "measured/bound"]
+    groups: dict[tuple[str, float], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["curve"], row["knob"]].append(row)
+    lines = [
+        [
+            label,
+            f"{knob:g}",
+            *(_percent(_mean(members, k)) for k in ("deviating", "within", "within_deviating")),
+            _plain(_mean(members, "measured_over_bound"), 3),
+        ]
+        for (label, knob), members in groups.items()
+    ]
+    return Summary(f"{name}: deviation against its bound", header, lines)
+
+
+def _by_curve(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    curves: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        curves[row["curve"]].append(row)
+    return curves
+
+
+def _mean(rows: Sequence[Row], column: str) -> Mean:
+    return mean_of(row[column] for row in rows)
+
+
+def _knob(loss: object, knob: object) -> str:
+    if knob is None:
+        return "-"
+    text = f"{knob:.3g}"
+    return text if loss is None else f"{text} (for +{loss:.1%})"
+
+
+def _percent(mean: Mean) -> str:
+    if math.isnan(mean.value):
+        return "-"
+    if math.isinf(mean.half_width):
+        return f"{100 * mean.value:.1f} %"
+    return f"{100 * mean.value:.1f} ± {100 * mean.half_width:.1f} %"
+
+
+def _plain(mean: Mean, digits: int) -> str:
+    return "-" if math.isnan(mean.value) else f"{mean.value:.{digits}f}"
