@@ -1,17 +1,22 @@
 """The one way in which the policies' inner loops are compiled.
 
 Compiled code is kept beside the source (or in numba's user cache where that is read-only), so
-only the first call on a machine compiles. numba notices a change of the file that a cached
-function stands in, not of the files it calls into: functions that call each other therefore
-stand in one file.
+only the first call on a machine compiles. numba looks for a change only in the file that a cached
+function stands in. Functions that call each other therefore stand in one file, or say whose code
+they contain: ``@compiled_over(module)``.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,3 +24,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 def compiled(function: F) -> F:
     """Compile on first call, keep on disk, release the GIL; IEEE arithmetic as written."""
     return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def compiled_over(*modules: ModuleType) -> Callable[[F], F]:
+    """Compile a function that contains compiled functions of other modules.
+
+    Their sources become part of the name under which the result is kept, so a change of theirs
+    is not overlooked.
+    """
+    sources = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
+    suffix = f"_{zlib.crc32(sources):08x}"
+
+    def decorate(function: F) -> F:
+        function.__qualname__ += suffix
+        return compiled(function)
+
+    return decorate

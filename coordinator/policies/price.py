@@ -42,7 +42,9 @@ IMPROVEMENT = 1e-12
 @compiled
 def _few_slots(d: FloatArray, base: FloatArray, cost: FloatArray, chosen: IntArray) -> float:
     """One or two slots in O(N): nobody, one helper, or the best of each slot."""
-    best: float = base.sum()
+    best = 0.0
+    for i in range(base.size):
+        best += base[i]
     if base.size == 1:
         for n in range(cost.size):
             if cost[n] + d[0, n] < best:
@@ -130,19 +132,24 @@ def _by_branching(
     child, left = np.empty((slots + 1, helpers), np.int64), np.empty((slots + 1, helpers))
     count, at = np.zeros(slots + 1, np.int64), np.zeros(slots + 1, np.int64)
     spent, opened = np.zeros(slots + 1), np.empty(slots, np.int64)
-    cur[0] = base
+    for i in range(slots):
+        cur[0, i] = base[i]
     for n in range(helpers):
         if cost[n] < np.inf:
             child[0, count[0]] = n
             count[0] += 1
     parents = child[0, : count[0]].copy()
-    best: float = base.sum()
+    best = 0.0
+    for i in range(base.size):
+        best += base[i]
     depth = 0
     fresh = True
     while depth >= 0:
         if fresh:  # candidates that still pay for themselves, by descending net saving
             size = 0
-            value = spent[depth] + cur[depth].sum()
+            value = spent[depth]
+            for i in range(slots):
+                value += cur[depth, i]
             for n in parents:
                 saving = -cost[n]
                 for i in range(slots):
@@ -160,16 +167,20 @@ def _by_branching(
             count[depth], at[depth] = size, 0
             if size and value - left[depth, 0] < best:
                 best = value - left[depth, 0]
-                chosen[:] = -1
-                chosen[:depth] = opened[:depth]
+                for j in range(slots):
+                    chosen[j] = opened[j] if j < depth else -1
                 chosen[depth] = child[depth, 0]
-        value = spent[depth] + cur[depth].sum()
+        value = spent[depth]
+        for i in range(slots):
+            value += cur[depth, i]
         first, last = at[depth], count[depth]
         nodes += 1
         if nodes > most_nodes:
             return np.nan
         # at most slots - depth more helpers are of use, the best net savings first
-        bound = value - left[depth, first : min(last, first + slots - depth)].sum()
+        bound = value
+        for k in range(first, min(last, first + slots - depth)):
+            bound -= left[depth, k]
         if first >= last or depth >= slots - 1 or bound >= best - IMPROVEMENT * abs(best):
             depth -= 1
             fresh = False
@@ -188,14 +199,16 @@ def _by_branching(
 
 @compiled
 def _solve(d: FloatArray, base: FloatArray, cost: FloatArray, chosen: IntArray) -> float:
-    chosen[:] = -1
+    for i in range(base.size):
+        chosen[i] = -1
     if base.size <= 2:
         return _few_slots(d, base, cost, chosen)
     if base.size > MAX_SUBSET_SLOTS:
         return _by_branching(d, base, cost, np.inf, chosen)
     value = _by_branching(d, base, cost, _NODES_PER_SUBSET_STEP * 3.0**base.size, chosen)
     if np.isnan(value):
-        chosen[:] = -1
+        for i in range(base.size):
+            chosen[i] = -1
         value = _by_subsets(d, base, cost, chosen)
     return value
 
@@ -274,7 +287,8 @@ def price_respond(
             now += least
         if _solve(d, without, cost, chosen) < now * (1.0 - IMPROVEMENT):
             moves += 1
-            sets[t] = chosen
+            for j in range(slots):
+                sets[t, j] = chosen[j]
         for n in sets[t]:
             if n >= 0:
                 loads[n] += 1

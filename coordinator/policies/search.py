@@ -152,6 +152,14 @@ def _potential(total: FloatArray, loads: IntArray) -> float:
 
 
 @compiled
+def _uses(members: IndexArray, n: int) -> bool:
+    found = False
+    for m in members:
+        found = found or m == n
+    return found
+
+
+@compiled
 def shake(
     start: IntArray,
     helper: IndexArray,
@@ -194,7 +202,7 @@ def shake(
         first, found = int(_random(state) * tokens), 0
         for offset in range(tokens):
             t = (first + offset) % tokens
-            if upheaval or np.any(helper[choice[t]] == shared):
+            if upheaval or _uses(helper[choice[t]], shared):
                 _move(helper[choice[t]], -1, marginal, loads, cost)
                 released[found] = t
                 found += 1
