@@ -144,6 +144,21 @@ def test_chunks_change_nothing_and_bound_what_exists_at_once(family_bundle, monk
             assert estimate.value == pytest.approx(wanted, rel=1e-5, abs=1e-6, nan_ok=True)
 
 
+def test_an_empty_slot_counts_nowhere(family_bundle):
+    _, store = open_profiled(family_bundle("mixtral"))
+    hidden = torch.randn(8, 16, generator=torch.Generator().manual_seed(2))
+    experts = torch.tensor([[0, 4], [1, 4], [4, 2], [3, 0], [4, 4], [2, 1], [0, 1], [4, 0]])
+    weights = torch.full((8, 2), 0.5)
+    layers = ProductsPass(store)
+    output = layers(0, hidden, experts, weights)
+    counts, _ = layers.statistics[0]
+    assert counts.tolist() == [4, 3, 2, 1]
+    assert (output[4] == 0.0).all()
+    assert torch.allclose(output, store.layer(0).combine(hidden, experts, weights), atol=1e-5)
+    alone = store.layer(0).outputs(hidden)
+    assert torch.allclose(output[2], 0.5 * alone[2, 2], atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def deep_bundle(tmp_path_factory):
     """Eight layers whose experts are most of the model, 0.8 MB a layer."""
