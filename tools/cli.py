@@ -7,6 +7,8 @@ Every subcommand is one module of this package with ``SUMMARY``, ``configure(par
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import importlib
 import logging
 import os
@@ -43,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _command_parser(name, module)
     args = parser.parse_args(arguments[1:])
     _configure_logging(args.verbose)
+    # Python's last collection would walk all that torch made, for seconds after a Ctrl-C.
+    atexit.register(gc.freeze)
     return _guarded(module, args)
 
 
