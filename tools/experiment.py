@@ -13,7 +13,16 @@ from pathlib import Path
 SUMMARY = "rerun a study of the paper on the bundled models or your own"
 
 #: The names stand here so that help imports nothing; `siftmoe.tools.experiments.studies` has them.
-NAMES = ("quality",)
+NAMES = (
+    "quality",
+    "tolerance",
+    "bandwidth",
+    "deadline",
+    "fading",
+    "helpers",
+    "latency",
+    "bound",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

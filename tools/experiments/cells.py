@@ -12,6 +12,10 @@ from msgspec import Struct
 #: Where a knob's value stands in a policy's template.
 KNOB = "{}"
 
+#: Of fast fading, what a load is taken to cost: its energy-to-go, or what it would if the gain
+#: stayed as it is, or were the mean.
+SELECTIONS = ("energy-to-go", "current-gain", "mean-gain")
+
 
 class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The air and the fleet of a cell.
@@ -41,8 +45,7 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     slots : int
         Coherence blocks in a burst's window; 0: the channel stays as it was at the start.
     selection : str
-        Of fast fading, what a load is taken to cost: its "energy-to-go", or what it would if the
-        gain stayed as it is ("current-gain") or were the mean ("mean-gain").
+        Of fast fading, one of ``SELECTIONS``.
     outage_price : float
         Of fast fading: price of an undelivered token, in energies of a token at the mean gain.
     audit : bool
@@ -61,7 +64,7 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shared_window: bool = True
     with_compute: bool = False
     slots: int = 0
-    selection: str = "energy-to-go"
+    selection: str = SELECTIONS[0]
     outage_price: float = 60.0
     audit: bool = False
 

@@ -59,5 +59,3 @@ WDMOE_COSINE = Curve(
     template="wdmoe:rule=cosine:threshold={}",
     values=(0.6, 0.7, 0.8, 0.9),
 )
-#: The price is fixed: what varies is the channel.
-FADING = Curve(label="siftmoe price", template="siftmoe:price={}:rescale=true", values=(220.0,))

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-SELECTIONS = ("energy-to-go", "current-gain", "mean-gain")
 #: States of the gain, and grid points of a whole batch's payload at least.
 _BINS = 48
 _GRID = 384

@@ -5,8 +5,10 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from siftmoe.tools.experiments import curves
-from siftmoe.tools.experiments.cells import Setting
+from siftmoe.tools.experiments.cells import SELECTIONS, Setting
 from siftmoe.tools.experiments.study import Figure, Study, at_loss, swept
 
 if TYPE_CHECKING:
@@ -108,15 +110,14 @@ def _latency(ask: Ask) -> list[Cell]:
 
 
 def _fading(ask: Ask) -> list[Cell]:
-    slots = (1, 2, 5, 10, 20)
-    rules = ("energy-to-go", "current-gain", "mean-gain")
+    counts = (1, 2, 5, 10, 20)
     cells: list[Cell] = []
-    for count in slots[1::2] if ask.quick else slots:
-        for rule in rules:
-            setting = _mixtral(ask, slots=count, selection=rule, gain_floor=0.0)
-            cells += swept(ask, curves.FADING, setting, label=f"siftmoe price, {rule}")
-        cells += swept(ask, curves.TOPK, _mixtral(ask, slots=count, gain_floor=0.0))
-        cells += swept(ask, curves.TOP_ONE, _mixtral(ask, slots=count, gain_floor=0.0))
+    for count in counts[1::2] if ask.quick else counts:
+        still = _mixtral(ask, slots=count, gain_floor=0.0)
+        cells += [*swept(ask, curves.TOPK, still), *swept(ask, curves.TOP_ONE, still)]
+        for rule in SELECTIONS[:2] if ask.quick else SELECTIONS:
+            setting = msgspec.structs.replace(still, selection=rule)
+            cells += at_loss(ask, curves.PRICE, setting, USUAL_LOSS, label=f"siftmoe, {rule}")
     return cells
 
 
@@ -233,7 +234,9 @@ STUDIES: dict[str, Study] = {
         title="Speed of fading",
         about="A burst's window spans M coherence blocks whose gains become known one by one; "
         "what it sends when is the causal optimum, and tokens not delivered are lost to the "
-        "model. Rayleigh, no floor; helpers are chosen by one of three energies.",
+        "model. Rayleigh, no floor. Helpers are chosen by one of three energies, each at a price "
+        f"set on validation text to a rise of perplexity of {USUAL_LOSS:.1%} over Top-K on the "
+        "same channel.",
         cells=_fading,
         figures=(
             *_over("slots", "coherence blocks in a window", log_x=True),
