@@ -71,15 +71,17 @@ def open_model(name: str, *, on_progress: Callable[[AnyProgress], None] | None =
     from siftmoe.models.profile_bundle import add_profile
     from siftmoe.models.profile_text import CalibrationText
     from siftmoe.models.tiny import CHECKPOINTS, checkpoint_dir, data_path
+    from siftmoe.tools.threads import one_torch_thread
 
     if name in CHECKPOINTS:
         source = checkpoint_dir(name)
         identity = CheckpointFiles.open(source).sha256()[:12]
         target = cache_dir() / f"{name}-{identity}"
-        bundle = prepare_bundle(source, target, on_progress=on_progress)
-        # this folder is a cache: a profile from an older text or format is of no use to anyone
-        text = CalibrationText.read(data_path("calibration"))
-        return add_profile(bundle, text, replace=True, on_progress=on_progress)
+        with one_torch_thread():
+            bundle = prepare_bundle(source, target, on_progress=on_progress)
+            # this folder is a cache: a profile from an older text or format is of no use to anyone
+            text = CalibrationText.read(data_path("calibration"))
+            return add_profile(bundle, text, replace=True, on_progress=on_progress)
     folder = Path(name)
     if (folder / MANIFEST_NAME).is_file():
         return Bundle.open(folder)

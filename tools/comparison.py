@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -35,6 +34,7 @@ from siftmoe.tools.comparison_setup import (
 from siftmoe.tools.console import progress_bar, stderr_console, stdout_console, table
 from siftmoe.tools.exchange_rate import Trials, find_rate, validation_task
 from siftmoe.tools.inprocess import ExpertsInProcess
+from siftmoe.tools.interrupts import terminable
 from siftmoe.tools.local_fleet import check_agents, local_fleet
 from siftmoe.tools.report import CONFIG_FILE, remarks, table_rows, write_report
 from siftmoe.tools.results import (
@@ -190,7 +190,7 @@ def compare(options: Options, *, out: Path | None, as_json: bool) -> int:
     with Ledger.create(out / LEDGER_FILE, config, label="start") as ledger:
         try:
             with (
-                _terminable(),
+                terminable(),
                 local_fleet(bundle, options.agents, payload_dtype=radio.payload_dtype) as fleet,
             ):
                 comparison = Comparison(
@@ -213,20 +213,6 @@ def compare(options: Options, *, out: Path | None, as_json: bool) -> int:
         return _INTERRUPTED
     _show(out, config, as_json=as_json)
     return 0
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does: agents stopped, ledger closed."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _show(out: Path, config: dict[str, Any], *, as_json: bool) -> None:
