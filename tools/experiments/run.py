@@ -17,6 +17,7 @@ from siftmoe.tools.experiments.store import Store
 from siftmoe.tools.experiments.studies import STUDIES
 from siftmoe.tools.experiments.study import Ask
 from siftmoe.tools.experiments.worker import Job, Work
+from siftmoe.tools.interrupts import terminable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +78,7 @@ def run_study(options: Options) -> Finished:
     ]
     jobs = options.jobs or os.cpu_count() or 1
     stderr_console().print(f"[bold]{study.title}[/bold]: {len(cells)} cells in {store.folder}")
-    with workers(jobs, work) as do:
+    with terminable(), workers(jobs, work) as do:
         _calibrate(cells, store, do)
         _run(cells, store, do)
     outcomes = tuple(o for o in (store.get(cell.key()) for cell in cells) if o is not None)
