@@ -32,9 +32,15 @@ if TYPE_CHECKING:
     Start = Callable[..., subprocess.Popen[str]]
     Run = tuple[Path, dict[str, Any]]
 
+#: The first test also waits for the bundle to be prepared and profiled.
+pytestmark = pytest.mark.timeout(300)
+
 PATIENCE_S = 60.0
 AGENTS = 3
+#: At a given price: what the default finds on validation text would take longer than all the rest.
+SIFTMOE = "siftmoe:price=1e-07"
 SMALL = ["--agents", str(AGENTS), "--items", "2", "--tokens", "4", "--task", "choice"]
+SMALL += ["--policy", f"topk,topk-1,{SIFTMOE}"]
 #: More than any test waits for.
 ENDLESS = ["--agents", str(AGENTS), "--items", "1000", "--tokens", "1", "--policy", "topk"]
 
@@ -110,12 +116,17 @@ def assert_whole_steps(path: Path, *, num_layers: int = 4) -> None:
         for run in ledger.labels().values():
             steps = {row.step: row for row in ledger.rows(StepRow, run=run)}
             assert sorted(steps) == list(range(len(steps)))
-            layers: dict[int, list[int]] = {number: [] for number in steps}
-            for selection in ledger.rows(SelectionRow, run=run):
-                layers[selection.step].append(selection.layer)
-            assert all(found == list(range(num_layers)) for found in layers.values())
-            bursts = {(row.step, row.layer) for row in ledger.rows(TransmissionRow, run=run)}
-            assert bursts == {(step, layer) for step in steps for layer in range(num_layers)}
+            served = {
+                (row.step, row.layer): row.kept + row.replaced
+                for row in ledger.rows(SelectionRow, run=run)
+            }
+            assert list(served) == [(step, m) for step in steps for m in range(num_layers)]
+            for direction in ("up", "down"):
+                assert {key for key, count in served.items() if count} == {
+                    (row.step, row.layer)
+                    for row in ledger.rows(TransmissionRow, run=run)
+                    if row.direction == direction
+                }
 
 
 class _Resources(HTMLParser):
@@ -205,7 +216,7 @@ def test_the_energies_are_the_ledgers_sums(finished: list[Run]) -> None:
     folder, printed = finished[0]
     with Ledger.open(folder / "ledger.sqlite") as ledger:
         labels = ledger.labels()
-        assert {"topk", "topk-1", answer_label("topk")} <= set(labels)
+        assert {"topk", "topk-1", SIFTMOE, answer_label("topk")} <= set(labels)
         for result in printed["results"]:
             run = labels[result["policy"]]
             tokens = sum(row.tokens for row in ledger.rows(StepRow, run=run))
@@ -218,9 +229,11 @@ def test_the_energies_are_the_ledgers_sums(finished: list[Run]) -> None:
                 )
                 wanted = pytest.approx(energy_j / tokens, rel=1e-9)
                 assert result[f"{name}_j_per_token"] == wanted
-    topk, top_one = printed["results"]
+    topk, top_one, siftmoe = printed["results"]
     assert top_one["uplink_j_per_token"] < topk["uplink_j_per_token"]
+    assert siftmoe["uplink_j_per_token"] < topk["uplink_j_per_token"]
     assert (topk["kept"], top_one["kept"], top_one["skipped"]) == (1.0, 0.5, 0.5)
+    assert siftmoe["replaced"] > 0.0
 
 
 def test_a_seed_gives_the_same_run(finished: list[Run]) -> None:
