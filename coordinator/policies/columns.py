@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.policies.compiled import compiled
+from siftmoe.coordinator.policies.compiled import compiled, plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Sets listed per problem at most; beyond, they are searched for as prices ask.
 MOST_SETS = 1_000_000
+#: Steps of the listing per set that it may list: more, and an exact search per token is quicker.
+_STEPS_PER_SET = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,8 @@ def list_columns(
     Arguments are those of ``cover``; every token must have a feasible set and need one.
     """
     if routed.shape[1] == 2:
-        order = np.argsort(np.where(reachable, served, np.inf), axis=1)[:, : int(reachable.sum())]
+        order = np.argsort(np.where(reachable, served, np.inf), axis=1)  # [E, N]
+        order = plain(order[:, : int(reachable.sum())], np.int64)
         start, helper = _minimal_pairs(routed, weights, served, base, order, cap, most)
     else:
         start, helper = _minimal_sets(
@@ -212,7 +215,8 @@ def _minimal_sets(
                 for j in range(depth + 1):
                     helper[count, j] = reachable[at[j]]
                 count += 1
-            if count > most or steps > 20 * most:
+            share = most * (t + 32) / (tokens + 32)  # give up early where it will be too much
+            if count > share or steps > _STEPS_PER_SET * share:
                 start[-1] = most + 1
                 return start, helper[:0].copy()
         start[t + 1] = count

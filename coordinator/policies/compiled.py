@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
+import numpy as np
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from numpy.typing import DTypeLike, NDArray
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,3 +43,11 @@ def compiled_over(*modules: ModuleType) -> Callable[[F], F]:
         return compiled(function)
 
     return decorate
+
+
+def plain(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """Return the array as compiled code expects it: of this type, contiguous and writeable.
+
+    Another layout would be accepted and compiled for anew, in the middle of a run.
+    """
+    return np.require(array, dtype, ["C", "W", "A"])

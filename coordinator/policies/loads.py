@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.policies.compiled import compiled
+from siftmoe.coordinator.policies.compiled import compiled, plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +60,7 @@ class LoadModel:
     @property
     def first(self) -> FloatArray:
         """Energy of the first token, (N,), infinite where out of reach."""
-        first: FloatArray = self.marginal[:, 0]
+        first: FloatArray = self.marginal[:, 0].copy()
         return first
 
     def total(self, loads: IntArray) -> float:
@@ -94,7 +94,7 @@ def model_loads(problem: SelectionProblem) -> LoadModel:
     ValueError
         If some e_n is not zero at zero, falls, or is not convex.
     """
-    energy = problem.energy[:, : problem.num_tokens + 1]
+    energy = plain(problem.energy[:, : problem.num_tokens + 1], np.float64)
     marginal, capacity, linear, wrong = _differences(energy)
     if wrong >= 0:
         raise ValueError(

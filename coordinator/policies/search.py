@@ -160,6 +160,12 @@ def _uses(members: IndexArray, n: int) -> bool:
 
 
 @compiled
+def _copy(into: IntArray, source: IntArray) -> None:
+    for k in range(into.size):
+        into[k] = source[k]
+
+
+@compiled
 def shake(
     start: IntArray,
     helper: IndexArray,
@@ -220,12 +226,12 @@ def shake(
         now = _potential(total, loads)
         if now <= best:
             best = now
-            kept[:] = choice
-            kept_loads[:] = loads
+            _copy(kept, choice)
+            _copy(kept_loads, loads)
         else:
-            choice[:] = kept
-            loads[:] = kept_loads
-            cost[:] = _current_costs(marginal, loads)
+            _copy(choice, kept)
+            _copy(loads, kept_loads)
+            cost = _current_costs(marginal, loads)
     return best
 
 

@@ -12,7 +12,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from siftmoe.coordinator.policies.average import prefill_priced, select_average
+from siftmoe.coordinator.policies.compiled import plain
 from siftmoe.coordinator.policies.decode import decode_capped, decode_priced
 from siftmoe.coordinator.policies.effort import Effort
 from siftmoe.coordinator.policies.loads import model_loads
@@ -42,6 +45,11 @@ class SiftMoE(Effort):
             If the energy table or a deviation is not what ``SelectionProblem`` states.
         """
         began = time.perf_counter()
+        problem = replace(
+            problem,
+            routed_experts=plain(problem.routed_experts, np.int64),
+            gate_weights=plain(problem.gate_weights, np.float64),
+        )
         tables, model = build_tables(problem), model_loads(problem)
         kind = problem.budget.kind
         if kind is BudgetKind.PER_TOKEN and model.independent:

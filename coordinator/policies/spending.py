@@ -135,7 +135,9 @@ def balance(
     now = np.empty(tokens)
     for t in range(tokens):
         now[t] = _deviation(routed[t], weights[t], served, base, sets[t], -1, -1)
-    left: float = budget - now.sum()
+    left = budget
+    for t in range(tokens):
+        left -= now[t]
     for _ in range(_MOST_MOVES):
         t, j, successor = _best_move(
             routed, weights, served, base, marginal, left, sets, loads, now, banned
@@ -143,8 +145,9 @@ def balance(
         if t < 0:
             break
         _make_move(sets, loads, t, j, successor)
+        before = now[t]
         now[t] = _deviation(routed[t], weights[t], served, base, sets[t], -1, -1)
-        left = budget - now.sum()
+        left += before - now[t]
     return left
 
 
@@ -158,6 +161,15 @@ def _random(state: WordArray) -> float:
     state[0] = x
     uniform: float = ((x * np.uint64(0x2545F4914F6CDD1D)) >> np.uint64(11)) * 2.0**-53
     return uniform
+
+
+@compiled
+def _copy(sets: IntArray, loads: IntArray, from_sets: IntArray, from_loads: IntArray) -> None:
+    for t in range(sets.shape[0]):
+        for j in range(sets.shape[1]):
+            sets[t, j] = from_sets[t, j]
+    for n in range(loads.size):
+        loads[n] = from_loads[n]
 
 
 @compiled
@@ -193,14 +205,13 @@ def explore(
                 banned[t] = sets[t, j] if firm else -1
                 _make_move(sets, loads, t, j, n)
         left = balance(routed, weights, served, base, marginal, budget, sets, loads, banned)
-        banned[:] = -1
+        for t in range(tokens):
+            banned[t] = -1
         now = 0.0
         for n in range(helpers):
             now += energy[n, loads[n]]
         if left >= 0.0 and now <= best:
             best = now
-            kept[:] = sets
-            kept_loads[:] = loads
+            _copy(kept, kept_loads, sets, loads)
         else:
-            sets[:] = kept
-            loads[:] = kept_loads
+            _copy(sets, loads, kept, kept_loads)

@@ -74,29 +74,37 @@ def build_tables(problem: SelectionProblem) -> HelperTables:
     remote, remote_expert = _least_on_helpers(deviation[:, :experts], problem.hosts)
     keep = problem.hosts.T & (own[:, None] <= remote)  # [E, N]
     remote_expert = np.where(keep, np.arange(experts)[:, None], remote_expert)
-    local, nearest = _least_on_helpers(deviation[:, :experts], problem.local[None, :])
-    keep_local = problem.local & (own <= local[:, 0])  # [E]
-    local_expert = np.where(keep_local, np.arange(experts), nearest[:, 0])
-    skip = deviation[:, experts]
-    base = np.minimum(local[:, 0], skip)
+    base, base_expert = _without_helpers(problem)
     return HelperTables(
         remote=remote,
         remote_expert=remote_expert,
         base=base,
-        base_expert=np.where(problem.local.any() & (local[:, 0] <= skip), local_expert, experts),
-        served=np.minimum(remote, base[:, None]),
+        base_expert=base_expert,
+        served=np.ascontiguousarray(np.minimum(remote, base[:, None])),
     )
+
+
+def _without_helpers(problem: SelectionProblem) -> tuple[FloatArray, IntArray]:
+    """Least deviation by a local expert or by skipping, and which of them, (E,) each."""
+    experts = problem.num_experts
+    skip = problem.deviation[:, experts]
+    if not problem.local.any():
+        return skip.copy(), np.full(experts, experts)
+    least, nearest = _least_on_helpers(problem.deviation[:, :experts], problem.local[None, :])
+    local, expert, own = least[:, 0], nearest[:, 0], np.diagonal(problem.deviation)
+    expert = np.where(problem.local & (own <= local), np.arange(experts), expert)
+    return np.minimum(local, skip), np.where(local <= skip, expert, experts)
 
 
 def _least_on_helpers(deviation: FloatArray, hosts: BoolArray) -> tuple[FloatArray, IntArray]:
     """Row minimum over each helper's experts, and where it is, (E, N) each."""
     most = max(1, int(hosts.sum(axis=1).max(initial=0)))
     held = np.argsort(~hosts, axis=1, kind="stable")[:, :most]  # [N, most], hosted experts first
-    options = deviation[:, held]  # [E, N, most]
-    options[:, ~np.take_along_axis(hosts, held, axis=1)] = np.inf
-    where = options.argmin(axis=2)  # [E, N]
-    least = np.take_along_axis(options, where[:, :, None], axis=2)[:, :, 0]
-    return least, held[np.arange(hosts.shape[0]), where]
+    options = np.ascontiguousarray(deviation.T)[held]  # [N, most, E]
+    options[np.arange(most) >= hosts.sum(axis=1)[:, None]] = np.inf
+    where = options.argmin(axis=1)  # [N, E]
+    helper = np.arange(hosts.shape[0])[:, None]
+    return options.min(axis=1).T, held[helper, where].T
 
 
 def slot_deviations(
@@ -147,8 +155,9 @@ def plan_from_sets(
     routed, experts = problem.routed_experts, problem.num_experts
     helper = np.broadcast_to(sets[:, None, :], (*routed.shape, sets.shape[1]))  # [T, K, W]
     # the padding -1 finds the last column: nobody, at no finite deviation
-    remote = np.pad(tables.remote, ((0, 0), (0, 1)), constant_values=np.inf)
-    remote_expert = np.pad(tables.remote_expert, ((0, 0), (0, 1)), constant_values=experts)
+    nobody = np.full((experts, 1), np.inf)
+    remote = np.concatenate([tables.remote, nobody], axis=1)
+    remote_expert = np.concatenate([tables.remote_expert, np.full((experts, 1), experts)], axis=1)
     value = remote[routed[:, :, None], helper]
     expert = remote_expert[routed[:, :, None], helper]
     replaced = expert != routed[:, :, None]
