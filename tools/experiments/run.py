@@ -78,9 +78,12 @@ def run_study(options: Options) -> Finished:
     ]
     jobs = options.jobs or os.cpu_count() or 1
     stderr_console().print(f"[bold]{study.title}[/bold]: {len(cells)} cells in {store.folder}")
+    # knobs come first: one search takes as long as many cells, and no process has to wait for it
+    free = [cell for cell in cells if cell.loss is None]
+    at_loss = [cell for cell in cells if cell.loss is not None]
     with terminable(), workers(jobs, work) as do:
-        _calibrate(cells, store, do)
-        _run(cells, store, do)
+        _work_off("knobs and cells", [*_calibrations(at_loss), *map(Job.of, free)], store, do)
+        _work_off("cells at a loss", [_at_loss(cell, store) for cell in at_loss], store, do)
     outcomes = tuple(o for o in (store.get(cell.key()) for cell in cells) if o is not None)
     return Finished(name=options.name, folder=store.folder, config=config, outcomes=outcomes)
 
@@ -114,30 +117,27 @@ def _config(options: Options, ask: Ask, work: Work, hashes: dict[str, str]) -> d
     }
 
 
-def _calibrate(cells: Sequence[Cell], store: Store, do: Doer) -> None:
+def _calibrations(cells: Sequence[Cell]) -> list[Job]:
+    """Return one search for all cells that differ in their seed alone."""
     wanted = {c.key(): c for c in (cell.calibration() for cell in cells) if c is not None}
-    todo = [Job(cell=c, calibrate=True) for key, c in wanted.items() if store.get(key) is None]
-    _work_off("knobs on validation text", todo, total=len(wanted), store=store, do=do)
+    return [Job(cell=cell, calibrate=True) for cell in wanted.values()]
 
 
-def _run(cells: Sequence[Cell], store: Store, do: Doer) -> None:
-    todo = [_job(cell, store) for cell in cells if store.get(cell.key()) is None]
-    _work_off("cells", todo, total=len(cells), store=store, do=do)
-
-
-def _job(cell: Cell, store: Store) -> Job:
+def _at_loss(cell: Cell, store: Store) -> Job:
     calibration = cell.calibration()
     found = None if calibration is None else store.get(calibration.key())
     if found is None:
-        return Job(cell=cell, value=cell.value)
+        raise ValueError(f"the knob of {cell.template!r} was not set")
     return Job(cell=cell, value=found.value, validation_loss=found.validation_loss)
 
 
-def _work_off(title: str, todo: Sequence[Job], *, total: int, store: Store, do: Doer) -> None:
-    if not total:
+def _work_off(title: str, jobs: Sequence[Job], store: Store, do: Doer) -> None:
+    """Do the jobs that are not done yet, and keep each as it ends."""
+    todo = [job for job in jobs if store.get(job.cell.key()) is None]
+    if not jobs:
         return
-    with progress_bar(title, total) as advance:
-        advance(total - len(todo))
+    with progress_bar(title, len(jobs)) as advance:
+        advance(len(jobs) - len(todo))
         for outcome in do(todo):
             store.add(outcome)
             advance(1)

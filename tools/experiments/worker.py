@@ -48,6 +48,11 @@ class Job(Struct, frozen=True, kw_only=True):
     validation_loss: float | None = None
     calibrate: bool = False
 
+    @classmethod
+    def of(cls, cell: Cell) -> Job:
+        """Run a cell at the value that it names itself."""
+        return cls(cell=cell, value=cell.value)
+
 
 @dataclass(kw_only=True)
 class Worker:
