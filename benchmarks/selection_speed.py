@@ -126,7 +126,7 @@ def decode_row(*, experts: int, slots: int, helpers: int, share: float, others: 
     problem = at_constant_energy(as_problem(raw))
     policy = SiftMoE()
     policy.select(problem)
-    seconds, plan = fastest(lambda: policy.select(problem), repeat=7)
+    seconds, plan = fastest(lambda: policy.select(problem), repeat=25)
     one = replace(
         problem,
         routed_experts=problem.routed_experts[:1],
@@ -164,7 +164,7 @@ def prefill_row(
     row: Row = {"kind": kind, "M": tokens, "E": experts, "K": slots, "N": helpers}
     for name, policy in policies.items():
         policy.select(problem)
-        seconds, plan = fastest(lambda policy=policy: policy.select(problem), repeat=5)
+        seconds, plan = fastest(lambda policy=policy: policy.select(problem), repeat=25)
         row[f"{name}_ms"] = seconds * 1e3
     row["status"] = plan.status.value
     row["gap"] = (

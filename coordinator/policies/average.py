@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.policies.dual import ascend
+from siftmoe.coordinator.policies.certify import certify
 from siftmoe.coordinator.policies.outage import count_loads
 from siftmoe.coordinator.policies.price import price_batch, price_respond
 from siftmoe.coordinator.policies.spending import balance, explore
@@ -181,14 +181,13 @@ def prefill_priced(
         return float(value.sum()), count_loads(sets, prices.size).astype(np.float64)
 
     scale = game.scale(found.sets)
-    certificate = ascend(
+    certificate = certify(
         demand,
         model,
         scale,
         scale=scale,
         upper=found.value,
-        steps=effort.steps,
-        tolerance=effort.tolerance,
+        effort=effort,
     )
     return found.sets, _status(certificate.gap(found.value)), certificate.bound
 
@@ -228,14 +227,13 @@ def select_average(
         excess = float(game.deviation(sets).sum()) - budget
         return float(value.sum()) - price * budget, np.append(loads, excess)
 
-    certificate = ascend(
+    certificate = certify(
         demand,
         model,
         np.append(game.first_prices(best.sets), best.price),
         scale=np.append(game.scale(best.sets), best.price),
         upper=best.energy,
-        steps=effort.steps,
-        tolerance=effort.tolerance,
+        effort=effort,
     )
     return best.sets, _status(certificate.gap(best.energy)), certificate.bound
 

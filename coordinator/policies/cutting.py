@@ -67,7 +67,9 @@ class _Master:
     """The linear program over prices y (P,), in units, z_0, and z_n (N,)."""
 
     def __init__(self, model: LoadModel, *, scale: FloatArray, unit: float) -> None:
-        self._model, self._scale, self._unit = model, scale, unit
+        self._model, self._unit = model, unit
+        self._movable = scale > 0.0  # a price without a unit is known and stays
+        self._scale = np.where(self._movable, scale, 1.0)
         self._cuts: list[tuple[FloatArray, float]] = []
         self._lines: set[tuple[int, int]] = set()
 
@@ -111,7 +113,8 @@ class _Master:
             [[offset for _, offset in self._cuts], self._model.energy[of, load] / self._unit]
         )
         middle = centre / self._scale
-        box = np.stack([np.maximum(0.0, middle - radius), middle + radius], axis=1)
+        around = np.where(self._movable, radius, 0.0)
+        box = np.stack([np.maximum(0.0, middle - around), middle + around], axis=1)
         free = np.tile([[-np.inf, np.inf]], (1 + helpers, 1))
         cost = np.concatenate([np.zeros(total), -np.ones(1 + helpers)])
         found = milp(

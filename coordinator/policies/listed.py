@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.coordinator.policies.certify import tighten_if_asked
 from siftmoe.coordinator.policies.dual import Certificate, ascend
 from siftmoe.coordinator.policies.search import cheapest_rows, settle, shake
 
@@ -71,21 +72,17 @@ class ListedSearch:
         if not self._effort.certificate:
             self._shake(self._effort.rounds)
             return self._now.choice, float("nan")
-        certificate = self._certify()
+        certificate = self._ascend()
         self._restart(certificate)
-        certificate = self._search(certificate)
-        if self._gap(certificate) > self._effort.tolerance and self._effort.cuts:
-            from siftmoe.coordinator.policies.cutting import tighten
-
-            certificate = tighten(
-                self._demand,
-                self._model,
-                certificate,
-                scale=self._scale(),
-                upper=self._energy(),
-                rounds=self._effort.cuts,
-                tolerance=self._effort.tolerance,
-            )
+        self._search(certificate)
+        certificate = tighten_if_asked(
+            self._demand,
+            self._model,
+            certificate,
+            scale=self._scale(),
+            upper=self._energy(),
+            effort=self._effort,
+        )
         bound = certificate.bound
         if self._gap(certificate) > self._effort.tolerance and self._effort.closing_s:
             bound = self._close(certificate)
@@ -173,12 +170,12 @@ class ListedSearch:
         demand = np.bincount(members.ravel(), weights=times, minlength=prices.size + 1)
         return value, demand[:-1].astype(np.float64)
 
-    def _certify(self, start: FloatArray | None = None) -> Certificate:
+    def _ascend(self) -> Certificate:
         scale = self._scale()
         return ascend(
             self._demand,
             self._model,
-            scale if start is None else start,
+            scale,
             scale=scale,
             upper=self._energy(),
             steps=self._effort.steps,
@@ -194,14 +191,13 @@ class ListedSearch:
         rows = cheapest_rows(columns.start, columns.helper, np.append(certificate.prices, 0.0))
         self._keep_better(self._settle(self._assign(rows[columns.group])))
 
-    def _search(self, certificate: Certificate) -> Certificate:
+    def _search(self, certificate: Certificate) -> None:
         """Local search in portions, until the certificate says that it is enough."""
         left = self._effort.rounds
         while left and self._gap(certificate) > self._effort.tolerance:
             portion = min(left, _ROUNDS_AT_ONCE)
             self._shake(portion)
             left -= portion
-        return certificate
 
     def _close(self, certificate: Certificate) -> float:
         from siftmoe.coordinator.policies.closing import close_gap

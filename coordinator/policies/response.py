@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.coordinator.policies.certify import certify
 from siftmoe.coordinator.policies.cover import cover_batch, cover_respond
-from siftmoe.coordinator.policies.dual import ascend
 from siftmoe.coordinator.policies.outage import count_loads
 
 if TYPE_CHECKING:
@@ -25,7 +25,100 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 #: Passes over all tokens before best response is taken as settled.
-MOST_PASSES = 50
+_MOST_PASSES = 50
+#: Rounds that try to mend exceeded capacities where no search was asked for.
+_MENDING_ROUNDS = 30
+#: Rounds of search times tokens, slots and helpers: more is left to the first answer.
+_MOST_SEARCH = 3_000_000
+#: Tokens released in a round, at most.
+_MOST_RELEASED = 8
+
+
+class CoverGame:
+    """Best response of tokens under a cap each, maybe beyond capacities.
+
+    Parameters
+    ----------
+    routed, weights : (M, K)
+        Slots of the tokens that need a helper.
+    tables, model
+        Of the whole problem.
+    cap : (M,) float64
+        As of ``caps_with_outage``.
+    """
+
+    def __init__(
+        self,
+        routed: IntArray,
+        weights: FloatArray,
+        *,
+        tables: HelperTables,
+        model: LoadModel,
+        cap: FloatArray,
+    ) -> None:
+        marginal, self._total = model.with_overflow()
+        self._marginal = np.where(model.reachable[:, None], marginal[:-1], np.inf)
+        self._model, self._cap = model, cap
+        self._game = (routed, weights, tables.served, tables.base)
+        # those who need most, and so can choose least, go first
+        need = (weights * tables.base[routed]).sum(axis=1) - cap
+        self._order = np.argsort(-need, kind="stable")
+        self.sets = self._settled(np.full(routed.shape, -1, dtype=np.int64))
+
+    def loads(self) -> IntArray:
+        """Tokens per helper, (N,)."""
+        return count_loads(self.sets, self._model.capacity.size)
+
+    def exceeds(self) -> bool:
+        """Whether a capacity is exceeded."""
+        return bool(np.any(self.loads() > self._model.capacity))
+
+    def value(self, sets: IntArray) -> float:
+        """Energy of sets, with the price of exceeding capacities."""
+        helpers = self._model.capacity.size
+        return float(self._total[np.arange(helpers), count_loads(sets, helpers)].sum())
+
+    def search(self, rounds: int, rng: np.random.Generator) -> None:
+        """Let a few tokens choose at distorted energies, settle, keep what is no worse."""
+        tokens, helpers = self.sets.shape[0], self._model.capacity.size
+        affordable = _MOST_SEARCH // max(1, self.sets.size * helpers)
+        for _ in range(min(rounds, affordable) if tokens else 0):
+            sets = self.sets.copy()
+            released = rng.permutation(tokens)[: rng.integers(1, _MOST_RELEASED + 1)]
+            sets[released] = -1
+            distorted = self._marginal * (1.0 + rng.random() * rng.random((helpers, 1)))
+            loads = count_loads(sets, helpers)
+            cover_respond(*self._game, distorted, self._cap, released, sets, loads)
+            sets = self._settled(sets)
+            if self.value(sets) <= self.value(self.sets):
+                self.sets = sets
+
+    def certify(self, effort: Effort) -> float:
+        """Lower bound on the energy."""
+        at, loads = np.arange(self._model.capacity.size), self.loads()
+        around = self._marginal[at, np.maximum(loads - 1, 0)] + self._marginal[at, loads]
+        scale = np.where(self._model.reachable, around / 2, 0.0)
+        return certify(
+            self._demand,
+            self._model,
+            scale,
+            scale=scale,
+            upper=self.value(self.sets),
+            effort=effort,
+        ).bound
+
+    def _settled(self, sets: IntArray) -> IntArray:
+        loads = count_loads(sets, self._model.capacity.size)
+        for _ in range(_MOST_PASSES):
+            moves = cover_respond(*self._game, self._marginal, self._cap, self._order, sets, loads)
+            if moves == 0:
+                break
+        return sets
+
+    def _demand(self, prices: FloatArray) -> tuple[float, FloatArray]:
+        cost = np.where(self._model.reachable, prices, np.inf)
+        sets, value = cover_batch(*self._game, cost, self._cap)
+        return float(value.sum()), count_loads(sets, prices.size).astype(np.float64)
 
 
 def respond_capped(
@@ -38,33 +131,9 @@ def respond_capped(
     effort: Effort,
 ) -> tuple[IntArray, float]:
     """Settle sets (M, K), maybe beyond capacities, with the lower bound or NaN."""
-    marginal, total = model.with_overflow()
-    marginal = np.where(model.reachable[:, None], marginal[:-1], np.inf)
-    sets = np.full(routed.shape, -1, dtype=np.int64)
-    loads = np.zeros(model.capacity.size, dtype=np.int64)
-    # those who need most, and so can choose least, go first
-    order = np.argsort(cap - (weights * tables.base[routed]).sum(axis=1), kind="stable")
-    game = (routed, weights, tables.served, tables.base)
-    for _ in range(MOST_PASSES):
-        if cover_respond(*game, marginal, cap, order, sets, loads) == 0:
-            break
-    if not effort.certificate or np.any(loads > model.capacity):
-        return sets, float("nan")
-
-    def demand(prices: FloatArray) -> tuple[float, FloatArray]:
-        chosen, cost = cover_batch(*game, np.where(model.reachable, prices, np.inf), cap)
-        return float(cost.sum()), count_loads(chosen, prices.size).astype(np.float64)
-
-    at = np.arange(loads.size)
-    scale = (marginal[at, np.maximum(loads - 1, 0)] + marginal[at, loads]) / 2
-    scale = np.where(model.reachable, scale, 0.0)
-    certificate = ascend(
-        demand,
-        model,
-        scale,
-        scale=scale,
-        upper=float(total[at, loads].sum()),
-        steps=effort.steps,
-        tolerance=effort.tolerance,
-    )
-    return sets, certificate.bound
+    game = CoverGame(routed, weights, tables=tables, model=model, cap=cap)
+    rounds = max(effort.rounds, _MENDING_ROUNDS) if game.exceeds() else effort.rounds
+    game.search(rounds, np.random.default_rng(effort.seed))
+    if not effort.certificate or game.exceeds():
+        return game.sets, float("nan")
+    return game.sets, game.certify(effort)

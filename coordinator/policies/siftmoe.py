@@ -65,7 +65,8 @@ class SiftMoE(Effort):
         sets, status, bound = found
         plan = plan_from_sets(problem, tables, sets, status=status, lower_bound_j=bound)
         # sums in another order may put a tight bound a rounding error above the plan
-        bound = bound if math.isnan(bound) else min(bound, plan_objective(problem, plan))
+        if not math.isnan(bound):
+            bound = min(max(bound, 0.0), plan_objective(problem, plan))
         return replace(plan, lower_bound_j=bound, solve_s=time.perf_counter() - began)
 
 

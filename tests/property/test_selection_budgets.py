@@ -108,6 +108,19 @@ def test_a_large_batch_meets_its_average_and_is_certified() -> None:
     assert plan.energy_j - plan.lower_bound_j <= 2e-3 * plan.energy_j
 
 
+@pytest.mark.parametrize("constant", [False, True])
+def test_cutting_planes_tighten_the_certificate(constant: bool) -> None:
+    raw = make_instance(np.random.default_rng(3), tokens=30, experts=16, slots=2, helpers=8)
+    problem = as_problem(raw)
+    if constant:
+        problem = replace(problem, energy=problem.energy[:, 1:2] * np.arange(31))
+    problem = replace(problem, budget=Budget(kind=BudgetKind.AVERAGE, value=0.6 * raw["eps"]))
+    rough = SiftMoE(certificate=True, steps=10, rounds=200).select(problem)
+    tight = SiftMoE(certificate=True, steps=10, rounds=200, cuts=60).select(problem)
+    assert tight.energy_j == rough.energy_j
+    assert rough.lower_bound_j < tight.lower_bound_j <= tight.energy_j
+
+
 def test_an_average_is_never_dearer_than_the_cap_of_the_same_value() -> None:
     raw = make_instance(np.random.default_rng(12), tokens=64, experts=16, slots=2, helpers=8)
     problem = as_problem(raw)
