@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,10 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# The models here are too small to share among threads, which would only wait for each other; set
+# before torch is imported, and inherited by every process that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # with --import-mode=importlib the folder of a test is not importable, `families` has to be
 sys.path.insert(0, str(Path(__file__).parent))
