@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from siftmoe.tools.experiments.study import Figure
     from siftmoe.tools.experiments.table import Row
 
-_PANEL = (4.6, 3.6)
+#: Inches: a panel, and a line of the legend under all of them.
+_PANEL = (5.0, 3.2)
+_LEGEND_LINE = 0.2
+_LEGEND_COLUMNS = 2
 _MARKERS = "osD^vPX*<>hd"
 _RESOLUTION = 160
 
@@ -40,7 +43,9 @@ def draw(figure: Figure, rows: Sequence[Row], folder: Path) -> str | None:
     places = list(dict.fromkeys((row["model"], row["case"]) for row in shown))
     styles = {label: i for i, label in enumerate(dict.fromkeys(row["curve"] for row in shown))}
     with mpl.rc_context(STYLE):
-        canvas = Canvas(figsize=(_PANEL[0] * len(places), _PANEL[1]))
+        columns = _LEGEND_COLUMNS * len(places)
+        height = _PANEL[1] + _LEGEND_LINE * math.ceil(len(styles) / columns)
+        canvas = Canvas(figsize=(_PANEL[0] * len(places), height))
         panels = canvas.subplots(1, len(places), squeeze=False)[0]
         for panel, place in zip(panels, places, strict=True):
             here = [row for row in shown if (row["model"], row["case"]) == place]
@@ -52,7 +57,11 @@ def draw(figure: Figure, rows: Sequence[Row], folder: Path) -> str | None:
             for handle, text in zip(*panel.get_legend_handles_labels(), strict=True)
         }
         canvas.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False
+            handles.values(),
+            handles.keys(),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
         )
         canvas.savefig(folder / f"{figure.name}.png", dpi=_RESOLUTION)
         text = io.StringIO()
