@@ -18,21 +18,26 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
 
 from siftmoe.models.tiny.model import new_model
-from siftmoe.models.tiny.train import BATCH, RECIPES, WINDOW, load_state
+from siftmoe.models.tiny.train import BATCH, RECIPES, SAVE_EVERY, WINDOW, load_state, validate
 
 
 def export(name: str, *, work: Path, out: Path) -> None:
     """Write weights in fp16, configuration and tokenizer of a trained model to ``out``."""
-    model = new_model(RECIPES[name].num_experts, seed=0)
-    model.load_state_dict(load_state(work / name)["model"])
-    model.eval().to(torch.float16).save_pretrained(out)
+    _trained(name, work).eval().to(torch.float16).save_pretrained(out)
     (out / "model.safetensors").chmod(0o644)  # it is written readable by its owner alone
     for file in sorted((work / "tokens" / "tokenizer").iterdir()):
         shutil.copyfile(file, out / file.name)
+
+
+def _trained(name: str, work: Path) -> transformers.MixtralForCausalLM:
+    model = new_model(RECIPES[name].num_experts, seed=0)
+    model.load_state_dict(load_state(work / name)["model"])
+    return model
 
 
 def training_record(name: str, *, work: Path) -> dict[str, object]:
@@ -49,9 +54,9 @@ def training_record(name: str, *, work: Path) -> dict[str, object]:
         raise ValueError(f"{name} is at step {log[-1]['step']} of {recipe.steps}: train it on")
     corpus = json.loads((work / "corpus" / "corpus.json").read_text())
     course = [
-        {key: line[key] for key in ("step", "tokens", "train_entropy", "val_entropy")}
+        {key: line[key] for key in ("step", "tokens", "train_entropy")}
         for line in log
-        if "val_entropy" in line
+        if line["step"] % SAVE_EVERY == 0 or line["step"] == recipe.steps
     ]
     return {
         "recipe": asdict(recipe),
@@ -61,8 +66,14 @@ def training_record(name: str, *, work: Path) -> dict[str, object]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        "val_entropy": round(_val_entropy(name, work), 4),
         "course": course,
     }
+
+
+def _val_entropy(name: str, work: Path) -> float:
+    model = _trained(name, work).eval()
+    return validate(model, np.load(work / "tokens" / "val.npy"))
 
 
 def _cpu_seconds(log: list[dict[str, float]]) -> float:

@@ -407,9 +407,18 @@ def test_an_unknown_task_names_the_known_ones(spec):
         task_of(spec)
 
 
+def test_a_part_of_the_items_can_be_skipped():
+    whole, rest = task_of("choice", limit=5), task_of("choice", skip=2, limit=3)
+    assert [s.tokens for s in rest.sequences] == [s.tokens for s in whole.sequences[16:]]
+
+
 def test_options_are_checked(tmp_path):
     with pytest.raises(ValueError, match="limit is 0"):
         task_of("choice", limit=0)
+    with pytest.raises(ValueError, match="skip is -1"):
+        task_of("choice", skip=-1)
+    with pytest.raises(ValueError, match="skip 9999 leaves none"):
+        task_of("choice", skip=9999)
     with pytest.raises(ValueError, match="no split 'train'"):
         task_of("choice", split="train")
     with pytest.raises(ValueError, match="has no split 'val'"):
