@@ -60,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--audit", action="store_true", help="recompute every layer undivided, book the deviation")
     add("--json", action="store_true", help="print the results as one JSON object")
     add("--out", type=Path, metavar="FOLDER", help="where to write (runs/loopback-N)")
-    parser.epilog = "example: siftmoe loopback --agents 4 --policy topk,siftmoe:tolerance=0.2 --prompt 'Return the sum of'"
+    parser.epilog = "example: siftmoe loopback --agents 4 --policy topk,siftmoe:tolerance=0.2"
 
 
 def run(args: argparse.Namespace) -> int:
