@@ -181,7 +181,8 @@ class SelectionPlan:
     energy_j : float, J
         Predicted transmit energy of the plan.
     lower_bound_j : float, J
-        Certificate: no feasible plan needs less; NaN if none was computed.
+        Certificate: no feasible plan needs less; NaN if none was computed. Under a price it bounds
+        energy plus price times deviation.
     deviation : (T,) float64
         Deviation D_t of each token, in the units of the problem's table.
     solve_s : float, s
