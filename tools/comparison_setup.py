@@ -50,6 +50,7 @@ class Options:
     bandwidth_hz: float
     deadline_s: float | None
     payload_dtype: str
+    downlink_price: float
     batch_size: int
     realtime: bool
     audit: bool
@@ -84,6 +85,7 @@ def radio_settings(options: Options, hidden_size: int) -> RadioEntry:
         "coherence_time_s": options.coherence_time_s,
         "seed": options.seed,
         "payload_dtype": options.payload_dtype,
+        "downlink_price": options.downlink_price,
     }
     try:
         radio = msgspec.convert(given, RadioEntry)

@@ -55,6 +55,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="airtime of a token, one direction, s (default: the paper's 0.44 bit/s/Hz)",
     )
     add("--payload", default="float16", choices=("float16", "float32"), help="on the air (float16)")
+    add(
+        "--downlink-price",
+        type=_not_negative,
+        default=0.0,
+        metavar="X",
+        help="price of a helper's joule over the user's in the selection (0)",
+    )
     add("--batch", type=_count, default=8, metavar="N", help="sequences of one prefill (8)")
     add("--realtime", action="store_true", help="wait the airtime instead of only booking it")
     add("--audit", action="store_true", help="recompute every layer undivided, book the deviation")
@@ -82,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         bandwidth_hz=args.bandwidth,
         deadline_s=args.deadline,
         payload_dtype=args.payload,
+        downlink_price=args.downlink_price,
         batch_size=args.batch,
         realtime=args.realtime,
         audit=args.audit,
@@ -100,6 +108,13 @@ def _positive(text: str) -> float:
     value = float(text)
     if not 0.0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be positive, got {text}")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
     return value
 
 
