@@ -25,8 +25,9 @@ $(STAMP): setup.cfg constraints.txt
 	$(PIP) -e '.[$(RUNTIME),coordinator]'
 	touch $@
 
-$(DEV): $(STAMP)
-	$(PIP) -e '.[$(RUNTIME),coordinator,dev]'
+$(DEV): $(STAMP) .ci/system-packages
+	.ci/system-packages
+	$(PIP) -e '.[$(RUNTIME),coordinator,pluto,fleet,metrics,dev]'
 	touch $@
 
 demo: $(STAMP)

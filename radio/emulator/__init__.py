@@ -1,0 +1,1 @@
+"""Emulated Plutos: the IIOD protocol in front of one simulated air."""
