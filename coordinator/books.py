@@ -100,6 +100,7 @@ def transmission_rows(
             energy_std_j=float(bursts.energy_j[i]) * relative_std,
             rate_bps=float(bursts.rate_bps[i]),
             channel_gain=state.gain,
+            gain_std=state.gain_std,
             channel_age_s=state.age_s(now_s),
             channel_origin=state.origin,
         )

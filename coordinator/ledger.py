@@ -6,6 +6,9 @@ token. Of a step that did not end nothing is kept. The file is in WAL mode with
 ``synchronous=NORMAL``: a killed process loses nothing that was committed; a power cut may lose the
 last steps, but leaves whole ones.
 
+Soundings and board energies happen beside the steps and are written at once: a pilot exchange took
+its energy whether or not the step around it came to an end.
+
 One file holds several runs, one after the other, such as the policies that are compared.
 """
 
@@ -22,11 +25,15 @@ import msgspec
 from siftmoe.coordinator.errors import LedgerError
 from siftmoe.coordinator.ledger_file import Transaction, cannot_write, connect
 from siftmoe.coordinator.ledger_rows import (
-    SCHEMA,
-    SCHEMA_VERSION,
+    BoardRow,
     SelectionRow,
+    SoundingRow,
     StepRow,
     TransmissionRow,
+)
+from siftmoe.coordinator.ledger_schema import (
+    SCHEMA,
+    SCHEMA_VERSION,
     from_values,
     insert_statement,
     select_statement,
@@ -38,9 +45,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from siftmoe.coordinator.ledger_rows import StepKind
+    from siftmoe.coordinator.ledger_rows import BesideRow, StepKind, StepPart
 
-__all__ = ["Ledger", "SelectionRow", "StepRow", "Summary", "TransmissionRow"]
+__all__ = [
+    "BoardRow",
+    "Ledger",
+    "SelectionRow",
+    "SoundingRow",
+    "StepRow",
+    "Summary",
+    "TransmissionRow",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +69,7 @@ class Ledger:
         self._writable = writable
         if writable:
             connection.execute("PRAGMA synchronous = NORMAL")
-        self._pending: list[SelectionRow | TransmissionRow] = []
+        self._pending: list[StepPart] = []
         self._run = int(self._all("SELECT coalesce(max(run), 0) FROM run")[0][0])
 
     @classmethod
@@ -139,7 +154,7 @@ class Ledger:
         self._run = int(self._all("SELECT max(run) FROM run")[0][0])
         return self._run
 
-    def add(self, row: SelectionRow | TransmissionRow) -> None:
+    def add(self, row: StepPart) -> None:
         """Book a row of the step that is running; it is kept when the step is committed."""
         if not self._writable:
             raise ValueError(f"ledger {str(self.path)!r} is open for reading only")
@@ -175,6 +190,15 @@ class Ledger:
             raise ValueError(f"ledger: step {step.step} cannot be booked: {error}") from error
         self._pending.clear()
 
+    def record(self, *rows: BesideRow) -> None:
+        """Write rows that belong to no step, all of them or none; errors as `commit`."""
+        try:
+            with self._transaction() as connection:
+                for row in rows:
+                    connection.execute(insert_statement(type(row)), to_values(row, self._run))
+        except sqlite3.IntegrityError as error:
+            raise ValueError(f"ledger: a row cannot be booked: {error}") from error
+
     @property
     def run(self) -> int:
         """Number of the current run: of the last one in the file."""
@@ -207,6 +231,10 @@ class Ledger:
     def rows(
         self, kind: type[TransmissionRow], *, run: int | None = None
     ) -> Iterator[TransmissionRow]: ...
+    @overload
+    def rows(self, kind: type[SoundingRow], *, run: int | None = None) -> Iterator[SoundingRow]: ...
+    @overload
+    def rows(self, kind: type[BoardRow], *, run: int | None = None) -> Iterator[BoardRow]: ...
     def rows(self, kind: Any, *, run: int | None = None) -> Iterator[Any]:
         """Read a run's rows (default: the current one's), in the order they were booked."""
         cursor = self._open_connection().execute(select_statement(kind), (self._which(run),))

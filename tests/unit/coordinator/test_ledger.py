@@ -16,7 +16,8 @@ import pytest
 
 from siftmoe.coordinator.errors import LedgerError
 from siftmoe.coordinator.ledger import Ledger, SelectionRow, StepRow, TransmissionRow
-from siftmoe.coordinator.ledger_rows import TABLES, weakest
+from siftmoe.coordinator.ledger_rows import weakest
+from siftmoe.coordinator.ledger_schema import TABLES
 from siftmoe.radio.link import ChannelOrigin, Source
 
 
@@ -408,7 +409,7 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path, path: Path) -> None:
     connection = sqlite3.connect(other)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(LedgerError, match="is of version 99, this siftmoe reads 1"):
+    with pytest.raises(LedgerError, match="is of version 99, this siftmoe reads 2"):
         Ledger.open(other)
 
 
