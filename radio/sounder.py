@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ import numpy as np
 from siftmoe.radio import pilots
 from siftmoe.radio.errors import Overload, SyncFailed
 from siftmoe.radio.estimation import ChannelEstimate, estimate
-from siftmoe.radio.link import ChannelOrigin, ChannelState
+from siftmoe.radio.link import ChannelOrigin, ChannelState, Source
 from siftmoe.radio.sync import Detection, Search, acquire
 from siftmoe.radio.units import db_to_linear
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 FRAME_LENGTH = 2048
 #: Leaves 2.5 dB above the burst's peak of 6.2 dB.
 BACK_OFF_DB = 9.0
+#: More would take longer than a channel keeps still.
+MAX_BURSTS = 30
 #: Samples that may reach the rails; noise does so now and then, an overloaded receiver steadily.
 MAX_CLIPPED = 1e-3
 #: 20 ppm on either side at 2.4 GHz is 96 kHz apart; Plutos are specified at 25 ppm.
@@ -85,6 +88,109 @@ def frame() -> ComplexArray:
     return samples
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pilot:
+    """A burst that is being repeated on the air, as its receiver must know it.
+
+    Parameters
+    ----------
+    transmitter : str
+        Name of the radio, for messages.
+    tx_power_w : float, W
+        Mean power of a burst at the transmitter's port.
+    tx_power_std_db : float, dB
+        Its standard uncertainty.
+    source : Source
+        How the power was obtained.
+    carrier_hz : float, Hz
+    """
+
+    transmitter: str
+    tx_power_w: float
+    tx_power_std_db: float
+    source: Source
+    carrier_hz: float
+
+
+def transmit_pilot(transmitter: Radio, settings: RadioSettings) -> Pilot:
+    """Tune a radio and let it repeat the burst until it is silenced.
+
+    Raises
+    ------
+    RadioError
+        What the radio raises; it is silent then.
+    """
+    transmitter.tune(settings)
+    reference = transmitter.reference
+    try:
+        transmitter.transmit(frame())
+    except BaseException:
+        transmitter.silence()
+        raise
+    power = _burst_mean_square() * db_to_linear(-BACK_OFF_DB)
+    return Pilot(
+        transmitter=transmitter.name,
+        tx_power_w=reference.tx_power_w(power, settings),
+        tx_power_std_db=reference.std_db,
+        source=reference.source,
+        carrier_hz=settings.carrier_hz,
+    )
+
+
+def hear(
+    receiver: Radio,
+    pilot: Pilot,
+    *,
+    settings: RadioSettings,
+    now_s: float,
+    bursts: int = 4,
+    cfo_hz: float | None = None,
+) -> Sounding:
+    """Listen to a pilot that is on the air.
+
+    Parameters
+    ----------
+    receiver : Radio
+    pilot : Pilot
+    settings : RadioSettings
+        Of the receiver.
+    now_s : float, s
+        Time for the channel state, on the caller's clock.
+    bursts : int
+        Bursts to average over, 1 to 30.
+    cfo_hz : float or None, Hz
+        CFO of this pair from an exchange before; None searches +-50 ppm of the carrier.
+
+    Raises
+    ------
+    SyncFailed
+        If no burst was found.
+    Overload
+        If the receiver clipped.
+    RadioError
+        What the radio raises.
+    """
+    if not 1 <= bursts <= MAX_BURSTS:
+        raise ValueError(f"sound: bursts must lie in 1..{MAX_BURSTS}, got {bursts}")
+    receiver.tune(settings)
+    samples = receiver.receive((bursts + 1) * FRAME_LENGTH)
+    _refuse_clipping(samples, receiver=receiver, settings=settings)
+    first = _acquire(samples, settings=settings, cfo_hz=cfo_hz, pair=(pilot, receiver))
+    got = _estimate(samples, first, bursts=bursts, sample_rate_hz=settings.sample_rate_hz)
+    return Sounding(
+        channel=_channel(
+            got, pilot=pilot, reference=receiver.reference, settings=settings, now_s=now_s
+        ),
+        detection=first,
+        estimate=got,
+        cfo_hz=float(got.cfo_hz.mean()),
+        cfo_std_hz=_mean_std(got.cfo_std_hz),
+        snr=float(got.gain.mean() / got.noise_power.mean()),
+        tx_power_w=pilot.tx_power_w,
+        carrier_hz=pilot.carrier_hz,
+    )
+
+
 def sound(
     transmitter: Radio,
     receiver: Radio,
@@ -95,7 +201,7 @@ def sound(
     cfo_hz: float | None = None,
     receiver_settings: RadioSettings | None = None,
 ) -> Sounding:
-    """Sound one direction between two radios.
+    """Sound one direction between two radios of this process.
 
     Parameters
     ----------
@@ -103,12 +209,8 @@ def sound(
         The transmitter is silent afterwards, whatever happens.
     settings : RadioSettings
         Of the transmitter, and of the receiver unless given.
-    now_s : float, s
-        Time for the channel state, on the caller's clock.
-    bursts : int
-        Bursts to average over, 1 to 30.
-    cfo_hz : float or None, Hz
-        CFO of this pair from an exchange before; None searches +-50 ppm of the carrier.
+    now_s, bursts, cfo_hz
+        See `hear`.
     receiver_settings : RadioSettings or None
 
     Returns
@@ -124,37 +226,18 @@ def sound(
     RadioError
         What the radios raise.
     """
-    if not 1 <= bursts <= 30:
-        raise ValueError(f"sound: bursts must lie in 1..30, got {bursts}")
-    listening = receiver_settings or settings
-    sent = frame()
-    transmitter.tune(settings)
-    receiver.tune(listening)
+    pilot = transmit_pilot(transmitter, settings)
     try:
-        transmitter.transmit(sent)
-        samples = receiver.receive((bursts + 1) * FRAME_LENGTH)
+        return hear(
+            receiver,
+            pilot,
+            settings=receiver_settings or settings,
+            now_s=now_s,
+            bursts=bursts,
+            cfo_hz=cfo_hz,
+        )
     finally:
         transmitter.silence()
-    _refuse_clipping(samples, receiver=receiver, settings=listening)
-    first = _acquire(samples, settings=listening, cfo_hz=cfo_hz, pair=(transmitter, receiver))
-    got = _estimate(samples, first, bursts=bursts, sample_rate_hz=listening.sample_rate_hz)
-    return Sounding(
-        channel=_channel(
-            got,
-            sent=(transmitter.reference, settings),
-            heard=(receiver.reference, listening),
-            now_s=now_s,
-        ),
-        detection=first,
-        estimate=got,
-        cfo_hz=float(got.cfo_hz.mean()),
-        cfo_std_hz=_mean_std(got.cfo_std_hz),
-        snr=float(got.gain.mean() / got.noise_power.mean()),
-        tx_power_w=transmitter.reference.tx_power_w(
-            float(np.mean(np.abs(sent[: pilots.BURST_LENGTH]) ** 2)), settings
-        ),
-        carrier_hz=settings.carrier_hz,
-    )
 
 
 def _refuse_clipping(samples: ComplexArray, *, receiver: Radio, settings: RadioSettings) -> None:
@@ -172,7 +255,7 @@ def _acquire(
     *,
     settings: RadioSettings,
     cfo_hz: float | None,
-    pair: tuple[Radio, Radio],
+    pair: tuple[Pilot, Radio],
 ) -> Detection:
     search = Search(
         sample_rate_hz=settings.sample_rate_hz,
@@ -183,7 +266,7 @@ def _acquire(
     detection = acquire(samples[: 2 * FRAME_LENGTH], search)
     if not detection.detected:
         raise SyncFailed(
-            f"no burst of {pair[0].name!r} found at {pair[1].name!r}: metric "
+            f"no burst of {pair[0].transmitter!r} found at {pair[1].name!r}: metric "
             f"{detection.metric:.1f}, {detection.threshold:.1f} needed, CFO "
             f"{search.cfo_hz:.0f} +- {search.cfo_range_hz:.0f} Hz; check antennas and carrier, "
             "lower tx_attenuation_db or raise rx_gain_db"
@@ -203,24 +286,31 @@ def _estimate(
 def _channel(
     got: ChannelEstimate,
     *,
-    sent: tuple[PowerReference, RadioSettings],
-    heard: tuple[PowerReference, RadioSettings],
+    pilot: Pilot,
+    reference: PowerReference,
+    settings: RadioSettings,
     now_s: float,
 ) -> ChannelState:
-    input_w = heard[0].rx_power_w(1.0, heard[1])
-    scale = input_w / sent[0].tx_power_w(db_to_linear(-BACK_OFF_DB), sent[1])
+    input_w = reference.rx_power_w(1.0, settings)
+    # The estimate is per unit amplitude of the burst, whose mean square is near 1, not 1.
+    scale = input_w * _burst_mean_square() / pilot.tx_power_w
     gain = scale * float(got.gain.mean())
     if not gain > 0.0:
         raise SyncFailed("a burst was found but its gain is below the noise of its estimate")
-    reference_std = gain * _NEPER_PER_DB * math.hypot(sent[0].std_db, heard[0].std_db)
+    reference_std = gain * _NEPER_PER_DB * math.hypot(pilot.tx_power_std_db, reference.std_db)
     return ChannelState(
         gain=gain,
-        noise_psd=input_w * float(got.noise_power.mean()) / heard[1].sample_rate_hz,
-        bandwidth_hz=heard[1].sample_rate_hz,
+        noise_psd=input_w * float(got.noise_power.mean()) / settings.sample_rate_hz,
+        bandwidth_hz=settings.sample_rate_hz,
         time_s=now_s,
         origin=ChannelOrigin.SOUNDED,
         gain_std=math.hypot(scale * _mean_std(got.gain_std), reference_std),
     )
+
+
+@lru_cache(maxsize=1)
+def _burst_mean_square() -> float:
+    return float(np.mean(np.abs(pilots.burst_waveform()) ** 2))
 
 
 def _mean_std(stds: FloatArray) -> float:
