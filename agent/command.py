@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--provider", metavar="LIST", help="auto, or an order of tensorrt,cuda,cpu (auto)")
     add("--threads", type=int, metavar="N", help="threads inside one operator (every core)")
     add("--queue-limit", type=int, metavar="N", help="requests that may wait (256)")
-    add("--heartbeat-ms", type=int, metavar="MS", help="between signs of life (100)")
+    add("--heartbeat-ms", type=int, metavar="MS", help="between signs of life (80)")
     add("--heartbeat-timeout-ms", type=int, metavar="MS", help="when a peer is given up (300)")
     add("--insecure", action="store_true", help="allow an address that other machines reach")
     add("--parent-pid", type=int, metavar="PID", help="end when this process ends")

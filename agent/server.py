@@ -21,6 +21,7 @@ import numpy as np
 import zmq
 
 from siftmoe.agent.backlog import Backlog
+from siftmoe.agent.config import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
 from siftmoe.agent.errors import (
     AgentStopping,
     InternalFailure,
@@ -85,8 +86,8 @@ class Server:
         bind: str,
         insecure: bool = False,
         queue_limit: int = 256,
-        heartbeat_ms: int = 100,
-        heartbeat_timeout_ms: int = 300,
+        heartbeat_ms: int = HEARTBEAT_MS,
+        heartbeat_timeout_ms: int = HEARTBEAT_TIMEOUT_MS,
     ) -> None:
         self._service = service
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

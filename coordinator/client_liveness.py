@@ -12,18 +12,12 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from siftmoe.agent.config import HEARTBEAT_TIMEOUT_MS
 from siftmoe.coordinator.fleet import AgentState
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.fleet import Fleet
 
-#: How often a connection is asked for a sign of life: so often that silence is noticed at most
-#: 80 + 300 ms after it begins. Two dozen small frames a second and agent, on a band that carries
-#: thousands.
-HEARTBEAT_S: Final = 0.08
-#: After which silence a connection is given up: more than three heartbeats, so that one lost to
-#: Wi-Fi retransmission (up to about 100 ms) or to a board's scheduler is no death.
-HEARTBEAT_TIMEOUT_S: Final = 0.3
 #: How long after a break the next attempt to connect may take to tell dead from wedged: it starts
 #: after 1 ms and takes one round trip, 1 to 3 ms on a Wi-Fi that works. An accepted connection has
 #: to last as long, while the kernel closes what a killed process had open, one after the other.
@@ -46,7 +40,7 @@ class LinkEvent(str, Enum):
 
 
 _SILENT: Final = (
-    f"no sign of life for {HEARTBEAT_TIMEOUT_S * 1e3:.0f} ms although its port is open: stopped or "
+    f"no sign of life for {HEARTBEAT_TIMEOUT_MS} ms although its port is open: stopped or "
     f"overwhelmed"
 )
 _GONE: Final = "its connection broke and no new one comes about: host or network is gone"

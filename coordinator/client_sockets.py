@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import zmq
 
+from siftmoe.agent.config import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
 from siftmoe.agent.protocol import MAX_FRAME_BYTES
-from siftmoe.coordinator.client_liveness import HEARTBEAT_S, HEARTBEAT_TIMEOUT_S, LinkEvent
+from siftmoe.coordinator.client_liveness import LinkEvent
 from siftmoe.coordinator.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ def open_router(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     router.maxmsgsize = MAX_FRAME_BYTES
     # By default a message for a full or missing pipe vanishes; now it is an error.
     router.router_mandatory = True
-    router.heartbeat_ivl = round(HEARTBEAT_S * 1e3)
-    router.heartbeat_timeout = round(HEARTBEAT_TIMEOUT_S * 1e3)
+    router.heartbeat_ivl = HEARTBEAT_MS
+    router.heartbeat_timeout = HEARTBEAT_TIMEOUT_MS
     router.reconnect_ivl = RECONNECT_MS
     router.reconnect_ivl_max = RECONNECT_MAX_MS
     return router
