@@ -2,9 +2,9 @@
 
 Rows wait in memory until their step ends and are then written in one transaction, so a file holds
 whole steps only: a run may be killed at any point and what it booked is complete up to its last
-token. Of a step that did not end nothing is kept. The file is in WAL mode with
-``synchronous=NORMAL``: a killed process loses nothing that was committed; a power cut may lose the
-last steps, but leaves whole ones.
+token. A step that broke off is written as such; of one that did not end nothing is kept. The file
+is in WAL mode with ``synchronous=NORMAL``: a killed process loses nothing that was committed; a
+power cut may lose the last steps, but leaves whole ones.
 
 Soundings and board energies happen beside the steps and are written at once: a pilot exchange took
 its energy whether or not the step around it came to an end.

@@ -26,7 +26,8 @@ class StepRow:
     """One forward pass of the model, and what its latency consists of.
 
     ``latency_s`` is on the run's clock (virtual for simulated links); what the parts leave of it
-    is reported as the rest. ``wall_s`` is what this machine took.
+    is reported as the rest. ``wall_s`` is what this machine took. A step that broke off is
+    ``aborted``: what it had transmitted is booked, and no sum over the steps contains it.
     """
 
     step: int
@@ -40,6 +41,7 @@ class StepRow:
     compute_s: float
     backbone_s: float
     wall_s: float
+    aborted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,10 @@ class SelectionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransmissionRow:
-    """One burst: the tokens of one layer to one helper ("up") or back ("down")."""
+    """One burst: the tokens of one layer to one helper ("up") or back ("down").
+
+    ``missed`` of its tokens did not arrive within the window; what was spent on them is booked.
+    """
 
     time_s: float
     step: int
@@ -90,6 +95,7 @@ class TransmissionRow:
     gain_std: float = 0.0
     channel_age_s: float
     channel_origin: ChannelOrigin
+    missed: int = 0
 
     @property
     def energy_source(self) -> Source:

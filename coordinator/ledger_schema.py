@@ -20,7 +20,8 @@ from siftmoe.coordinator.ledger_rows import (
 )
 from siftmoe.radio.link import ChannelOrigin, Source
 
-#: Version of the tables, in SQLite's ``user_version``. 2: soundings, boards, gain_std.
+#: Version of the tables, in SQLite's ``user_version``. 2: soundings, boards, gain_std,
+#: aborted steps, missed tokens.
 SCHEMA_VERSION: Final = 2
 
 #: The comments stay in the file: ``sqlite3 ledger.sqlite .schema`` shows them.
@@ -44,6 +45,7 @@ CREATE TABLE step (                            -- one forward pass
     compute_s REAL NOT NULL,                   -- of the slowest helper
     backbone_s REAL NOT NULL,                  -- on the user's device
     wall_s REAL NOT NULL,                      -- on the machine's clock
+    aborted INTEGER NOT NULL CHECK (aborted IN (0, 1)),  -- 1: it broke off; in no sum
     PRIMARY KEY (run, step)
 ) WITHOUT ROWID;
 CREATE TABLE selection (                       -- one layer of one step
@@ -83,7 +85,8 @@ CREATE TABLE transmission (                    -- one burst
     channel_gain REAL NOT NULL,                -- linear
     gain_std REAL NOT NULL CHECK (gain_std >= 0),
     channel_age_s REAL NOT NULL,
-    channel_origin TEXT NOT NULL
+    channel_origin TEXT NOT NULL,
+    missed INTEGER NOT NULL CHECK (missed BETWEEN 0 AND tokens)  -- tokens that came too late
 );
 CREATE TABLE sounding (                        -- one pilot exchange in one direction
     run INTEGER NOT NULL REFERENCES run,

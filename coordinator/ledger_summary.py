@@ -55,6 +55,8 @@ class TransmissionSum:
     bursts : int
     tokens : int
         A token counts once per burst that carries it.
+    missed : int
+        Tokens of them that did not arrive within their window.
     payload_bits : float
     airtime_s : float, s
         Of all bursts one after the other.
@@ -65,6 +67,7 @@ class TransmissionSum:
     direction: str
     bursts: int
     tokens: int
+    missed: int
     payload_bits: float
     airtime_s: float
     energy: Quantity
@@ -113,6 +116,10 @@ class Summary:
         How many selections ended with which status.
     excluded : dict
         For how many selections which helpers were left out, and why.
+    aborted : int
+        Steps that broke off; nothing of them is in the other sums.
+    aborted_energy_j : float, J
+        What they had transmitted, both directions.
     """
 
     label: str
@@ -127,6 +134,8 @@ class Summary:
     predicted_energy_j: float
     status: dict[str, int]
     excluded: dict[str, int]
+    aborted: int
+    aborted_energy_j: float
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -148,6 +157,12 @@ class Summary:
         """Energy in joule per token of the steps; NaN if there are none."""
         energy = self.energy(source=source, direction=direction)
         return energy / self.tokens if self.tokens else Quantity(math.nan, math.nan)
+
+    @property
+    def outage(self) -> float:
+        """Share of the tokens sent to helpers that missed their window; NaN if none was sent."""
+        up = [part for part in self.transmissions if part.direction == "up"]
+        return _ratio(sum(part.missed for part in up), sum(part.tokens for part in up))
 
     @property
     def airtime_per_token_s(self) -> float:
@@ -189,6 +204,7 @@ def summarise(connection: sqlite3.Connection, *, run: int, kind: StepKind | None
     (label,) = query("SELECT label FROM run WHERE run = :run")[0]
     steps, tokens, wall, *parts = query(_STEPS)[0]
     kept, replaced, skipped, predicted = query(_SELECTIONS)[0]
+    aborted, aborted_energy_j = query(_ABORTED)[0]
     names = ("total_s", "airtime_s", "solve_s", "queue_s", "compute_s", "backbone_s")
     return Summary(
         label=label,
@@ -203,12 +219,18 @@ def summarise(connection: sqlite3.Connection, *, run: int, kind: StepKind | None
         predicted_energy_j=predicted,
         status=dict(query(_STATUS)),
         excluded=dict(query(_EXCLUDED)),
+        aborted=aborted,
+        aborted_energy_j=aborted_energy_j,
     )
 
 
 _CHOSEN = """
     run = :run AND step IN
-    (SELECT step FROM step WHERE run = :run AND (:kind IS NULL OR kind = :kind))"""
+    (SELECT step FROM step
+     WHERE run = :run AND NOT aborted AND (:kind IS NULL OR kind = :kind))"""
+_ABORTED = """
+    SELECT count(DISTINCT step), total(energy_j) FROM step LEFT JOIN transmission USING (run, step)
+    WHERE run = :run AND aborted AND (:kind IS NULL OR kind = :kind)"""
 _STEPS = """
     SELECT count(*), coalesce(sum(tokens), 0), total(wall_s), total(latency_s), total(airtime_s),
            total(solve_s), total(queue_s), total(compute_s), total(backbone_s)
@@ -222,7 +244,7 @@ _EXCLUDED = """
     SELECT excluded, count(*) FROM selection WHERE CHOSEN AND excluded != '' GROUP BY excluded"""
 _TRANSMISSIONS = """
     SELECT power_source, airtime_source, direction, agent, count(*), sum(tokens),
-           total(payload_bits), total(airtime_s), total(energy_j), total(energy_std_j)
+           sum(missed), total(payload_bits), total(airtime_s), total(energy_j), total(energy_std_j)
     FROM transmission WHERE CHOSEN
     GROUP BY power_source, airtime_source, direction, agent
     ORDER BY power_source, airtime_source, direction, agent"""
@@ -236,16 +258,18 @@ def _transmissions(rows: list[tuple[Any, ...]]) -> tuple[TransmissionSum, ...]:
 
 
 def _sum(source: Source, direction: str, rows: list[tuple[Any, ...]]) -> TransmissionSum:
-    """Add up rows of (agent, bursts, tokens, bits, airtime, energy, uncertainty)."""
+    """Add up rows of (agent, bursts, tokens, missed, bits, airtime, energy, uncertainty)."""
     by_transmitter: dict[str, float] = defaultdict(float)
     for agent, *_, std in rows:
         by_transmitter[agent if direction == "down" else ""] += std
-    bursts, tokens, bits, airtime, energy = (sum(row[i] for row in rows) for i in range(1, 6))
+    sums = (sum(row[i] for row in rows) for i in range(1, 7))
+    bursts, tokens, missed, bits, airtime, energy = sums
     return TransmissionSum(
         source=source,
         direction=direction,
         bursts=bursts,
         tokens=tokens,
+        missed=missed,
         payload_bits=bits,
         airtime_s=airtime,
         energy=Quantity(energy, math.hypot(*by_transmitter.values())),

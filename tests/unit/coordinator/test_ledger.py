@@ -145,6 +145,34 @@ def test_a_step_that_broke_off_is_forgotten(path: Path) -> None:
         assert [row.step for row in ledger.rows(TransmissionRow)] == [1]
 
 
+def test_an_aborted_steps_energy_stands_beside_the_sums(path: Path) -> None:
+    with Ledger.create(path) as ledger:
+        for number, aborted in enumerate((False, True, True)):
+            ledger.add(burst(number, missed=number))
+            if number < 2:
+                ledger.add(burst(number, direction="down"))
+            ledger.commit(step(number, aborted=aborted))
+        total = ledger.summary()
+        assert [row.aborted for row in ledger.rows(StepRow)] == [False, True, True]
+    assert (total.steps, total.tokens, total.outage) == (1, 2, 0.0)
+    assert total.energy().value == pytest.approx(0.02)
+    assert total.aborted == 2
+    assert total.aborted_energy_j == pytest.approx(0.03)
+
+
+def test_missed_tokens_are_a_share_of_those_sent_to_helpers(path: Path) -> None:
+    with Ledger.create(path) as ledger:
+        for missed in (0, 1):
+            ledger.add(burst(0, tokens=2, missed=missed))
+        ledger.add(burst(0, tokens=4, direction="down"))
+        ledger.commit(step(0))
+        assert ledger.summary().outage == pytest.approx(0.25)
+        ledger.add(burst(1, tokens=2, missed=3))
+        with pytest.raises(ValueError, match="cannot be booked"):
+            ledger.commit(step(1))
+        ledger.discard()
+
+
 def test_a_killed_writer_leaves_whole_steps(path: Path) -> None:
     code = """
         import sys
