@@ -7,6 +7,7 @@
     ├── ProviderUnavailable     no execution provider computes the golden output
     ├── AddressInUse            another process has the address
     ├── AddressUnusable         the address cannot be bound, or must not be
+    ├── KeyUnusable             a key or an allow-list is missing, open to others or malformed
     └── WireError               what may cross the wire; each has one ErrorCode
         ├── ProtocolError       protocol            frames that are not a message of this protocol
         ├── ShapeMismatch       shape_mismatch      a message that does not fit the model served
@@ -16,6 +17,8 @@
         ├── AgentStopping       stopping            the agent is going away; nothing was computed
         ├── OutOfMemory         out_of_memory       the work does not fit into memory
         ├── NotSupported        not_supported       a message this agent cannot serve
+        ├── NoBurst             no_burst            a pilot was listened for and not found
+        ├── RadioFailed         radio_failed        the agent's radio does not work, or overloads
         └── InternalFailure     internal            a fault of the agent, not of the request
 """
 
@@ -36,6 +39,8 @@ class ErrorCode(str, Enum):
     STOPPING = "stopping"
     OUT_OF_MEMORY = "out_of_memory"
     NOT_SUPPORTED = "not_supported"
+    NO_BURST = "no_burst"
+    RADIO_FAILED = "radio_failed"
     INTERNAL = "internal"
 
     @classmethod
@@ -62,6 +67,10 @@ class AddressInUse(AgentError):
 
 class AddressUnusable(AgentError):
     """The address cannot be bound, or must not be without encryption."""
+
+
+class KeyUnusable(AgentError):
+    """A key file or an allow-list is missing, open to others or malformed."""
 
 
 class WireError(AgentError):
@@ -129,6 +138,18 @@ class NotSupported(WireError):
     code = ErrorCode.NOT_SUPPORTED
 
 
+class NoBurst(WireError):
+    """A pilot was listened for and not found; there is no channel estimate."""
+
+    code = ErrorCode.NO_BURST
+
+
+class RadioFailed(WireError):
+    """The agent's radio does not answer, refused a setting, or its receiver clipped."""
+
+    code = ErrorCode.RADIO_FAILED
+
+
 class InternalFailure(WireError):
     """A fault of the agent, not of the request."""
 
@@ -146,6 +167,8 @@ _CLASSES: dict[ErrorCode, type[WireError]] = {
         AgentStopping,
         OutOfMemory,
         NotSupported,
+        NoBurst,
+        RadioFailed,
         InternalFailure,
     )
 }

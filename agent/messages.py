@@ -30,18 +30,24 @@ MAX_PAIRS: Final = 1 << 20
 #: The largest payload frame; also the socket's limit, so that more is never even received.
 MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
 MAX_TEXT: Final = 4_096
+#: A pilot exchange takes milliseconds; a transmitter that was forgotten falls silent by itself.
+MAX_SOUND_S: Final = 60.0
+MAX_RESPONSE_BYTES: Final = 8 * 1_024
 
 RequestId = Annotated[int, Meta(ge=0)]
 Layer = Annotated[int, Meta(ge=0, lt=MAX_LAYERS)]
 Expert = Annotated[int, Meta(ge=0, lt=MAX_EXPERTS)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Seconds = Annotated[float, Meta(ge=0)]
+Hertz = Annotated[float, Meta(gt=0.0, le=1e12)]
 Figures = Annotated[dict[Text, float], Meta(max_length=1_024)]
 Shape = tuple[
     Annotated[int, Meta(ge=1, le=MAX_ROWS)], Annotated[int, Meta(ge=1, le=MAX_HIDDEN_SIZE)]
 ]
 DTypeName = Literal["float32", "float16"]
 Version = Literal[1]
+
+_SOUND_KEYS = {"start_s": "start", "duration_s": "duration"}
 
 
 class Hello(Struct, frozen=True, kw_only=True, tag_field="kind", tag="hello"):
@@ -108,27 +114,124 @@ class StatsReply(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stats
     v: Version = VERSION
 
 
-class Sound(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sound"):
-    """Take part in a pilot exchange: transmit or listen from ``start_s`` for ``duration_s``."""
+class Burst(Struct, frozen=True, kw_only=True):
+    """How a pilot exchange is done; units and meaning of `siftmoe.radio.device.RadioSettings`.
+
+    Parameters
+    ----------
+    carrier_hz, sample_rate_hz : float, Hz
+    tx_attenuation_db, rx_gain_db : float, dB
+        Of the agent's radio.
+    count : int
+        Bursts to average over.
+    cfo_hz : float or None, Hz
+        Carrier offset of this pair as far as known.
+    """
+
+    carrier_hz: Hertz
+    sample_rate_hz: Hertz
+    tx_attenuation_db: Annotated[float, Meta(ge=0.0, le=100.0)]
+    rx_gain_db: Annotated[float, Meta(ge=-100.0, le=100.0)]
+    count: Annotated[int, Meta(ge=1, le=30)] = 4
+    cfo_hz: Annotated[float, Meta(ge=-1e9, le=1e9)] | None = None
+
+
+class PilotPower(Struct, frozen=True, kw_only=True):
+    """Power of a pilot at its transmitter's port, which a receiver needs to tell the path gain.
+
+    Parameters
+    ----------
+    tx_power_w : float, W
+    tx_power_std_db : float, dB
+    source : str
+        How it was obtained.
+    """
+
+    tx_power_w: Annotated[float, Meta(gt=0.0, le=1e6)]
+    tx_power_std_db: Annotated[float, Meta(ge=0.0, le=100.0)]
+    source: Literal["measured", "derived", "modelled"]
+
+
+class Sound(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sound", rename=_SOUND_KEYS):
+    """Take part in a pilot exchange.
+
+    Parameters
+    ----------
+    id : int
+    role : "transmit" or "listen"
+        Who transmits is answered as soon as the burst is on the air; who listens, with what it
+        heard.
+    start_s : float, s
+        After the arrival of the request (``start`` on the wire): clocks are not compared.
+    duration_s : float, s
+        When a transmission ends by itself (``duration`` on the wire); 0 ends one that is on.
+    burst : Burst
+    pilot : PilotPower or None
+        What is on the air, for who listens.
+    """
 
     id: RequestId
     role: Literal["transmit", "listen"]
-    start_s: float
-    duration_s: Seconds
-    burst: Figures = msgspec.field(default_factory=dict)
+    burst: Burst
+    start_s: Annotated[float, Meta(ge=0.0, le=MAX_SOUND_S)] = 0.0
+    duration_s: Annotated[float, Meta(ge=0.0, le=MAX_SOUND_S)] = 0.0
+    pilot: PilotPower | None = None
     v: Version = VERSION
+
+
+class Heard(Struct, frozen=True, kw_only=True):
+    """What a pilot told; units of :class:`siftmoe.radio.link.ChannelState`.
+
+    Parameters
+    ----------
+    gain, gain_std, noise_psd, bandwidth_hz
+        Of the channel state.
+    age_s : float, s
+        From the capture to this answer.
+    snr : float, linear
+    cfo_hz, cfo_std_hz : float, Hz
+    response : bytes
+        Path amplitude over the burst's carriers, complex64.
+    """
+
+    gain: Annotated[float, Meta(gt=0.0, le=1e6)]
+    gain_std: Annotated[float, Meta(ge=0.0, le=1e6)]
+    noise_psd: Annotated[float, Meta(gt=0.0, le=1.0)]
+    bandwidth_hz: Hertz
+    age_s: Annotated[float, Meta(ge=0.0, le=MAX_SOUND_S)]
+    snr: Annotated[float, Meta(ge=0.0, le=1e15)]
+    cfo_hz: Annotated[float, Meta(ge=-1e9, le=1e9)]
+    cfo_std_hz: Annotated[float, Meta(ge=0.0, le=1e9)]
+    response: Annotated[bytes, Meta(max_length=MAX_RESPONSE_BYTES)] = b""
+
+    def __post_init__(self) -> None:
+        if len(self.response) % 8:
+            raise ValueError(f"response of {len(self.response)} bytes is not complex64")
 
 
 class SoundReply(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sound"):
-    """A channel estimate; fields and units of :class:`siftmoe.radio.link.ChannelState`."""
+    """What came of a :class:`Sound`.
+
+    Parameters
+    ----------
+    id : int
+    outcome : str
+    pilot : PilotPower or None
+        Of a transmission that is on.
+    heard : Heard or None
+        What was heard.
+    """
 
     id: RequestId
-    gain: float
-    gain_std: float
-    noise_psd: float
-    bandwidth_hz: float
-    time_s: float
+    outcome: Literal["transmitting", "silent", "heard"]
+    pilot: PilotPower | None = None
+    heard: Heard | None = None
     v: Version = VERSION
+
+    def __post_init__(self) -> None:
+        has = {"transmitting": self.pilot, "heard": self.heard}
+        if self.outcome in has and has[self.outcome] is None:
+            raise ValueError(f"outcome {self.outcome!r} has no content")
 
 
 class Failure(Struct, frozen=True, kw_only=True, tag_field="kind", tag="error"):

@@ -31,10 +31,13 @@ from siftmoe.agent.messages import (
     VERSION,
     Apply,
     ApplyHeader,
+    Burst,
     Failure,
+    Heard,
     Hello,
     HelloReply,
     Message,
+    PilotPower,
     Reply,
     Request,
     RequestId,
@@ -62,11 +65,14 @@ __all__ = [
     "VERSION",
     "ZERO_COPY_BYTES",
     "Apply",
+    "Burst",
     "Failure",
     "Frame",
+    "Heard",
     "Hello",
     "HelloReply",
     "Message",
+    "PilotPower",
     "Reply",
     "Request",
     "Result",
@@ -186,12 +192,12 @@ class _Envelope(msgspec.Struct, kw_only=True, gc=False):
     kind: str = ""
     name: msgspec.Raw = msgspec.Raw(b"")
     counters: msgspec.Raw = msgspec.Raw(b"")
-    gain: msgspec.Raw = msgspec.Raw(b"")
+    outcome: msgspec.Raw = msgspec.Raw(b"")
 
     @property
     def is_reply(self) -> bool:
         """Whether it has the content of a reply to ``hello``, ``stats`` or ``sound``."""
-        mark = {"hello": self.name, "stats": self.counters, "sound": self.gain}.get(self.kind)
+        mark = {"hello": self.name, "stats": self.counters, "sound": self.outcome}.get(self.kind)
         return mark is not None and len(memoryview(mark)) > 0
 
 

@@ -16,8 +16,8 @@ from siftmoe.agent.protocol import (
     Hello,
     HelloReply,
     Reply,
-    Request,
     Result,
+    Sound,
     Stats,
     StatsReply,
 )
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siftmoe.agent.runtime import Runtime
+    from siftmoe.agent.sounding import Soundings
     from siftmoe.agent.telemetry import Telemetry
 
     FloatArray = NDArray[np.floating[Any]]
@@ -72,16 +73,30 @@ class Service:
     identity: Identity
     telemetry: Telemetry
     clock: Callable[[], float]
+    soundings: Soundings | None = None
 
-    def reply(self, request: Request, *, queued: int) -> Reply:
+    def reply(self, request: Hello | Stats, *, queued: int) -> Reply:
         """Answer what needs no computation."""
         if isinstance(request, Hello):
             return self._hello(request)
-        if isinstance(request, Stats):
-            counters = self.telemetry.figures(now_s=self.clock(), queued=queued)
-            return StatsReply(id=request.id, counters=counters, temperature_c=temperatures())
-        refusal = NotSupported(f"agent {self.identity.name!r} has no radio to sound with")
-        return failure_of(refusal, request_id=request.id)
+        counters = self.telemetry.figures(now_s=self.clock(), queued=queued)
+        return StatsReply(id=request.id, counters=counters, temperature_c=temperatures())
+
+    def sound(self, request: Sound, answer: Callable[[Reply], None]) -> None:
+        """Take part in a pilot exchange; ``answer`` is called later, from another thread.
+
+        Raises
+        ------
+        NotSupported
+            If the agent has no radio.
+        AgentBusy
+            If too many exchanges wait.
+        """
+        if self.soundings is None:
+            raise NotSupported(
+                f"agent {self.identity.name!r} has no radio to sound with; start it with --radio"
+            )
+        self.soundings.submit(request, answer)
 
     def _hello(self, request: Hello) -> HelloReply:
         return HelloReply(

@@ -80,6 +80,15 @@ class Sounding:
     tx_power_w: float
     carrier_hz: float
 
+    def path_response(self) -> ComplexArray:
+        """Path amplitude at `pilots.carriers` for the first burst, (200,); the phase is free.
+
+        Its mean square is the path gain.
+        """
+        first = self.estimate.response[0]
+        scale = self.channel.gain / float(np.mean(np.abs(first) ** 2))
+        return np.asarray(first * math.sqrt(scale))
+
 
 def frame() -> ComplexArray:
     """One burst and the gap after it, backed off from full scale, (2048,)."""
@@ -297,7 +306,9 @@ def _channel(
     gain = scale * float(got.gain.mean())
     if not gain > 0.0:
         raise SyncFailed("a burst was found but its gain is below the noise of its estimate")
-    reference_std = gain * _NEPER_PER_DB * math.hypot(pilot.tx_power_std_db, reference.std_db)
+    reference_std = (
+        gain * _NEPER_PER_DB * math.hypot(pilot.tx_power_std_db, reference.receiver_std_db)
+    )
     return ChannelState(
         gain=gain,
         noise_psd=input_w * float(got.noise_power.mean()) / settings.sample_rate_hz,

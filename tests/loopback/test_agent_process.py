@@ -24,6 +24,9 @@ SHAPE = shape_of()
 #: Large enough that a run of many rows takes a while.
 SLOW = shape_of(num_layers=1, num_experts=1, hidden_size=512, intermediate_size=2048)
 PATIENCE_S = 30.0
+BURST = protocol.Burst(
+    carrier_hz=2.4e9, sample_rate_hz=2e6, tx_attenuation_db=10.0, rx_gain_db=30.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +146,7 @@ def test_it_counts(agent):
         (request(1, deadline_s=0.0), ErrorCode.DEADLINE_EXCEEDED, "deadline was 0.0 ms"),
         (request(1, [(2, 0)]), ErrorCode.PROTOCOL, "0 <= row < 2"),
         (
-            protocol.Sound(id=1, role="listen", start_s=0.0, duration_s=1.0),
+            protocol.Sound(id=1, role="listen", burst=BURST),
             ErrorCode.NOT_SUPPORTED,
             "no radio",
         ),

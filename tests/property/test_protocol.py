@@ -13,6 +13,35 @@ IDS = st.integers(0, 2**64 - 1)
 TEXT = st.text(max_size=40)
 SECONDS = st.floats(0, 1e6, allow_nan=False)
 FIGURES = st.dictionaries(TEXT, st.floats(allow_nan=False), max_size=5)
+SOUND_SECONDS = st.floats(0, 60)
+HERTZ = st.floats(1, 1e12)
+BURSTS = st.builds(
+    protocol.Burst,
+    carrier_hz=HERTZ,
+    sample_rate_hz=HERTZ,
+    tx_attenuation_db=st.floats(0, 89.75),
+    rx_gain_db=st.floats(-3, 71),
+    count=st.integers(1, 30),
+    cfo_hz=st.none() | st.floats(-1e6, 1e6),
+)
+PILOTS = st.builds(
+    protocol.PilotPower,
+    tx_power_w=st.floats(1e-20, 1e6),
+    tx_power_std_db=st.floats(0, 100),
+    source=st.sampled_from(["measured", "derived", "modelled"]),
+)
+HEARD = st.builds(
+    protocol.Heard,
+    gain=st.floats(1e-30, 1e6),
+    gain_std=st.floats(0, 1e6),
+    noise_psd=st.floats(1e-30, 1.0),
+    bandwidth_hz=HERTZ,
+    age_s=SOUND_SECONDS,
+    snr=st.floats(0, 1e15),
+    cfo_hz=st.floats(-1e9, 1e9),
+    cfo_std_hz=st.floats(0, 1e9),
+    response=st.integers(0, 200).map(lambda n: bytes(8 * n)),
+)
 DTYPES = st.sampled_from([np.dtype(np.float32), np.dtype(np.float16)])
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 9))
 
@@ -71,21 +100,17 @@ MESSAGES = st.one_of(
         protocol.Sound,
         id=IDS,
         role=st.sampled_from(["transmit", "listen"]),
-        start_s=SECONDS,
-        duration_s=SECONDS,
-        burst=FIGURES,
+        start_s=SOUND_SECONDS,
+        duration_s=SOUND_SECONDS,
+        burst=BURSTS,
+        pilot=st.none() | PILOTS,
         v=st.just(1),
     ),
     st.builds(
-        protocol.SoundReply,
-        id=IDS,
-        gain=SECONDS,
-        gain_std=SECONDS,
-        noise_psd=SECONDS,
-        bandwidth_hz=SECONDS,
-        time_s=SECONDS,
-        v=st.just(1),
+        protocol.SoundReply, id=IDS, outcome=st.just("transmitting"), pilot=PILOTS, v=st.just(1)
     ),
+    st.builds(protocol.SoundReply, id=IDS, outcome=st.just("silent"), v=st.just(1)),
+    st.builds(protocol.SoundReply, id=IDS, outcome=st.just("heard"), heard=HEARD, v=st.just(1)),
     st.builds(
         protocol.Failure, id=IDS, code=st.sampled_from(ErrorCode), message=TEXT, v=st.just(1)
     ),

@@ -5,7 +5,7 @@ import pytest
 from bundles import reference, shape_of, write_bundle
 
 from siftmoe.agent import protocol, service
-from siftmoe.agent.errors import ErrorCode
+from siftmoe.agent.errors import ErrorCode, NotSupported
 from siftmoe.agent.runtime import Runtime
 from siftmoe.agent.service import Identity, Job, Service
 from siftmoe.agent.telemetry import Telemetry
@@ -182,7 +182,9 @@ def test_stats_count_what_was_done(host, clock):
 
 
 def test_an_agent_without_a_radio_says_so(host):
-    request = protocol.Sound(id=7, role="listen", start_s=0.0, duration_s=0.1)
-    reply = host.reply(request, queued=0)
-    assert (reply.id, reply.code) == (7, ErrorCode.NOT_SUPPORTED)
-    assert "has no radio" in reply.message
+    burst = protocol.Burst(
+        carrier_hz=2.4e9, sample_rate_hz=2e6, tx_attenuation_db=10.0, rx_gain_db=30.0
+    )
+    request = protocol.Sound(id=7, role="listen", duration_s=0.1, burst=burst)
+    with pytest.raises(NotSupported, match=r"has no radio.*--radio"):
+        host.sound(request, pytest.fail)
