@@ -72,15 +72,31 @@ class PowerReference:
     rx_full_scale_dbm : float, dBm
         At 0 dB gain.
     std_db : float, dB
-        Standard uncertainty of either.
+        Standard uncertainty of the transmitter's, and of the receiver's unless ``rx_std_db`` is
+        given.
     source : Source
-        ``MEASURED`` only for a calibration of this very unit.
+        Of the transmitter's, and of the receiver's unless ``rx_source`` is given: ``MEASURED``
+        only for a calibration of this very unit.
+    rx_std_db : float or None, dB
+    rx_source : Source or None
     """
 
     tx_full_scale_dbm: float = 7.0
     rx_full_scale_dbm: float = 0.0
     std_db: float = 3.0
     source: Source = Source.DERIVED
+    rx_std_db: float | None = None
+    rx_source: Source | None = None
+
+    @property
+    def receiver_std_db(self) -> float:
+        """Standard uncertainty of ``rx_full_scale_dbm``, dB."""
+        return self.std_db if self.rx_std_db is None else self.rx_std_db
+
+    @property
+    def receiver_source(self) -> Source:
+        """Source of ``rx_full_scale_dbm``."""
+        return self.source if self.rx_source is None else self.rx_source
 
     def tx_power_w(self, mean_square: float, settings: RadioSettings) -> float:
         """Transmit power of samples of a mean square, W."""

@@ -8,6 +8,7 @@
     ├── SyncFailed          no burst found where one was expected
     ├── BufferOverrun       samples were lost
     ├── Overload            a receiver clipped, so that its level means nothing
+    ├── CalibrationError    a calibration file or reading cannot be used
     └── LinkOutage          a link cannot carry the payload within its power limit
 """
 
@@ -36,6 +37,10 @@ class BufferOverrun(RadioError):
 
 class Overload(RadioError):
     """A receiver clipped, so that its level means nothing."""
+
+
+class CalibrationError(RadioError):
+    """A calibration file or a reading for it cannot be used."""
 
 
 class LinkOutage(RadioError):
