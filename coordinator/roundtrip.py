@@ -1,32 +1,33 @@
-r"""Energy tables when uplink, compute and downlink share one deadline.
+r"""Energy when uplink, compute and downlink share one deadline.
 
 A helper sums its weighted experts before it answers, so one vector goes to it and one comes back
 per token. How the deadline is divided between the two is chosen for every load: the division at
 which a little more airtime is worth the same in both directions.
+
+.. math:: e_n(q) = \min_{T_u + T_d = T - \tau_0 - \tau_n q}
+          E(q s_u, T_u; g^u_n) + w_d\, E(q s_d, T_d; g^d_n)
+
+Both energies are perspective functions, jointly convex in (payload, airtime), so the minimum over
+the convex set of divisions is convex in q. A power limit is a least airtime that grows linearly
+with q and keeps that. This project's derivation (docs/theory.md, section 0).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.energy import CAPACITY_SLACK, check_powers, check_sizes
-from siftmoe.coordinator.policies.compiled import compiled
+from siftmoe.coordinator.division import divide
+from siftmoe.coordinator.energy import check_powers, check_sizes
 from siftmoe.radio.link import MAX_BITS_PER_HERTZ, shannon_rate, transmit_energy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float64]
-
-_LN2 = math.log(2.0)
-#: Newton's method ends when a step moves less than this share of the deadline.
-_TOLERANCE = 1e-13
-#: Steps after which bisection alone would have reached the tolerance.
-_MAX_STEPS = 100
+    IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,20 @@ class OneWay:
         result: FloatArray = np.maximum(at_limit, 1.0 / (MAX_BITS_PER_HERTZ * self.bandwidth_hz))
         return result
 
+    def energy_j(self, bits: FloatArray, airtime_s: FloatArray) -> FloatArray:
+        """Least energy of payloads at their airtimes, (N, m) J; infinite where there is none."""
+        table = np.where(np.isnan(airtime_s), np.inf, 0.0)
+        sent = (bits > 0.0) & ~np.isnan(airtime_s)
+        row = np.nonzero(sent)[0]
+        table[sent] = transmit_energy(
+            payload_bits=bits[sent],
+            airtime_s=airtime_s[sent],
+            bandwidth_hz=self.bandwidth_hz[row],
+            gain=self.gain[row],
+            noise_psd=self.noise_psd[row],
+        )
+        return table
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundTripTable:
@@ -77,31 +92,12 @@ class RoundTripTable:
     downlink_s: FloatArray
 
 
-def round_trip_energy_table(
-    *,
-    max_load: int,
-    uplink_bits: float,
-    downlink_bits: float,
-    window_s: float,
-    fixed_s: float,
-    compute_s: FloatArray,
-    uplink: OneWay,
-    downlink: OneWay,
-    downlink_price: float,
-) -> RoundTripTable:
-    r"""Energy when uplink, compute and downlink share one deadline.
-
-    .. math:: e_n(q) = \min_{T_u + T_d = T - \tau_0 - \tau_n q}
-              E(q s_u, T_u; g^u_n) + w_d\, E(q s_d, T_d; g^d_n)
-
-    Both energies are perspective functions, jointly convex in (payload, airtime), so the minimum
-    over the convex set of divisions is convex in q. A power limit is a least airtime that grows
-    linearly with q and keeps that.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundTrip:
+    r"""What shares a deadline on the way to every helper and back.
 
     Parameters
     ----------
-    max_load : int
-        Largest load Q of the table.
     uplink_bits, downlink_bits : float, bit
         Payload of one token in each direction; the downlink may be 0.
     window_s : float, s
@@ -115,158 +111,73 @@ def round_trip_energy_table(
         :math:`w_d`, what a helper's joule counts for; 0 counts only the user's, and the helper
         then answers as fast as its power limit allows.
 
-    Returns
-    -------
-    RoundTripTable
-
     Raises
     ------
     ValueError
-        If a size, a bandwidth, a gain or a noise density is not positive, or a power limit, a
-        time or the price is negative.
-
-    Notes
-    -----
-    This project's derivation (docs/theory.md, section 0).
+        If the payload or the deadline is not positive, or a power limit, a time or the price is
+        negative.
     """
-    _check_round_trip(
-        max_load, uplink_bits, downlink_bits, window_s, fixed_s, compute_s, downlink_price
-    )
-    check_powers(uplink.tx_power_limit_w)
-    check_powers(downlink.tx_power_limit_w)
-    airtime = _divide(
-        max_load,
-        uplink_bits * uplink.seconds_per_bit(),
-        downlink_bits * downlink.seconds_per_bit() if downlink_bits else np.zeros(len(compute_s)),
-        uplink_bits / uplink.bandwidth_hz,
-        downlink_bits / downlink.bandwidth_hz,
-        uplink.noise_psd * uplink.bandwidth_hz / uplink.gain,
-        downlink_price * downlink.noise_psd * downlink.bandwidth_hz / downlink.gain,
-        compute_s,
-        window_s - fixed_s,
-    )  # [2, N, Q+1]
-    energy = _airtime_energy(uplink_bits, airtime[0], uplink)
-    if downlink_price > 0.0:
-        energy += downlink_price * _airtime_energy(downlink_bits, airtime[1], downlink)
-    return RoundTripTable(energy_j=energy, uplink_s=airtime[0], downlink_s=airtime[1])
 
+    uplink_bits: float
+    downlink_bits: float
+    window_s: float
+    fixed_s: float
+    compute_s: FloatArray
+    uplink: OneWay
+    downlink: OneWay
+    downlink_price: float
 
-def _check_round_trip(
-    max_load: int,
-    uplink_bits: float,
-    downlink_bits: float,
-    window_s: float,
-    fixed_s: float,
-    compute_s: FloatArray,
-    downlink_price: float,
-) -> None:
-    check_sizes(max_load=max_load, payload_bits=uplink_bits)
-    if not window_s > 0.0:
-        raise ValueError(f"window_s must be positive, got {window_s}")
-    for name, value in (
-        ("downlink_bits", downlink_bits),
-        ("fixed_s", fixed_s),
-        ("compute_s", compute_s.min(initial=0.0)),
-        ("downlink_price", downlink_price),
-    ):
-        if not value >= 0.0:
-            raise ValueError(f"{name} must not be negative, got {value}")
+    def __post_init__(self) -> None:
+        check_sizes(max_load=0, payload_bits=self.uplink_bits)
+        if not self.window_s > 0.0:
+            raise ValueError(f"window_s must be positive, got {self.window_s}")
+        for name, value in (
+            ("downlink_bits", self.downlink_bits),
+            ("fixed_s", self.fixed_s),
+            ("compute_s", self.compute_s.min(initial=0.0)),
+            ("downlink_price", self.downlink_price),
+        ):
+            if not value >= 0.0:
+                raise ValueError(f"{name} must not be negative, got {value}")
+        check_powers(self.uplink.tx_power_limit_w)
+        check_powers(self.downlink.tx_power_limit_w)
 
+    def airtimes(self, loads: IntArray) -> FloatArray:
+        """Divide the deadline.
 
-def _airtime_energy(payload_bits: float, airtime_s: FloatArray, way: OneWay) -> FloatArray:
-    """Energy of every load at its airtime, (N, Q+1) J; infinite where there is none."""
-    load = np.arange(airtime_s.shape[1]) * payload_bits
-    bits = np.broadcast_to(load, airtime_s.shape)
-    table = np.where(np.isnan(airtime_s), np.inf, 0.0)
-    sent = (bits > 0.0) & ~np.isnan(airtime_s)
-    row = np.nonzero(sent)[0]
-    table[sent] = transmit_energy(
-        payload_bits=bits[sent],
-        airtime_s=airtime_s[sent],
-        bandwidth_hz=way.bandwidth_hz[row],
-        gain=way.gain[row],
-        noise_psd=way.noise_psd[row],
-    )
-    return table
+        Parameters
+        ----------
+        loads : (N, m) int64
+            Tokens of each helper.
 
+        Returns
+        -------
+        (2, N, m) float64, s
+            Airtimes of uplink and downlink; 0 for no load, NaN where a load does not fit.
+        """
+        up, down = self.uplink, self.downlink
+        back = self.downlink_bits
+        result: FloatArray = divide(
+            np.ascontiguousarray(loads, dtype=np.int64),
+            self.uplink_bits * up.seconds_per_bit(),
+            back * down.seconds_per_bit() if back else np.zeros(len(self.compute_s)),
+            self.uplink_bits / up.bandwidth_hz,
+            back / down.bandwidth_hz,
+            up.noise_psd * up.bandwidth_hz / up.gain,
+            self.downlink_price * down.noise_psd * down.bandwidth_hz / down.gain,
+            self.compute_s,
+            self.window_s - self.fixed_s,
+        )
+        return result
 
-@compiled
-def _power_slope(hertz_s: float, airtime: float, noise_w: float) -> tuple[float, float]:
-    """First and second derivative of N (2^(h/T) - 1) T by the airtime T."""
-    if hertz_s == 0.0 or noise_w == 0.0:
-        return 0.0, 0.0
-    y = _LN2 * hertz_s / airtime
-    growth = math.exp(y)
-    return noise_w * (math.expm1(y) - y * growth), noise_w * growth * y * y / airtime
-
-
-@compiled
-def _best_uplink(
-    low: float,
-    high: float,
-    total: float,
-    up: float,
-    down: float,
-    noise_up: float,
-    noise_down: float,
-) -> float:
-    """Uplink airtime in [low, high] at which both directions gain the same by more airtime."""
-    if _slope(high, total, up, down, noise_up, noise_down)[0] <= 0.0:
-        return high
-    if _slope(low, total, up, down, noise_up, noise_down)[0] >= 0.0:
-        return low
-    airtime = 0.5 * (low + high)
-    for _ in range(_MAX_STEPS):
-        first, second = _slope(airtime, total, up, down, noise_up, noise_down)
-        if first > 0.0:
-            high = airtime
-        else:
-            low = airtime
-        step = airtime - first / second if second > 0.0 else low
-        if not low < step < high:
-            step = 0.5 * (low + high)
-        if abs(step - airtime) <= _TOLERANCE * total:
-            return step
-        airtime = step
-    return airtime
-
-
-@compiled
-def _slope(
-    airtime: float, total: float, up: float, down: float, noise_up: float, noise_down: float
-) -> tuple[float, float]:
-    if down == 0.0 or noise_down == 0.0:
-        return _power_slope(up, airtime, noise_up)
-    first_up, second_up = _power_slope(up, airtime, noise_up)
-    first_down, second_down = _power_slope(down, total - airtime, noise_down)
-    return first_up - first_down, second_up + second_down
-
-
-@compiled
-def _divide(
-    max_load: int,
-    least_up: FloatArray,
-    least_down: FloatArray,
-    up: FloatArray,
-    down: FloatArray,
-    noise_up: FloatArray,
-    noise_down: FloatArray,
-    compute: FloatArray,
-    window: float,
-) -> FloatArray:
-    """Airtimes of both directions for every helper and load; NaN where the load does not fit."""
-    airtime = np.full((2, len(up), max_load + 1), np.nan)
-    airtime[:, :, 0] = 0.0
-    for n in range(len(up)):
-        for q in range(1, max_load + 1):
-            total = window - compute[n] * q
-            low = q * least_up[n]
-            high = total - q * least_down[n]
-            if high < low - CAPACITY_SLACK * abs(total) or high <= 0.0:
-                break
-            high = max(low, high)
-            airtime[0, n, q] = _best_uplink(
-                low, high, total, q * up[n], q * down[n], noise_up[n], noise_down[n]
-            )
-            airtime[1, n, q] = total - airtime[0, n, q]
-    return airtime
+    def table(self, max_load: int) -> RoundTripTable:
+        """Price every load up to ``max_load``."""
+        check_sizes(max_load=max_load, payload_bits=self.uplink_bits)
+        loads = np.tile(np.arange(max_load + 1), (len(self.compute_s), 1))  # [N, Q+1]
+        count = loads.astype(np.float64)
+        up_s, down_s = self.airtimes(loads)
+        energy = self.uplink.energy_j(count * self.uplink_bits, up_s)
+        if self.downlink_price > 0.0:
+            back = self.downlink.energy_j(count * self.downlink_bits, down_s)
+            energy += self.downlink_price * back
+        return RoundTripTable(energy_j=energy, uplink_s=up_s, downlink_s=down_s)

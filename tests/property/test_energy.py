@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siftmoe.coordinator.energy import uplink_energy_table
-from siftmoe.coordinator.roundtrip import OneWay, round_trip_energy_table
+from siftmoe.coordinator.roundtrip import OneWay, RoundTrip
 from siftmoe.radio.link import transmit_energy
 
 BITS = 65536.0
@@ -56,8 +56,7 @@ def test_uplink_table(way, window):
 )
 @settings(deadline=None)
 def test_round_trip_table(up, down, window, compute, price, down_bits):
-    result = round_trip_energy_table(
-        max_load=12,
+    result = RoundTrip(
         uplink_bits=BITS,
         downlink_bits=down_bits,
         window_s=window,
@@ -66,7 +65,7 @@ def test_round_trip_table(up, down, window, compute, price, down_bits):
         uplink=up,
         downlink=down,
         downlink_price=price,
-    )
+    ).table(12)
     assert_convex_and_nondecreasing(result.energy_j[0])
     for load in range(1, 13):
         searched = fine_search(up, down, window, compute, price, down_bits, load)

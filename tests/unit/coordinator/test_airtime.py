@@ -104,6 +104,60 @@ def test_a_token_that_no_power_carries_stays_impossible_in_its_own_window() -> N
     assert np.isinf(limited[:, 1:]).all()
 
 
+def both_ways(interface: AirInterface, loads: list[int], tokens: int) -> tuple[Any, Any]:
+    up, down = (
+        interface.bursts(np.array(loads), LINKS, tokens=tokens, direction=direction)
+        for direction in Direction
+    )
+    return up, down
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("price", [0.25, 4.0])
+def test_a_shared_deadline_is_spent_to_the_end_at_the_price_of_the_table(
+    price: float, together: bool
+) -> None:
+    one = air(
+        deadline_shared=True, shared_window=together, downlink_price=price, compute_s_per_token=0.01
+    )
+    table = one.energy_table(LINKS, 4)
+    for load in range(1, 5):
+        up, down = both_ways(one, [load, load], 4)
+        np.testing.assert_allclose(table[:, load], up.energy_j + price * down.energy_j, rtol=1e-12)
+        window = (4 if together else load) * 0.074
+        np.testing.assert_allclose(up.airtime_s + down.airtime_s + load * 0.01, window, rtol=1e-12)
+        assert one.latency_s(up, down) == pytest.approx(4 * 0.074)
+        assert one.airtime_s(up, down) == pytest.approx(window - load * 0.01)
+
+
+def test_a_shared_deadline_is_divided_for_less_than_into_halves() -> None:
+    """Twice the deadline of one direction for both: no division can be dearer than halves."""
+    halves = air(downlink_price=1.0).energy_table(LINKS, 3)
+    best = air(token_deadline_s=0.148, deadline_shared=True, downlink_price=1.0)
+    table = best.energy_table(LINKS, 3)
+    assert (table[:, 1:] < halves[:, 1:]).all()
+    up, down = both_ways(best, [0, 3], 3)
+    assert down.airtime_s[0] > 1.2 * up.airtime_s[0]  # back on a quarter of the gain
+
+
+def test_an_unpriced_answer_comes_at_full_power() -> None:
+    free = air(deadline_shared=True, tx_power_limit_w=1e-5)
+    up, down = both_ways(free, [2, 1], 2)
+    np.testing.assert_allclose(down.tx_power_w, 1e-5, rtol=1e-9)
+    np.testing.assert_allclose(free.energy_table(LINKS, 2)[[0, 1], [2, 1]], up.energy_j)
+
+
+def test_what_compute_leaves_no_time_for_is_impossible() -> None:
+    slow = air(deadline_shared=True, compute_s_per_token=0.05)
+    table = slow.energy_table(LINKS, 2)  # 0.148 s: two tokens leave 0.048 s
+    assert np.isfinite(table).all()
+    slower = air(deadline_shared=True, compute_s_per_token=0.075)
+    assert np.isinf(slower.energy_table(LINKS, 2)[:, 2]).all()
+    assert np.isfinite(slower.energy_table(LINKS, 2)[:, 1]).all()
+    with pytest.raises(ValueError, match="do not fit a deadline"):
+        both_ways(slower, [2, 0], 2)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

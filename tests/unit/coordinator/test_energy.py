@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from siftmoe.coordinator.energy import uplink_energy_table
-from siftmoe.coordinator.roundtrip import OneWay, round_trip_energy_table
+from siftmoe.coordinator.roundtrip import OneWay, RoundTrip
 from siftmoe.radio.link import shannon_rate, transmit_energy
 
 NOISE = 4e-21
@@ -95,9 +95,8 @@ def test_uplink_table_refuses(change, match):
         uplink_energy_table(**{**arguments, **change})
 
 
-def round_trip(up: OneWay, down: OneWay, **change):
+def round_trip(up: OneWay, down: OneWay, *, max_load: int = 6, **change):
     arguments = {
-        "max_load": 6,
         "uplink_bits": BITS,
         "downlink_bits": BITS,
         "window_s": WINDOW,
@@ -107,7 +106,7 @@ def round_trip(up: OneWay, down: OneWay, **change):
         "downlink": down,
         "downlink_price": 1.0,
     }
-    return round_trip_energy_table(**{**arguments, **change})
+    return RoundTrip(**{**arguments, **change}).table(max_load)
 
 
 def test_equal_directions_share_the_deadline_equally():
