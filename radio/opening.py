@@ -1,0 +1,58 @@
+"""Open a radio by its address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from siftmoe.radio.pluto import DEFAULT_TIMEOUT_S
+from siftmoe.radio.pluto_radio import PlutoRadio
+from siftmoe.radio.power import CalibrationStore
+
+if TYPE_CHECKING:
+    from siftmoe.radio.device import PowerReference, RadioSettings
+
+
+def open_radio(
+    uri: str,
+    *,
+    calibrations: CalibrationStore | None = None,
+    silent_exit: bool = True,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> PlutoRadio:
+    """Open a Pluto, driven by a process of its own, silent.
+
+    Parameters
+    ----------
+    uri : str
+        ``ip:HOST[:PORT]`` or ``usb:BUS.DEVICE.INTERFACE``.
+    calibrations : CalibrationStore or None
+        What is known of the unit's powers; that of the user's file unless given. Without an entry
+        for the unit its powers are *derived*, +-3 dB.
+    silent_exit : bool
+        Wait at the end of the program until the radio is silent. It is silenced either way.
+    timeout_s : float, s
+        For one answer of the radio. Half of it is the longest block that can be received.
+
+    Returns
+    -------
+    PlutoRadio
+        Close it; its reference is that of the settings it was tuned to last.
+
+    Raises
+    ------
+    ValueError
+        If the URI is none.
+    DeviceNotFound
+        If no Pluto answers, with the reason and the way out.
+    RadioError
+        If libiio or its bindings are missing, or the calibration file is unusable.
+    """
+    store = CalibrationStore.load() if calibrations is None else calibrations
+
+    def reference_of(
+        serial: str, settings: RadioSettings, temperature_c: float | None
+    ) -> PowerReference:
+        unit = store.unit(serial)
+        return unit.reference(carrier_hz=settings.carrier_hz, temperature_c=temperature_c)
+
+    return PlutoRadio(uri, timeout_s=timeout_s, reference_of=reference_of, silent_exit=silent_exit)
