@@ -1,10 +1,11 @@
-"""From a layer's selection and bursts to ledger rows."""
+"""From steps, and the selections and bursts of their layers, to ledger rows."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from siftmoe.coordinator.ledger_rows import SelectionRow, TransmissionRow
+from siftmoe.coordinator.ledger_rows import SelectionRow, StepRow, TransmissionRow
 from siftmoe.radio.link import Source
 
 if TYPE_CHECKING:
@@ -14,6 +15,39 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.audit import Audited
     from siftmoe.coordinator.links import LinkStates
     from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
+
+
+@dataclass(slots=True)
+class StepSums:
+    """What is summed up over the layers of the step that is running, in seconds."""
+
+    prefill: bool
+    tokens: int
+    began_s: float
+    wall_began_s: float
+    airtime_s: float = 0.0
+    latency_s: float = 0.0
+    solve_s: float = 0.0
+    queue_s: float = 0.0
+    compute_s: float = 0.0
+    layers_wall_s: float = 0.0
+
+    def row(self, step: int, *, wall_s: float, aborted: bool) -> StepRow:
+        """Row of the step, which took ``wall_s``; what its layers did not is the backbone's."""
+        return StepRow(
+            step=step,
+            kind="prefill" if self.prefill else "decode",
+            time_s=self.began_s,
+            tokens=self.tokens,
+            latency_s=self.latency_s,
+            airtime_s=self.airtime_s,
+            solve_s=self.solve_s,
+            queue_s=self.queue_s,
+            compute_s=self.compute_s,
+            backbone_s=wall_s - self.layers_wall_s,
+            wall_s=wall_s,
+            aborted=aborted,
+        )
 
 
 def selection_row(
@@ -103,4 +137,5 @@ def transmission_rows(
             gain_std=state.gain_std,
             channel_age_s=state.age_s(now_s),
             channel_origin=state.origin,
+            missed=int(bursts.missed[i]),
         )

@@ -2,8 +2,8 @@
 
 For each layer of each forward pass it asks the links for their state, states the selection
 problem, lets the policy solve it, sends the hidden states to the chosen helpers and books what was
-transmitted. Simulated links live on its virtual clock, which airtime and nominal compute advance;
-nothing is slept unless ``realtime`` asks for it.
+transmitted. Simulated links live on a virtual clock, which airtime and nominal compute advance;
+links that radios sound live on a real one.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from siftmoe.coordinator.airtime import Direction
 from siftmoe.coordinator.audit import audit
-from siftmoe.coordinator.books import selection_row, transmission_rows
+from siftmoe.coordinator.books import StepSums, selection_row, transmission_rows
+from siftmoe.coordinator.clock import VirtualClock
+from siftmoe.coordinator.errors import LedgerError
 from siftmoe.coordinator.experts import attach
-from siftmoe.coordinator.ledger import StepRow
-from siftmoe.coordinator.problems import layer_problem
+from siftmoe.coordinator.problems import fill_empty_slots, layer_problem, leave_empty
 from siftmoe.coordinator.selection import Status
 from siftmoe.coordinator.steps import StepHooks
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from siftmoe.coordinator.airtime import AirInterface, Bursts
     from siftmoe.coordinator.audit import Audited, Reference
+    from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.ledger import Ledger
     from siftmoe.coordinator.links import Links, LinkStates
     from siftmoe.coordinator.parts import Dispatch, Helpers
@@ -40,22 +40,6 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Step:
-    """What is summed up over the layers of the step that is running."""
-
-    prefill: bool
-    tokens: int
-    began_s: float
-    wall_began_s: float
-    airtime_s: float = 0.0
-    latency_s: float = 0.0
-    solve_s: float = 0.0
-    queue_s: float = 0.0
-    compute_s: float = 0.0
-    layers_wall_s: float = 0.0
 
 
 class Coordinator:
@@ -71,8 +55,8 @@ class Coordinator:
         ``select(problem) -> plan``.
     tables : sequence of LayerTables, one per expert layer
     ledger : Ledger
-    realtime : bool
-        Wait each layer's latency instead of only advancing the clock.
+    clock : Clock or None
+        Time of the run; by default virtual, from 0.
     reference : Reference or None
         Recomputes every layer undivided; the deviation really made is then booked.
     """
@@ -87,22 +71,26 @@ class Coordinator:
         policy: Policy,
         tables: Sequence[LayerTables],
         ledger: Ledger,
-        realtime: bool = False,
+        clock: Clock | None = None,
         reference: Reference | None = None,
     ) -> None:
         self.ledger = ledger
-        self.now_s = 0.0
         self._fleet = fleet
         self._dispatcher = dispatcher
         self._links = links
         self._air = air
         self._policy = policy
         self._tables = tables
-        self._realtime = realtime
+        self._clock = VirtualClock() if clock is None else clock
         self._reference = reference
         self._hooks: StepHooks | None = None
-        self._step: _Step | None = None
+        self._step: StepSums | None = None
         self._step_number = -1
+
+    @property
+    def now_s(self) -> float:
+        """Time of the run."""
+        return self._clock.now_s
 
     def attach(self, model: Any) -> None:
         """Serve the expert layers of a model, and follow its forward passes."""
@@ -110,10 +98,15 @@ class Coordinator:
         self._hooks = StepHooks(model, self)
 
     def detach(self) -> None:
-        """Stop following the model's forward passes; its layers wait for another coordinator."""
+        """Stop following the model's forward passes; its layers wait for another coordinator.
+
+        A step that an interrupt left open is booked as broken off.
+        """
         if self._hooks is not None:
             self._hooks.remove()
             self._hooks = None
+        if self._step is not None:
+            self.end_step(failed=True)
 
     @contextmanager
     def attached(self, model: Any) -> Iterator[None]:
@@ -127,32 +120,24 @@ class Coordinator:
     def begin_step(self, *, tokens: int, prefill: bool) -> None:
         """Open the books for one forward pass."""
         self._step_number += 1
-        self._step = _Step(
+        self._step = StepSums(
             prefill=prefill, tokens=tokens, began_s=self.now_s, wall_began_s=time.perf_counter()
         )
 
     def end_step(self, *, failed: bool) -> None:
-        """Close them: a whole step is written, one that broke off is dropped."""
+        """Close them; a step that broke off is written as such, for its energy is spent."""
         step, self._step = self._step, None
-        if failed or step is None:
-            self.ledger.discard()
+        if step is None:
             return
-        wall_s = time.perf_counter() - step.wall_began_s
-        self.ledger.commit(
-            StepRow(
-                step=self._step_number,
-                kind="prefill" if step.prefill else "decode",
-                time_s=step.began_s,
-                tokens=step.tokens,
-                latency_s=step.latency_s,
-                airtime_s=step.airtime_s,
-                solve_s=step.solve_s,
-                queue_s=step.queue_s,
-                compute_s=step.compute_s,
-                backbone_s=wall_s - step.layers_wall_s,
-                wall_s=wall_s,
-            )
-        )
+        try:
+            wall_s = time.perf_counter() - step.wall_began_s
+            self.ledger.commit(step.row(self._step_number, wall_s=wall_s, aborted=failed))
+        except LedgerError:
+            if not failed:
+                raise
+            # The error that broke the step off is the one to be seen.
+            _log.exception("step %d broke off and cannot be booked", self._step_number)
+            self.ledger.discard()
 
     def run_layer(
         self,
@@ -162,7 +147,7 @@ class Coordinator:
         routed_experts: NDArray[np.int64],
         gate_weights: NDArray[np.float64],
     ) -> NDArray[np.float32]:
-        """Serve one layer; see `ExpertLayer`. Padding rows and empty slots are not sent."""
+        """Serve one layer; see `ExpertLayer`. Padding, and rows of empty slots, are not sent."""
         step = self._step
         if step is None:
             raise ValueError("an expert layer ran outside a forward pass of the attached model")
@@ -171,46 +156,49 @@ class Coordinator:
         rows = _rows_to_send(self._hooks, routed_experts, num_experts)
         output = np.zeros_like(hidden)
         if rows.size:
+            routed, weights, empty = fill_empty_slots(
+                routed_experts[rows], gate_weights[rows], num_experts=num_experts
+            )
             output[rows] = self._serve(
-                step,
-                layer,
-                hidden[rows],
-                routed_experts=routed_experts[rows],
-                gate_weights=gate_weights[rows],
+                step, layer, hidden[rows], routed_experts=routed, gate_weights=weights, empty=empty
             )
         step.layers_wall_s += time.perf_counter() - began
         return output
 
     def _serve(
         self,
-        step: _Step,
+        step: StepSums,
         layer: int,
         hidden: NDArray[np.float32],
         *,
         routed_experts: NDArray[np.int64],
         gate_weights: NDArray[np.float64],
+        empty: NDArray[np.bool_],
     ) -> NDArray[np.float32]:
-        tokens = len(hidden)
         links = self._links.states(self.now_s)
         problem = layer_problem(
             self._tables,
             layer,
             routed_experts=routed_experts,
             gate_weights=gate_weights,
-            hosts=self._fleet.hosts(layer),
-            energy=self._air.energy_table(links, tokens),
+            hosts=self._fleet.hosts(layer) & links.available()[:, np.newaxis],
+            energy=self._air.energy_table(links, len(hidden)),
         )
-        plan = self._policy(problem)
+
+        def select(problem: SelectionProblem) -> SelectionPlan:
+            return leave_empty(self._policy(problem), empty, num_experts=problem.num_experts)
+
+        plan = select(problem)
         if plan.status is Status.INFEASIBLE:
             _log.warning(
                 "step %d, layer %d: no plan keeps the budget; least deviation taken. Left out: %s",
                 self._step_number,
                 layer,
-                self._fleet.excluded() or "nobody",
+                self._excluded(links) or "nobody",
             )
-        loads = plan.loads(problem.num_helpers)
-        up = self._air.bursts(loads, links, tokens=tokens, direction=Direction.UP)
-        down = self._air.bursts(loads, links, tokens=tokens, direction=Direction.DOWN)
+        sent = self._air.transfer(problem, plan, links, policy=select)
+        plan, up, down = sent.plan, sent.up, sent.down
+        self._book_bursts(up, links, layer)  # spent, whatever becomes of the answer
         result = self._dispatcher.run(plan, hidden, layer=layer)
         audited = self._audit(layer, hidden, problem, plan, result.output)
         self.ledger.add(
@@ -219,20 +207,22 @@ class Coordinator:
                 plan,
                 step=self._step_number,
                 layer=layer,
-                excluded=self._fleet.excluded(),
+                excluded=self._excluded(links),
                 audited=audited,
             )
         )
-        for bursts in (up, down):
-            self._book_bursts(bursts, links, layer)
+        self._book_bursts(down, links, layer)
         latency_s = self._air.latency_s(up, down)
         step.latency_s += latency_s
         step.airtime_s += self._air.airtime_s(up, down)
         step.solve_s += plan.solve_s
         step.queue_s += result.queue_s
         step.compute_s += result.compute_s
-        self._advance(latency_s)
+        self._clock.advance(latency_s)
         return result.output
+
+    def _excluded(self, links: LinkStates) -> str:
+        return "; ".join(text for text in (self._fleet.excluded(), links.lost_text()) if text)
 
     def _audit(
         self,
@@ -264,17 +254,12 @@ class Coordinator:
         for row in rows:
             self.ledger.add(row)
 
-    def _advance(self, latency_s: float) -> None:
-        self.now_s += latency_s
-        if self._realtime:
-            time.sleep(latency_s)
-
 
 def _rows_to_send(
     hooks: StepHooks | None, routed_experts: NDArray[np.int64], num_experts: int
 ) -> NDArray[np.int64]:
     """Rows that are real tokens with a routed expert."""
-    send: NDArray[np.bool_] = np.all(routed_experts < num_experts, axis=1)
+    send: NDArray[np.bool_] = np.any(routed_experts < num_experts, axis=1)
     real = None if hooks is None else hooks.real_rows(len(send))
     rows: NDArray[np.int64] = np.flatnonzero(send if real is None else send & real)
     return rows

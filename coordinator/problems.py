@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from siftmoe.coordinator.budget import LayerBudgets
-from siftmoe.coordinator.selection import Budget, BudgetKind, SelectionProblem
+from siftmoe.coordinator.selection import NOBODY, Budget, BudgetKind, SelectionProblem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.selection import SelectionPlan
     from siftmoe.models.similarity import Profile
 
     FloatArray = NDArray[np.float64]
@@ -232,4 +233,39 @@ def layer_problem(
         energy=energy,
         budget=table.budget,
         weight_power=table.weight_power,
+    )
+
+
+def fill_empty_slots(
+    routed_experts: IntArray, gate_weights: FloatArray, *, num_experts: int
+) -> tuple[IntArray, FloatArray, BoolArray]:
+    """Give slots that the router left empty a weightless copy of the token's own expert.
+
+    A policy then has whole rows, and what it decides for such a slot costs no deviation and,
+    beside the slot that it copies, no transmission; `leave_empty` takes it back.
+
+    Parameters
+    ----------
+    routed_experts, gate_weights : (T, K)
+        ``num_experts`` marks an empty slot; every token has at least one that is not.
+    num_experts : int
+
+    Returns
+    -------
+    routed_experts, gate_weights, empty : (T, K)
+    """
+    empty = routed_experts >= num_experts
+    own = np.take_along_axis(routed_experts, empty.argmin(axis=1)[:, None], axis=1)  # [T, 1]
+    return np.where(empty, own, routed_experts), np.where(empty, 0.0, gate_weights), empty
+
+
+def leave_empty(plan: SelectionPlan, empty: BoolArray, *, num_experts: int) -> SelectionPlan:
+    """Skip the slots that `fill_empty_slots` filled."""
+    if not empty.any():
+        return plan
+    return replace(
+        plan,
+        helper=np.where(empty, NOBODY, plan.helper),
+        expert=np.where(empty, num_experts, plan.expert),
+        weight=np.where(empty, 0.0, plan.weight),
     )

@@ -18,7 +18,7 @@ from siftmoe.coordinator.errors import AgentUnreachable
 from siftmoe.coordinator.ledger import Ledger, SelectionRow, StepRow, TransmissionRow
 from siftmoe.coordinator.links import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.problems import unknown_tables
+from siftmoe.coordinator.problems import LayerTables, unknown_tables
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.models.bundle import Bundle
 from siftmoe.tools.inprocess import AllReady, ExpertsInProcess
@@ -138,18 +138,89 @@ def test_the_clock_advances_by_windows_and_compute(
     assert first_of_decode.time_s == decode.time_s
 
 
-def test_a_step_that_fails_books_nothing(
+def test_a_step_that_breaks_off_books_what_it_spent_apart(
     bundle: Bundle, experts: ExpertsInProcess, model: Any, ledger: Ledger
 ) -> None:
+    """The second step's second layer sends its requests and gets no answer."""
     with make(bundle, Faulty(experts, at=4), ledger).attached(model):
         feed(model, 3)
         with pytest.raises(AgentUnreachable, match="agent-1"):
             feed(model, 3)
         feed(model, 2)
-    assert [row.tokens for row in ledger.rows(StepRow)] == [3, 2]
-    booked = {row.step for row in ledger.rows(StepRow)}
-    assert {row.step for row in ledger.rows(TransmissionRow)} == booked
-    assert {row.step for row in ledger.rows(SelectionRow)} == booked
+    steps = [(row.tokens, row.aborted) for row in ledger.rows(StepRow)]
+    assert steps == [(3, False), (3, True), (2, False)]
+    bursts: dict[int, set[tuple[int, str]]] = {0: set(), 1: set(), 2: set()}
+    for row in ledger.rows(TransmissionRow):
+        bursts[row.step].add((row.layer, str(row.direction)))
+    whole = {(0, "up"), (0, "down"), (1, "up"), (1, "down")}
+    assert bursts == {0: whole, 1: whole - {(1, "down")}, 2: whole}
+    total = ledger.summary()
+    assert (total.steps, total.tokens, total.aborted) == (2, 5, 1)
+    spent = [row.energy_j for row in ledger.rows(TransmissionRow) if row.step == 1]
+    assert total.aborted_energy_j == pytest.approx(sum(spent))
+
+
+def test_a_step_that_an_interrupt_left_open_is_booked_when_the_model_is_left(
+    bundle: Bundle, experts: ExpertsInProcess, model: Any, ledger: Ledger
+) -> None:
+    coordinator = make(bundle, experts, ledger)
+    with coordinator.attached(model):
+        coordinator.begin_step(tokens=2, prefill=True)
+        serve(coordinator, bundle, [[0, 1], [1, 2]])
+    (step,) = ledger.rows(StepRow)
+    assert step.aborted
+    assert len(list(ledger.rows(TransmissionRow))) > 0
+
+
+def serve(coordinator: Coordinator, bundle: Bundle, routed: list[list[int]]) -> Any:
+    """Output of the first layer for some rows, weights 0.6 and 0.4."""
+    hidden = np.linspace(-1, 1, len(routed) * bundle.shape.hidden_size, dtype=np.float32)
+    return coordinator.run_layer(
+        0,
+        hidden.reshape(len(routed), -1),
+        routed_experts=np.array(routed),
+        gate_weights=np.tile([0.6, 0.4], (len(routed), 1)),
+    )
+
+
+def near(shape: Any) -> list[LayerTables]:
+    """Every replacement costs a tenth, every skip 1, a token may deviate by 0.05."""
+    deviation = np.full((shape.num_experts, shape.num_experts + 1), 0.1)
+    deviation[:, -1] = 1.0
+    deviation[np.diag_indices(shape.num_experts)] = 0.0
+    budget = Budget(kind=BudgetKind.PER_TOKEN, value=0.05)
+    table = LayerTables(deviation=deviation, scale=np.ones_like(deviation), budget=budget)
+    return [table] * shape.num_layers
+
+
+@pytest.mark.parametrize("policy", ["topk", "topk-1", "siftmoe"])
+def test_an_empty_slot_is_a_skip_that_costs_nothing(
+    policy: str, bundle: Bundle, experts: ExpertsInProcess, ledger: Ledger
+) -> None:
+    none = bundle.shape.num_experts
+    parts = {"policy": make_policy(policy), "tables": near(bundle.shape)}
+    coordinator = make(bundle, experts, ledger, **parts)
+    coordinator.begin_step(tokens=3, prefill=True)
+    output = serve(coordinator, bundle, [[2, none], [none, none], [none, 1]])
+    coordinator.end_step(failed=False)
+    weights = {0: (2, 0.6), 2: (1, 0.4)}
+    hidden = np.linspace(-1, 1, 3 * bundle.shape.hidden_size, dtype=np.float32).reshape(3, -1)
+    for row, (expert, weight) in weights.items():
+        alone = experts.undivided(
+            0,
+            hidden[row : row + 1],
+            routed_experts=np.array([[expert]]),
+            gate_weights=np.array([[weight]]),
+        )
+        np.testing.assert_allclose(output[row], alone[0], rtol=1e-5, atol=1e-6)
+    assert not output[1].any()
+    (selection,) = ledger.rows(SelectionRow)
+    assert (selection.kept, selection.replaced, selection.skipped) == (2, 0, 2)
+    assert selection.deviation_bound_max == 0.0
+    sent = {r.agent: r.tokens for r in ledger.rows(TransmissionRow) if r.direction == "up"}
+    assert sent == {"agent-0": 1, "agent-1": 1}
+    uplink = sum(r.energy_j for r in ledger.rows(TransmissionRow) if r.direction == "up")
+    assert selection.predicted_energy_j == pytest.approx(uplink, rel=1e-12)
 
 
 def test_the_audit_of_all_kept_is_zero(
