@@ -165,8 +165,8 @@ class AirInterface:
     def _way(self, links: LinkStates, direction: Direction) -> OneWay:
         return OneWay(
             bandwidth_hz=links.bandwidth_hz,
-            gain=links.uplink_gain if direction is Direction.UP else links.downlink_gain,
-            noise_psd=links.noise_psd,
+            gain=links.gain(direction),
+            noise_psd=links.receiver_noise_psd(direction),
             tx_power_limit_w=np.full(links.num_links, self.tx_power_limit_w),
         )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from siftmoe.radio.fading import Fading, FadingModel
 
+    BoolArray = NDArray[np.bool_]
     FloatArray = NDArray[np.float64]
 
 
@@ -35,13 +36,18 @@ class LinkStates:
     uplink_gain, downlink_gain : (N,) float64
         Power gain user to helper and helper to user, linear, antenna ports included.
     noise_psd : (N,) float64, W/Hz
-        Noise at the receiver.
+        Noise at the helper.
     bandwidth_hz : (N,) float64, Hz
     time_s : (N,) float64, s
         When each state was obtained, on the clock of ``Links.states``.
     origin : (N,) tuple of ChannelOrigin
     uplink_gain_std, downlink_gain_std : (N,) float64 or None
         Standard uncertainties of the gains, linear; None where they are known exactly.
+    downlink_noise_psd : (N,) float64 or None, W/Hz
+        Noise at the user; None where it is that of the helper.
+    lost : (N,) tuple of str
+        Why a link cannot be used now; empty where it can. A lost link's other fields mean nothing.
+        An empty tuple: none is lost.
 
     Raises
     ------
@@ -57,6 +63,8 @@ class LinkStates:
     origin: tuple[ChannelOrigin, ...]
     uplink_gain_std: FloatArray | None = None
     downlink_gain_std: FloatArray | None = None
+    downlink_noise_psd: FloatArray | None = None
+    lost: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.origin)
@@ -66,6 +74,8 @@ class LinkStates:
                 raise ValueError(
                     f"link states: {name} must have shape ({count},), got {value.shape}"
                 )
+        if self.lost and len(self.lost) != count:
+            raise ValueError(f"link states: lost must have {count} entries, got {self.lost}")
         for name in ("uplink_gain", "downlink_gain", "noise_psd", "bandwidth_hz"):
             value = getattr(self, name)
             if not np.all((value > 0.0) & np.isfinite(value)):
@@ -78,14 +88,30 @@ class LinkStates:
         """N."""
         return len(self.origin)
 
+    def available(self) -> BoolArray:
+        """Which links can be used, (N,)."""
+        return np.array([not reason for reason in self.lost or ("",) * self.num_links])
+
+    def lost_text(self) -> str:
+        """Which links cannot be used and why, as the ledger keeps it; empty if all can."""
+        return "; ".join(reason for reason in self.lost if reason)
+
+    def gain(self, direction: Direction) -> FloatArray:
+        """Gains of one direction, (N,)."""
+        return self.uplink_gain if direction is Direction.UP else self.downlink_gain
+
+    def receiver_noise_psd(self, direction: Direction) -> FloatArray:
+        """Noise at the receivers of one direction, (N,) W/Hz."""
+        down = self.downlink_noise_psd
+        return self.noise_psd if direction is Direction.UP or down is None else down
+
     def channel_state(self, n: int, direction: Direction) -> ChannelState:
         """State of one direction of the link to helper ``n``."""
         up = direction is Direction.UP
-        gain = self.uplink_gain if up else self.downlink_gain
         std = self.uplink_gain_std if up else self.downlink_gain_std
         return ChannelState(
-            gain=float(gain[n]),
-            noise_psd=float(self.noise_psd[n]),
+            gain=float(self.gain(direction)[n]),
+            noise_psd=float(self.receiver_noise_psd(direction)[n]),
             bandwidth_hz=float(self.bandwidth_hz[n]),
             time_s=float(self.time_s[n]),
             origin=self.origin[n],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.coordinator.assembly import air_interface, simulated_links
+from siftmoe.coordinator.clock import VirtualClock
 from siftmoe.coordinator.config import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger import Ledger
@@ -137,7 +138,7 @@ class Comparison:
             policy=prepared.select,
             tables=prepared.tables,
             ledger=self.ledger,
-            realtime=self.options.realtime,
+            clock=VirtualClock(realtime=self.options.realtime),
             reference=self.experts.undivided if self.options.audit else None,
         )
         with coordinator.attached(self.session.model):
