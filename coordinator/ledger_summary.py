@@ -1,76 +1,30 @@
-r"""Sums over a run, per source.
-
-Assumed of the uncertainties: all bursts of one transmitter share one calibration, so their errors
-are fully correlated and add linearly; different transmitters were calibrated independently, so
-theirs add in squares. Uplink bursts are all of the user's device, downlink bursts of one helper
-each:
-
-.. math:: u_\text{up} = \sum_i u_i, \qquad
-          u_\text{down} = \sqrt{\sum_n \left(\sum_{i \in n} u_i\right)^2}
-
-Where a part of an uncertainty is of the single burst, as a channel estimate's, this overstates it.
-"""
+"""Sums over a run, per source; how uncertainties add up stands in `ledger_energy`."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from siftmoe.coordinator.ledger_rows import weakest
-from siftmoe.radio.link import Source
+from siftmoe.coordinator.ledger_air import (
+    CHOSEN,
+    SoundingSum,
+    TransmissionSum,
+    sounding_sums,
+    transmission_sums,
+)
+from siftmoe.coordinator.ledger_board import BoardSum, board_sums, boards_energy
+from siftmoe.coordinator.ledger_energy import Part, Quantity, total
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
 
     from siftmoe.coordinator.ledger_rows import StepKind
+    from siftmoe.radio.link import Source
 
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """A value and its standard uncertainty."""
-
-    value: float
-    std: float
-
-    def __add__(self, other: Quantity) -> Quantity:
-        """Sum of independent quantities."""
-        return Quantity(self.value + other.value, math.hypot(self.std, other.std))
-
-    def __truediv__(self, number: float) -> Quantity:
-        return Quantity(self.value / number, self.std / number)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransmissionSum:
-    """Bursts of one source and one direction.
-
-    Parameters
-    ----------
-    source : Source
-        Of the energy: the weaker of the sources of power and airtime.
-    direction : str
-        "up" or "down".
-    bursts : int
-    tokens : int
-        A token counts once per burst that carries it.
-    missed : int
-        Tokens of them that did not arrive within their window.
-    payload_bits : float
-    airtime_s : float, s
-        Of all bursts one after the other.
-    energy : Quantity, J
-    """
-
-    source: Source
-    direction: str
-    bursts: int
-    tokens: int
-    missed: int
-    payload_bits: float
-    airtime_s: float
-    energy: Quantity
+__all__ = ["BoardSum", "Latency", "Quantity", "SoundingSum", "Summary", "TransmissionSum"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +74,11 @@ class Summary:
         Steps that broke off; nothing of them is in the other sums.
     aborted_energy_j : float, J
         What they had transmitted, both directions.
+    soundings : tuple of SoundingSum
+        By source and direction; none in the sums of one kind of step, since they belong to no
+        step.
+    boards : tuple of BoardSum
+        By agent; none in the sums of one kind of step, since a board cannot tell them apart.
     """
 
     label: str
@@ -136,6 +95,8 @@ class Summary:
     excluded: dict[str, int]
     aborted: int
     aborted_energy_j: float
+    soundings: tuple[SoundingSum, ...] = ()
+    boards: tuple[BoardSum, ...] = ()
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -144,18 +105,41 @@ class Summary:
 
     def energy(self, *, source: Source | None = None, direction: str | None = None) -> Quantity:
         """Energy in joule of one source and direction, or of all; see ``sources``."""
-        total = Quantity(0.0, 0.0)
-        for part in self.transmissions:
-            if source in (None, part.source) and direction in (None, part.direction):
-                # Another source is another calibration, another direction another transmitter.
-                total = total + part.energy
-        return total
+        return total(_chosen(self.transmissions, source, direction))
 
     def energy_per_token(
         self, *, source: Source | None = None, direction: str | None = None
     ) -> Quantity:
         """Energy in joule per token of the steps; NaN if there are none."""
-        energy = self.energy(source=source, direction=direction)
+        return self._per_token(self.energy(source=source, direction=direction))
+
+    def sounding_energy(
+        self, *, source: Source | None = None, direction: str | None = None
+    ) -> Quantity:
+        """Energy in joule of the pilot exchanges."""
+        return total(_chosen(self.soundings, source, direction))
+
+    def radio_energy(self, *, source: Source | None = None) -> Quantity:
+        """Energy in joule of transmissions and pilot exchanges together."""
+        return total(_chosen(chain(self.transmissions, self.soundings), source, None))
+
+    @property
+    def energy_by_source(self) -> dict[Source, Quantity]:
+        """Energy in joule of everything that was on the air, by source."""
+        found = sorted({part.source for part in chain(self.transmissions, self.soundings)})
+        return {source: self.radio_energy(source=source) for source in found}
+
+    def board_energy(self, *, net: bool = False) -> Quantity:
+        """Energy in joule that all measured boards took: gross, or net of idling as long."""
+        return boards_energy(self.boards, net=net)
+
+    def board_energy_per_token(self, *, net: bool = False) -> Quantity:
+        """Energy in joule of the boards per token; NaN if no token or no board was measured."""
+        if not self.boards:
+            return Quantity(math.nan, math.nan)
+        return self._per_token(self.board_energy(net=net))
+
+    def _per_token(self, energy: Quantity) -> Quantity:
         return energy / self.tokens if self.tokens else Quantity(math.nan, math.nan)
 
     @property
@@ -182,6 +166,12 @@ class Summary:
         return {name: _ratio(count, total) for name, count in counts.items()}
 
 
+def _chosen(parts: Iterable[Part], source: Source | None, direction: str | None) -> Iterable[Part]:
+    for part in parts:
+        if source in (None, part.source) and direction in (None, part.direction):
+            yield part
+
+
 def _ratio(value: float, count: int) -> float:
     return value / count if count else math.nan
 
@@ -199,7 +189,7 @@ def summarise(connection: sqlite3.Connection, *, run: int, kind: StepKind | None
     values = {"run": run, "kind": kind}
 
     def query(statement: str) -> list[tuple[Any, ...]]:
-        return connection.execute(statement.replace("CHOSEN", _CHOSEN), values).fetchall()
+        return connection.execute(statement.replace("CHOSEN", CHOSEN), values).fetchall()
 
     (label,) = query("SELECT label FROM run WHERE run = :run")[0]
     steps, tokens, wall, *parts = query(_STEPS)[0]
@@ -212,22 +202,20 @@ def summarise(connection: sqlite3.Connection, *, run: int, kind: StepKind | None
         tokens=tokens,
         wall_s=wall,
         latency=Latency(**dict(zip(names, parts, strict=True))),
-        transmissions=_transmissions(query(_TRANSMISSIONS)),
+        transmissions=transmission_sums(connection, values),
         kept=kept,
         replaced=replaced,
         skipped=skipped,
         predicted_energy_j=predicted,
         status=dict(query(_STATUS)),
         excluded=dict(query(_EXCLUDED)),
+        soundings=sounding_sums(connection, values) if kind is None else (),
+        boards=board_sums(connection, run=run) if kind is None else (),
         aborted=aborted,
         aborted_energy_j=aborted_energy_j,
     )
 
 
-_CHOSEN = """
-    run = :run AND step IN
-    (SELECT step FROM step
-     WHERE run = :run AND NOT aborted AND (:kind IS NULL OR kind = :kind))"""
 _ABORTED = """
     SELECT count(DISTINCT step), total(energy_j) FROM step LEFT JOIN transmission USING (run, step)
     WHERE run = :run AND aborted AND (:kind IS NULL OR kind = :kind)"""
@@ -242,35 +230,3 @@ _SELECTIONS = """
 _STATUS = "SELECT status, count(*) FROM selection WHERE CHOSEN GROUP BY status"
 _EXCLUDED = """
     SELECT excluded, count(*) FROM selection WHERE CHOSEN AND excluded != '' GROUP BY excluded"""
-_TRANSMISSIONS = """
-    SELECT power_source, airtime_source, direction, agent, count(*), sum(tokens),
-           sum(missed), total(payload_bits), total(airtime_s), total(energy_j), total(energy_std_j)
-    FROM transmission WHERE CHOSEN
-    GROUP BY power_source, airtime_source, direction, agent
-    ORDER BY power_source, airtime_source, direction, agent"""
-
-
-def _transmissions(rows: list[tuple[Any, ...]]) -> tuple[TransmissionSum, ...]:
-    groups: dict[tuple[Source, str], list[tuple[Any, ...]]] = defaultdict(list)
-    for power, airtime, direction, *rest in rows:
-        groups[weakest(Source(power), Source(airtime)), direction].append(tuple(rest))
-    return tuple(_sum(source, direction, rows) for (source, direction), rows in groups.items())
-
-
-def _sum(source: Source, direction: str, rows: list[tuple[Any, ...]]) -> TransmissionSum:
-    """Add up rows of (agent, bursts, tokens, missed, bits, airtime, energy, uncertainty)."""
-    by_transmitter: dict[str, float] = defaultdict(float)
-    for agent, *_, std in rows:
-        by_transmitter[agent if direction == "down" else ""] += std
-    sums = (sum(row[i] for row in rows) for i in range(1, 7))
-    bursts, tokens, missed, bits, airtime, energy = sums
-    return TransmissionSum(
-        source=source,
-        direction=direction,
-        bursts=bursts,
-        tokens=tokens,
-        missed=missed,
-        payload_bits=bits,
-        airtime_s=airtime,
-        energy=Quantity(energy, math.hypot(*by_transmitter.values())),
-    )
