@@ -39,6 +39,26 @@ def silence_device(uri: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         destroy_context(context)
 
 
+def look_at(address: Address, *, timeout_s: float) -> PlutoInfo:
+    """Read what a Pluto says about itself and change nothing.
+
+    Raises
+    ------
+    DeviceNotFound
+        If no Pluto answers.
+    """
+    context = connect(address, timeout_s=timeout_s)
+    try:
+        phy = context.find_device(_PHY)
+        if phy is None:
+            raise DeviceNotFound(f"radio {address.uri!r} has no {_PHY}: it is no Pluto")
+        return describe(context, phy)
+    except OSError as error:
+        raise DeviceNotFound(f"radio {address.uri!r}: {error.strerror or error}") from None
+    finally:
+        destroy_context(context)
+
+
 def scan_usb() -> dict[str, str]:
     """URIs of the Plutos on USB and what they say they are.
 

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 SUMMARY = "look for radios, sound a link, calibrate, emulate"
 
 #: Action -> (module, what it does). The modules import nothing heavy before they run.
-ACTIONS: dict[str, tuple[str, str]] = {}
+ACTIONS: dict[str, tuple[str, str]] = {
+    "probe": ("siftmoe.tools.radio_probe", "look for radios and print what they are"),
+    "sound": ("siftmoe.tools.radio_sound", "exchange pilots between two radios"),
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,94 @@
+"""The live table of ``siftmoe radio sound --watch``."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.live import Live
+
+from siftmoe.tools import console
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from rich.table import Table
+
+#: Exchanges that mean and spread are taken over.
+WINDOW = 30
+
+_HEADER = (
+    "direction",
+    "path gain dB",
+    "±",
+    f"mean of {WINDOW}",
+    "spread",
+    "SNR dB",
+    "CFO Hz",
+    "noise dBm",
+    "found",
+    "last",
+)
+
+
+class Watched:
+    """What was seen of each direction so far."""
+
+    def __init__(self) -> None:
+        self._directions: dict[tuple[str, str], deque[dict[str, Any]]] = {}
+        self._counts: dict[tuple[str, str], list[int]] = {}
+
+    def add(self, exchange: dict[str, Any]) -> None:
+        """Take in one exchange."""
+        way = (exchange["tx"], exchange["rx"])
+        self._directions.setdefault(way, deque(maxlen=WINDOW)).append(exchange)
+        count = self._counts.setdefault(way, [0, 0])
+        count[0] += exchange["detected"]
+        count[1] += 1
+
+    def rows(self) -> list[list[str]]:
+        """One row of text per direction."""
+        return [self._row(way) for way in self._directions]
+
+    def table(self) -> Table:
+        """Lay out the rows."""
+        return console.table(_HEADER, self.rows())
+
+    def _row(self, way: tuple[str, str]) -> list[str]:
+        seen = self._directions[way]
+        last = seen[-1]
+        gains = [exchange["path_gain_db"] for exchange in seen if exchange["detected"]]
+        found, tried = self._counts[way]
+        mean, spread = (np.mean(gains), np.std(gains)) if gains else (None, None)
+        figures = [last["path_gain_db"], last["path_gain_std_db"], mean, spread, last["snr_db"]]
+        return [
+            f"{way[0]} -> {way[1]}",
+            *(_figure(value, 2) for value in figures),
+            _figure(last["cfo_hz"], 1),
+            _figure(last["noise_dbm"], 1),
+            f"{found}/{tried}",
+            time.strftime("%H:%M:%S", time.localtime(last["time_s"])),
+        ]
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def watch(rounds: Generator[list[dict[str, Any]], None, None]) -> int:
+    """Show the rounds as they come; ends with them or with Ctrl-C, exit status 1 if none found."""
+    watched, found = Watched(), False
+    with Live(console=console.stdout_console(), auto_refresh=False) as live:
+        try:
+            for exchanges in rounds:
+                for exchange in exchanges:
+                    watched.add(exchange)
+                    found = found or exchange["detected"]
+                live.update(watched.table(), refresh=True)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            rounds.close()  # silence before the prompt comes back
+    return int(not found)
