@@ -21,8 +21,8 @@ def test_a_policys_figures_are_the_ledgers_sums(run: Path) -> None:
     assert (topk.policy, topk.num_tokens) == ("topk", 6)
     assert topk.uplink_j_per_token == pytest.approx(3 * 3e-6 / 6)
     assert topk.downlink_j_per_token == pytest.approx(3 * 4e-6 / 6)
-    # one transmitter's errors add up, two transmitters' add in squares
-    assert topk.energy_std_j_per_token == pytest.approx(0.1 * 3 * 5e-6 / 6)
+    # modelled energies of all links share the user's radio: their errors add up
+    assert topk.energy_std_j_per_token == pytest.approx(0.1 * 3 * 7e-6 / 6)
     assert topk.energy_sources == ("modelled",)
     assert topk.latency_s_per_token == pytest.approx(0.1 / 2)
     assert topk.airtime_s_per_token == pytest.approx(0.06 / 2)
