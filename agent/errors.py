@@ -18,7 +18,8 @@
         ├── OutOfMemory         out_of_memory       the work does not fit into memory
         ├── NotSupported        not_supported       a message this agent cannot serve
         ├── NoBurst             no_burst            a pilot was listened for and not found
-        ├── RadioFailed         radio_failed        the agent's radio does not work, or overloads
+        ├── Overloaded          overload            the receiver clipped; ask with less gain
+        ├── RadioFailed         radio_failed        the agent's radio does not work
         └── InternalFailure     internal            a fault of the agent, not of the request
 """
 
@@ -40,6 +41,7 @@ class ErrorCode(str, Enum):
     OUT_OF_MEMORY = "out_of_memory"
     NOT_SUPPORTED = "not_supported"
     NO_BURST = "no_burst"
+    OVERLOAD = "overload"
     RADIO_FAILED = "radio_failed"
     INTERNAL = "internal"
 
@@ -144,8 +146,14 @@ class NoBurst(WireError):
     code = ErrorCode.NO_BURST
 
 
+class Overloaded(WireError):
+    """The receiver clipped, so that its level means nothing; ask again with less gain."""
+
+    code = ErrorCode.OVERLOAD
+
+
 class RadioFailed(WireError):
-    """The agent's radio does not answer, refused a setting, or its receiver clipped."""
+    """The agent's radio does not answer, or refused a setting."""
 
     code = ErrorCode.RADIO_FAILED
 
@@ -168,6 +176,7 @@ _CLASSES: dict[ErrorCode, type[WireError]] = {
         OutOfMemory,
         NotSupported,
         NoBurst,
+        Overloaded,
         RadioFailed,
         InternalFailure,
     )

@@ -220,12 +220,15 @@ class SoundReply(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sound
         Of a transmission that is on.
     heard : Heard or None
         What was heard.
+    on_air_s : float, s
+        How long the transmission was on that ended ("silent").
     """
 
     id: RequestId
     outcome: Literal["transmitting", "silent", "heard"]
     pilot: PilotPower | None = None
     heard: Heard | None = None
+    on_air_s: Seconds = 0.0
     v: Version = VERSION
 
     def __post_init__(self) -> None:

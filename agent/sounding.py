@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from siftmoe.agent.errors import AgentBusy, AgentStopping, NoBurst, RadioFailed, WireError
+from siftmoe.agent.errors import (
+    AgentBusy,
+    AgentStopping,
+    NoBurst,
+    Overloaded,
+    RadioFailed,
+    WireError,
+)
 from siftmoe.agent.messages import failure_of
 from siftmoe.agent.protocol import Heard, PilotPower, Sound, SoundReply
 from siftmoe.radio.device import RadioSettings
@@ -66,6 +73,8 @@ class Soundings:
         self._turns: deque[_Turn] = deque()
         self._changed = threading.Condition()
         self._silent_at_s: float | None = None
+        self._began_s = 0.0
+        self._on_air_s = 0.0
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="sounding", daemon=True)
         self._thread.start()
@@ -130,10 +139,11 @@ class Soundings:
             return self._exchange(request)
         except SyncFailed as error:
             failure: WireError = NoBurst(f"agent {self._name!r}: {error}")
+        except Overload as error:
+            failure = Overloaded(f"agent {self._name!r}: {error}")
         except (RadioError, ValueError) as error:
             failure = RadioFailed(f"agent {self._name!r}: {error}")
-            if not isinstance(error, Overload):
-                self._release()
+            self._release()
         except Exception as error:
             logger.exception("pilot exchange %d failed", request.id)
             failure = RadioFailed(f"agent {self._name!r}: {error}; see its log")
@@ -168,8 +178,11 @@ class Soundings:
     def _transmit(self, request: Sound) -> SoundReply:
         self._end_transmission()
         if request.duration_s <= 0.0:
-            return SoundReply(id=request.id, outcome="silent")
-        pilot = transmit_pilot(self._require_radio(), _settings(request))
+            on_air_s, self._on_air_s = self._on_air_s, 0.0
+            return SoundReply(id=request.id, outcome="silent", on_air_s=on_air_s)
+        radio = self._require_radio()
+        self._began_s = time.monotonic()
+        pilot = transmit_pilot(radio, _settings(request))
         self._silent_at_s = time.monotonic() + request.duration_s
         power = PilotPower(
             tx_power_w=pilot.tx_power_w,
@@ -187,6 +200,7 @@ class Soundings:
         if self._silent_at_s is None or self._radio is None:
             return
         self._silent_at_s = None
+        self._on_air_s = time.monotonic() - self._began_s
         try:
             self._radio.silence()
         except RadioError as error:

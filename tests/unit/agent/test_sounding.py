@@ -92,8 +92,11 @@ def test_who_transmits_is_heard_until_it_is_told_to_end(bench):
     assert (reply.outcome, bench.air.transmitting()) == ("transmitting", ["board"])
     assert reply.pilot.tx_power_w == pytest.approx(10 ** (0.7 - 1.0 - 0.9) * 1e-3, rel=0.05)
 
-    assert bench.ask(role="transmit", duration_s=0.0).outcome == "silent"
+    ended = bench.ask(role="transmit", duration_s=0.0)
+    assert ended.outcome == "silent"
+    assert 0.0 < ended.on_air_s < PATIENCE_S
     assert bench.air.transmitting() == []
+    assert bench.ask(role="transmit", duration_s=0.0).on_air_s == 0.0
 
 
 def test_a_forgotten_transmission_ends_by_itself(bench):
@@ -128,7 +131,7 @@ def test_an_overloaded_receiver_says_so(bench):
     )
     bench.air.connect("user", "board", AirPath(gain=1e-3))
     reply = bench.ask(pilot=bench.pilot(), burst=loud)
-    assert reply.code is ErrorCode.RADIO_FAILED
+    assert reply.code is ErrorCode.OVERLOAD
     assert "full scale" in reply.message
 
 
