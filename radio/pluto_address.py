@@ -6,6 +6,7 @@ failure alike. One question over a connection of our own tells refused from froz
 
 from __future__ import annotations
 
+import re
 import socket
 from dataclasses import dataclass
 
@@ -78,7 +79,7 @@ def require_answer(address: Address, *, timeout_s: float) -> None:
             f"radio {address.uri!r}: {error.strerror or error}; check that the radio runs and that "
             "address and port are its own"
         ) from None
-    if reply.count(b".") < 2:
+    if not re.match(rb"\d+\.\d+\.", reply):
         raise DeviceNotFound(
             f"radio {address.uri!r}: something listens there but is no IIO daemon: {reply[:40]!r}"
         )

@@ -105,7 +105,7 @@ def _print(radios: list[dict[str, Any]], tried: list[dict[str, Any]]) -> None:
             print(f"  {name:14}{text}")
     for attempt in tried:
         if not attempt["found"]:
-            print(f"{attempt['uri']}: nothing ({attempt['reason']})")
+            print(f"{attempt['uri'].rstrip(':')}: nothing ({attempt['reason']})")
 
 
 def _lines(radio: dict[str, Any]) -> list[tuple[str, str]]:
