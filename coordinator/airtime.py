@@ -82,11 +82,14 @@ class Transfer:
     plan : SelectionPlan
         What arrives: slots whose token did not are skipped in it.
     up, down : Bursts
+    lost : int
+        Slots that are skipped for that reason.
     """
 
     plan: SelectionPlan
     up: Bursts
     down: Bursts
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,7 @@ def selection_row(
     layer: int,
     excluded: str,
     audited: Audited | None,
+    lost: int = 0,
 ) -> SelectionRow:
     """Row of one layer's selection.
 
@@ -70,6 +71,8 @@ def selection_row(
         Helpers left out, and why.
     audited : Audited or None
         What was measured against the undivided layer.
+    lost : int
+        Slots that the plan skips because their token missed its window.
     """
     kept, replaced, skipped = plan.decisions(problem)
     return SelectionRow(
@@ -87,6 +90,7 @@ def selection_row(
         solve_s=plan.solve_s,
         excluded=excluded,
         within_bound=None if audited is None else audited.within_bound,
+        lost=lost,
     )
 
 

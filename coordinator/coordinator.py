@@ -209,6 +209,7 @@ class Coordinator:
                 layer=layer,
                 excluded=self._excluded(links),
                 audited=audited,
+                lost=sent.lost,
             )
         )
         self._book_bursts(down, links, layer)

@@ -50,7 +50,8 @@ class SelectionRow:
 
     ``lower_bound_j`` is NaN where the policy proves none. ``measured_deviation`` is None unless
     the layer was audited, and so is ``within_bound``, the tokens whose measured deviation is at
-    most the bound. ``excluded`` names helpers that were left out, and why.
+    most the bound. ``excluded`` names helpers that were left out, and why. ``lost`` of the skipped
+    slots were to be served, but their token missed its window.
     """
 
     step: int
@@ -67,13 +68,15 @@ class SelectionRow:
     solve_s: float
     excluded: str = ""
     within_bound: int | None = None
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransmissionRow:
     """One burst: the tokens of one layer to one helper ("up") or back ("down").
 
-    ``missed`` of its tokens did not arrive within the window; what was spent on them is booked.
+    ``missed`` of its tokens did not arrive within the window, or were given up for another
+    helper; what was spent on them is booked.
     """
 
     time_s: float

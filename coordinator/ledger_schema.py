@@ -63,7 +63,8 @@ CREATE TABLE selection (                       -- one layer of one step
     measured_deviation REAL,                   -- NULL: not audited
     solve_s REAL NOT NULL,
     excluded TEXT NOT NULL,                    -- helpers left out, and why
-    within_bound INTEGER                       -- tokens within the bound; NULL: not audited
+    within_bound INTEGER,                      -- tokens within the bound; NULL: not audited
+    lost INTEGER NOT NULL CHECK (lost BETWEEN 0 AND skipped)  -- skipped, for they came too late
 );
 CREATE TABLE transmission (                    -- one burst
     run INTEGER NOT NULL REFERENCES run,
@@ -86,7 +87,7 @@ CREATE TABLE transmission (                    -- one burst
     gain_std REAL NOT NULL CHECK (gain_std >= 0),
     channel_age_s REAL NOT NULL,
     channel_origin TEXT NOT NULL,
-    missed INTEGER NOT NULL CHECK (missed BETWEEN 0 AND tokens)  -- tokens that came too late
+    missed INTEGER NOT NULL CHECK (missed BETWEEN 0 AND tokens)  -- tokens that did not arrive
 );
 CREATE TABLE sounding (                        -- one pilot exchange in one direction
     run INTEGER NOT NULL REFERENCES run,

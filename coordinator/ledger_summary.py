@@ -64,6 +64,8 @@ class Summary:
         By source and direction; sources are never added up here.
     kept, replaced, skipped : int
         Slots.
+    lost : int
+        Skipped ones that were to be served, but their token missed its window.
     predicted_energy_j : float, J
         What the policies predicted, summed.
     status : dict
@@ -90,6 +92,7 @@ class Summary:
     kept: int
     replaced: int
     skipped: int
+    lost: int
     predicted_energy_j: float
     status: dict[str, int]
     excluded: dict[str, int]
@@ -144,9 +147,8 @@ class Summary:
 
     @property
     def outage(self) -> float:
-        """Share of the tokens sent to helpers that missed their window; NaN if none was sent."""
-        up = [part for part in self.transmissions if part.direction == "up"]
-        return _ratio(sum(part.missed for part in up), sum(part.tokens for part in up))
+        """Share of the slots sent to helpers that missed their window; NaN if none was sent."""
+        return _ratio(self.lost, self.kept + self.replaced + self.lost)
 
     @property
     def airtime_per_token_s(self) -> float:
@@ -193,7 +195,7 @@ def summarise(connection: sqlite3.Connection, *, run: int, kind: StepKind | None
 
     (label,) = query("SELECT label FROM run WHERE run = :run")[0]
     steps, tokens, wall, *parts = query(_STEPS)[0]
-    kept, replaced, skipped, predicted = query(_SELECTIONS)[0]
+    kept, replaced, skipped, lost, predicted = query(_SELECTIONS)[0]
     aborted, aborted_energy_j = query(_ABORTED)[0]
     names = ("total_s", "airtime_s", "solve_s", "queue_s", "compute_s", "backbone_s")
     return Summary(
@@ -206,6 +208,7 @@ def summarise(connection: sqlite3.Connection, *, run: int, kind: StepKind | None
         kept=kept,
         replaced=replaced,
         skipped=skipped,
+        lost=lost,
         predicted_energy_j=predicted,
         status=dict(query(_STATUS)),
         excluded=dict(query(_EXCLUDED)),
@@ -225,6 +228,7 @@ _STEPS = """
     FROM step WHERE CHOSEN"""
 _SELECTIONS = """
     SELECT coalesce(sum(kept), 0), coalesce(sum(replaced), 0), coalesce(sum(skipped), 0),
+           coalesce(sum(lost), 0),
            total(predicted_energy_j)
     FROM selection WHERE CHOSEN"""
 _STATUS = "SELECT status, count(*) FROM selection WHERE CHOSEN GROUP BY status"

@@ -23,20 +23,19 @@ from siftmoe.coordinator.ledger import Ledger, SelectionRow, StepRow
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.policies.wdmoe import wdmoe_links
 from siftmoe.coordinator.policy_setup import prepare_policy
+from siftmoe.coordinator.slotted import SlottedAir
 from siftmoe.models.tasks import GenerationTask
 from siftmoe.radio.link import transmit_energy
 from siftmoe.tools.bundles import open_model
 from siftmoe.tools.comparison_setup import PAPER_BITS_PER_HERTZ, load_profile
 from siftmoe.tools.experiments.cells import TaskRecord
 from siftmoe.tools.experiments.probe import Probe
-from siftmoe.tools.experiments.slotted import Lossy, SlottedAir
 from siftmoe.tools.inprocess import AllReady, ExpertsInProcess
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.airtime import AirInterface
     from siftmoe.coordinator.ledger import Summary
     from siftmoe.coordinator.links import LinkStates, SimulatedLinks
-    from siftmoe.coordinator.parts import Dispatch
     from siftmoe.coordinator.session import Session
     from siftmoe.models.bundle import Bundle
     from siftmoe.models.similarity import Profile
@@ -110,7 +109,7 @@ class Emulation:
         ):
             coordinator = Coordinator(
                 fleet=AllReady(self.bundle.shape, setting.num_helpers),
-                dispatcher=self._dispatch(air),
+                dispatcher=self.experts,
                 links=probe,
                 air=air,
                 policy=probe.select,
@@ -132,7 +131,6 @@ class Emulation:
                 ledger.summary(),
                 probe,
                 layers=layers,
-                outage=_outage(air),
                 wall_s=time.perf_counter() - began,
             )
 
@@ -158,9 +156,6 @@ class Emulation:
             mean=_mean_links(setting),
             rng=np.random.default_rng((seed, setting.slots)),
         )
-
-    def _dispatch(self, air: AirInterface) -> Dispatch:
-        return Lossy(self.experts, air) if isinstance(air, SlottedAir) else self.experts
 
     def unit_j(self, setting: Setting) -> float:
         """Energy of one token over one link at its mean gain: what prices are counted in."""
@@ -196,13 +191,6 @@ def _mean_links(setting: Setting) -> LinkStates:
     return _links(msgspec.structs.replace(setting, fading="none"), 0).states(0.0)
 
 
-def _outage(air: AirInterface) -> float:
-    """Share of the tokens sent that missed their window."""
-    if not isinstance(air, SlottedAir):
-        return 0.0
-    return air.counts["missed"] / max(1, air.counts["sent"])
-
-
 def _links(setting: Setting, seed: int) -> SimulatedLinks:
     return simulated_links(_radio(setting, seed), [setting.distance_m] * setting.num_helpers)
 
@@ -214,7 +202,6 @@ def _record(
     probe: Probe,
     *,
     layers: tuple[dict[str, float], ...],
-    outage: float,
     wall_s: float,
 ) -> TaskRecord:
     shares, latency = summary.shares, summary.latency_per_token
@@ -234,7 +221,7 @@ def _record(
         replaced=shares["replaced"],
         skipped=shares["skipped"],
         infeasible=summary.status.get("infeasible", 0) / selections if selections else math.nan,
-        outage=outage,
+        outage=summary.outage if summary.lost else 0.0,
         wall_s=wall_s,
         layers=layers,
     )

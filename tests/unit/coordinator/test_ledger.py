@@ -154,19 +154,20 @@ def test_an_aborted_steps_energy_stands_beside_the_sums(path: Path) -> None:
             ledger.commit(step(number, aborted=aborted))
         total = ledger.summary()
         assert [row.aborted for row in ledger.rows(StepRow)] == [False, True, True]
-    assert (total.steps, total.tokens, total.outage) == (1, 2, 0.0)
+    assert (total.steps, total.tokens) == (1, 2)
     assert total.energy().value == pytest.approx(0.02)
     assert total.aborted == 2
     assert total.aborted_energy_j == pytest.approx(0.03)
 
 
-def test_missed_tokens_are_a_share_of_those_sent_to_helpers(path: Path) -> None:
+def test_outage_is_the_share_of_slots_that_were_sent_and_lost(path: Path) -> None:
     with Ledger.create(path) as ledger:
-        for missed in (0, 1):
-            ledger.add(burst(0, tokens=2, missed=missed))
-        ledger.add(burst(0, tokens=4, direction="down"))
+        ledger.add(selection(0, kept=2, replaced=1, skipped=5, lost=1))
+        ledger.add(burst(0, tokens=2, missed=1))
         ledger.commit(step(0))
-        assert ledger.summary().outage == pytest.approx(0.25)
+        total = ledger.summary()
+        assert (total.lost, total.outage) == (1, 0.25)
+        assert total.transmissions[0].missed == 1
         ledger.add(burst(1, tokens=2, missed=3))
         with pytest.raises(ValueError, match="cannot be booked"):
             ledger.commit(step(1))
