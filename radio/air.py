@@ -11,13 +11,14 @@ both carriers and oscillator errors. Delays may be fractions of a sample.
 Left out, on purpose: the sample clock's own error (0.04 samples in a burst at 25 ppm), phase
 noise, IQ imbalance, what of a neighbouring carrier falls into the band (a transmission is heard if
 its carrier lies within half the sample rate, else not), and a device's own transmission in its own
-receiver. Time stands still except when somebody receives, or by ``advance``. Not thread-safe.
+receiver. Time stands still except when somebody receives, or by ``advance``; or the caller keeps
+the clock and names it in every call. Not thread-safe.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,7 @@ from siftmoe.radio.errors import DeviceNotFound, SettingRejected
 from siftmoe.radio.fading import stream_generator
 from siftmoe.radio.link import Source
 from siftmoe.radio.multipath import AirPath, PathResponse
+from siftmoe.radio.timeline import Timeline
 from siftmoe.radio.units import thermal_noise_psd
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ FADING_HOLD = 64
 #: Receiver gains of the AD936x.
 _GAIN_RANGE_DB = (-3.0, 71.0)
 _NOISE_STREAM = 2
+#: Longer than any delay: echoes of what was sent before are lost.
+_MEMORY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,10 @@ class _Transmission:
     samples: ComplexArray
     start: int
 
+    def emitted(self, start: int, stop: int) -> ComplexArray:
+        """Return the samples of a range of the clock."""
+        return self.samples[np.arange(start - self.start, stop - self.start) % len(self.samples)]
+
 
 def quantise(samples: ComplexArray) -> ComplexArray:
     """Clip to full scale and round to the converter's steps, I and Q on their own."""
@@ -76,6 +84,11 @@ def quantise(samples: ComplexArray) -> ComplexArray:
     parts = np.ascontiguousarray(samples, dtype=np.complex128).view(np.float64) * levels
     steps = np.clip(np.round(parts), -levels, levels - 1) / levels
     return np.asarray(steps.view(np.complex128))
+
+
+def convert(field_v: ComplexArray, model: DeviceModel, settings: RadioSettings) -> ComplexArray:
+    """Return what a device's converter makes of a field at its port."""
+    return quantise(field_v / math.sqrt(model.reference.rx_power_w(1.0, settings)))
 
 
 class Air:
@@ -98,7 +111,9 @@ class Air:
         self._devices = dict(devices)
         self._seed = seed
         self._paths: dict[tuple[str, str], PathResponse] = {}
-        self._active: dict[str, _Transmission] = {}
+        self._sent: dict[str, Timeline[_Transmission | None]] = {
+            name: Timeline(None) for name in devices
+        }
         self._clock = 0
 
     @property
@@ -146,8 +161,16 @@ class Air:
                 f"device {name!r}: rx gain {settings.rx_gain_db} dB is not in {low}..{high} dB"
             )
 
-    def begin(self, name: str, settings: RadioSettings, samples: ComplexArray) -> None:
-        """Start to repeat samples from a device's antenna."""
+    def begin(
+        self, name: str, settings: RadioSettings, samples: ComplexArray, *, at: int | None = None
+    ) -> None:
+        """Start to repeat samples from a device's antenna, now or at a clock.
+
+        Raises
+        ------
+        ValueError
+            If there are no samples, or one exceeds full scale.
+        """
         self.device(name)
         peak = np.abs(np.asarray(samples).view(np.float64)).max() if len(samples) else math.inf
         if not peak <= 1.0:
@@ -155,35 +178,70 @@ class Air:
                 f"device {name!r}: samples to transmit must exist and stay within full scale 1, "
                 f"got {len(samples)} with peak {peak}"
             )
-        self._active[name] = _Transmission(settings, quantise(samples), self._clock)
+        clock = self._clock if at is None else at
+        self._sent[name].set(clock, _Transmission(settings, quantise(samples), clock))
 
-    def end(self, name: str) -> None:
-        """Silence a device."""
-        self._active.pop(name, None)
+    def retune(self, name: str, settings: RadioSettings, *, at: int | None = None) -> None:
+        """Change the settings of what a device transmits, now or at a clock."""
+        self.device(name)
 
-    def transmitting(self) -> list[str]:
-        """Names of the devices that transmit now."""
-        return sorted(self._active)
+        def edit(sent: _Transmission | None) -> _Transmission | None:
+            return None if sent is None else replace(sent, settings=settings)
+
+        self._sent[name].change(self._clock if at is None else at, edit)
+
+    def end(self, name: str, *, at: int | None = None) -> None:
+        """Silence a device, now or at a clock."""
+        self.device(name)
+        self._sent[name].set(self._clock if at is None else at, None)
+
+    def transmitting(self, *, at: int | None = None) -> list[str]:
+        """Names of the devices that transmit now or at a clock."""
+        clock = self._clock if at is None else at
+        return sorted(name for name, sent in self._sent.items() if sent.at(clock) is not None)
+
+    def radiated_w(self, name: str, *, at: int | None = None) -> float:
+        """Mean power of what a device repeats now or at a clock, W; 0 if it is silent."""
+        sent = self._sent[name].at(self._clock if at is None else at)
+        if sent is None:
+            return 0.0
+        mean_square = float(np.mean(np.abs(sent.samples) ** 2))
+        return self.device(name).reference.tx_power_w(mean_square, sent.settings)
+
+    def forget(self, before: int) -> None:
+        """Drop transmissions that were over before a clock."""
+        for sent in self._sent.values():
+            sent.forget(before)
 
     def receive(self, name: str, settings: RadioSettings, count: int) -> ComplexArray:
         """Return the samples at a device's converter; the clock advances by as many."""
+        field_v = self.field(name, settings, start=self._clock, count=count)
+        self._clock += count
+        self.forget(self._clock - round(_MEMORY_S * self.sample_rate_hz))
+        return convert(field_v, self.device(name), settings)
+
+    def field(self, name: str, settings: RadioSettings, *, start: int, count: int) -> ComplexArray:
+        """Return what arrives at a device's port, noise included, in sqrt(W)."""
         if count < 1:
             raise ValueError(f"device {name!r}: count of samples must be positive, got {count}")
-        model = self.device(name)
-        field_v = self._noise(name, model, count)
-        for source, transmission in self._active.items():
+        field_v = self._noise(name, start, count)
+        for source in self._sent:
             path = self._paths.get((source, name))
-            if source != name and path is not None:
-                offset = self._offset_hz(source, transmission, name, settings)
-                if abs(offset) <= 0.5 * self.sample_rate_hz:
-                    field_v += self._arriving(source, transmission, path, count, offset)
-        self._clock += count
-        full_scale_w = model.reference.rx_power_w(1.0, settings)
-        return quantise(field_v / math.sqrt(full_scale_w))
+            if path is not None:
+                self._add(field_v, source=source, name=name, settings=settings, start=start)
+        return field_v
 
-    def gain(self, transmitter: str, receiver: str, frequencies_hz: FloatArray) -> float:
+    def gain(
+        self,
+        transmitter: str,
+        receiver: str,
+        frequencies_hz: FloatArray,
+        *,
+        at: int | None = None,
+    ) -> float:
         """Return the true power gain now, mean over frequencies relative to the carrier."""
-        response = self._path(transmitter, receiver).response(self.now_s, frequencies_hz)
+        time_s = self.now_s if at is None else at / self.sample_rate_hz
+        response = self._path(transmitter, receiver).response(time_s, frequencies_hz)
         return float(np.mean(np.abs(response) ** 2))
 
     def cfo_hz(self, transmitter: str, receiver: str, carrier_hz: float) -> float:
@@ -195,46 +253,52 @@ class Air:
             raise ValueError(f"air: {transmitter!r} is not connected to {receiver!r}")
         return self._paths[transmitter, receiver]
 
-    def _offset_hz(
-        self, source: str, transmission: _Transmission, name: str, settings: RadioSettings
-    ) -> float:
-        sent = transmission.settings.carrier_hz * (1.0 + 1e-6 * self.device(source).ppm)
-        return sent - settings.carrier_hz * (1.0 + 1e-6 * self.device(name).ppm)
-
-    def _noise(self, name: str, model: DeviceModel, count: int) -> ComplexArray:
+    def _noise(self, name: str, start: int, count: int) -> ComplexArray:
         index = list(self._devices).index(name)
-        rng = stream_generator(seed=self._seed, link=index, stream=_NOISE_STREAM, block=self._clock)
-        power = thermal_noise_psd(noise_figure_db=model.noise_figure_db) * self.sample_rate_hz
-        pairs = rng.standard_normal((count, 2)) * math.sqrt(power / 2.0)
+        rng = stream_generator(seed=self._seed, link=index, stream=_NOISE_STREAM, block=start)
+        psd = thermal_noise_psd(noise_figure_db=self.device(name).noise_figure_db)
+        pairs = rng.standard_normal((count, 2)) * math.sqrt(psd * self.sample_rate_hz / 2.0)
         return np.asarray(pairs.view(np.complex128)[:, 0])
 
-    def _arriving(
-        self,
-        source: str,
-        transmission: _Transmission,
-        path: PathResponse,
-        count: int,
-        offset_hz: float,
-    ) -> ComplexArray:
+    def _add(
+        self, field_v: ComplexArray, *, source: str, name: str, settings: RadioSettings, start: int
+    ) -> None:
+        """Add to a field what comes from one source."""
+        path = self._paths[source, name]
+        count = len(field_v)
         # Fading is held on a grid of the air's clock, not of the capture's.
-        first = self._clock - self._clock % FADING_HOLD
-        holds = -(-(self._clock + count - first) // FADING_HOLD)
-        grid = first + FADING_HOLD * np.arange(holds)
-        impulse = path.impulse(grid / self.sample_rate_hz)  # [holds, J]
-        total = np.zeros((holds, FADING_HOLD), dtype=np.complex128)
-        for column, lag in enumerate(path.lags):
-            emitted = _emitted(transmission, first - int(lag), holds * FADING_HOLD)
-            total += impulse[:, column, np.newaxis] * emitted.reshape(holds, FADING_HOLD)
-        skip = self._clock - first
-        times = self._clock + np.arange(count, dtype=np.float64)
-        turns = np.mod(offset_hz / self.sample_rate_hz * times, 1.0)
-        power = self.device(source).reference.tx_power_w(1.0, transmission.settings)
-        arriving = total.reshape(-1)[skip : skip + count] * np.exp(2j * math.pi * turns)
-        return np.asarray(math.sqrt(power) * arriving)
+        first = start - start % FADING_HOLD
+        holds = -(-(start + count - first) // FADING_HOLD)
+        early, late = int(path.lags.max()), int(path.lags.min())
+        spans = self._emitted(source, first - early, first + holds * FADING_HOLD - late)
+        for sent, emitted in spans.items():
+            offset = self._offset_hz(source, sent, name, settings)
+            if abs(offset) > 0.5 * self.sample_rate_hz:
+                continue
+            grid = first + FADING_HOLD * np.arange(holds)
+            impulse = path.impulse(grid / self.sample_rate_hz)  # [holds, J]
+            total = np.zeros((holds, FADING_HOLD), dtype=np.complex128)
+            for column, lag in enumerate(path.lags):
+                shifted = emitted[early - lag :][: holds * FADING_HOLD]
+                total += impulse[:, column, np.newaxis] * shifted.reshape(holds, FADING_HOLD)
+            times = start + np.arange(count, dtype=np.float64)
+            turns = np.exp(2j * math.pi * np.mod(offset / self.sample_rate_hz * times, 1.0))
+            power = self.device(source).reference.tx_power_w(1.0, sent)
+            field_v += math.sqrt(power) * turns * total.reshape(-1)[start - first :][:count]
 
+    def _emitted(self, source: str, start: int, stop: int) -> dict[RadioSettings, ComplexArray]:
+        """Group the samples of a range by the settings that they were sent with."""
+        spans: dict[RadioSettings, ComplexArray] = {}
+        for since, until, sent in self._sent[source].pieces(start, stop):
+            if sent is not None:
+                if sent.settings not in spans:
+                    spans[sent.settings] = np.zeros(stop - start, dtype=np.complex128)
+                piece = sent.emitted(since, until)
+                spans[sent.settings][since - start : until - start] = piece
+        return spans
 
-def _emitted(transmission: _Transmission, first: int, count: int) -> ComplexArray:
-    """Return the samples that leave the antenna from clock ``first`` on; none before the start."""
-    index = np.arange(first, first + count) - transmission.start
-    looped = transmission.samples[index % len(transmission.samples)]
-    return np.asarray(np.where(index >= 0, looped, 0.0))
+    def _offset_hz(
+        self, source: str, sent: RadioSettings, name: str, settings: RadioSettings
+    ) -> float:
+        arriving = sent.carrier_hz * (1.0 + 1e-6 * self.device(source).ppm)
+        return arriving - settings.carrier_hz * (1.0 + 1e-6 * self.device(name).ppm)

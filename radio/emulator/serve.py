@@ -1,0 +1,76 @@
+"""The emulator as a process: serve until told to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from siftmoe.radio.emulator.control import ControlServer
+from siftmoe.radio.emulator.emulation import Emulation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from siftmoe.radio.emulator.config import AirConfig
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """What a started emulator tells: in order of the configuration, and where its control is."""
+
+    names: tuple[str, ...]
+    uris: tuple[str, ...]
+    serials: tuple[str, ...]
+    control_port: int
+
+
+def serve(
+    config: AirConfig,
+    *,
+    port: int,
+    control_port: int = 0,
+    announce: Callable[[Ready], None],
+    until_eof: bool = False,
+) -> None:
+    """Serve until SIGINT or SIGTERM, or until standard input ends.
+
+    Parameters
+    ----------
+    config : AirConfig
+    port : int
+        Of every device; 0 takes free ones.
+    control_port : int
+        0 takes a free one.
+    announce : callable
+        Gets what was started, once everything answers.
+    until_eof : bool
+        Stop at the end of standard input too: a parent that dies takes the emulator along.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with closing(Emulation(config, port=port)) as emulation:
+        control = ControlServer(emulation, port=control_port)
+        with closing(control):
+            servers = emulation.servers
+            announce(
+                Ready(
+                    names=tuple(servers),
+                    uris=tuple(server.uri for server in servers.values()),
+                    serials=tuple(s.pluto.identity.serial for s in servers.values()),
+                    control_port=control.port,
+                )
+            )
+            if until_eof:
+                threading.Thread(target=_wait_for_eof, args=(stop,), daemon=True).start()
+            stop.wait()
+
+
+def _wait_for_eof(stop: threading.Event) -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    stop.set()
