@@ -13,7 +13,7 @@ from siftmoe.agent.errors import AddressInUse, AddressUnusable
 _MAX_IPC_PATH = 107
 
 
-def check_address(bind: str, *, insecure: bool) -> None:
+def check_address(bind: str, *, insecure: bool, encrypted: bool = False) -> None:
     """Refuse an address that cannot be bound, is taken, or is open to others.
 
     Parameters
@@ -21,12 +21,14 @@ def check_address(bind: str, *, insecure: bool) -> None:
     bind : str
         ``tcp://HOST:PORT`` (port ``*`` picks a free one) or ``ipc://PATH``.
     insecure : bool
-        Whether an address that other machines reach is allowed.
+        Whether an address that other machines reach is allowed without encryption.
+    encrypted : bool
+        Whether the agent has keys, so that such an address is safe.
 
     Raises
     ------
     AddressUnusable
-        If it is not of these forms, or not a loopback address without ``insecure``.
+        If it is not of these forms, or open to others with neither keys nor ``insecure``.
     AddressInUse
         If another process listens on the path of an ``ipc://`` address.
     """
@@ -36,17 +38,18 @@ def check_address(bind: str, *, insecure: bool) -> None:
     if transport == "ipc":
         _check_path(bind, Path(rest))
     else:
-        _check_host(bind, rest, insecure=insecure)
+        _check_host(bind, rest, open_allowed=insecure or encrypted)
 
 
-def _check_host(bind: str, rest: str, *, insecure: bool) -> None:
+def _check_host(bind: str, rest: str, *, open_allowed: bool) -> None:
     host, separator, port = rest.rpartition(":")
     if not separator or not host or not _is_port(port):
         raise AddressUnusable(f"address {bind!r}: a port is 1 to 65535, or * for any free one")
-    if not insecure and not is_loopback(host):
+    if not open_allowed and not is_loopback(host):
         raise AddressUnusable(
-            f"address {bind!r} is open to other machines, and this version does not encrypt or "
-            f"check who connects; listen on 127.0.0.1, or pass --insecure on a network you trust"
+            f"address {bind!r} is open to other machines, and this agent has no keys; give it "
+            f"--key and --allow (see 'siftmoe keys'), listen on 127.0.0.1, or pass --insecure: "
+            f"then everybody on the network may read and use it"
         )
 
 

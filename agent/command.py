@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from siftmoe.agent.runtime import Runtime
     from siftmoe.agent.server import Server
+    from siftmoe.agent.sounding import Soundings
     from siftmoe.models.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--queue-limit", type=int, metavar="N", help="requests that may wait (256)")
     add("--heartbeat-ms", type=int, metavar="MS", help="between signs of life (80)")
     add("--heartbeat-timeout-ms", type=int, metavar="MS", help="when a peer is given up (300)")
-    add("--insecure", action="store_true", help="allow an address that other machines reach")
+    add("--key", metavar="FILE", help="this agent's keys, made by 'siftmoe keys'")
+    add("--allow", metavar="FILE", help="public keys of those who may connect")
+    add("--insecure", action="store_true", help="let anybody on the network in, without keys")
+    add("--radio", metavar="URI", help="a Pluto for pilot exchanges: ip:HOST or usb:… (none)")
     add("--parent-pid", type=int, metavar="PID", help="end when this process ends")
     add("--json", action="store_true", help="print what was started as one JSON object")
 
@@ -70,6 +74,10 @@ def run(args: argparse.Namespace) -> int:
     server, runtime, manifest = start(config)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
+    if config.insecure:
+        logger.warning(
+            "--insecure: everybody who reaches %s may read and use this agent", server.endpoint
+        )
     _announce(server, runtime, manifest, config=config, as_json=args.json)
     if not server.run():
         logger.warning("a computation was still running and is abandoned")
@@ -87,6 +95,7 @@ def start(config: AgentConfig) -> tuple[Server, Runtime, Manifest]:
         If a setting, the bundle, every provider or the address is unusable.
     """
     from siftmoe.agent.address import check_address
+    from siftmoe.agent.keys import load_credentials
     from siftmoe.agent.providers import provider_order
     from siftmoe.agent.runtime import Runtime
     from siftmoe.agent.server import Server
@@ -101,25 +110,41 @@ def start(config: AgentConfig) -> tuple[Server, Runtime, Manifest]:
         num_layers=manifest.shape.num_layers,
         num_experts=manifest.shape.num_experts,
     )
-    check_address(config.bind, insecure=config.insecure)  # before the long part
+    # Before the long part:
+    credentials = load_credentials(config.key, config.allow)
+    check_address(config.bind, insecure=config.insecure, encrypted=credentials is not None)
     runtime = Runtime.load(manifest, residents, providers=providers, threads=config.num_threads)
     service = Service(
         runtime=runtime,
         identity=Identity(
-            name=config.name, version=version("siftmoe"), model_hash=manifest.model_hash
+            name=config.name,
+            version=version("siftmoe"),
+            model_hash=manifest.model_hash,
+            radio=config.radio,
         ),
         telemetry=Telemetry(started_s=time.monotonic()),
         clock=time.monotonic,
+        soundings=None if config.radio is None else _soundings(config.radio, config.name),
     )
     server = Server(
         service,
         bind=config.bind,
         insecure=config.insecure,
+        credentials=credentials,
         queue_limit=config.queue_limit,
         heartbeat_ms=config.heartbeat_ms,
         heartbeat_timeout_ms=config.heartbeat_timeout_ms,
     )
     return server, runtime, manifest
+
+
+def _soundings(uri: str, name: str) -> Soundings:
+    from siftmoe.agent.sounding import Soundings
+    from siftmoe.radio.opening import open_radio
+    from siftmoe.radio.power import CalibrationStore
+
+    calibrations = CalibrationStore.load()
+    return Soundings(lambda: open_radio(uri, calibrations=calibrations), name=name)
 
 
 def _announce(
@@ -132,6 +157,7 @@ def _announce(
         "model_hash": manifest.model_hash,
         "residents": runtime.residents,
         "provider": runtime.provider,
+        "encrypted": config.key is not None,
         "refused": runtime.refused,
         "threads": config.num_threads,
         "file_bytes": runtime.file_bytes,
@@ -150,6 +176,7 @@ def _for_people(started: dict[str, Any], bundle: Path) -> str:
         f"({memory / count:.2f} MB each), {started['threads']} threads",
         f"provider {started['provider']}: computes the golden output of every expert",
         *(f"  not {name}: {reason}" for name, reason in started["refused"].items()),
+        "connections are " + ("encrypted" if started["encrypted"] else "not encrypted"),
         f"listening on {started['endpoint']}",
     ]
     return "\n".join(lines)

@@ -46,7 +46,13 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         Requests that may wait for computation.
     heartbeat_ms, heartbeat_timeout_ms : int, ms
     insecure : bool
-        Allow an address that other machines reach.
+        Allow an address that other machines reach without keys.
+    key : str or None
+        File with this agent's keys; with it every connection is encrypted.
+    allow : str or None
+        File with the public keys of those who may connect.
+    radio : str or None
+        URI of the Pluto that takes part in pilot exchanges: ``ip:HOST`` or ``usb:...``.
     """
 
     bundle: Annotated[str, Meta(min_length=1)]
@@ -59,6 +65,15 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     heartbeat_ms: Annotated[int, Meta(ge=10, le=60_000)] = HEARTBEAT_MS
     heartbeat_timeout_ms: Annotated[int, Meta(ge=20, le=600_000)] = HEARTBEAT_TIMEOUT_MS
     insecure: bool = False
+    key: Annotated[str, Meta(min_length=1)] | None = None
+    allow: Annotated[str, Meta(min_length=1)] | None = None
+    radio: Annotated[str, Meta(min_length=1)] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.key is None) != (self.allow is None):
+            raise ValueError("key and allow go together: who this agent is, and whom it admits")
+        if self.key is not None and self.insecure:
+            raise ValueError("insecure means without keys; leave one of the two away")
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> AgentConfig:
@@ -86,7 +101,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             option = f"--{name.replace('_', '-')}"
             if value is True:
                 given.append(option)
-            elif value is not False:
+            elif value is not False and value is not None:
                 given.append(f"{option}={value}")
         return given
 

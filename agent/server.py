@@ -21,7 +21,9 @@ import numpy as np
 import zmq
 
 from siftmoe.agent.backlog import Backlog
+from siftmoe.agent.complaints import Complaints
 from siftmoe.agent.config import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
+from siftmoe.agent.doorman import Doorman
 from siftmoe.agent.errors import (
     AgentStopping,
     InternalFailure,
@@ -44,6 +46,7 @@ from siftmoe.agent.sockets import (
 from siftmoe.agent.wakeup import Wakeup
 
 if TYPE_CHECKING:
+    from siftmoe.agent.keys import Credentials
     from siftmoe.agent.protocol import Frame, Reply
     from siftmoe.agent.service import Service
 
@@ -67,7 +70,9 @@ class Server:
     bind : str
         ``tcp://HOST:PORT`` or ``ipc://PATH``.
     insecure : bool
-        Allow an address that other machines reach.
+        Allow an address that other machines reach without credentials.
+    credentials : Credentials or None
+        With them connections are encrypted, and only those on their list are admitted.
     queue_limit : int
         Requests that may wait for computation; a further one is answered "busy".
     heartbeat_ms, heartbeat_timeout_ms : int, ms
@@ -85,12 +90,14 @@ class Server:
         *,
         bind: str,
         insecure: bool = False,
+        credentials: Credentials | None = None,
         queue_limit: int = 256,
         heartbeat_ms: int = HEARTBEAT_MS,
         heartbeat_timeout_ms: int = HEARTBEAT_TIMEOUT_MS,
     ) -> None:
         self._service = service
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        doorman = Doorman(self._context, credentials=credentials, count=service.telemetry.count)
         try:
             self._router = open_router(
                 self._context,
@@ -98,10 +105,14 @@ class Server:
                 insecure=insecure,
                 heartbeat_ms=heartbeat_ms,
                 heartbeat_timeout_ms=heartbeat_timeout_ms,
+                keys=None if credentials is None else credentials.keys,
             )
         except Exception:
+            doorman.close()
             self._context.term()
             raise
+        doorman.guard(self._router)
+        self._complaints = Complaints(logger)
         self.endpoint = endpoint_of(self._router)
         self._backlog = Backlog(limit=queue_limit)
         self._pace = Pace()
@@ -197,6 +208,7 @@ class Server:
         try:
             message = decode(frames)
         except ProtocolError as error:
+            self._complaints.raise_once("message", peer=peer.hex(), reason=str(error))
             self._refuse(peer, error, request_id=error.request_id)
             return
         try:
@@ -211,7 +223,9 @@ class Server:
     def _dispatch(self, peer: bytes, message: Message) -> None:
         if isinstance(message, Apply):
             self._backlog.add(Job(request=message, arrived_s=self._service.clock(), peer=peer))
-        elif isinstance(message, Hello | Stats | Sound):
+        elif isinstance(message, Sound):
+            self._service.sound(message, lambda reply: self._send(peer, reply, role="sounding"))
+        elif isinstance(message, Hello | Stats):
             reply = self._service.reply(message, queued=len(self._backlog))
             self._send(peer, reply, role="listening")
         else:
@@ -246,7 +260,7 @@ class Server:
                 return
             sent = send(self._router, peer, frames)
             # Sending may take the sign of an arrival that another thread waits for.
-            missed = role == "computing" and not self._deaf and has_arrived(self._router)
+            missed = role != "listening" and not self._deaf and has_arrived(self._router)
         if missed:
             self._wakeup.set()
         if not sent:
@@ -254,7 +268,9 @@ class Server:
             logger.info("peer %s is gone or does not read; a reply is lost", peer.hex())
 
     def _shut_down(self, workers: list[threading.Thread]) -> bool:
-        """Answer who still waits, let a running computation end, close."""
+        """Silence the radio, answer who still waits, let a running computation end, close."""
+        if self._service.soundings is not None:
+            self._service.soundings.close()
         for job in self._backlog.close():
             error = AgentStopping("the agent is stopping; ask another one")
             self._refuse(job.peer, error, request_id=job.request.id)

@@ -15,6 +15,7 @@ from siftmoe.agent.protocol import MAX_FRAME_BYTES, ZERO_COPY_BYTES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from siftmoe.agent.keys import KeyPair
     from siftmoe.agent.protocol import Frame
 
 #: Below this a received frame is copied, which costs less than a view of it.
@@ -22,6 +23,8 @@ _SMALL_BYTES: Final = 4 * 1024
 
 #: Replies of one peer that may wait in the socket; more means that it stopped reading.
 _SEND_LIMIT: Final = 1_000
+#: Name under which ZeroMQ asks who may connect.
+ZAP_DOMAIN: Final = b"siftmoe"
 #: How long a closing socket may try to deliver the last replies.
 _LINGER_MS: Final = 200
 
@@ -38,15 +41,18 @@ def open_router(
     insecure: bool,
     heartbeat_ms: int,
     heartbeat_timeout_ms: int,
+    keys: KeyPair | None = None,
 ) -> zmq.Socket[bytes]:
     """Bind a ROUTER socket that notices dead peers and never drops in silence.
+
+    With keys it is encrypted, and whoever connects needs the word of the context's doorman.
 
     Raises
     ------
     AddressInUse, AddressUnusable
         If it cannot be bound; the message names the address and the way out.
     """
-    check_address(bind, insecure=insecure)
+    check_address(bind, insecure=insecure, encrypted=keys is not None)
     router = context.socket(zmq.ROUTER)
     router.linger = _LINGER_MS
     router.sndhwm = _SEND_LIMIT
@@ -59,6 +65,12 @@ def open_router(
     router.router_handover = True
     router.heartbeat_ivl = heartbeat_ms
     router.heartbeat_timeout = heartbeat_timeout_ms
+    if keys is not None:
+        router.curve_server = True
+        router.curve_secretkey = keys.secret.encode()
+        router.zap_domain = ZAP_DOMAIN
+        # Without a doorman nobody is admitted; ZeroMQ's default is everybody.
+        router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     try:
         router.bind(bind)
     except zmq.ZMQError as error:

@@ -24,10 +24,14 @@ from siftmoe.coordinator.client_exchange import (
     unreachable,
 )
 from siftmoe.coordinator.client_liveness import CLASSIFY_S, LinkEvent, Liveness
+from siftmoe.coordinator.client_retry import Retries
+from siftmoe.coordinator.client_security import ClientSecurity
 from siftmoe.coordinator.client_sockets import (
     ZERO_COPY_BYTES,
     Monitor,
+    dial,
     endpoints_of,
+    hang_up,
     open_router,
     receive,
     send,
@@ -55,22 +59,35 @@ class Client:
     ----------
     fleet : Fleet
         Its states are kept up to date.
+    security : ClientSecurity or None
+        What proves the coordinator to agents that have a key.
     clock : callable
         Seconds; that of real time, since it is agents that are waited for.
 
     Raises
     ------
     ConfigError
-        If a host's name has no address, or two agents turn out to have the same one.
+        If a host's name has no address, two agents turn out to have the same one, or one beyond
+        this machine has no key.
     """
 
-    def __init__(self, fleet: Fleet, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        security: ClientSecurity | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.fleet = fleet
         #: Messages that nobody waited for: late replies, and what agents sent unasked.
         self.discarded = 0
         self._clock = clock
         self._liveness = Liveness(fleet)
+        self._security = security or ClientSecurity()
+        self._retries = Retries()
         self._endpoints = endpoints_of(fleet)
+        self._security.check(fleet, self._endpoints)
+        self._addresses = {index: endpoint for endpoint, index in self._endpoints.items()}
         self._routes = [f"agent-{index}".encode() for index in range(len(fleet))]
         self._index = {route: index for index, route in enumerate(self._routes)}
         self._ids = itertools.count(1)
@@ -85,10 +102,8 @@ class Client:
         self._router = open_router(self._context)
         self._monitor = Monitor(self._context, self._router)
         self._sockets = [(self._router, zmq.POLLIN), (self._monitor.socket, zmq.POLLIN)]
-        for endpoint, index in self._endpoints.items():
-            self._router.ipv6 = "[" in endpoint
-            self._router.connect_routing_id = self._routes[index]
-            self._router.connect(endpoint)
+        for index in self._addresses:
+            self._dial(index)
 
     def close(self) -> None:
         """Close all connections at once; closing twice is fine."""
@@ -217,10 +232,20 @@ class Client:
             if remaining_s <= 0.0:
                 return
 
+    def _dial(self, index: int) -> None:
+        dial(
+            self._router,
+            self._addresses[index],
+            route=self._routes[index],
+            security=self._security,
+            server_key=self.fleet[index].key,
+        )
+
     def _take_in(self, timeout_s: float) -> None:
         """Wait until something happens, at most so long, and take it in."""
         if not self._liveness.settled:
             timeout_s = min(timeout_s, CLASSIFY_S)
+        timeout_s = self._retries.patience_s(timeout_s, now_s=self._clock())
         # Rounded down, to keep the deadline: the last millisecond is spent asking.
         ready = [which for which, _ in zmq.zmq_poll(self._sockets, int(timeout_s * 1e3))]
         if self._monitor.socket in ready:
@@ -231,13 +256,30 @@ class Client:
             self._take_messages()
         if not self._liveness.settled:
             self._liveness.settle(now_s=self._clock())
+        self._retry()
+
+    def _retry(self) -> None:
+        now_s = self._clock()
+        for index in self._retries.given_up(now_s=now_s):
+            self._part_with(index, now_s)
+        for index in self._retries.due(now_s=now_s):
+            self._dial(index)
+
+    def _part_with(self, index: int, now_s: float) -> None:
+        hang_up(self._router, self._addresses[index])
+        self._liveness.observe(index, LinkEvent.STRANGE, now_s=now_s)
 
     def _take_events(self) -> None:
         for endpoint, event in self._monitor.events():
             index = self._endpoints[endpoint]
             if event is LinkEvent.LOST:
                 self._broken.add(index)
-            if self._liveness.observe(index, event, now_s=self._clock()):
+            amounts_to = self._retries.observe(index, event, now_s=self._clock())
+            if amounts_to is None:
+                continue
+            if amounts_to is LinkEvent.STRANGE:
+                self._part_with(index, self._clock())
+            elif self._liveness.observe(index, amounts_to, now_s=self._clock()):
                 self._greet(index)
 
     def _greet(self, index: int) -> None:

@@ -78,7 +78,10 @@ class Liveness:
         elif event is LinkEvent.LOST:
             self._set(index, AgentState.DEAD, "its connection broke", now_s)
         elif event is LinkEvent.STRANGE:
-            reason = "what listens there speaks another protocol, or does not accept this key"
+            reason = (
+                "what listens there speaks another protocol, has another key than the testbed file "
+                "says, or does not admit this coordinator's"
+            )
             self._set(index, AgentState.REFUSED, reason, now_s)
         elif event is LinkEvent.ACCEPTED and lost:
             self._set(index, AgentState.WEDGED, "its connection broke, its port is open", now_s)

@@ -36,6 +36,8 @@ from msgspec import Meta
 
 from siftmoe.agent.config import select_experts
 from siftmoe.agent.errors import ConfigError as AgentConfigError
+from siftmoe.agent.keys import is_public_key
+from siftmoe.coordinator.config_radio import Index, Positive, RadioEntry
 from siftmoe.coordinator.errors import ConfigError
 
 #: Layer and expert, both counted from 0.
@@ -45,9 +47,6 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Address = Annotated[
     str, Meta(pattern=r"^(tcp://[^\s:/]+:\d{1,5}|tcp://\[[^\s\]]+\]:\d{1,5}|ipc://\S+)$")
 ]
-Index = Annotated[int, Meta(ge=0)]
-Positive = Annotated[float, Meta(gt=0.0, le=1e12)]
-NotNegative = Annotated[float, Meta(ge=0.0, le=1e12)]
 
 _FORMS = {
     "name": "letters, digits, '.', '_' and '-', at most 63",
@@ -76,57 +75,61 @@ class PolicyEntry(_Table, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
 
 
-class RadioEntry(_Table, frozen=True, kw_only=True):
-    """``[radio]``: the air between the user's device and the helpers.
+class SecurityEntry(_Table, frozen=True, kw_only=True):
+    """``[security]``: by what the two sides know each other.
 
     Parameters
     ----------
-    bandwidth_hz : float, Hz
-        Of one link; every helper has its own band.
-    deadline_s : float, s
-        Airtime that one token's transmission may take, one direction.
-    tx_power_limit_w : float, W
-        Power limit of either side.
-    noise_figure_db : float, dB
-        Of the receivers.
-    payload_dtype : str
-        Precision in which hidden states travel.
-    downlink_price : float
-        Price of a helper's joule in the selection; 0 counts only the user's.
-    fading : str
-        Small-scale fading of a simulated link; "none" has the mean gain always.
-    fading_process : str
-        How it changes: a new draw per coherence time, Clarke's spectrum, or first-order
-        autoregressive.
-    rician_k_db : float, dB
-        Power of the direct path over that of the scattered ones, for "rician".
-    coherence_time_s : float, s
-        How long a simulated link keeps its response.
-    carrier_hz : float, Hz
-        Sets the mean gain at 1 m: free space.
-    path_loss_exponent : float
-        Beyond 1 m.
-    gain_floor : float
-        Least fading gain, linear, over its mean: deeper fades are cut, since the mean energy of
-        inverting a Rayleigh channel does not exist.
-    seed : int
-        Of the simulated links.
+    keys : str
+        Folder of key files, made by ``siftmoe keys``; relative to this file.
+    insecure : bool
+        Reach agents without a key beyond this machine too, in the clear.
     """
 
-    bandwidth_hz: Annotated[float, Meta(ge=1e3, le=1e11)] = 2e6
-    deadline_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.074
-    tx_power_limit_w: Positive = 1.0
-    noise_figure_db: Annotated[float, Meta(ge=0.0, le=60.0)] = 5.0
-    payload_dtype: Literal["float32", "float16"] = "float16"
-    downlink_price: NotNegative = 0.0
-    fading: Literal["rayleigh", "rician", "none"] = "rayleigh"
-    fading_process: Literal["block", "jakes", "gauss-markov"] = "block"
-    rician_k_db: Annotated[float, Meta(ge=-60.0, le=60.0)] = 6.0
-    coherence_time_s: Positive = 0.1
-    carrier_hz: Annotated[float, Meta(ge=1e6, le=1e12)] = 2.4e9
-    path_loss_exponent: Annotated[float, Meta(ge=1.0, le=8.0)] = 3.0
-    gain_floor: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.05
-    seed: Index = 0
+    keys: Annotated[str, Meta(min_length=1)] = "keys"
+    insecure: bool = False
+
+
+class SoundingEntry(_Table, frozen=True, kw_only=True):
+    """``[sounding]``: pilot exchanges by radio; without this table every link is simulated.
+
+    Parameters
+    ----------
+    uri : str
+        The user's radio: ``ip:HOST``, ``usb:...``. The agents have theirs by ``--radio``.
+    fallback : bool
+        Simulate where there is no radio. Otherwise a missing one is an error.
+    sample_rate_hz : float, Hz
+        Of the burst, hence its band; the carrier is that of ``[radio]``.
+    tx_attenuation_db, rx_gain_db : float, dB
+        Of all radios. The gain is adapted if a receiver overloads or hears nothing.
+    bursts : int
+        Averaged in one exchange.
+    stale : str
+        What to do with a state older than the channel's coherence time: "widen" predicts from it
+        with growing uncertainty, "refuse" leaves the link out until it is sounded again.
+    max_age_s : float or None, s
+        Oldest state that is used at all; by default one coherence time for "refuse", ten for
+        "widen".
+    reciprocity : bool
+        Let the uplink stand for the downlink where that was measured to hold.
+    """
+
+    uri: Annotated[str, Meta(min_length=1)]
+    fallback: bool = True
+    sample_rate_hz: Annotated[float, Meta(ge=521e3, le=61.44e6)] = 2e6
+    tx_attenuation_db: Annotated[float, Meta(ge=0.0, le=89.75)] = 10.0
+    rx_gain_db: Annotated[float, Meta(ge=0.0, le=71.0)] = 40.0
+    bursts: Annotated[int, Meta(ge=1, le=30)] = 4
+    stale: Literal["widen", "refuse"] = "widen"
+    max_age_s: Positive | None = None
+    reciprocity: bool = False
+
+    def limit_s(self, coherence_time_s: float) -> float:
+        """Oldest state that is used, s."""
+        if self.max_age_s is not None:
+            return self.max_age_s
+        return coherence_time_s * (1.0 if self.stale == "refuse" else 10.0)
 
 
 class AgentEntry(_Table, frozen=True, kw_only=True):
@@ -163,6 +166,8 @@ class AgentEntry(_Table, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         # Not a pattern in the annotation: msgspec 0.22 frees a pattern beside a list twice.
+        if self.key is not None and not is_public_key(self.key):
+            raise ValueError(f"key of agent {self.name!r} is no public key; run 'siftmoe keys'")
         if isinstance(self.experts, str):
             if _SELECTION.fullmatch(self.experts) is None:
                 raise ValueError(f"experts of agent {self.name!r}: expected {_FORMS['experts']}")
@@ -196,6 +201,8 @@ class Testbed(_Table, frozen=True, kw_only=True):
     model: ModelEntry
     policy: PolicyEntry = PolicyEntry()
     radio: RadioEntry = RadioEntry()
+    sounding: SoundingEntry | None = None
+    security: SecurityEntry = SecurityEntry()
     agent: Annotated[list[AgentEntry], Meta(min_length=1)]
 
     def __post_init__(self) -> None:
@@ -229,7 +236,12 @@ def load_testbed(path: str | Path) -> Testbed:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"testbed {str(path)!r} is not valid TOML: {error}") from error
     bundle = str(path.parent / Path(testbed.model.bundle).expanduser())
-    return msgspec.structs.replace(testbed, model=ModelEntry(bundle=bundle))
+    keys = str(path.parent / Path(testbed.security.keys).expanduser())
+    return msgspec.structs.replace(
+        testbed,
+        model=ModelEntry(bundle=bundle),
+        security=msgspec.structs.replace(testbed.security, keys=keys),
+    )
 
 
 def _explain(message: str) -> str:
@@ -246,11 +258,13 @@ def _explain(message: str) -> str:
 
 
 def _suggestion(key: str, where: str) -> str:
-    tables: dict[str, type[_Table]] = {
+    tables: dict[str, type[msgspec.Struct]] = {
         "": Testbed,
         "model": ModelEntry,
         "policy": PolicyEntry,
         "radio": RadioEntry,
+        "sounding": SoundingEntry,
+        "security": SecurityEntry,
         "agent": AgentEntry,
     }
     known = tables[where.partition("[")[0]].__struct_fields__

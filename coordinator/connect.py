@@ -22,6 +22,7 @@ import msgspec
 
 from siftmoe.coordinator.assembly import air_interface, simulated_links
 from siftmoe.coordinator.client import Client
+from siftmoe.coordinator.client_security import ClientSecurity
 from siftmoe.coordinator.config import load_testbed
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch import Dispatcher
@@ -60,7 +61,9 @@ def connect(testbed: str | Path, *, ledger: str | Path) -> Iterator[Coordinator]
     Raises
     ------
     ConfigError
-        If the file is wrong.
+        If the file is wrong, or an agent beyond this machine has no key.
+    KeyUnusable
+        If an agent has a key and the coordinator's own cannot be used.
     AgentUnreachable
         If an agent is not ready in time, or does not host what the file says.
     PlacementError
@@ -76,8 +79,10 @@ def connect(testbed: str | Path, *, ledger: str | Path) -> Iterator[Coordinator]
         model_hash=bundle.manifest.model_hash,
         placement=_placement(config.agent, bundle),
     )
-    links = simulated_links(radio, [agent.distance_m for agent in config.agent])
-    air = air_interface(radio, shape)
+    security = ClientSecurity.of(config)
+    distances = [agent.distance_m for agent in config.agent]
+    links = simulated_links(radio, distances)
+    air = air_interface(radio, shape, distances_m=distances)
     policy = prepare_policy(
         PolicySpec(config.policy.name, config.policy.options),
         shape=shape,
@@ -85,7 +90,7 @@ def connect(testbed: str | Path, *, ledger: str | Path) -> Iterator[Coordinator]
         links=lambda: wdmoe_links(links.states(coordinator.now_s), air),
     )
     with (
-        Client(fleet) as client,
+        Client(fleet, security=security) as client,
         Ledger.create(ledger, msgspec.to_builtins(config), label=config.policy.name) as books,
     ):
         client.connect(timeout_s=CONNECT_TIMEOUT_S)

@@ -59,6 +59,8 @@ class AgentStatus:
         When it came into this state, on the fleet's clock.
     hello : HelloReply or None
         What it last said of itself.
+    key : str or None
+        Public key by which it proves itself.
     """
 
     index: int
@@ -68,6 +70,7 @@ class AgentStatus:
     reason: str
     since_s: float
     hello: HelloReply | None = None
+    key: str | None = None
 
     def __str__(self) -> str:
         return f"agent {self.name!r} ({self.address}) is {self.state.value}: {self.reason}"
@@ -116,6 +119,7 @@ class Fleet:
                 state=AgentState.CONNECTING,
                 reason="not connected yet",
                 since_s=now_s,
+                key=entry.key,
             )
             for index, entry in enumerate(agents)
         ]

