@@ -89,3 +89,45 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 "fading_slots: fast fading has a window for each direction and no price of the "
                 "downlink; leave out deadline_shared and downlink_price, or fading_slots"
             )
+
+
+class SoundingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[sounding]``: pilot exchanges by radio; without this table every link is simulated.
+
+    Parameters
+    ----------
+    uri : str
+        The user's radio: ``ip:HOST``, ``usb:...``. The agents have theirs by ``--radio``.
+    fallback : bool
+        Simulate where there is no radio. Otherwise a missing one is an error.
+    sample_rate_hz : float, Hz
+        Of the burst, hence its band; the carrier is that of ``[radio]``.
+    tx_attenuation_db, rx_gain_db : float, dB
+        Of all radios. The gain is adapted if a receiver overloads or hears nothing.
+    bursts : int
+        Averaged in one exchange.
+    stale : str
+        What to do with a state older than the channel's coherence time: "widen" predicts from it
+        with growing uncertainty, "refuse" leaves the link out until it is sounded again.
+    max_age_s : float or None, s
+        Oldest state that is used at all; by default one coherence time for "refuse", ten for
+        "widen".
+    reciprocity : bool
+        Let the uplink stand for the downlink where that was measured to hold.
+    """
+
+    uri: Annotated[str, Meta(min_length=1)]
+    fallback: bool = True
+    sample_rate_hz: Annotated[float, Meta(ge=521e3, le=61.44e6)] = 2e6
+    tx_attenuation_db: Annotated[float, Meta(ge=0.0, le=89.75)] = 10.0
+    rx_gain_db: Annotated[float, Meta(ge=0.0, le=71.0)] = 40.0
+    bursts: Annotated[int, Meta(ge=1, le=30)] = 4
+    stale: Literal["widen", "refuse"] = "widen"
+    max_age_s: Positive | None = None
+    reciprocity: bool = False
+
+    def limit_s(self, coherence_time_s: float) -> float:
+        """Oldest state that is used, s."""
+        if self.max_age_s is not None:
+            return self.max_age_s
+        return coherence_time_s * (1.0 if self.stale == "refuse" else 10.0)

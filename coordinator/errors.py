@@ -10,6 +10,7 @@
     ├── PlacementError          an expert has no host, or does not fit
     ├── InfeasibleSelection     no plan satisfies the budget on the reachable helpers
     ├── StaleChannelState       a channel state is older than the policy may use
+    ├── RadioMissing            a radio is missing and simulating its link was not allowed
     └── LedgerError             the ledger cannot be written
 """
 
@@ -46,6 +47,10 @@ class InfeasibleSelection(CoordinatorError):
 
 class StaleChannelState(CoordinatorError):
     """A channel state is older than the policy may use."""
+
+
+class RadioMissing(CoordinatorError):
+    """A radio is missing, and simulating its link was not allowed."""
 
 
 class LedgerError(CoordinatorError):

@@ -30,7 +30,7 @@ from siftmoe.radio.link import ChannelOrigin
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from siftmoe.coordinator.config import SoundingEntry
+    from siftmoe.coordinator.config_radio import SoundingEntry
     from siftmoe.coordinator.links import Links
     from siftmoe.coordinator.pilot_exchange import PilotExchanges
     from siftmoe.coordinator.sounded import Sounded
