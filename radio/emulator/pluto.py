@@ -113,6 +113,8 @@ class EmulatedPluto:
             EINVAL for a size that does not fit, no channels, or a rate that is not the air's;
             EBUSY if another client transmits.
         """
+        if not device.scan_channels:
+            raise IioError(errno.EINVAL)
         side = self._side(device)
         rate = self.chip.rate_hz // self._decimation[side]
         if not (1 <= count <= MAX_BLOCK and columns and rate == self.medium.sample_rate_hz):

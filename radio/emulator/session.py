@@ -27,7 +27,7 @@ MAX_LINE = 1024
 #: The largest is a FIR filter's file, 2 kB.
 MAX_VALUE = 1 << 16
 _MASK = re.compile(r"[0-9a-fA-F]{8}")
-_NUMBER = re.compile(r"\d{1,18}")
+_NUMBER = re.compile(r"\d{1,18}(?!\d)")
 _GROUPS = {"DEBUG": "debug_attributes", "BUFFER": "buffer_attributes"}
 
 
@@ -76,7 +76,7 @@ class Session:
             return None
         line = bytes(self._input[: end + 1])
         del self._input[: end + 1]
-        if self._skipping or len(line) > MAX_LINE:
+        if self._skipping or len(line) > MAX_LINE or (line[:1].isspace() and line.strip()):
             self._skipping = False
             return iter([_number(-errno.EINVAL)])
         return self._run(line.decode("ascii", "replace").split())
@@ -162,14 +162,22 @@ class Session:
         device = self._device(words[0])
         count = _count(words[1])
         _require(_MASK.fullmatch(words[2]) is not None)
-        if device.name in self._streams:
-            raise IioError(errno.EBUSY)
         mask = int(words[2], 16)
         columns = tuple(i for i in range(len(device.scan_channels)) if mask >> i & 1)
         cyclic = len(words) == 4
+        self._reopen(device, cyclic=cyclic)
         stream = self._pluto.open(device, count=count, columns=columns, cyclic=cyclic)
         self._streams[device.name] = stream
         yield _number(0)
+
+    def _reopen(self, device: Device, *, cyclic: bool) -> None:
+        """Give up a buffer that this very client has opened before, unless it is cyclic."""
+        opened = self._streams.get(device.name)
+        if opened is None:
+            return
+        if cyclic or (isinstance(opened, TransmitStream) and opened.cyclic):
+            raise IioError(errno.EBUSY)
+        self._streams.pop(device.name).close()
 
     def _close(self, words: list[str]) -> Iterator[bytes]:
         _require(len(words) == 1)
@@ -197,16 +205,16 @@ class Session:
 
     def _writebuf(self, words: list[str]) -> Iterator[bytes]:
         stream, offered = self._transfer(words)
-        if not isinstance(stream, TransmitStream):
-            raise IioError(errno.EBADF)
         if offered < stream.sample_bytes:
             yield _number(0)
             return
-        self._pending = lambda: self._samples(stream, left=offered, offered=offered)
+        # what a receiver is sent is taken and then refused
+        code = 0 if isinstance(stream, TransmitStream) else errno.EBADF
+        self._pending = lambda: self._samples(stream, left=offered, offered=offered, code=code)
         yield _number(0)
 
     def _samples(
-        self, stream: TransmitStream, *, left: int, offered: int, code: int = 0
+        self, stream: ReceiveStream | TransmitStream, *, left: int, offered: int, code: int
     ) -> Iterator[bytes] | None:
         """Take a block of a WRITEBUF, wanted or not; None if it is not complete yet."""
         size = min(left, stream.block_bytes)
@@ -214,7 +222,7 @@ class Session:
             return None
         data = bytes(self._input[: size - size % stream.sample_bytes])
         del self._input[:size]
-        if data and not code:
+        if data and not code and isinstance(stream, TransmitStream):
             try:
                 stream.write(data, alive=self._alive)
             except IioError as error:
@@ -262,8 +270,9 @@ def _require(condition: bool) -> None:
 
 
 def _count(word: str) -> int:
-    _require(_NUMBER.fullmatch(word) is not None)
-    return int(word)
+    """Parse a number as the real server does: what is none counts as 0."""
+    number = _NUMBER.match(word)
+    return int(number.group()) if number else 0
 
 
 _COMMANDS: dict[str, Callable[[Session, list[str]], Iterator[bytes]]] = {
