@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("siftmoe.tools.prepare", "split a checkpoint into a backbone and ONNX experts"),
     "profile": ("siftmoe.tools.profile", "show how alike a bundle's experts are"),
     "agent": ("siftmoe.tools.agent", "serve experts of a bundle"),
+    "keys": ("siftmoe.tools.keys", "make the keys by which agents and coordinator know each other"),
     "solve": ("siftmoe.tools.solve", "solve selection instances, with proof"),
     "experiment": ("siftmoe.tools.experiment", "rerun a study over policies and seeds"),
     "radio": ("siftmoe.tools.radio", "look for radios, sound a link, calibrate, emulate"),

@@ -122,3 +122,45 @@ def test_nobody_is_talked_to_in_the_clear_beyond_this_machine(bundle, tmp_path) 
         agent(bundle, tmp_path / "none", allowed=None, bind="tcp://0.0.0.0:*"),
     ):
         pass
+
+
+TESTBED = """
+[model]
+bundle = "{bundle}"
+[radio]
+deadline_s = 0.01
+[[agent]]
+name = "board"
+address = "{address}"
+"""
+
+
+def test_a_run_over_encrypted_links_leaves_no_secret_behind(family_bundle, tmp_path, caplog):
+    import torch
+
+    from siftmoe.coordinator.connect import connect
+    from siftmoe.models.bundle import Bundle
+    from siftmoe.tools.testbed_keys import make_keys
+
+    bundle, testbed = family_bundle("mixtral"), tmp_path / "testbed.toml"
+    testbed.write_text(TESTBED.format(bundle=bundle, address="ipc:///x"))
+    make_keys(testbed)
+    keys = tmp_path / "keys"
+    config = AgentConfig(
+        bundle=str(bundle), threads=1, key=str(keys / "board.key"), allow=str(keys / "allowed")
+    )
+    board = spawn(config).wait()
+    try:
+        testbed.write_text(testbed.read_text().replace("ipc:///x", board.endpoint))
+        model, ledger = Bundle.open(bundle).load_backbone(), tmp_path / "ledger.sqlite"
+        with connect(testbed, ledger=ledger) as coordinator, torch.inference_mode():
+            coordinator.attach(model)
+            model(torch.arange(3, 8)[None, :])
+            assert coordinator.ledger.summary().tokens == 5
+    finally:
+        board.stop()
+    written = ledger.read_bytes() + testbed.read_bytes() + caplog.text.encode()
+    for name in ("board", "coordinator"):
+        pair = KeyPair.load(keys / f"{name}.key")
+        assert pair.secret.encode() not in written
+    assert KeyPair.load(keys / "board.key").public.encode() in written
