@@ -25,7 +25,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from siftmoe.coordinator.assembly import air_interface
-from siftmoe.coordinator.config import RadioEntry
+from siftmoe.coordinator.config_radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger import Ledger
 from siftmoe.coordinator.links import FixedLinks

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+import numpy as np
+
 from siftmoe.coordinator.airtime import AirInterface
 from siftmoe.coordinator.links import SimulatedLinks
+from siftmoe.coordinator.slotted import SlottedAir
 from siftmoe.radio.fading import FadingKind, FadingModel
 from siftmoe.radio.units import db_to_linear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from siftmoe.coordinator.config import RadioEntry
+    from siftmoe.coordinator.config_radio import RadioEntry
     from siftmoe.models.shape import ModelShape
 
 #: Rate at which a helper is taken to compute for the latency on the virtual clock: an Orin Nano's
@@ -52,14 +56,42 @@ def payload_bits(radio: RadioEntry, hidden_size: int) -> int:
     return hidden_size * _BITS[radio.payload_dtype]
 
 
-def air_interface(radio: RadioEntry, shape: ModelShape) -> AirInterface:
-    """How hidden states of a model travel under these settings."""
+def air_interface(
+    radio: RadioEntry, shape: ModelShape, *, distances_m: Sequence[float] = ()
+) -> AirInterface:
+    """How hidden states of a model travel under these settings.
+
+    Parameters
+    ----------
+    radio : RadioEntry
+    shape : ModelShape
+    distances_m : sequence of float, m
+        Of the helpers; only fast fading asks, which goes by the mean gains.
+
+    Raises
+    ------
+    ValueError
+        If it is fast fading and the distances are missing.
+    """
     # Three matrices of d x I, a multiplication and an addition per entry.
     flops_per_token = 6.0 * shape.hidden_size * shape.intermediate_size
-    return AirInterface(
+    air = AirInterface(
         payload_bits=payload_bits(radio, shape.hidden_size),
         token_deadline_s=radio.deadline_s,
         tx_power_limit_w=radio.tx_power_limit_w,
         compute_s_per_token=flops_per_token / NOMINAL_FLOPS_PER_S,
         downlink_price=radio.downlink_price,
+        deadline_shared=radio.deadline_shared,
+    )
+    if not radio.fading_slots:
+        return air
+    if not distances_m:
+        raise ValueError("fast fading (fading_slots) needs the helpers' distances")
+    still = msgspec.structs.replace(radio, fading="none", fading_slots=0)
+    return SlottedAir.over(
+        air,
+        slots=radio.fading_slots,
+        outage_price=radio.outage_price,
+        mean=simulated_links(still, distances_m).states(0.0),
+        rng=np.random.default_rng((radio.seed, radio.fading_slots)),
     )

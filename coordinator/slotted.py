@@ -18,8 +18,8 @@ of use only if the token comes back. The tokens of a batch share bursts and stay
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -96,6 +96,11 @@ class SlottedAir(AirInterface):
                 "fast fading goes with one window per batch and direction: no shared deadline, "
                 "no price of the downlink, no windows of single tokens"
             )
+
+    @classmethod
+    def over(cls, air: AirInterface, **options: Any) -> SlottedAir:
+        """Let the channel of an air interface change within its bursts."""
+        return cls(**{part.name: getattr(air, part.name) for part in fields(air)}, **options)
 
     def energy_table(self, links: LinkStates, tokens: int) -> FloatArray:
         """Price of every load on every helper, (N, T+1) J, priced outage included."""

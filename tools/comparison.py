@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from siftmoe.coordinator.assembly import air_interface, simulated_links
 from siftmoe.coordinator.clock import VirtualClock
-from siftmoe.coordinator.config import RadioEntry
+from siftmoe.coordinator.config_radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger import Ledger
 from siftmoe.coordinator.policies.spec import PolicySpec
@@ -122,8 +122,9 @@ class Comparison:
     def _coordinated(self, label: str, policy: PolicySpec) -> Iterator[None]:
         """Attach the model to a new coordinator, whose clock starts at 0."""
         self.ledger.start_run(label, {"policy": str(policy)})
-        links = simulated_links(self.radio, [DISTANCE_M] * self.options.agents)
-        air = air_interface(self.radio, self.bundle.shape)
+        distances = [DISTANCE_M] * self.options.agents
+        links = simulated_links(self.radio, distances)
+        air = air_interface(self.radio, self.bundle.shape, distances_m=distances)
         prepared = prepare_policy(
             policy,
             shape=self.bundle.shape,

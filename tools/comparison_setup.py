@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from siftmoe.coordinator.assembly import air_interface, payload_bits
-from siftmoe.coordinator.config import RadioEntry
+from siftmoe.coordinator.assembly import payload_bits
+from siftmoe.coordinator.config_radio import RadioEntry
 from siftmoe.coordinator.errors import ConfigError
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.policy_setup import BUDGETED, BUDGETS, prepare_policy
@@ -49,6 +49,9 @@ class Options:
     seed: int
     bandwidth_hz: float
     deadline_s: float | None
+    deadline_shared: bool
+    fading_slots: int
+    outage_price: float
     payload_dtype: str
     downlink_price: float
     batch_size: int
@@ -82,6 +85,9 @@ def radio_settings(options: Options, hidden_size: int) -> RadioEntry:
     given = {
         "bandwidth_hz": options.bandwidth_hz,
         "fading": options.fading,
+        "fading_slots": options.fading_slots,
+        "outage_price": options.outage_price,
+        "deadline_shared": options.deadline_shared,
         "coherence_time_s": options.coherence_time_s,
         "seed": options.seed,
         "payload_dtype": options.payload_dtype,
@@ -98,8 +104,9 @@ def radio_settings(options: Options, hidden_size: int) -> RadioEntry:
 
 def describe(options: Options, radio: RadioEntry, bundle: Bundle) -> dict[str, Any]:
     """Say what a run does, for its folder, its report and the screen."""
-    air = air_interface(radio, bundle.shape)
-    density = air.bits_per_hertz(radio.bandwidth_hz)
+    density = payload_bits(radio, bundle.shape.hidden_size) / (
+        radio.bandwidth_hz * radio.deadline_s
+    )
     where = "the paper's operating point" if _is_paper(density) else "not the paper's 0.44"
     return {
         "model": options.model,
@@ -107,9 +114,10 @@ def describe(options: Options, radio: RadioEntry, bundle: Bundle) -> dict[str, A
         "siftmoe": version("siftmoe"),
         "note": SIMULATED,
         "operating_point": (
-            f"{air.payload_bits} bit per token over {radio.bandwidth_hz / 1e6:g} MHz in "
-            f"{si(air.token_deadline_s, 's')} each way: {density:.2f} bit/s/Hz ({where}; a batch "
-            f"shares its tokens' deadlines); {options.agents} agents, {radio.fading} fading"
+            f"{payload_bits(radio, bundle.shape.hidden_size)} bit per token over "
+            f"{radio.bandwidth_hz / 1e6:g} MHz in {si(radio.deadline_s, 's')} {_each(radio)}: "
+            f"{density:.2f} bit/s/Hz ({where}; a batch shares its tokens' deadlines); "
+            f"{options.agents} agents, {radio.fading} fading{_speed(radio)}"
         ),
         "prompt": options.prompt,
         "options": asdict(options),
@@ -117,6 +125,14 @@ def describe(options: Options, radio: RadioEntry, bundle: Bundle) -> dict[str, A
         "model_hash": bundle.manifest.model_hash,
         "command": sys.argv[1:],
     }
+
+
+def _each(radio: RadioEntry) -> str:
+    return "for uplink, compute and downlink" if radio.deadline_shared else "each way"
+
+
+def _speed(radio: RadioEntry) -> str:
+    return f" in {radio.fading_slots} blocks of an uplink's window" if radio.fading_slots else ""
 
 
 def _is_paper(bits_per_hertz: float) -> bool:

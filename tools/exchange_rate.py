@@ -27,7 +27,7 @@ from siftmoe.tools.inprocess import AllReady
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from siftmoe.coordinator.config import RadioEntry
+    from siftmoe.coordinator.config_radio import RadioEntry
     from siftmoe.coordinator.session import Session
     from siftmoe.models.bundle import Bundle
     from siftmoe.models.similarity import Profile
@@ -77,6 +77,7 @@ class Trials:
     def run(self, spec: PolicySpec) -> tuple[float, float]:
         """Perplexity on the validation text, and uplink energy of a token in joule."""
         radio = msgspec.structs.replace(self.radio, seed=self.radio.seed + _VALIDATION_SEED_OFFSET)
+        distances = [self.distance_m] * self.num_helpers
         prepared = prepare_policy(spec, shape=self.bundle.shape, profile=self.profile)
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -85,8 +86,8 @@ class Trials:
             coordinator = Coordinator(
                 fleet=AllReady(self.bundle.shape, self.num_helpers),
                 dispatcher=self.experts,
-                links=simulated_links(radio, [self.distance_m] * self.num_helpers),
-                air=air_interface(radio, self.bundle.shape),
+                links=simulated_links(radio, distances),
+                air=air_interface(radio, self.bundle.shape, distances_m=distances),
                 policy=prepared.select,
                 tables=prepared.tables,
                 ledger=ledger,

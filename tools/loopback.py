@@ -54,6 +54,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="airtime of a token, one direction, s (default: the paper's 0.44 bit/s/Hz)",
     )
+    add(
+        "--deadline-shared",
+        action="store_true",
+        help="the deadline is for uplink, compute and downlink together, divided as costs least",
+    )
+    add(
+        "--fading-slots",
+        type=_slots,
+        default=0,
+        metavar="M",
+        help="fast fading: an uplink's window has M blocks of independent gain, learnt one by one; "
+        "a single token is selected for again in each (0: the gain lasts)",
+    )
+    add(
+        "--outage-price",
+        type=_positive,
+        default=60.0,
+        metavar="X",
+        help="of fast fading: price of a token that misses its window, in energies of a token at "
+        "the mean gain (60)",
+    )
     add("--payload", default="float16", choices=("float16", "float32"), help="on the air (float16)")
     add(
         "--downlink-price",
@@ -88,6 +109,9 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         bandwidth_hz=args.bandwidth,
         deadline_s=args.deadline,
+        deadline_shared=args.deadline_shared,
+        fading_slots=args.fading_slots,
+        outage_price=args.outage_price,
         payload_dtype=args.payload,
         downlink_price=args.downlink_price,
         batch_size=args.batch,
@@ -101,6 +125,13 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _slots(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 256:
+        raise argparse.ArgumentTypeError(f"must be 0 to 256, got {value}")
     return value
 
 

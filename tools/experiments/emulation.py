@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from siftmoe.coordinator.assembly import air_interface, payload_bits, simulated_links
-from siftmoe.coordinator.config import RadioEntry
+from siftmoe.coordinator.config_radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger import Ledger, SelectionRow, StepRow
 from siftmoe.coordinator.policies.spec import PolicySpec
@@ -148,8 +148,8 @@ class Emulation:
         )
         if not setting.slots:
             return air
-        return SlottedAir(
-            **{part.name: getattr(air, part.name) for part in fields(air)},
+        return SlottedAir.over(
+            air,
             slots=setting.slots,
             selection=setting.selection,
             outage_price=setting.outage_price,
