@@ -110,22 +110,25 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 def assert_whole_steps(path: Path, *, num_layers: int = 4) -> None:
-    """Whatever stands in a ledger belongs to a step that was finished."""
+    """Whatever stands in a ledger belongs to a step that was finished, or to the one broken off."""
     with Ledger.open(path) as ledger:
         assert ledger.labels()
         for run in ledger.labels().values():
             steps = {row.step: row for row in ledger.rows(StepRow, run=run)}
             assert sorted(steps) == list(range(len(steps)))
+            assert not any(steps[number].aborted for number in range(len(steps) - 1))
+            steps = {number: row for number, row in steps.items() if not row.aborted}
             served = {
                 (row.step, row.layer): row.kept + row.replaced
                 for row in ledger.rows(SelectionRow, run=run)
+                if row.step in steps
             }
             assert list(served) == [(step, m) for step in steps for m in range(num_layers)]
             for direction in ("up", "down"):
                 assert {key for key, count in served.items() if count} == {
                     (row.step, row.layer)
                     for row in ledger.rows(TransmissionRow, run=run)
-                    if row.direction == direction
+                    if row.direction == direction and row.step in steps
                 }
 
 
@@ -249,6 +252,75 @@ def test_a_seed_gives_the_same_run(finished: list[Run]) -> None:
     assert energies(first) == energies(again)
     assert energies(first) != energies(other)
     assert (first / "scores.json").read_bytes() == (again / "scores.json").read_bytes()
+
+
+AIR = ["--agents", str(AGENTS), "--items", "2", "--tokens", "6", "--task", "choice", "--json"]
+AIR += ["--policy", f"topk,{SIFTMOE}"]
+
+
+def booked(folder: Path, policy: str) -> tuple[list[SelectionRow], list[TransmissionRow]]:
+    with Ledger.open(folder / "ledger.sqlite") as ledger:
+        run = ledger.labels()[policy]
+        return list(ledger.rows(SelectionRow, run=run)), list(ledger.rows(TransmissionRow, run=run))
+
+
+def test_a_shared_deadline_is_booked_as_it_was_divided(
+    finished: list[Run], environment: dict[str, str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", environment["XDG_CACHE_HOME"])
+    out = tmp_path / "shared"
+    air = ["--deadline-shared", "--downlink-price", "2"]
+    status, text, err = run_here(*AIR, *air, "--seed", "3", "--out", str(out))
+    assert status == 0, err
+    assert "for uplink, compute and downlink" in json.loads(text)["config"]["operating_point"]
+    for policy in ("topk", SIFTMOE, answer_label("topk")):
+        selections, bursts = booked(out, policy)
+        price = {"up": 1.0, "down": 2.0}
+        spent: dict[tuple[int, int], float] = {}
+        airtime: dict[tuple[int, int, str], float] = {}
+        for row in bursts:
+            key = (row.step, row.layer)
+            spent[key] = spent.get(key, 0.0) + price[row.direction] * row.energy_j
+            airtime[*key, row.agent] = airtime.get((*key, row.agent), 0.0) + row.airtime_s
+        for row in selections:
+            energy = spent.get((row.step, row.layer), 0.0)
+            assert row.predicted_energy_j == pytest.approx(energy, rel=1e-9)
+        with Ledger.open(out / "ledger.sqlite") as ledger:
+            steps = {row.step: row for row in ledger.rows(StepRow, run=ledger.labels()[policy])}
+        deadline_s = json.loads(text)["config"]["radio"]["deadline_s"]
+        for (step, _, _), seconds in airtime.items():
+            assert 0.9 * steps[step].tokens * deadline_s < seconds < steps[step].tokens * deadline_s
+    # both directions of the first run had a window each
+    assert sum(row.energy_j for row in booked(out, "topk")[1]) > sum(
+        row.energy_j for row in booked(finished[0][0], "topk")[1]
+    )
+
+
+def test_what_misses_a_window_is_booked_and_missing(
+    finished: list[Run], environment: dict[str, str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    """So little is lost for an undelivered token that deep fades are not sent through."""
+    monkeypatch.setenv("XDG_CACHE_HOME", environment["XDG_CACHE_HOME"])
+    out = tmp_path / "fast"
+    air = ["--fading-slots", "2", "--outage-price", "1.5", "--audit"]
+    status, text, err = run_here(*AIR, *air, "--seed", "3", "--out", str(out))
+    assert status == 0, err
+    assert "in 2 blocks" in json.loads(text)["config"]["operating_point"]
+    selections, bursts = booked(out, "topk")
+    lost = {(row.step, row.layer): row.lost for row in selections}
+    assert sum(lost.values()) > 0
+    assert all(row.skipped == row.lost for row in selections)  # Top-K skips nothing by itself
+    for row in selections:
+        assert (row.measured_deviation > 1e-6) == (row.lost > 0)
+    missed = dict.fromkeys(lost, 0)
+    sent = dict.fromkeys(lost, 0)
+    for row in bursts:
+        missed[row.step, row.layer] += row.missed
+        sent[row.step, row.layer] += (
+            row.tokens if row.direction == "up" else row.missed - row.tokens
+        )
+    assert {key for key, count in missed.items() if count} == {k for k, n in lost.items() if n}
+    assert sent == missed  # what was not missed came back
 
 
 def test_an_interrupt_ends_it_in_order(start: Start, tmp_path: Path) -> None:
