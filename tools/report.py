@@ -125,6 +125,18 @@ def remarks(results: Sequence[PolicyResult]) -> list[str]:
         if result.infeasible
     ]
     found += [
+        f"{result.policy}: {result.outage:.2%} of the slots sent missed their window; they are "
+        f"skipped, and their energy is counted."
+        for result in results
+        if result.outage
+    ]
+    found += [
+        f"{result.policy}: {result.aborted} steps broke off after {si(result.aborted_j, 'J')}, "
+        f"which no figure contains."
+        for result in results
+        if result.aborted
+    ]
+    found += [
         f"{result.policy}: deviation really made is {result.measured_over_bound:.2f} of the plans'."
         for result in results
         if result.measured_over_bound is not None

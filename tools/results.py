@@ -58,6 +58,12 @@ class PolicyResult:
         Deviation really made over the plans' own, if the run was audited.
     gains_by_agent : dict
         Channel power gains of each agent's uplink bursts, linear.
+    outage : float
+        Share of the slots sent to helpers that missed their window.
+    aborted : int
+        Steps that broke off; no other figure contains them.
+    aborted_j : float, J
+        What they had transmitted.
     """
 
     policy: str
@@ -77,6 +83,9 @@ class PolicyResult:
     infeasible: int
     measured_over_bound: float | None
     gains_by_agent: Mapping[str, list[float]]
+    outage: float = 0.0
+    aborted: int = 0
+    aborted_j: float = 0.0
 
 
 def answer_label(policy: str) -> str:
@@ -148,6 +157,9 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
         infeasible=summary.status.get(Status.INFEASIBLE.value, 0),
         measured_over_bound=_measured_over_bound(ledger, run),
         gains_by_agent=dict(sorted(gains.items())),
+        outage=summary.outage if summary.lost else 0.0,
+        aborted=summary.aborted,
+        aborted_j=summary.aborted_energy_j,
     )
 
 

@@ -281,7 +281,8 @@ def test_a_shared_deadline_is_booked_as_it_was_divided(
         for row in bursts:
             key = (row.step, row.layer)
             spent[key] = spent.get(key, 0.0) + price[row.direction] * row.energy_j
-            airtime[*key, row.agent] = airtime.get((*key, row.agent), 0.0) + row.airtime_s
+            burst = (*key, row.agent)
+            airtime[burst] = airtime.get(burst, 0.0) + row.airtime_s
         for row in selections:
             energy = spent.get((row.step, row.layer), 0.0)
             assert row.predicted_energy_j == pytest.approx(energy, rel=1e-9)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
 
 from siftmoe.tools.cli import main
-from siftmoe.tools.report import CONFIG_FILE, si, table_rows
+from siftmoe.tools.report import CONFIG_FILE, remarks, si, table_rows
 from siftmoe.tools.results import LEDGER_FILE, load_results
 
 if TYPE_CHECKING:
@@ -72,3 +73,14 @@ def test_a_folder_that_is_no_run_is_one_line(
     assert captured.err.startswith("error: ")
     assert missing in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_what_was_lost_or_spent_in_vain_is_remarked(run: Path) -> None:
+    first, *others = load_results(run)
+    assert (first.outage, first.aborted) == (0.0, 0)
+    spoilt = dataclasses.replace(first, outage=0.0123, aborted=2, aborted_j=3e-6)
+    assert remarks([spoilt, *others]) == [
+        "topk: 1.23% of the slots sent missed their window; they are skipped, and their energy is "
+        "counted.",
+        "topk: 2 steps broke off after 3 µJ, which no figure contains.",
+    ]
