@@ -16,7 +16,7 @@ import logging
 import math
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from siftmoe.radio.rails import GAIN_STD
 
@@ -32,8 +32,7 @@ logger = logging.getLogger(__name__)
 PERIOD_S: Final = 0.05
 #: A board whose sensors have been silent for longer is not measured any more.
 SILENT_S: Final = 2.0
-#: How long idling is measured, and in how many parts: their spread tells its uncertainty.
-IDLE_S: Final = 3.0
+#: Parts of the measurement of idling: their spread tells its uncertainty.
 _IDLE_PARTS: Final = 10
 #: What a stats reply calls the sum of rails, before their names.
 TOTAL: Final = "total = "
@@ -71,8 +70,7 @@ class Integral:
         self.last_s, self._last_w = time_s, power_w
 
 
-@dataclass(frozen=True, slots=True)
-class Idle:
+class Idle(NamedTuple):
     """Power of the board before it serves, and the standard uncertainty of its mean, W."""
 
     power_w: float
@@ -154,6 +152,16 @@ class BoardPower:
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join()
+
+    def summary(self) -> dict[str, str | float]:
+        """Return what is measured, and the idle power; nothing before that was measured."""
+        if self._idle is None:
+            return {}
+        return {
+            "rails": self._board.total_name,
+            "idle_power_w": self._idle.power_w,
+            "idle_power_std_w": self._idle.std_w,
+        }
 
     def figures(self) -> dict[str, float]:
         """Return the counters of a stats reply; none while the sensors are silent."""

@@ -7,6 +7,7 @@ output on this machine. When the agent is ready it prints a line "listening on A
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
@@ -14,17 +15,19 @@ import signal
 import sys
 import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from siftmoe.agent.config import AgentConfig, select_experts
 from siftmoe.agent.memory import keep_freed_memory
+from siftmoe.agent.notify import Supervisor
 
 if TYPE_CHECKING:
-    import argparse
-    from pathlib import Path
-
-    from siftmoe.agent.runtime import Runtime
+    from siftmoe.agent.board_power import BoardPower
     from siftmoe.agent.server import Server
+    from siftmoe.agent.service import Service
     from siftmoe.agent.sounding import Soundings
     from siftmoe.models.manifest import Manifest
 
@@ -38,6 +41,8 @@ example:
 """
 
 _MEGA = 1e6
+#: Set where the agent was flashed: which release it is.
+RELEASE_VARIABLE = "SIFTMOE_RELEASE"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +62,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--allow", metavar="FILE", help="public keys of those who may connect")
     add("--insecure", action="store_true", help="let anybody on the network in, without keys")
     add("--radio", metavar="URI", help="a Pluto for pilot exchanges: ip:HOST or usb:… (none)")
+    add(
+        "--idle-s",
+        type=float,
+        metavar="S",
+        help="measure the idle board's power so long; 0: never (3)",
+    )
+    add("--sysfs", metavar="FOLDER", help=argparse.SUPPRESS)
+    add("--check", action="store_true", help="load and prove the experts, say so and end")
     add("--parent-pid", type=int, metavar="PID", help="end when this process ends")
     add("--json", action="store_true", help="print what was started as one JSON object")
 
@@ -70,23 +83,32 @@ def run(args: argparse.Namespace) -> int:
         from siftmoe.agent.lifeline import end_with
 
         end_with(args.parent_pid)
+    if args.check:  # whoever serves now may have the address
+        config = msgspec.structs.replace(config, bind="tcp://127.0.0.1:*", insecure=False)
     keep_freed_memory()
-    server, runtime, manifest = start(config)
+    server, service, manifest = start(config)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
+    supervisor = Supervisor()
     if config.insecure:
         logger.warning(
             "--insecure: everybody who reaches %s may read and use this agent", server.endpoint
         )
-    _announce(server, runtime, manifest, config=config, as_json=args.json)
-    if not server.run():
+    _announce(server, service, manifest, config=config, as_json=args.json)
+    if args.check:
+        server.stop()
+    else:
+        supervisor.ready(f"serves {len(service.runtime.residents)} experts at {server.endpoint}")
+    clean = server.run(supervisor)
+    supervisor.stopping()
+    if not clean:
         logger.warning("a computation was still running and is abandoned")
         sys.stdout.flush()
         os._exit(0)  # its thread would keep the interpreter from ending
     return 0
 
 
-def start(config: AgentConfig) -> tuple[Server, Runtime, Manifest]:
+def start(config: AgentConfig) -> tuple[Server, Service, Manifest]:
     """Load the experts and bind the address.
 
     Raises
@@ -118,13 +140,14 @@ def start(config: AgentConfig) -> tuple[Server, Runtime, Manifest]:
         runtime=runtime,
         identity=Identity(
             name=config.name,
-            version=version("siftmoe"),
+            version=_version(),
             model_hash=manifest.model_hash,
             radio=config.radio,
         ),
         telemetry=Telemetry(started_s=time.monotonic()),
         clock=time.monotonic,
         soundings=None if config.radio is None else _soundings(config.radio, config.name),
+        board=_board(config),
     )
     server = Server(
         service,
@@ -135,7 +158,13 @@ def start(config: AgentConfig) -> tuple[Server, Runtime, Manifest]:
         heartbeat_ms=config.heartbeat_ms,
         heartbeat_timeout_ms=config.heartbeat_timeout_ms,
     )
-    return server, runtime, manifest
+    return server, service, manifest
+
+
+def _version() -> str:
+    """Version of siftmoe, with the release that was flashed."""
+    release = os.environ.get(RELEASE_VARIABLE)
+    return f"{version('siftmoe')}+{release}" if release else version("siftmoe")
 
 
 def _soundings(uri: str, name: str) -> Soundings:
@@ -147,9 +176,25 @@ def _soundings(uri: str, name: str) -> Soundings:
     return Soundings(lambda: open_radio(uri, calibrations=calibrations), name=name)
 
 
+def _board(config: AgentConfig) -> BoardPower | None:
+    """Measure the idle board, and go on measuring it; None if it has no sensors."""
+    from siftmoe.agent.board_power import BoardPower
+    from siftmoe.radio.rails import find_board
+
+    board = find_board(Path(config.sysfs)) if config.idle_s else None
+    if board is None:
+        return None
+    power = BoardPower(board, clock=time.monotonic)
+    if power.measure_idle(config.idle_s) is None:
+        return None
+    power.start()
+    return power
+
+
 def _announce(
-    server: Server, runtime: Runtime, manifest: Manifest, *, config: AgentConfig, as_json: bool
+    server: Server, service: Service, manifest: Manifest, *, config: AgentConfig, as_json: bool
 ) -> None:
+    runtime = service.runtime
     started: dict[str, Any] = {
         "endpoint": server.endpoint,
         "pid": os.getpid(),
@@ -162,9 +207,17 @@ def _announce(
         "threads": config.num_threads,
         "file_bytes": runtime.file_bytes,
         "memory_bytes": runtime.memory_bytes,
+        "board": None if service.board is None else service.board.summary(),
     }
     text = json.dumps(started) if as_json else _for_people(started, manifest.root)
     print(text, flush=True)  # noqa: T201  the line that a parent process waits for
+
+
+def _of_board(board: dict[str, Any] | None) -> list[str]:
+    if board is None:
+        return []
+    watt = f"{board['idle_power_w']:.3f} ± {board['idle_power_std_w']:.3f} W"
+    return [f"board idles at {watt} ({board['rails']})"]
 
 
 def _for_people(started: dict[str, Any], bundle: Path) -> str:
@@ -177,6 +230,7 @@ def _for_people(started: dict[str, Any], bundle: Path) -> str:
         f"provider {started['provider']}: computes the golden output of every expert",
         *(f"  not {name}: {reason}" for name, reason in started["refused"].items()),
         "connections are " + ("encrypted" if started["encrypted"] else "not encrypted"),
+        *_of_board(started["board"]),
         f"listening on {started['endpoint']}",
     ]
     return "\n".join(lines)

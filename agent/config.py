@@ -53,6 +53,11 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         File with the public keys of those who may connect.
     radio : str or None
         URI of the Pluto that takes part in pilot exchanges: ``ip:HOST`` or ``usb:...``.
+    idle_s : float, s
+        How long idling is measured before the agent serves, on a board with power sensors; 0
+        leaves the board's power alone, as for several agents on one board.
+    sysfs : str
+        Where the sensors are looked for.
     """
 
     bundle: Annotated[str, Meta(min_length=1)]
@@ -68,6 +73,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     key: Annotated[str, Meta(min_length=1)] | None = None
     allow: Annotated[str, Meta(min_length=1)] | None = None
     radio: Annotated[str, Meta(min_length=1)] | None = None
+    idle_s: Annotated[float, Meta(ge=0.0, le=600.0)] = 3.0
+    sysfs: Annotated[str, Meta(min_length=1)] = "/sys"
 
     def __post_init__(self) -> None:
         if (self.key is None) != (self.allow is None):

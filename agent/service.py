@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from siftmoe.agent.board_power import BoardPower
     from siftmoe.agent.runtime import Runtime
     from siftmoe.agent.sounding import Soundings
     from siftmoe.agent.telemetry import Telemetry
@@ -74,13 +75,20 @@ class Service:
     telemetry: Telemetry
     clock: Callable[[], float]
     soundings: Soundings | None = None
+    board: BoardPower | None = None
 
     def reply(self, request: Hello | Stats, *, queued: int) -> Reply:
         """Answer what needs no computation."""
         if isinstance(request, Hello):
             return self._hello(request)
         counters = self.telemetry.figures(now_s=self.clock(), queued=queued)
-        return StatsReply(id=request.id, counters=counters, temperature_c=temperatures())
+        powers_w = {}
+        if self.board is not None:
+            counters.update(self.board.figures())
+            powers_w = self.board.powers_w()
+        return StatsReply(
+            id=request.id, counters=counters, power_w=powers_w, temperature_c=temperatures()
+        )
 
     def sound(self, request: Sound, answer: Callable[[Reply], None]) -> None:
         """Take part in a pilot exchange; ``answer`` is called later, from another thread.

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from siftmoe.coordinator.assembly import air_interface, simulated_links
+from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.client import Client
 from siftmoe.coordinator.client_security import ClientSecurity
 from siftmoe.coordinator.config import load_testbed
@@ -105,10 +106,11 @@ def connect(testbed: str | Path, *, ledger: str | Path) -> Iterator[Coordinator]
             tables=policy.tables,
             ledger=books,
         )
-        try:
-            yield coordinator
-        finally:
-            coordinator.detach()
+        with board_energy(client, books):
+            try:
+                yield coordinator
+            finally:
+                coordinator.detach()
 
 
 def _placement(agents: list[AgentEntry], bundle: Bundle) -> Placement:

@@ -94,6 +94,7 @@ def _start(bundle: Bundle, placement: Placement, stack: ExitStack) -> list[Launc
             name=f"agent-{helper}",
             experts=placement.selection(helper),
             threads=1,
+            idle_s=0.0,  # all are on one board: its energy is no agent's own
         )
         starting.append(spawn(config))
     with progress_bar("starting agents", len(starting)) as advance:

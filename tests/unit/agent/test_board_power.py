@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import itertools
 import math
-import threading
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,23 +77,10 @@ def rail(tmp_path: Path) -> Path:
     return monitor / "curr1_input"
 
 
-class Clock:
-    """Goes forward by a fixed step each time that somebody looks."""
-
-    def __init__(self, step_s: float) -> None:
-        self.now_s = (step_s * count for count in itertools.count())
-        self.step_s = step_s
-        self.lock = threading.Lock()
-
-    def __call__(self) -> float:
-        with self.lock:
-            return next(self.now_s)
-
-
 def test_a_board_is_sampled_and_told_of(tmp_path: Path, rail: Path) -> None:
     board = find_board(tmp_path)
     assert board is not None
-    power = BoardPower(board, clock=Clock(1e-3), period_s=1e-4)
+    power = BoardPower(board, clock=time.monotonic, period_s=1e-3)
     assert power.figures() == power.powers_w() == {}
     idle = power.measure_idle(0.02)
     assert idle is not None
@@ -102,7 +88,7 @@ def test_a_board_is_sampled_and_told_of(tmp_path: Path, rail: Path) -> None:
     rail.write_text("2400\n")
     power.start()
     while power.figures().get("board_samples", 0.0) < 20:
-        pass
+        time.sleep(1e-3)
     figures = power.figures()
     power.close()
     assert figures["board_energy_j"] == pytest.approx(12.0 * figures["board_time_s"])
@@ -114,20 +100,31 @@ def test_a_board_is_sampled_and_told_of(tmp_path: Path, rail: Path) -> None:
 
 
 def test_sensors_that_fall_silent_are_not_told_of(
-    tmp_path: Path, rail: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    rail: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("siftmoe.agent.board_power.SILENT_S", 0.3)
     board = find_board(tmp_path)
     assert board is not None
-    power = BoardPower(board, clock=Clock(1e-2), period_s=1e-3)
+    power = BoardPower(board, clock=time.monotonic, period_s=1e-3)
     power.measure_idle(0.02)
     power.start()
     while not power.figures():
-        pass
+        time.sleep(1e-3)
     rail.unlink()
-    while power.figures():
-        pass
-    assert power.powers_w() == {}
+    while "cannot be read any more" not in caplog.text:
+        time.sleep(1e-3)
+    while power.figures() or power.powers_w():
+        time.sleep(1e-2)
+    rail.write_text("1200\n")
+    while not power.figures():
+        time.sleep(1e-3)
+    figures = power.figures()
     power.close()
+    assert figures["board_longest_gap_s"] > 0.25
+    assert figures["board_energy_j"] == pytest.approx(6.0 * figures["board_time_s"])
     assert caplog.text.count("cannot be read any more") == 1
 
 
@@ -135,4 +132,4 @@ def test_a_board_that_cannot_be_read_at_the_start_is_none(tmp_path: Path, rail: 
     board = find_board(tmp_path)
     assert board is not None
     rail.unlink()
-    assert BoardPower(board, clock=Clock(1e-2)).measure_idle(0.02) is None
+    assert BoardPower(board, clock=time.monotonic).measure_idle(0.02) is None
