@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 BUDGETS = ("tolerance", "average", "final", "price")
 #: Policies that spend a budget; the others choose by weights and links alone.
 BUDGETED = ("siftmoe", "skip-only", "gate-price")
-_RESCALE = "rescale"
+#: Options of a budgeted policy that shape its tables: scale stand-ins, and price deviations by the
+#: measured response of the loss instead of its Fisher sensitivity.
+_RESCALE, _RESPONSE = "rescale", "response"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def prepare_policy(
     options: dict[str, Any] = {
         name: value
         for name, value in spec.options.items()
-        if name not in BUDGETS and not (name == _RESCALE and spec.name in BUDGETED)
+        if name not in BUDGETS and not (name in (_RESCALE, _RESPONSE) and spec.name in BUDGETED)
     }
     if spec.name == "wdmoe":
         options["links"] = links
@@ -107,7 +109,10 @@ def _tables(
     (kind,) = budgets
     value = spec.number(kind) or 0.0
     if kind == "price":
-        return price_tables(profile, price_j_per_nat=value, rescale=rescale)
+        measured = bool(spec.options.get(_RESPONSE, False))
+        return price_tables(profile, price_j_per_nat=value, rescale=rescale, measured=measured)
+    if _RESPONSE in spec.options:
+        raise ValueError(f"policy {spec}: {_RESPONSE} is of a price, not of {kind}")
     if kind == "final":
         return amplified_tables(profile, final_tolerance=value)
     tables = paper_tables(profile, tolerance=value, rescale=rescale)

@@ -162,15 +162,16 @@ def price_tables(
     budget = Budget(kind=BudgetKind.PRICE, value=price_j_per_nat)
     scale = profile.price_scale.value if rescale else np.ones_like(profile.price_scale.value)
     nats = profile.price(rescale=rescale, measured=measured).value
+    sensitivity = (profile.response if measured else profile.sensitivity).value
     return [
         LayerTables(
             deviation=_known(table),
             scale=_known_scale(factor),
             budget=budget,
             weight_power=2,
-            sensitivity=float(sensitivity),
+            sensitivity=float(nats_per_square),
         )
-        for table, factor, sensitivity in zip(nats, scale, profile.sensitivity.value, strict=True)
+        for table, factor, nats_per_square in zip(nats, scale, sensitivity, strict=True)
     ]
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from siftmoe.coordinator.policies.registry import make_policy
+from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.coordinator.policy_setup import prepare_policy
 from siftmoe.coordinator.problems import (
     amplified_tables,
     layer_problem,
@@ -147,3 +150,32 @@ def test_a_policy_selects_on_every_kind_of_table(profile):
     unknown = unknown_tables(LAYERS, EXPERTS, budget=Budget(kind=BudgetKind.PER_TOKEN, value=0.0))
     plan = make_policy("topk")(problem_of(unknown))
     assert plan.deviation.tolist() == [0.0] * 5
+
+
+def asked(text, profile):
+    shape = SimpleNamespace(num_layers=LAYERS, num_experts=EXPERTS)
+    return prepare_policy(PolicySpec.parse(text), shape=shape, profile=profile).tables
+
+
+def test_a_price_goes_by_the_sensitivity_or_by_the_measured_response(profile):
+    usual = asked("siftmoe:price=1e-6", profile)
+    measured = asked("siftmoe:price=1e-6:response=true", profile)
+    assert [table.sensitivity for table in usual] == profile.sensitivity.value.tolist()
+    assert [table.sensitivity for table in measured] == profile.response.value.tolist()
+    ratio = profile.response.value / profile.sensitivity.value
+    for one, other, factor in zip(usual, measured, ratio, strict=True):
+        np.testing.assert_allclose(other.deviation, factor * one.deviation)
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("siftmoe:tolerance=0.2:response=true", "response is of a price, not of tolerance"),
+        ("topk:response=true", "has no option response"),
+        ("topk:price=1", "topk has no budget"),
+        ("siftmoe:price=1:tolerance=0.1", "needs one budget, got 2"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(policy, message, profile):
+    with pytest.raises(ValueError, match=message):
+        asked(policy, profile)
