@@ -16,7 +16,6 @@ own.
 
 from __future__ import annotations
 
-import errno
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -36,6 +35,12 @@ from siftmoe.radio.pluto import (
     temperature,
 )
 from siftmoe.radio.pluto_address import Address
+from siftmoe.radio.pluto_settings import (
+    REFUSALS,
+    apply_attenuation,
+    apply_rate,
+    apply_settings,
+)
 from siftmoe.radio.pluto_values import (
     PlutoInfo,
     check_settings,
@@ -55,12 +60,6 @@ logger = logging.getLogger(__name__)
 
 #: A block takes so much of the timeout at most; the rest is for its way over the network.
 _BLOCK_SHARE: Final = 0.5
-#: The synthesiser's step at 2.4 GHz is 2.4 Hz; the sample clock is exact to a fraction of a hertz.
-_LO_TOLERANCE_HZ: Final = 5.0
-_RATE_TOLERANCE_HZ: Final = 1.0
-_GAIN_TOLERANCE_DB: Final = 0.01
-#: Errors by which a radio refuses a value, as opposed to a connection that fails.
-_REFUSALS: Final = (errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP)
 
 
 class PlutoDriver:
@@ -96,6 +95,7 @@ class PlutoDriver:
         self._reference = reference or PowerReference()
         self._serial = serial
         self._settings: RadioSettings | None = None
+        self._info: PlutoInfo | None = None
         self._pluto: Any = None
         self._context: Any = None
         self._buffers: list[Any] = []
@@ -121,7 +121,8 @@ class PlutoDriver:
             If no Pluto answers.
         """
         with self._talking("open") as pluto:
-            return describe(self._context, pluto._ctrl)
+            self._info = describe(self._context, pluto._ctrl)
+            return self._info
 
     def temperature_c(self) -> float | None:
         """Temperature of the transceiver now; None if this one has no sensor."""
@@ -148,16 +149,20 @@ class PlutoDriver:
         settings = self._tuned()
         with self._talking("transmit") as pluto:
             self._stop(pluto)
-            self._set(pluto, "tx_hardwaregain_chan0", -settings.tx_attenuation_db, unit="dB")
+            apply_attenuation(pluto, settings, name=self.name)
             pluto.tx_cyclic_buffer = True
             pluto.tx(whole)
             self._buffers.append(pluto._txbuf)
             oscillator(pluto._ctrl).attrs["powerdown"].value = "0"  # last: all else is verified
 
     def silence(self) -> None:
-        """Stop transmitting."""
-        with self._talking("silence") as pluto:
-            self._stop(pluto)
+        """Stop transmitting; over a fresh connection if the present one is broken."""
+        try:
+            with self._talking("silence") as pluto:
+                self._stop(pluto)
+        except DeviceNotFound as error:
+            with self._talking("silence"):  # connecting silences
+                logger.warning("%s: done over a fresh connection", error)
 
     def receive(self, count: int) -> ComplexArray:
         """Receive ``count`` consecutive samples that were not on the air before the call.
@@ -233,7 +238,7 @@ class PlutoDriver:
             raise
 
     def _translated(self, error: OSError, doing: str) -> RadioError:
-        if error.errno in _REFUSALS:
+        if error.errno in REFUSALS:
             return SettingRejected(f"radio {self.name!r}: {doing}: {error.strerror}")
         if isinstance(error, TimeoutError):
             return DeviceNotFound(
@@ -268,45 +273,9 @@ class PlutoDriver:
 
     def _apply(self, pluto: Any, settings: RadioSettings) -> None:
         if self._rate_hz != settings.sample_rate_hz:  # loads a filter, so not without need
-            rate = round(settings.sample_rate_hz)
-            self._set(pluto, "sample_rate", rate, unit="Hz", tolerance=_RATE_TOLERANCE_HZ)
-            for direction in ("rx", "tx"):
-                setattr(pluto, f"{direction}_rf_bandwidth", rate)
+            apply_rate(pluto, settings.sample_rate_hz, name=self.name)
             self._rate_hz = settings.sample_rate_hz
-        for lo in ("rx_lo", "tx_lo"):
-            carrier = round(settings.carrier_hz)  # a float raises
-            self._set(pluto, lo, carrier, unit="Hz", tolerance=_LO_TOLERANCE_HZ)
-        # In any other mode the gain is ignored without a word.
-        if pluto.gain_control_mode_chan0 != "manual":
-            pluto.gain_control_mode_chan0 = "manual"
-        if (mode := pluto.gain_control_mode_chan0) != "manual":
-            raise SettingRejected(f"radio {self.name!r}: gain control stays in mode {mode!r}")
-        self._set(pluto, "rx_hardwaregain_chan0", settings.rx_gain_db, unit="dB")
-
-    def _set(
-        self,
-        pluto: Any,
-        attribute: str,
-        value: float,
-        *,
-        unit: str,
-        tolerance: float = _GAIN_TOLERANCE_DB,
-    ) -> None:
-        """Write an attribute and read it back."""
-        refused = ""
-        try:
-            setattr(pluto, attribute, value)
-            got = getattr(pluto, attribute)
-        except OSError as error:
-            if error.errno not in _REFUSALS:
-                raise
-            refused = error.strerror or str(error)
-        if not refused and not (isinstance(got, (int, float)) and abs(got - value) <= tolerance):
-            refused = f"it reads back {got}"
-        if refused:
-            raise SettingRejected(
-                f"radio {self.name!r}: {attribute} {value} {unit} was not taken: {refused}"
-            )
+        apply_settings(pluto, settings, name=self.name, info=self._info)
 
     def _stop(self, pluto: Any) -> None:
         """Quiet before the buffer closes, since the hardware then falls back to its tones."""

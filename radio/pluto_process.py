@@ -6,6 +6,7 @@ a deadline. The end of the process is noticed when it happens and not at the nex
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -21,9 +22,12 @@ from siftmoe.radio.pluto_frames import Decoder, Frame, FrameError, Header, encod
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+logger = logging.getLogger(__name__)
+
 _CHUNK: Final = 1 << 20
-#: Enough for what a process wrote last.
-_LAST_WORDS: Final = 400
+#: Enough for what a process wrote last, a traceback of a crash included.
+_LAST_WORDS: Final = 4000
+_CRASH: Final = "Fatal Python error"
 
 
 class DriverEnded(Exception):
@@ -129,13 +133,16 @@ class DriverProcess:
                 pipe.close()
 
     def last_words(self) -> str:
-        """How it ended and the last lines it wrote."""
+        """How it ended, and of what it wrote the line that tells why."""
         code = self._popen.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - _LAST_WORDS))
         text = self._stderr.read().decode(errors="replace").strip()
-        return f"{how}: {text}" if text else how
+        logger.debug("driver process %d wrote: %s", self.pid, text)
+        lines = text.splitlines() or [""]
+        why = next((line for line in lines if line.startswith(_CRASH)), lines[-1]).strip()
+        return f"{how}: {why}" if why else how
 
     def _pipes(self) -> tuple[int, int]:
         if self._popen.stdin is None or self._popen.stdout is None:  # asked for above
