@@ -47,6 +47,7 @@ from siftmoe.agent.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from siftmoe.agent.keys import Credentials
+    from siftmoe.agent.notify import Supervisor
     from siftmoe.agent.protocol import Frame, Reply
     from siftmoe.agent.service import Service
 
@@ -119,6 +120,7 @@ class Server:
         self._listening = threading.Lock()  # whoever has it receives
         self._socket_lock = threading.Lock()  # around every use of the router
         self._deaf = False  # whether who computes also has the listening
+        self._rounds = 0  # of whoever listens
         self._stopping = False
         self._closed = False
         self._failed = False
@@ -133,8 +135,10 @@ class Server:
         self._wakeup.set()
         self._ended.set()
 
-    def run(self) -> bool:
+    def run(self, supervisor: Supervisor | None = None) -> bool:
         """Serve until :meth:`stop`; False if a computation had to be left behind.
+
+        A supervisor that asks for signs of life gets them as long as messages are received.
 
         Raises
         ------
@@ -149,11 +153,22 @@ class Server:
             worker.start()
         # Signals are handled in this thread, so it must never be in a computation.
         while not self._stopping:
-            select.select([self._ended], [], [])
+            self._wait(supervisor)
         clean = self._shut_down(workers)
         if self._failed:
             raise InternalFailure("the agent could not go on receiving; see its log")
         return clean
+
+    def _wait(self, supervisor: Supervisor | None) -> None:
+        """Wait for the end, at most until the next sign of life is due."""
+        if supervisor is None or supervisor.interval_s is None:
+            select.select([self._ended], [], [])
+            return
+        seen = self._rounds
+        self._wakeup.set()  # who listens goes around once
+        select.select([self._ended], [], [], supervisor.interval_s)
+        if self._rounds != seen:
+            supervisor.alive()
 
     def _work(self) -> None:
         try:
@@ -181,6 +196,7 @@ class Server:
     def _listen(self) -> list[Job]:
         """Receive until there is something to compute and nobody does."""
         while not self._stopping:
+            self._rounds += 1
             may_be_more = self._receive()
             if jobs := self._backlog.claim():
                 return jobs
