@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: A request is a few numbers and names.
 MAX_REQUEST = 1 << 16
+#: How soon closing is noticed.
+_POLL_S = 0.05
 
 
 class Controls:
@@ -128,7 +130,9 @@ class ControlServer:
 
         self._server = Server(("127.0.0.1", port), Handler)
         self.port: int = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, name="control", daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_S,), name="control", daemon=True
+        ).start()
 
     def close(self) -> None:
         """Stop answering."""

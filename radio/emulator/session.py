@@ -122,6 +122,8 @@ class Session:
 
     def _write(self, words: list[str]) -> Iterator[bytes]:
         _require(len(words) >= 2)
+        # as the real server: only a known device's value is taken off the line
+        self._device(words[0])
         size = _count(words[-1])
         if size > MAX_VALUE:
             # what follows cannot be told from commands

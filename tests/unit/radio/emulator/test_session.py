@@ -62,8 +62,8 @@ def test_a_value_may_come_in_pieces_and_is_taken_even_if_refused(bench):
     session = bench.session()
     assert b"".join(session.receive(b"WRITE " + LO + b" 11\r\n24000")) == b""
     assert b"".join(session.receive(b"00000\0VERSION\r\n")) == b"11\n" + VERSION
-    refused = b"WRITE nothing x 7\r\nVERSIONVERSION\r\n"
-    assert b"".join(session.receive(refused)) == b"-19\n" + VERSION
+    refused = b"WRITE ad9361-phy nothing 7\r\nVERSIONVERSION\r\n"
+    assert b"".join(session.receive(refused)) == b"-2\n" + VERSION
 
 
 def test_what_a_peer_supplies_is_bounded(bench):
