@@ -29,6 +29,7 @@ from siftmoe.radio.fading import stream_generator
 from siftmoe.radio.link import Source
 from siftmoe.radio.multipath import AirPath, PathResponse
 from siftmoe.radio.timeline import Timeline
+from siftmoe.radio.transmission import Transmission, quantise
 from siftmoe.radio.units import thermal_noise_psd
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     ComplexArray = NDArray[np.complex128]
     FloatArray = NDArray[np.float64]
 
-CONVERTER_BITS = 12
 #: Fading is held for so many samples: 32 us at 2 MS/s.
 FADING_HOLD = 64
 #: Receiver gains of the AD936x.
@@ -67,28 +67,13 @@ class DeviceModel:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Transmission:
-    settings: RadioSettings
-    samples: ComplexArray
-    start: int
-
-    def emitted(self, start: int, stop: int) -> ComplexArray:
-        """Return the samples of a range of the clock."""
-        return self.samples[np.arange(start - self.start, stop - self.start) % len(self.samples)]
-
-
-def quantise(samples: ComplexArray) -> ComplexArray:
-    """Clip to full scale and round to the converter's steps, I and Q on their own."""
-    levels = 2 ** (CONVERTER_BITS - 1)
-    parts = np.ascontiguousarray(samples, dtype=np.complex128).view(np.float64) * levels
-    steps = np.clip(np.round(parts), -levels, levels - 1) / levels
-    return np.asarray(steps.view(np.complex128))
-
-
 def convert(field_v: ComplexArray, model: DeviceModel, settings: RadioSettings) -> ComplexArray:
     """Return what a device's converter makes of a field at its port."""
     return quantise(field_v / math.sqrt(model.reference.rx_power_w(1.0, settings)))
+
+
+def _phasors(turns: FloatArray) -> ComplexArray:
+    return np.asarray(np.exp(2j * math.pi * np.mod(turns, 1.0)))
 
 
 class Air:
@@ -111,7 +96,7 @@ class Air:
         self._devices = dict(devices)
         self._seed = seed
         self._paths: dict[tuple[str, str], PathResponse] = {}
-        self._sent: dict[str, Timeline[_Transmission | None]] = {
+        self._sent: dict[str, Timeline[Transmission | None]] = {
             name: Timeline(None) for name in devices
         }
         self._clock = 0
@@ -179,13 +164,13 @@ class Air:
                 f"got {len(samples)} with peak {peak}"
             )
         clock = self._clock if at is None else at
-        self._sent[name].set(clock, _Transmission(settings, quantise(samples), clock))
+        self._sent[name].set(clock, Transmission(settings, quantise(samples), clock))
 
     def retune(self, name: str, settings: RadioSettings, *, at: int | None = None) -> None:
         """Change the settings of what a device transmits, now or at a clock."""
         self.device(name)
 
-        def edit(sent: _Transmission | None) -> _Transmission | None:
+        def edit(sent: Transmission | None) -> Transmission | None:
             return None if sent is None else replace(sent, settings=settings)
 
         self._sent[name].change(self._clock if at is None else at, edit)
@@ -277,14 +262,15 @@ class Air:
                 continue
             grid = first + FADING_HOLD * np.arange(holds)
             impulse = path.impulse(grid / self.sample_rate_hz)  # [holds, J]
+            turn = offset / self.sample_rate_hz
+            amplitude = math.sqrt(self.device(source).reference.tx_power_w(1.0, sent))
+            impulse *= amplitude * _phasors(turn * grid)[:, np.newaxis]
             total = np.zeros((holds, FADING_HOLD), dtype=np.complex128)
             for column, lag in enumerate(path.lags):
                 shifted = emitted[early - lag :][: holds * FADING_HOLD]
                 total += impulse[:, column, np.newaxis] * shifted.reshape(holds, FADING_HOLD)
-            times = start + np.arange(count, dtype=np.float64)
-            turns = np.exp(2j * math.pi * np.mod(offset / self.sample_rate_hz * times, 1.0))
-            power = self.device(source).reference.tx_power_w(1.0, sent)
-            field_v += math.sqrt(power) * turns * total.reshape(-1)[start - first :][:count]
+            total *= _phasors(turn * np.arange(FADING_HOLD))
+            field_v += total.reshape(-1)[start - first :][:count]
 
     def _emitted(self, source: str, start: int, stop: int) -> dict[RadioSettings, ComplexArray]:
         """Group the samples of a range by the settings that they were sent with."""
