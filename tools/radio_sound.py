@@ -96,7 +96,13 @@ def rounds(args: argparse.Namespace) -> Generator[list[dict[str, Any]], None, No
         while True:
             results = []
             for index, pair in enumerate(pairs):
-                result = _exchange(pair, settings, bursts=args.bursts, cfo_hz=offsets[index])
+                result = _exchange(
+                    pair,
+                    settings,
+                    bursts=args.bursts,
+                    cfo_hz=offsets[index],
+                    go_on=args.watch,
+                )
                 offsets[index] = result["cfo_hz"]
                 results.append(result)
             yield results
@@ -115,8 +121,10 @@ def _exchange(
     *,
     bursts: int,
     cfo_hz: float | None,
+    go_on: bool,
 ) -> dict[str, Any]:
-    from siftmoe.radio.errors import Overload, SyncFailed
+    """Sound one direction; ``go_on`` where a radio is lost, which may come back."""
+    from siftmoe.radio.errors import Overload, RadioError, SyncFailed
     from siftmoe.radio.sounder import sound
 
     begun_s = time.time()
@@ -131,7 +139,9 @@ def _exchange(
     }
     try:
         got = sound(*pair, settings=settings, now_s=begun_s, bursts=bursts, cfo_hz=cfo_hz)
-    except (SyncFailed, Overload) as error:
+    except RadioError as error:
+        if not (go_on or isinstance(error, (SyncFailed, Overload))):
+            raise
         return {**exchange, **dict.fromkeys(_MEASURED), "detected": False, "reason": str(error)}
     return {**exchange, **_measured(got, pair), "detected": True, "reason": ""}
 

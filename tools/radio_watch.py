@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.console import Group
 from rich.live import Live
+from rich.text import Text
 
 from siftmoe.tools import console
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from rich.table import Table
 
-#: Exchanges that mean and spread are taken over.
+#: Exchanges that the spread is taken over.
 WINDOW = 30
 
-_HEADER = (
-    "direction",
-    "path gain dB",
-    "±",
-    f"mean of {WINDOW}",
-    "spread",
-    "SNR dB",
-    "CFO Hz",
-    "noise dBm",
-    "found",
-    "last",
-)
+_HEADER = ("direction", "gain dB", "±", "spread", "SNR dB", "CFO Hz", "noise dBm", "found")
 
 
 class Watched:
@@ -52,24 +41,26 @@ class Watched:
         """One row of text per direction."""
         return [self._row(way) for way in self._directions]
 
-    def table(self) -> Table:
-        """Lay out the rows."""
-        return console.table(_HEADER, self.rows())
+    def view(self) -> Group:
+        """Lay out the rows, and below them why a direction's last exchange failed."""
+        lasts = [seen[-1] for seen in self._directions.values()]
+        reasons = [Text(last["reason"]) for last in lasts if not last["detected"]]
+        return Group(console.table(_HEADER, self.rows()), *reasons)
 
     def _row(self, way: tuple[str, str]) -> list[str]:
         seen = self._directions[way]
         last = seen[-1]
         gains = [exchange["path_gain_db"] for exchange in seen if exchange["detected"]]
         found, tried = self._counts[way]
-        mean, spread = (np.mean(gains), np.std(gains)) if gains else (None, None)
-        figures = [last["path_gain_db"], last["path_gain_std_db"], mean, spread, last["snr_db"]]
         return [
-            f"{way[0]} -> {way[1]}",
-            *(_figure(value, 2) for value in figures),
-            _figure(last["cfo_hz"], 1),
+            " > ".join(uri.removeprefix("ip:") for uri in way),
+            _figure(last["path_gain_db"], 2),
+            _figure(last["path_gain_std_db"], 2),
+            _figure(float(np.std(gains)) if gains else None, 2),
+            _figure(last["snr_db"], 1),
+            _figure(last["cfo_hz"], 0),
             _figure(last["noise_dbm"], 1),
             f"{found}/{tried}",
-            time.strftime("%H:%M:%S", time.localtime(last["time_s"])),
         ]
 
 
@@ -86,9 +77,11 @@ def watch(rounds: Generator[list[dict[str, Any]], None, None]) -> int:
                 for exchange in exchanges:
                     watched.add(exchange)
                     found = found or exchange["detected"]
-                live.update(watched.table(), refresh=True)
+                live.update(watched.view(), refresh=True)
         except KeyboardInterrupt:
             pass
         finally:
             rounds.close()  # silence before the prompt comes back
+    if not live.console.is_terminal:
+        live.console.print()  # a terminal's cursor is on the next line already
     return int(not found)
