@@ -264,12 +264,14 @@ class Air:
             impulse = path.impulse(grid / self.sample_rate_hz)  # [holds, J]
             turn = offset / self.sample_rate_hz
             amplitude = math.sqrt(self.device(source).reference.tx_power_w(1.0, sent))
-            impulse *= amplitude * _phasors(turn * grid)[:, np.newaxis]
+            impulse *= (
+                amplitude * _phasors(np.asarray(turn * grid, dtype=np.float64))[:, np.newaxis]
+            )
             total = np.zeros((holds, FADING_HOLD), dtype=np.complex128)
             for column, lag in enumerate(path.lags):
                 shifted = emitted[early - lag :][: holds * FADING_HOLD]
                 total += impulse[:, column, np.newaxis] * shifted.reshape(holds, FADING_HOLD)
-            total *= _phasors(turn * np.arange(FADING_HOLD))
+            total *= _phasors(np.asarray(turn * np.arange(FADING_HOLD), dtype=np.float64))
             field_v += total.reshape(-1)[start - first :][:count]
 
     def _emitted(self, source: str, start: int, stop: int) -> dict[RadioSettings, ComplexArray]:
