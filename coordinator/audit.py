@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,21 +17,6 @@ if TYPE_CHECKING:
 #: Deviation, relative to the output, that rounding hidden states to float16 both ways may add; the
 #: bounds are about experts, not about it.
 PAYLOAD_ROUNDING = 4e-3
-
-
-class Reference(Protocol):
-    """Computes a layer with every routed expert, at full precision."""
-
-    def __call__(
-        self,
-        layer: int,
-        hidden: NDArray[np.float32],
-        *,
-        routed_experts: NDArray[np.int64],
-        gate_weights: NDArray[np.float64],
-    ) -> NDArray[np.float32]:
-        """Return the undivided layer's output, (T, d)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

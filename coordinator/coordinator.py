@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siftmoe.coordinator.airtime import AirInterface, Bursts
-    from siftmoe.coordinator.audit import Audited, Reference
+    from siftmoe.coordinator.audit import Audited
     from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.ledger import Ledger
     from siftmoe.coordinator.links import Links, LinkStates
-    from siftmoe.coordinator.parts import Dispatch, Helpers
+    from siftmoe.coordinator.parts import Dispatch, Helpers, LayerOutput
     from siftmoe.coordinator.policies.registry import Policy
     from siftmoe.coordinator.problems import LayerTables
     from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
@@ -57,7 +57,7 @@ class Coordinator:
     ledger : Ledger
     clock : Clock or None
         Time of the run; by default virtual, from 0.
-    reference : Reference or None
+    reference : LayerOutput or None
         Recomputes every layer undivided; the deviation really made is then booked.
     """
 
@@ -72,7 +72,7 @@ class Coordinator:
         tables: Sequence[LayerTables],
         ledger: Ledger,
         clock: Clock | None = None,
-        reference: Reference | None = None,
+        reference: LayerOutput | None = None,
     ) -> None:
         self.ledger = ledger
         self._fleet = fleet
@@ -94,7 +94,7 @@ class Coordinator:
 
     def attach(self, model: Any) -> None:
         """Serve the expert layers of a model, and follow its forward passes."""
-        attach(model, self)
+        attach(model, self.run_layer)
         self._hooks = StepHooks(model, self)
 
     def detach(self) -> None:
@@ -147,7 +147,7 @@ class Coordinator:
         routed_experts: NDArray[np.int64],
         gate_weights: NDArray[np.float64],
     ) -> NDArray[np.float32]:
-        """Serve one layer; see `ExpertLayer`. Padding, and rows of empty slots, are not sent."""
+        """Serve one layer; see `LayerOutput`. Padding, and rows of empty slots, are not sent."""
         step = self._step
         if step is None:
             raise ValueError("an expert layer ran outside a forward pass of the attached model")

@@ -1,14 +1,14 @@
 """The Hugging Face experts implementation ``siftmoe``: the one place that touches the model.
 
 A mixture-of-experts layer of the model keeps its own router; what its router picked is handed to
-an `ExpertLayer`, which answers with the weighted sum of the experts' outputs. Every family of the
+a `LayerOutput`, which answers with the weighted sum of the experts' outputs. Every family of the
 library's experts registry takes this path; Switch Transformers, which predates it, gets one
 adapter module.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,51 +17,21 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from siftmoe.models.checkpoint_layers import find_moe_layers
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from siftmoe.coordinator.parts import LayerOutput
     from siftmoe.models.checkpoint_layers import MoELayer
 
 IMPLEMENTATION = "siftmoe"
 _ATTRIBUTE = "_siftmoe_route"
 
 
-class ExpertLayer(Protocol):
-    """Who computes the experts of a layer."""
-
-    def run_layer(
-        self,
-        layer: int,
-        hidden: NDArray[np.float32],
-        *,
-        routed_experts: NDArray[np.int64],
-        gate_weights: NDArray[np.float64],
-    ) -> NDArray[np.float32]:
-        """Weighted sum of the routed experts' outputs.
-
-        Parameters
-        ----------
-        layer : int
-            Index among the model's mixture-of-experts layers.
-        hidden : (T, d) float32
-        routed_experts : (T, K) int64
-            The number of experts marks an empty slot.
-        gate_weights : (T, K) float64
-
-        Returns
-        -------
-        (T, d) float32
-        """
-        ...
-
-
-def attach(model: Any, experts: ExpertLayer) -> int:
+def attach(model: Any, experts: LayerOutput) -> int:
     """Route every mixture-of-experts layer of a model to ``experts``.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
         Its expert parameters may be on the meta device; they are not touched.
-    experts : ExpertLayer
+    experts : LayerOutput
 
     Returns
     -------
@@ -102,7 +72,7 @@ def _registered_experts(
 class _OneHotExperts(torch.nn.Module):
     """Experts of Switch Transformers: one-hot routing, all-zero rows for dropped tokens."""
 
-    def __init__(self, layer: MoELayer, experts: ExpertLayer) -> None:
+    def __init__(self, layer: MoELayer, experts: LayerOutput) -> None:
         super().__init__()
         self.replaces_experts = type(layer.module).__name__
         self.layer = layer.index
@@ -116,8 +86,8 @@ class _OneHotExperts(torch.nn.Module):
         return _run(self.experts, self.layer, hidden_states, index, routing_weights)
 
 
-def _run(experts: ExpertLayer, layer: int, hidden: Any, index: Any, weights: Any) -> Any:
-    output = experts.run_layer(
+def _run(experts: LayerOutput, layer: int, hidden: Any, index: Any, weights: Any) -> Any:
+    output = experts(
         layer,
         np.ascontiguousarray(hidden.detach().to("cpu", torch.float32).numpy()),
         routed_experts=index.detach().to("cpu", torch.int64).numpy(),

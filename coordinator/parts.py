@@ -56,3 +56,32 @@ class Dispatch(Protocol):
     def run(self, plan: SelectionPlan, hidden: NDArray[np.float32], *, layer: int) -> Computation:
         """Compute a layer as planned."""
         ...
+
+
+class LayerOutput(Protocol):
+    """What an expert layer gives: a coordinator's, or the undivided one that audits it."""
+
+    def __call__(
+        self,
+        layer: int,
+        hidden: NDArray[np.float32],
+        *,
+        routed_experts: NDArray[np.int64],
+        gate_weights: NDArray[np.float64],
+    ) -> NDArray[np.float32]:
+        """Weighted sum of the routed experts' outputs.
+
+        Parameters
+        ----------
+        layer : int
+            Index among the model's mixture-of-experts layers.
+        hidden : (T, d) float32
+        routed_experts : (T, K) int64
+            The number of experts marks an empty slot.
+        gate_weights : (T, K) float64
+
+        Returns
+        -------
+        (T, d) float32
+        """
+        ...
