@@ -14,6 +14,7 @@ SUMMARY = "look for radios, sound a link, calibrate, emulate"
 ACTIONS: dict[str, tuple[str, str]] = {
     "probe": ("siftmoe.tools.radio_probe", "look for radios and print what they are"),
     "sound": ("siftmoe.tools.radio_sound", "exchange pilots between two radios"),
+    "calibrate": ("siftmoe.tools.radio_calibrate", "measure a radio's power and store it"),
     "emulate": ("siftmoe.tools.radio_emulate", "serve emulated Plutos on this machine"),
 }
 
