@@ -85,6 +85,7 @@ class PlutoRadio:
         self._reference_of = reference_of
         self._reference = PowerReference()
         self._settings: RadioSettings | None = None
+        self._temperature_c: float | None = None
         self._calls = threading.RLock()
         self._swap = threading.Lock()
         self._process: DriverProcess | None = None
@@ -114,6 +115,11 @@ class PlutoRadio:
         return self._info
 
     @property
+    def temperature_c(self) -> float | None:
+        """Temperature of the transceiver when it was last tuned, degree Celsius."""
+        return self._temperature_c
+
+    @property
     def driver_pid(self) -> int | None:
         """Number of the driver's process, None while there is none."""
         process = self._process
@@ -130,9 +136,11 @@ class PlutoRadio:
         with self._calls:
             answer = self._call("tune", settings=asdict(settings))
             self._settings, self._transmitting = settings, False
+            self._temperature_c = msgspec.convert(answer[0].get("temperature_c"), float | None)
             if self._reference_of is not None:
-                temperature = msgspec.convert(answer[0].get("temperature_c"), float | None)
-                self._reference = self._reference_of(self.info.serial, settings, temperature)
+                self._reference = self._reference_of(
+                    self.info.serial, settings, self._temperature_c
+                )
 
     def transmit(self, samples: ComplexArray) -> None:
         """Send samples over and over until ``silence``; a transmission before is replaced."""

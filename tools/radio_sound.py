@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Generator
 
+    from siftmoe.radio.device import RadioSettings
     from siftmoe.radio.pluto_radio import PlutoRadio
+    from siftmoe.radio.power import CalibrationStore
+    from siftmoe.radio.sounder import Sounding
 
 SUMMARY = "exchange pilots between two radios and print the channel"
 
@@ -99,6 +102,7 @@ def rounds(args: argparse.Namespace) -> Generator[list[dict[str, Any]], None, No
                 result = _exchange(
                     pair,
                     settings,
+                    store=store,
                     bursts=args.bursts,
                     cfo_hz=offsets[index],
                     go_on=args.watch,
@@ -117,8 +121,9 @@ def rounds(args: argparse.Namespace) -> Generator[list[dict[str, Any]], None, No
 
 def _exchange(
     pair: tuple[PlutoRadio, PlutoRadio],
-    settings: Any,
+    settings: RadioSettings,
     *,
+    store: CalibrationStore,
     bursts: int,
     cfo_hz: float | None,
     go_on: bool,
@@ -143,7 +148,7 @@ def _exchange(
         if not (go_on or isinstance(error, (SyncFailed, Overload))):
             raise
         return {**exchange, **dict.fromkeys(_MEASURED), "detected": False, "reason": str(error)}
-    return {**exchange, **_measured(got, pair), "detected": True, "reason": ""}
+    return {**exchange, **_measured(got, pair, store), "detected": True, "reason": ""}
 
 
 #: What only a burst that was found can tell.
@@ -161,23 +166,30 @@ _MEASURED = (
 )
 
 
-def _measured(got: Any, pair: tuple[PlutoRadio, PlutoRadio]) -> dict[str, Any]:
+def _measured(
+    got: Sounding, pair: tuple[PlutoRadio, PlutoRadio], store: CalibrationStore
+) -> dict[str, Any]:
     import math
 
-    from siftmoe.radio.link import Source
     from siftmoe.radio.units import linear_to_db, watt_to_dbm
 
-    channel = got.channel
-    sources = {pair[0].reference.source, pair[1].reference.receiver_source}
-    measured = sources == {Source.MEASURED}
-    estimates = got.estimate
-    repeat = math.sqrt(float((estimates.gain_std**2).sum())) / float(estimates.gain.sum())
-    per_unit = 10.0 / math.log(10.0)
+    channel, estimates = got.channel, got.estimate
+    spread = math.sqrt(float((estimates.gain_std**2).sum())) / float(estimates.gain.sum())
+    repeat_db = 10.0 / math.log(10.0) * spread
+    # A cable between the two tells more of the path than what is known of either.
+    path = store.pair(
+        pair[0].info.serial,
+        pair[1].info.serial,
+        carrier_hz=got.carrier_hz,
+        transmitter_c=pair[0].temperature_c,
+        receiver_c=pair[1].temperature_c,
+    )
+    assumed_db = pair[0].reference.tx_full_scale_dbm - pair[1].reference.rx_full_scale_dbm
     values = (
-        linear_to_db(channel.gain),
-        per_unit * channel.gain_std / channel.gain,
-        per_unit * repeat,
-        (Source.MEASURED if measured else Source.DERIVED).value,
+        linear_to_db(channel.gain) + assumed_db - path.difference_db,
+        math.hypot(repeat_db, path.std_db),
+        repeat_db,
+        path.source.value,
         linear_to_db(got.snr),
         got.cfo_hz,
         got.cfo_std_hz,

@@ -10,7 +10,9 @@ import sys
 
 import pytest
 
+from siftmoe.radio.calibration import PairEntry
 from siftmoe.radio.emulator.launch import EmulatedPlutos
+from siftmoe.radio.power import CalibrationStore
 from siftmoe.radio.units import linear_to_db
 from siftmoe.tools.cli import main
 
@@ -87,6 +89,27 @@ def test_sound_agrees_with_the_air(plutos, capsys):
     true_hz = plutos.cfo_hz("pluto-0", "pluto-1", 2.45e9)
     assert abs(got["cfo_hz"] - true_hz) < 5 * got["cfo_std_hz"]
     assert plutos.transmitting() == []
+
+
+def test_a_cable_between_the_two_counts_more_than_typical_figures(plutos, tmp_path, capsys):
+    file = tmp_path / "calibration.toml"
+    pair = PairEntry(
+        transmitter=plutos.serials[0],
+        receiver=plutos.serials[1],
+        carrier_hz=2.45e9,
+        difference_db=9.0,  # 2 dB more than typical
+        std_db=0.25,
+        transmitter_c=36.0,
+        receiver_c=36.0,
+    )
+    CalibrationStore(path=file).with_entry(pair).save()
+    assert _sound(plutos, "--json", "--both", "--calibration", str(file)) == 0
+    there, back = _lines(capsys)
+    assert there["path_gain_db"] == pytest.approx(-72.0, abs=0.1)
+    assert there["path_gain_std_db"] == pytest.approx(0.25, abs=0.1)
+    assert there["path_gain_source"] == "measured"
+    assert back["path_gain_db"] == pytest.approx(-70.0, abs=0.1)
+    assert back["path_gain_source"] == "derived"
 
 
 def test_both_directions_and_repetitions_come_one_object_per_line(plutos, capsys):
