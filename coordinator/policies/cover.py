@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.policies import cover_tree, relaxation
+from siftmoe.coordinator.policies import cover_tree, occupancy, relaxation
 from siftmoe.coordinator.policies.compiled import compiled, compiled_over
 from siftmoe.coordinator.policies.cover_tree import branch_and_bound
+from siftmoe.coordinator.policies.occupancy import current_costs, enter, leave
 from siftmoe.coordinator.policies.relaxation import IMPROVEMENT
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def cover_batch(
     return sets, total
 
 
-@compiled_over(cover_tree, relaxation)
+@compiled_over(cover_tree, occupancy, relaxation)
 def cover_respond(
     routed: IntArray,
     weights: FloatArray,
@@ -177,18 +178,11 @@ def cover_respond(
     """
     slots = routed.shape[1]
     moves = 0
-    cost = np.empty(loads.size)
-    for n in range(loads.size):
-        cost[n] = marginal[n, loads[n]]
+    cost = current_costs(marginal, loads)
     d, without = np.empty((slots, loads.size)), np.empty(slots)
     chosen = np.empty(slots, np.int64)
     for t in order:
-        now = 0.0
-        for n in sets[t]:
-            if n >= 0:
-                loads[n] -= 1
-                cost[n] = marginal[n, loads[n]]
-                now += cost[n]
+        now = leave(sets[t], marginal, loads, cost)
         _load(routed[t], weights[t], served, base, cap[t], d, without)
         price = _solve(d, without, cost, cap[t], chosen)
         if price < np.inf and (now == 0.0 or price < now * (1.0 - IMPROVEMENT)):
@@ -197,8 +191,5 @@ def cover_respond(
                 changed = changed or chosen[j] != sets[t, j]
                 sets[t, j] = chosen[j]
             moves += 1 if changed else 0
-        for n in sets[t]:
-            if n >= 0:
-                loads[n] += 1
-                cost[n] = marginal[n, loads[n]]
+        enter(sets[t], marginal, loads, cost)
     return moves

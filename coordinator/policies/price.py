@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.policies.compiled import compiled
+from siftmoe.coordinator.policies import occupancy
+from siftmoe.coordinator.policies.compiled import compiled, compiled_over
+from siftmoe.coordinator.policies.occupancy import current_costs, enter, leave
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -251,7 +253,7 @@ def price_batch(
     return sets, total
 
 
-@compiled
+@compiled_over(occupancy)
 def price_respond(
     routed: IntArray,
     weights: FloatArray,
@@ -266,19 +268,12 @@ def price_respond(
     """One pass of best response, as ``cover_respond``, on energy plus priced deviation."""
     slots = routed.shape[1]
     moves = 0
-    cost = np.empty(loads.size)
-    for n in range(loads.size):
-        cost[n] = marginal[n, loads[n]]
+    cost = current_costs(marginal, loads)
     d, without = np.empty((slots, loads.size)), np.empty(slots)
     chosen = np.empty(slots, np.int64)
     for t in order:
         _load(routed[t], weights[t], served, base, price, d, without)
-        now = 0.0
-        for n in sets[t]:
-            if n >= 0:
-                loads[n] -= 1
-                cost[n] = marginal[n, loads[n]]
-                now += cost[n]
+        now = leave(sets[t], marginal, loads, cost)
         for i in range(slots):
             least = without[i]
             for n in sets[t]:
@@ -289,8 +284,5 @@ def price_respond(
             moves += 1
             for j in range(slots):
                 sets[t, j] = chosen[j]
-        for n in sets[t]:
-            if n >= 0:
-                loads[n] += 1
-                cost[n] = marginal[n, loads[n]]
+        enter(sets[t], marginal, loads, cost)
     return moves

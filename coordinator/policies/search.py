@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.policies.compiled import compiled
+from siftmoe.coordinator.policies import occupancy
+from siftmoe.coordinator.policies.compiled import compiled, compiled_over
+from siftmoe.coordinator.policies.occupancy import current_costs, uniform
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,15 +89,7 @@ def _respond(
     return moves
 
 
-@compiled
-def _current_costs(marginal: FloatArray, loads: IntArray) -> FloatArray:
-    cost = np.empty(loads.size)
-    for n in range(loads.size):
-        cost[n] = marginal[n, loads[n]]
-    return cost
-
-
-@compiled
+@compiled_over(occupancy)
 def settle(
     start: IntArray,
     helper: IndexArray,
@@ -124,23 +118,11 @@ def settle(
     int
         Passes made.
     """
-    cost = _current_costs(marginal, loads)
+    cost = current_costs(marginal, loads)
     for done in range(_MOST_PASSES):
         if _respond(start, helper, group, marginal, order, choice, loads, cost) == 0:
             return done
     return _MOST_PASSES
-
-
-@compiled
-def _random(state: WordArray) -> float:
-    """Uniform number in [0, 1) by xorshift64*."""
-    x = state[0]
-    x ^= x >> np.uint64(12)
-    x ^= x << np.uint64(25)
-    x ^= x >> np.uint64(27)
-    state[0] = x
-    uniform: float = ((x * np.uint64(0x2545F4914F6CDD1D)) >> np.uint64(11)) * 2.0**-53
-    return uniform
 
 
 @compiled
@@ -165,7 +147,7 @@ def _copy(into: IntArray, source: IntArray) -> None:
         into[k] = source[k]
 
 
-@compiled
+@compiled_over(occupancy)
 def shake(
     start: IntArray,
     helper: IndexArray,
@@ -192,20 +174,20 @@ def shake(
     """
     tokens, helpers = choice.size, total.shape[0]
     order = np.arange(tokens)
-    cost, distorted = _current_costs(marginal, loads), np.zeros(helpers + 1)
+    cost, distorted = current_costs(marginal, loads), np.zeros(helpers + 1)
     best = _potential(total, loads)
     kept, kept_loads = choice.copy(), loads.copy()
     released = np.empty(max(_RELEASE_TO, tokens), np.int64)
     for _ in range(rounds):
-        members = helper[choice[int(_random(state) * tokens)]]
-        shared = members[int(_random(state) * members.size)]
+        members = helper[choice[int(uniform(state) * tokens)]]
+        shared = members[int(uniform(state) * members.size)]
         if shared == helpers:
             shared = members[0]
-        wanted = _RELEASE_FROM + int(_random(state) * (_RELEASE_TO - _RELEASE_FROM + 1))
-        upheaval = _random(state) < _UPHEAVAL
+        wanted = _RELEASE_FROM + int(uniform(state) * (_RELEASE_TO - _RELEASE_FROM + 1))
+        upheaval = uniform(state) < _UPHEAVAL
         if upheaval:
-            wanted = max(wanted, int(_random(state) * tokens * _UPHEAVAL_SHARE))
-        first, found = int(_random(state) * tokens), 0
+            wanted = max(wanted, int(uniform(state) * tokens * _UPHEAVAL_SHARE))
+        first, found = int(uniform(state) * tokens), 0
         for offset in range(tokens):
             t = (first + offset) % tokens
             if upheaval or _uses(helper[choice[t]], shared):
@@ -214,10 +196,10 @@ def shake(
                 found += 1
                 if found == wanted:
                     break
-        spread = _DISTORTION * _random(state)
+        spread = _DISTORTION * uniform(state)
         for t in released[:found]:
             for n in range(helpers):
-                distorted[n] = cost[n] * (1.0 + spread * _random(state))
+                distorted[n] = cost[n] * (1.0 + spread * uniform(state))
             choice[t] = _cheapest(helper, start[group[t]], start[group[t] + 1], distorted)[0]
             _move(helper[choice[t]], 1, marginal, loads, cost)
         for _pass in range(_MOST_PASSES):
@@ -231,7 +213,7 @@ def shake(
         else:
             _copy(choice, kept)
             _copy(loads, kept_loads)
-            cost = _current_costs(marginal, loads)
+            cost = current_costs(marginal, loads)
     return best
 
 

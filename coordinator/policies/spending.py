@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.policies.compiled import compiled
+from siftmoe.coordinator.policies import occupancy
+from siftmoe.coordinator.policies.compiled import compiled, compiled_over
+from siftmoe.coordinator.policies.occupancy import uniform
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -152,18 +154,6 @@ def balance(
 
 
 @compiled
-def _random(state: WordArray) -> float:
-    """Uniform number in [0, 1) by xorshift64*."""
-    x = state[0]
-    x ^= x >> np.uint64(12)
-    x ^= x << np.uint64(25)
-    x ^= x >> np.uint64(27)
-    state[0] = x
-    uniform: float = ((x * np.uint64(0x2545F4914F6CDD1D)) >> np.uint64(11)) * 2.0**-53
-    return uniform
-
-
-@compiled
 def _copy(sets: IntArray, loads: IntArray, from_sets: IntArray, from_loads: IntArray) -> None:
     for t in range(sets.shape[0]):
         for j in range(sets.shape[1]):
@@ -172,7 +162,7 @@ def _copy(sets: IntArray, loads: IntArray, from_sets: IntArray, from_loads: IntA
         loads[n] = from_loads[n]
 
 
-@compiled
+@compiled_over(occupancy)
 def explore(
     routed: IntArray,
     weights: FloatArray,
@@ -197,10 +187,10 @@ def explore(
     kept, kept_loads = sets.copy(), loads.copy()
     banned = np.full(tokens, -1, np.int64)
     for _ in range(rounds):
-        firm = _random(state) < 0.5  # or the repair may well undo the changes
-        for _change in range(1 + int(_random(state) * _MOST_CHANGED)):
-            t, j = int(_random(state) * tokens), int(_random(state) * width)
-            n = int(_random(state) * (helpers + 1)) - 1
+        firm = uniform(state) < 0.5  # or the repair may well undo the changes
+        for _change in range(1 + int(uniform(state) * _MOST_CHANGED)):
+            t, j = int(uniform(state) * tokens), int(uniform(state) * width)
+            n = int(uniform(state) * (helpers + 1)) - 1
             if n < 0 or (not _holds(sets[t], n) and marginal[n, loads[n]] < np.inf):
                 banned[t] = sets[t, j] if firm else -1
                 _make_move(sets, loads, t, j, n)
