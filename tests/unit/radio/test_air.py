@@ -9,7 +9,7 @@ from siftmoe.radio.air import Air, DeviceModel, quantise
 from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.errors import DeviceNotFound, RadioError, SettingRejected
 from siftmoe.radio.fading import FadingKind, FadingModel
-from siftmoe.radio.multipath import AirPath
+from siftmoe.radio.multipath import AirPath, PathResponse
 from siftmoe.radio.simulated import SimulatedRadio
 from siftmoe.radio.units import dbm_to_watt, thermal_noise_psd
 
@@ -214,3 +214,13 @@ def test_rejected_settings_leave_the_old_ones(changes):
 def test_impossible_paths_are_refused(options):
     with pytest.raises(ValueError, match="air path"):
         AirPath(**{"gain": 1e-6, **options})
+
+
+def test_smooth_fading_is_interpolated_without_being_seen():
+    fading = FadingModel(kind=FadingKind.JAKES, coherence_time_s=0.01)
+    path = AirPath(gain=1.0, tap_powers=(1.0, 0.5), tap_spacing_s=1 / RATE_HZ, fading=fading)
+    response = PathResponse(path, seed=5, sample_rate_hz=RATE_HZ)
+    times = np.arange(3_000) * 32e-6 + 17.0
+    exact = np.concatenate([response.impulse(times[[i]]) for i in range(len(times))])
+    error = np.mean(np.abs(response.impulse(times) - exact) ** 2) / np.mean(np.abs(exact) ** 2)
+    assert 0.0 < error < 1e-9
