@@ -29,7 +29,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -51,6 +51,7 @@ Address = Annotated[
 _FORMS = {
     "name": "letters, digits, '.', '_' and '-', at most 63",
     "address": "tcp://HOST:PORT or ipc://PATH",
+    "root": "an absolute path of letters, digits, '.', '_' and '-'",
     "experts": '"auto", pairs like [[0, 1], [0, 2]], or a selection like "0:1,1:*"',
 }
 _SELECTION = re.compile(r"auto|[\d*-]+:[\d*-]+(,\s*[\d*-]+:[\d*-]+)*")
@@ -88,6 +89,25 @@ class SecurityEntry(_Table, frozen=True, kw_only=True):
 
     keys: Annotated[str, Meta(min_length=1)] = "keys"
     insecure: bool = False
+
+
+class FlashEntry(_Table, frozen=True, kw_only=True):
+    """``[flash]``: how boards are provisioned by ``siftmoe flash``.
+
+    Parameters
+    ----------
+    root : str
+        Folder on the boards.
+    service : str
+        What keeps the agent running: systemd, a supervisor of our own, or whichever a board has.
+    start_s, watchdog_s : float, s
+        How long an agent may take to serve, and to give a sign of life.
+    """
+
+    root: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/opt/siftmoe"
+    service: Literal["auto", "systemd", "supervisor"] = "auto"
+    start_s: Positive = 180.0
+    watchdog_s: Positive = 20.0
 
 
 class AgentEntry(_Table, frozen=True, kw_only=True):
@@ -161,6 +181,7 @@ class Testbed(_Table, frozen=True, kw_only=True):
     radio: RadioEntry = RadioEntry()
     sounding: SoundingEntry | None = None
     security: SecurityEntry = SecurityEntry()
+    flash: FlashEntry = FlashEntry()
     agent: Annotated[list[AgentEntry], Meta(min_length=1)]
 
     def __post_init__(self) -> None:
@@ -223,6 +244,7 @@ def _suggestion(key: str, where: str) -> str:
         "radio": RadioEntry,
         "sounding": SoundingEntry,
         "security": SecurityEntry,
+        "flash": FlashEntry,
         "agent": AgentEntry,
     }
     known = tables[where.partition("[")[0]].__struct_fields__
