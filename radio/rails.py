@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -199,9 +200,13 @@ def _text(path: Path) -> str:
 
 
 def _read(path: Path) -> float:
-    """Value of a file in thousandths."""
-    text = path.read_text()
+    """Value of a file in thousandths; without Python's file objects, which cost several times that."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        text = os.read(descriptor, 64)
+    finally:
+        os.close(descriptor)
     try:
         return float(text) * _MILLI
     except ValueError as error:
-        raise OSError(f"{path} reads {text.strip()!r}, which is no number") from error
+        raise OSError(f"{path} reads {text!r}, which is no number") from error
