@@ -162,7 +162,7 @@ class PlutoDriver:
                 self._stop(pluto)
         except DeviceNotFound as error:
             with self._talking("silence"):  # connecting silences
-                logger.warning("%s: done over a fresh connection", error)
+                logger.warning("%s; silenced over a fresh connection", error)
 
     def receive(self, count: int) -> ComplexArray:
         """Receive ``count`` consecutive samples that were not on the air before the call.
