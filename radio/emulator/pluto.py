@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     ComplexArray = NDArray[np.complex128]
 
-#: Samples of a block at most: 67 MB of buffer, the memory that a Pluto can spare.
-MAX_BLOCK = 1 << 24
+#: Samples of a block at most: 16 MiB, the kernel's limit for a DMA block.
+MAX_BLOCK = 1 << 22
 MAX_KERNEL_BUFFERS = 64
 #: A new client may come before the old one's CLOSE: they use connections of their own.
 _BUSY_PATIENCE_S = 0.05

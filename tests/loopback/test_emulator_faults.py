@@ -107,9 +107,9 @@ def test_an_unplugged_device_is_gone_and_comes_back_as_new(plutos):
 
 def test_a_client_that_vanishes_while_it_waits_is_noticed(plutos):
     client = Client(plutos.uris[0])
-    # four seconds of samples
+    # two seconds of samples
     client.socket.sendall(
-        b"OPEN cf-ad9361-lpc 8000000 00000003\r\nREADBUF cf-ad9361-lpc 32000000\r\n"
+        b"OPEN cf-ad9361-lpc 4000000 00000003\r\nREADBUF cf-ad9361-lpc 16000000\r\n"
     )
     client.close()
     again = Client(plutos.uris[0])
