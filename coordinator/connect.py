@@ -9,19 +9,21 @@
         model.generate(...)
         print(coordinator.ledger.summary())
 
-Links are simulated as ``[radio]`` says.
+With a ``[sounding]`` table radios sound the links; without, they are simulated as ``[radio]`` says.
 """
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from siftmoe.coordinator.assembly import air_interface, simulated_links
+from siftmoe.coordinator.assembly import air_interface
 from siftmoe.coordinator.board_energy import board_energy
+from siftmoe.coordinator.channel import open_channel
 from siftmoe.coordinator.client import Client
 from siftmoe.coordinator.client_security import ClientSecurity
 from siftmoe.coordinator.config import load_testbed
@@ -38,9 +40,13 @@ from siftmoe.models.similarity import read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from siftmoe.coordinator.config import AgentEntry
+    from siftmoe.coordinator.channel import RadioChoice
+    from siftmoe.coordinator.config import AgentEntry, Testbed
     from siftmoe.coordinator.fleet_placement import Placement
+
+_log = logging.getLogger(__name__)
 
 #: Real time that a layer's results are waited for. A prefill of a large batch keeps a slow board
 #: busy for seconds; a dead agent is noticed long before.
@@ -48,9 +54,48 @@ REQUEST_DEADLINE_S = 30.0
 CONNECT_TIMEOUT_S = 20.0
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The agents of a testbed, all ready, and what drives them."""
+
+    fleet: Fleet
+    client: Client
+    dispatcher: Dispatcher
+
+
 @contextmanager
-def connect(testbed: str | Path, *, ledger: str | Path) -> Iterator[Coordinator]:
-    """Connect to the running agents of a testbed.
+def connected(testbed: Testbed, bundle: Bundle) -> Iterator[Connection]:
+    """Connect to the agents of a testbed.
+
+    Raises
+    ------
+    ConfigError
+        If an agent beyond this machine has no key.
+    KeyUnusable
+        If an agent has a key and the coordinator's own cannot be used.
+    AgentUnreachable
+        If an agent is not ready in time, or does not host what the file says.
+    PlacementError
+        If an expert has no host.
+    """
+    fleet = Fleet(
+        testbed.agent,
+        shape=bundle.shape,
+        model_hash=bundle.manifest.model_hash,
+        placement=placement_of(testbed.agent, bundle),
+    )
+    with Client(fleet, security=ClientSecurity.of(testbed)) as client:
+        client.connect(timeout_s=CONNECT_TIMEOUT_S)
+        dtype = testbed.radio.payload_dtype
+        dispatcher = Dispatcher(client, payload_dtype=dtype, deadline_s=REQUEST_DEADLINE_S)
+        yield Connection(fleet, client, dispatcher)
+
+
+@contextmanager
+def connect(
+    testbed: str | Path, *, ledger: str | Path, radio: RadioChoice = "auto"
+) -> Iterator[Coordinator]:
+    """Connect to the running agents of a testbed, and to its radios.
 
     Parameters
     ----------
@@ -58,6 +103,8 @@ def connect(testbed: str | Path, *, ledger: str | Path) -> Iterator[Coordinator]
         TOML, see `siftmoe.coordinator.config`.
     ledger : str or Path
         A file that does not exist.
+    radio : "auto" or "simulated"
+        Whether links are simulated even where there are radios.
 
     Raises
     ------
@@ -69,51 +116,51 @@ def connect(testbed: str | Path, *, ledger: str | Path) -> Iterator[Coordinator]
         If an agent is not ready in time, or does not host what the file says.
     PlacementError
         If an expert has no host.
+    RadioMissing
+        If a radio is missing and the file does not allow to simulate its link.
     """
     config = load_testbed(testbed)
     bundle = Bundle.open(config.model.bundle)
-    shape, radio = bundle.shape, config.radio
     profile = None if bundle.manifest.profile_file() is None else read_profile(bundle.manifest)
-    fleet = Fleet(
-        config.agent,
-        shape=shape,
-        model_hash=bundle.manifest.model_hash,
-        placement=_placement(config.agent, bundle),
-    )
-    security = ClientSecurity.of(config)
     distances = [agent.distance_m for agent in config.agent]
-    links = simulated_links(radio, distances)
-    air = air_interface(radio, shape, distances_m=distances)
-    policy = prepare_policy(
-        PolicySpec(config.policy.name, config.policy.options),
-        shape=shape,
-        profile=profile,
-        links=lambda: wdmoe_links(links.states(coordinator.now_s), air),
-    )
+    air = air_interface(config.radio, bundle.shape, distances_m=distances)
     with (
-        Client(fleet, security=security) as client,
+        connected(config, bundle) as there,
         Ledger.create(ledger, msgspec.to_builtins(config), label=config.policy.name) as books,
+        open_channel(config, there.client, record=books.record, radio=radio) as channel,
     ):
-        client.connect(timeout_s=CONNECT_TIMEOUT_S)
+        _log.info("%s", channel.note())
+        policy = prepare_policy(
+            PolicySpec(config.policy.name, config.policy.options),
+            shape=bundle.shape,
+            profile=profile,
+            links=lambda: wdmoe_links(channel.links.states(channel.clock.now_s), air),
+        )
         coordinator = Coordinator(
-            fleet=fleet,
-            dispatcher=Dispatcher(
-                client, payload_dtype=radio.payload_dtype, deadline_s=REQUEST_DEADLINE_S
-            ),
-            links=links,
+            fleet=there.fleet,
+            dispatcher=there.dispatcher,
+            links=channel.links,
             air=air,
             policy=policy.select,
             tables=policy.tables,
             ledger=books,
+            clock=channel.clock,
         )
-        with board_energy(client, books):
+        with board_energy(there.client, books):
             try:
                 yield coordinator
             finally:
                 coordinator.detach()
 
 
-def _placement(agents: list[AgentEntry], bundle: Bundle) -> Placement:
+def placement_of(agents: list[AgentEntry], bundle: Bundle) -> Placement:
+    """Which agent is to host which expert at least.
+
+    Raises
+    ------
+    PlacementError
+        If an expert has no host, or does not fit.
+    """
     shape = bundle.shape
     sizes = {
         (layer, expert): bundle.manifest.expert_file(layer, expert).num_bytes

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: Subcommand -> (module, what it does). The texts stand here so that help imports nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
     "loopback": ("siftmoe.tools.loopback", "run the main job on this machine, policies compared"),
+    "run": ("siftmoe.tools.run", "run the main job on a testbed's agents and radios"),
     "prepare": ("siftmoe.tools.prepare", "split a checkpoint into a backbone and ONNX experts"),
     "profile": ("siftmoe.tools.profile", "show how alike a bundle's experts are"),
     "agent": ("siftmoe.tools.agent", "serve experts of a bundle"),

@@ -1,4 +1,4 @@
-"""Compare policies on one fleet of local agents: the flow of the main job."""
+"""Compare policies on a fleet: the flow of `siftmoe loopback` and of `siftmoe run`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ import json
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from siftmoe.coordinator.assembly import air_interface, simulated_links
-from siftmoe.coordinator.clock import VirtualClock
-from siftmoe.coordinator.config_radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger import Ledger
 from siftmoe.coordinator.policies.spec import PolicySpec
@@ -21,22 +17,17 @@ from siftmoe.coordinator.session import Session
 from siftmoe.models.tasks import GenerationTask, load_task
 from siftmoe.tools.bundles import open_with_progress
 from siftmoe.tools.comparison_setup import (
-    DISTANCE_M,
     LOSS,
-    SIMULATED,
-    Options,
     check_policies,
     describe,
     load_profile,
     make_folder,
-    radio_settings,
     with_budget,
 )
 from siftmoe.tools.console import progress_bar, stderr_console, stdout_console, table
 from siftmoe.tools.exchange_rate import Trials, find_rate, validation_task
 from siftmoe.tools.inprocess import ExpertsInProcess
 from siftmoe.tools.interrupts import terminable
-from siftmoe.tools.local_fleet import check_agents, local_fleet
 from siftmoe.tools.report import CONFIG_FILE, remarks, table_rows, write_report
 from siftmoe.tools.results import (
     LEDGER_FILE,
@@ -46,27 +37,41 @@ from siftmoe.tools.results import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
+    from siftmoe.coordinator.config_radio import RadioEntry
     from siftmoe.models.bundle import Bundle
     from siftmoe.models.similarity import Profile
     from siftmoe.models.tasks import Task
-    from siftmoe.tools.local_fleet import LocalFleet
+    from siftmoe.tools.comparison_setup import Job
+    from siftmoe.tools.site import Site
 
 _INTERRUPTED = 130
+
+
+class OpenSite(Protocol):
+    """Makes a fleet ready and finds its channel, for the length of a block."""
+
+    def __call__(
+        self, job: Job, bundle: Bundle, radio: RadioEntry, ledger: Ledger
+    ) -> AbstractContextManager[Site]:
+        """Open it."""
+        ...
 
 
 @dataclass(kw_only=True)
 class Comparison:
     """The parts that all policies of a comparison share."""
 
-    options: Options
+    job: Job
     radio: RadioEntry
     bundle: Bundle
     profile: Profile | None
     session: Session
     tasks: list[Task | GenerationTask]
-    fleet: LocalFleet
+    site: Site
     ledger: Ledger
     out: Path
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -77,14 +82,14 @@ class Comparison:
         return ExpertsInProcess(self.bundle, payload_dtype=self.radio.payload_dtype)
 
     def run(self, policy: PolicySpec) -> None:
-        """Answer the prompt and evaluate the tasks under one policy; the links start anew."""
+        """Answer the prompt and evaluate the tasks under one policy."""
         console, label = stderr_console(), str(policy)
         resolved = self._with_rate(policy)
-        console.print(f"\n[bold]{label}[/bold]  {self.options.prompt}", end="")
+        console.print(f"\n[bold]{label}[/bold]  {self.job.prompt}", end="")
         with self._coordinated(answer_label(label), resolved):
             answer = self.session.generate(
-                self.options.prompt,
-                max_new_tokens=self.options.answer_tokens,
+                self.job.prompt,
+                max_new_tokens=self.job.answer_tokens,
                 on_text=lambda text: console.print(text, end="", markup=False, style="green"),
             )
         console.print()
@@ -106,11 +111,10 @@ class Comparison:
             profile=self.profile,
             session=self.session,
             experts=self.experts,
-            radio=self.radio,
+            site=self.site,
+            seed=self.radio.seed,
             task=validation_task(self.session.tokenizer),
-            num_helpers=self.options.agents,
-            distance_m=DISTANCE_M,
-            batch_size=self.options.batch_size,
+            batch_size=self.job.batch_size,
         )
         with progress_bar(f"{policy}: rate on validation text", None) as advance:
             rate = find_rate(
@@ -120,11 +124,10 @@ class Comparison:
 
     @contextmanager
     def _coordinated(self, label: str, policy: PolicySpec) -> Iterator[None]:
-        """Attach the model to a new coordinator, whose clock starts at 0."""
+        """Attach the model to a new coordinator."""
         self.ledger.start_run(label, {"policy": str(policy)})
-        distances = [DISTANCE_M] * self.options.agents
-        links = simulated_links(self.radio, distances)
-        air = air_interface(self.radio, self.bundle.shape, distances_m=distances)
+        air = self.site.air()
+        links, clock = self.site.channel()
         prepared = prepare_policy(
             policy,
             shape=self.bundle.shape,
@@ -132,17 +135,17 @@ class Comparison:
             links=lambda: wdmoe_links(links.states(coordinator.now_s), air),
         )
         coordinator = Coordinator(
-            fleet=self.fleet.fleet,
-            dispatcher=self.fleet.dispatcher,
+            fleet=self.site.fleet,
+            dispatcher=self.site.dispatcher,
             links=links,
             air=air,
             policy=prepared.select,
             tables=prepared.tables,
             ledger=self.ledger,
-            clock=VirtualClock(realtime=self.options.realtime),
-            reference=self.experts.undivided if self.options.audit else None,
+            clock=clock,
+            reference=self.experts.undivided if self.job.audit else None,
         )
-        with coordinator.attached(self.session.model):
+        with self.site.metered(self.ledger), coordinator.attached(self.session.model):
             yield
 
     def _evaluate(self, label: str) -> dict[str, tuple[float, float]]:
@@ -151,58 +154,67 @@ class Comparison:
             total = len(task.prompts if isinstance(task, GenerationTask) else task.sequences)
             with progress_bar(f"{label}: {task.name}", total) as advance:
                 result = self.session.evaluate(
-                    task, batch_size=self.options.batch_size, on_progress=advance
+                    task, batch_size=self.job.batch_size, on_progress=advance
                 )
             for name, metric in result.metrics.items():
                 metrics[name] = (metric.value, metric.standard_error or 0.0)
         return metrics
 
 
-def compare(options: Options, *, out: Path | None, as_json: bool) -> int:
+def compare(
+    job: Job,
+    *,
+    model: str,
+    settings: Callable[[int], RadioEntry],
+    check: Callable[[Bundle], object],
+    open_site: OpenSite,
+) -> int:
     """Run the comparison and write its folder; returns the exit status.
 
     Parameters
     ----------
-    options : Options
-    out : Path or None
-        A folder that does not exist or is empty; None takes the next free one under ``runs``.
-    as_json : bool
-        Print the results as one JSON object instead of a table.
+    job : Job
+    model : str
+        upcycled, scratch, or a bundle's folder.
+    settings : callable
+        The air, given the model's hidden size.
+    check : callable
+        Raises if the model does not fit the fleet, before anything is written.
+    open_site : OpenSite
 
     Raises
     ------
     ValueError
-        If an option is unknown, or ``out`` already holds something.
+        If a policy or task is unknown, or the folder already holds something.
     """
-    policies = [with_budget(PolicySpec.parse(text)) for text in options.policies]
+    policies = [with_budget(PolicySpec.parse(text)) for text in job.policies]
     console = stderr_console()
-    console.print(f"[bold]siftmoe loopback[/bold]  {SIMULATED}")
-    bundle = open_with_progress(options.model)
-    check_agents(bundle, options.agents)
+    console.print(f"[bold]siftmoe {job.name}[/bold]")
+    bundle = open_with_progress(model)
+    check(bundle)
     profile = load_profile(bundle)
     check_policies(policies, bundle, profile)
-    radio = radio_settings(options, bundle.shape.hidden_size)
+    radio = settings(bundle.shape.hidden_size)
     tokenizer = bundle.load_tokenizer()
-    tasks = [load_task(spec, tokenizer=tokenizer, limit=options.items) for spec in options.tasks]
-    config = describe(options, radio, bundle)
+    tasks = [load_task(spec, tokenizer=tokenizer, limit=job.items) for spec in job.tasks]
+    config = describe(job, radio, bundle, model=model)
     console.print(config["operating_point"])
-    out = make_folder(out)
-    (out / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    out = make_folder(job)
     interrupted = False
     with Ledger.create(out / LEDGER_FILE, config, label="start") as ledger:
         try:
-            with (
-                terminable(),
-                local_fleet(bundle, options.agents, payload_dtype=radio.payload_dtype) as fleet,
-            ):
+            with terminable(), open_site(job, bundle, radio, ledger) as site:
+                config |= {"note": site.note, "helpers": _helpers(site)}
+                console.print(f"{config['helpers']}. {site.note}")
+                (out / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", "utf-8")
                 comparison = Comparison(
-                    options=options,
+                    job=job,
                     radio=radio,
                     bundle=bundle,
                     profile=profile,
                     session=Session(bundle.load_backbone(), tokenizer),
                     tasks=tasks,
-                    fleet=fleet,
+                    site=site,
                     ledger=ledger,
                     out=out,
                 )
@@ -213,8 +225,14 @@ def compare(options: Options, *, out: Path | None, as_json: bool) -> int:
     if interrupted:
         console.print(f"\ninterrupted; what was booked is in {out / LEDGER_FILE}")
         return _INTERRUPTED
-    _show(out, config, as_json=as_json)
+    _show(out, config, as_json=job.as_json)
     return 0
+
+
+def _helpers(site: Site) -> str:
+    count = len(site.fleet.names)
+    about = f", {site.about}" if site.about else ""
+    return f"{count} agent{'s' if count > 1 else ''}{about}"
 
 
 def _show(out: Path, config: dict[str, Any], *, as_json: bool) -> None:
@@ -234,5 +252,5 @@ def _show(out: Path, config: dict[str, Any], *, as_json: bool) -> None:
     for remark in remarks(results):
         console.print(remark)
     console.print(config["operating_point"])
-    console.print(SIMULATED)
+    console.print(f"{config['helpers']}. {config['note']}")
     console.print(f"report: {report}", soft_wrap=True)

@@ -17,13 +17,14 @@ from siftmoe.coordinator.errors import ConfigError
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.policy_setup import BUDGETED, BUDGETS, prepare_policy
 from siftmoe.models.similarity import Profile, read_profile
+from siftmoe.tools.arguments import names
 from siftmoe.tools.report import si
 
 if TYPE_CHECKING:
+    import argparse
+
     from siftmoe.models.bundle import Bundle
 
-#: All helpers stand at one distance: what differs between links is fading alone.
-DISTANCE_M = 20.0
 #: SiftMoE's operating point: a Mixtral token, 4096 x 16 bit, over 2 MHz in 0.074 s.
 PAPER_BITS_PER_HERTZ = 4096 * 16 / (2e6 * 0.074)
 SIMULATED = "Simulated links, no radio was used: every energy and airtime here is modelled."
@@ -34,29 +35,52 @@ USUAL_LOSS = 0.025
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What a comparison is asked to do; ``siftmoe loopback --help`` tells of each."""
+class Job:
+    """What to do on a fleet, whichever it is.
 
-    agents: int
+    Parameters
+    ----------
+    name : str
+        Of the command.
+    policies, tasks : tuple of str
+    items : int
+        Of each task.
+    prompt : str
+    answer_tokens : int
+    batch_size : int
+    realtime, audit, as_json : bool
+    out : Path or None
+        A folder that does not exist or is empty; None takes the next free one under ``runs``.
+    """
+
+    name: str
     policies: tuple[str, ...]
-    model: str
     tasks: tuple[str, ...]
     items: int
     prompt: str
     answer_tokens: int
-    fading: str
-    coherence_time_s: float
-    seed: int
-    bandwidth_hz: float
-    deadline_s: float | None
-    deadline_shared: bool
-    fading_slots: int
-    outage_price: float
-    payload_dtype: str
-    downlink_price: float
     batch_size: int
     realtime: bool
     audit: bool
+    as_json: bool
+    out: Path | None
+
+
+def job_of(args: argparse.Namespace, *, name: str, policies: tuple[str, ...]) -> Job:
+    """Read a job from a command's options."""
+    return Job(
+        name=name,
+        policies=policies,
+        tasks=names(args.task, "--task"),
+        items=args.items,
+        prompt=args.prompt,
+        answer_tokens=args.tokens,
+        batch_size=args.batch,
+        realtime=args.realtime,
+        audit=args.audit,
+        as_json=args.json,
+        out=args.out,
+    )
 
 
 def load_profile(bundle: Bundle) -> Profile | None:
@@ -80,51 +104,45 @@ def check_policies(policies: list[PolicySpec], bundle: Bundle, profile: Profile 
         prepare_policy(PolicySpec(policy.name, options), shape=bundle.shape, profile=profile)
 
 
-def radio_settings(options: Options, hidden_size: int) -> RadioEntry:
-    """Air of a comparison; without a deadline a token is at the paper's operating point."""
-    given = {
-        "bandwidth_hz": options.bandwidth_hz,
-        "fading": options.fading,
-        "fading_slots": options.fading_slots,
-        "outage_price": options.outage_price,
-        "deadline_shared": options.deadline_shared,
-        "coherence_time_s": options.coherence_time_s,
-        "seed": options.seed,
-        "payload_dtype": options.payload_dtype,
-        "downlink_price": options.downlink_price,
-    }
+def simulated_radio(
+    hidden_size: int, *, deadline_s: float | None, bandwidth_hz: float, **given: Any
+) -> RadioEntry:
+    """Air of a simulation; without a deadline a token is at the paper's operating point."""
     try:
-        radio = msgspec.convert(given, RadioEntry)
+        radio = msgspec.convert({"bandwidth_hz": bandwidth_hz, **given}, RadioEntry)
     except msgspec.ValidationError as error:
         raise ConfigError(f"radio settings: {error}") from error
     bits = payload_bits(radio, hidden_size)
-    deadline_s = options.deadline_s or bits / (options.bandwidth_hz * PAPER_BITS_PER_HERTZ)
-    return msgspec.structs.replace(radio, deadline_s=deadline_s)
+    paper_s = bits / (bandwidth_hz * PAPER_BITS_PER_HERTZ)
+    return msgspec.structs.replace(radio, deadline_s=deadline_s or paper_s)
 
 
-def describe(options: Options, radio: RadioEntry, bundle: Bundle) -> dict[str, Any]:
+def describe(job: Job, radio: RadioEntry, bundle: Bundle, *, model: str) -> dict[str, Any]:
     """Say what a run does, for its folder, its report and the screen."""
     density = payload_bits(radio, bundle.shape.hidden_size) / (
         radio.bandwidth_hz * radio.deadline_s
     )
     where = "the paper's operating point" if _is_paper(density) else "not the paper's 0.44"
     return {
-        "model": options.model,
+        "model": model,
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "siftmoe": version("siftmoe"),
-        "note": SIMULATED,
         "operating_point": (
             f"{payload_bits(radio, bundle.shape.hidden_size)} bit per token over "
             f"{radio.bandwidth_hz / 1e6:g} MHz in {si(radio.deadline_s, 's')} {_each(radio)}: "
-            f"{density:.2f} bit/s/Hz ({where}; a batch shares its tokens' deadlines); "
-            f"{options.agents} agents, {radio.fading} fading{_speed(radio)}"
+            f"{density:.2f} bit/s/Hz ({where}; a batch shares its tokens' deadlines)"
         ),
-        "prompt": options.prompt,
-        "options": asdict(options),
+        "prompt": job.prompt,
+        "job": {**asdict(job), "out": None if job.out is None else str(job.out)},
         "radio": msgspec.structs.asdict(radio),
         "model_hash": bundle.manifest.model_hash,
         "command": sys.argv[1:],
     }
+
+
+def fading_text(radio: RadioEntry) -> str:
+    """Say how simulated links fade."""
+    return f"{radio.fading} fading{_speed(radio)}"
 
 
 def _each(radio: RadioEntry) -> str:
@@ -139,17 +157,23 @@ def _is_paper(bits_per_hertz: float) -> bool:
     return abs(bits_per_hertz / PAPER_BITS_PER_HERTZ - 1.0) < 0.01
 
 
-def make_folder(out: Path | None) -> Path:
-    """Make the run's folder; None takes the next free one under ``runs``."""
-    folder = _next_folder(Path("runs")) if out is None else out
+def make_folder(job: Job) -> Path:
+    """Make the run's folder.
+
+    Raises
+    ------
+    ValueError
+        If it already holds something.
+    """
+    folder = _next_folder(Path("runs"), job.name) if job.out is None else job.out
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"--out {str(folder)!r} exists and is not empty; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _next_folder(runs: Path) -> Path:
+def _next_folder(runs: Path, name: str) -> Path:
     number = 1
-    while (runs / f"loopback-{number}").exists():
+    while (runs / f"{name}-{number}").exists():
         number += 1
-    return runs / f"loopback-{number}"
+    return runs / f"{name}-{number}"

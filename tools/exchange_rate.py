@@ -14,24 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
-from siftmoe.coordinator.assembly import air_interface, simulated_links
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger import Ledger
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.policy_setup import prepare_policy
 from siftmoe.models.tasks import Task, load_task
-from siftmoe.tools.inprocess import AllReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from siftmoe.coordinator.config_radio import RadioEntry
     from siftmoe.coordinator.session import Session
     from siftmoe.models.bundle import Bundle
     from siftmoe.models.similarity import Profile
     from siftmoe.tools.inprocess import ExpertsInProcess
+    from siftmoe.tools.site import Site
 
 #: Trials are over once the loss is met to this share of itself.
 _CLOSE = 0.04
@@ -68,26 +64,23 @@ class Trials:
     profile: Profile
     session: Session
     experts: ExpertsInProcess
-    radio: RadioEntry
+    site: Site
+    seed: int
     task: Task
-    num_helpers: int
-    distance_m: float
     batch_size: int
 
     def run(self, spec: PolicySpec) -> tuple[float, float]:
         """Perplexity on the validation text, and uplink energy of a token in joule."""
-        radio = msgspec.structs.replace(self.radio, seed=self.radio.seed + _VALIDATION_SEED_OFFSET)
-        distances = [self.distance_m] * self.num_helpers
         prepared = prepare_policy(spec, shape=self.bundle.shape, profile=self.profile)
         with (
             tempfile.TemporaryDirectory() as folder,
             Ledger.create(Path(folder) / "trial.sqlite") as ledger,
         ):
             coordinator = Coordinator(
-                fleet=AllReady(self.bundle.shape, self.num_helpers),
+                fleet=self.site.fleet,
                 dispatcher=self.experts,
-                links=simulated_links(radio, distances),
-                air=air_interface(radio, self.bundle.shape, distances_m=distances),
+                links=self.site.trial_links(self.seed + _VALIDATION_SEED_OFFSET),
+                air=self.site.air(),
                 policy=prepared.select,
                 tables=prepared.tables,
                 ledger=ledger,

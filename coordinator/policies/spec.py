@@ -68,7 +68,7 @@ class PolicySpec:
         value = self.options.get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, float) or not value >= 0.0:
+        if isinstance(value, bool | str) or not value >= 0.0:
             raise ValueError(f"policy {self}: {key} must be a number, not negative; got {value!r}")
         return value
 

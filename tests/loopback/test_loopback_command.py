@@ -306,7 +306,7 @@ def test_what_misses_a_window_is_booked_and_missing(
     air = ["--fading-slots", "2", "--outage-price", "1.5", "--audit"]
     status, text, err = run_here(*AIR, *air, "--seed", "3", "--out", str(out))
     assert status == 0, err
-    assert "in 2 blocks" in json.loads(text)["config"]["operating_point"]
+    assert "in 2 blocks" in json.loads(text)["config"]["helpers"]
     selections, bursts = booked(out, "topk")
     lost = {(row.step, row.layer): row.lost for row in selections}
     assert sum(lost.values()) > 0

@@ -1,0 +1,76 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+DEFAULT_TASKS = "choice,perplexity"
+DEFAULT_PROMPT = "Return the number of"
+
+
+def add_job_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what a comparison of policies does, wherever it runs."""
+    add = parser.add_argument
+    add(
+        "--task",
+        default=DEFAULT_TASKS,
+        metavar="LIST",
+        help="choice, perplexity, piqa:FILE, csqa:FILE, xsum:FILE, text:FILE, with commas "
+        f"({DEFAULT_TASKS})",
+    )
+    add("--items", type=count, default=100, metavar="N", help="items of each task (100)")
+    add("--prompt", default=DEFAULT_PROMPT, help="what to answer, streamed")
+    add("--tokens", type=count, default=40, metavar="N", help="tokens of the answer (40)")
+    add("--batch", type=count, default=8, metavar="N", help="sequences of one prefill (8)")
+    add("--realtime", action="store_true", help="wait the airtime instead of only booking it")
+    add("--audit", action="store_true", help="recompute every layer undivided, book the deviation")
+    add("--json", action="store_true", help="print the results as one JSON object")
+    add("--out", type=Path, metavar="FOLDER", help="where to write (the next free one in runs)")
+
+
+def count(text: str) -> int:
+    """Read a positive whole number."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def slots(text: str) -> int:
+    """Read a number of blocks of a window."""
+    value = int(text)
+    if not 0 <= value <= 256:
+        raise argparse.ArgumentTypeError(f"must be 0 to 256, got {value}")
+    return value
+
+
+def positive(text: str) -> float:
+    """Read a positive number."""
+    value = float(text)
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be positive, got {text}")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """Read a number that is not negative."""
+    value = float(text)
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
+    return value
+
+
+def names(text: str, option: str) -> tuple[str, ...]:
+    """Split a list of names, each once.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or one twice.
+    """
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found or len(set(found)) != len(found):
+        raise ValueError(f"{option} wants different names with commas between, got {text!r}")
+    return found

@@ -1,0 +1,50 @@
+"""Where a comparison runs: the helpers, who computes, and where channel states come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from siftmoe.coordinator.airtime import AirInterface
+    from siftmoe.coordinator.clock import Clock
+    from siftmoe.coordinator.ledger import Ledger
+    from siftmoe.coordinator.links import Links
+    from siftmoe.coordinator.parts import Dispatch, Helpers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A fleet that is ready, on a channel that is known.
+
+    Parameters
+    ----------
+    fleet : Helpers
+    dispatcher : Dispatch
+    air : callable
+        The air interface for one policy; fast fading is the same for each.
+    channel : callable
+        Links and clock for one policy: simulated ones start anew for each, so that all see the
+        same; those that radios sound go on.
+    trial_links : callable
+        Simulated links like those of the site, for the search of a price on validation text,
+        given a seed.
+    note : str
+        Where the channel states come from.
+    about : str
+        How the simulated ones fade; empty if there are none.
+    metered : callable
+        Books into a ledger what the boards take while the block runs.
+    """
+
+    fleet: Helpers
+    dispatcher: Dispatch
+    air: Callable[[], AirInterface]
+    channel: Callable[[], tuple[Links, Clock]]
+    trial_links: Callable[[int], Links]
+    note: str
+    about: str
+    metered: Callable[[Ledger], AbstractContextManager[None]]
