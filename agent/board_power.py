@@ -2,8 +2,9 @@ r"""What the agent's board takes: sampled by a thread, integrated by trapezoids.
 
 .. math:: E = \sum_i \tfrac12 (P_i + P_{i+1})\,(t_{i+1} - t_i)
 
-What lies between two samples is not known: its mean is taken to be anywhere between the two, so
-:math:`u^2 = \sum_i (\Delta P_i\,\Delta t_i)^2 / 12` (own derivation, docs/power.md). The errors of
+What lies between two samples is not known. The worst that a load can do is to change so fast that
+a sample says nothing of its surroundings; then :math:`u^2 = \sum_i (\Delta P_i\,\Delta t_i)^2 / 2`
+(own derivation, docs/power.md), and for a slower one this is too much. The errors of
 gain and offset are those of the sensor and the same for all samples; they are told apart, since
 the offset cancels when idling is subtracted.
 
@@ -63,7 +64,7 @@ class Integral:
             raise ValueError(f"power sample: {power_w} W at {time_s} s, {gap_s} s after the last")
         if self.samples:
             self.energy_j += 0.5 * (self._last_w + power_w) * gap_s
-            self.variance_j2 += ((power_w - self._last_w) * gap_s) ** 2 / 12.0
+            self.variance_j2 += ((power_w - self._last_w) * gap_s) ** 2 / 2.0
             self.time_s += gap_s
             self.longest_gap_s = max(self.longest_gap_s, gap_s)
         self.samples += 1

@@ -57,6 +57,8 @@ def board_energy(client: Client, ledger: Ledger) -> Iterator[None]:
     finally:
         after = ask_stats(client)
         names = client.fleet.names
+        for n in sorted(before.keys() - after):
+            _log.warning("agent %r is gone; its board's energy is not known", names[n])
         rows = [board_row(names[n], before[n], after[n]) for n in sorted(before.keys() & after)]
         ledger.record(*[row for row in rows if row is not None])
 
