@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "solve": ("siftmoe.tools.solve", "solve selection instances, with proof"),
     "experiment": ("siftmoe.tools.experiment", "rerun a study over policies and seeds"),
     "radio": ("siftmoe.tools.radio", "look for radios, sound a link, calibrate, emulate"),
+    "ledger": ("siftmoe.tools.ledger", "sum up a run's energy by source, with uncertainties"),
     "report": ("siftmoe.tools.report", "rebuild the report of a run from its ledger"),
     "doctor": ("siftmoe.tools.doctor", "tell what is missing on this machine and how to get it"),
 }
