@@ -28,6 +28,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "profile": ("siftmoe.tools.profile", "show how alike a bundle's experts are"),
     "agent": ("siftmoe.tools.agent", "serve experts of a bundle"),
     "keys": ("siftmoe.tools.keys", "make the keys by which agents and coordinator know each other"),
+    "flash": ("siftmoe.tools.flash", "bring boards to the testbed's release over SSH"),
+    "status": ("siftmoe.tools.status", "show what a testbed's agents and boards are"),
+    "rollback": ("siftmoe.tools.rollback", "let boards serve the release before"),
+    "logs": ("siftmoe.tools.logs", "show what an agent on a board wrote"),
+    "unflash": ("siftmoe.tools.unflash", "remove siftmoe from boards"),
     "solve": ("siftmoe.tools.solve", "solve selection instances, with proof"),
     "experiment": ("siftmoe.tools.experiment", "rerun a study over policies and seeds"),
     "radio": ("siftmoe.tools.radio", "look for radios, sound a link, calibrate, emulate"),
@@ -110,8 +115,9 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.models.errors import ModelError
     from siftmoe.radio.errors import RadioError
+    from siftmoe.tools.flashing.errors import FlashError
 
-    return (AgentError, CoordinatorError, ModelError, RadioError, ValueError, OSError)
+    return (AgentError, CoordinatorError, FlashError, ModelError, RadioError, ValueError, OSError)
 
 
 if __name__ == "__main__":

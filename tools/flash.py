@@ -1,0 +1,179 @@
+"""Bring the boards of a testbed to one known state over SSH.
+
+For each agent with ssh = "user@host": a release is built here for the board's Python and machine
+(wheels by hash, the experts of that board only, its keys, a signed manifest), what the board lacks
+is sent, and the release proves itself there: it has to compute the golden output before the board
+switches to it, and to answer "hello" over the network afterwards. A release that does not leaves
+the board with the one before. The first board goes alone, the others in batches; nothing follows a
+failure.
+
+The board's operating system is not touched; --os prints NVIDIA's command for it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rich.progress import Progress, TaskID
+
+    from siftmoe.tools.flashing.rollout import Outcome
+    from siftmoe.tools.flashing.site import Site
+
+SUMMARY = "bring boards to the testbed's release over SSH"
+
+EXAMPLE = """\
+example:
+  siftmoe keys testbed.toml
+  siftmoe flash testbed.toml --dry-run
+  siftmoe flash testbed.toml
+"""
+
+#: From NVIDIA's Jetson Linux Developer Guide (Quick Start), for a board in recovery mode.
+OS_COMMAND = """\
+In NVIDIA's Linux_for_Tegra folder, with the board in recovery mode on USB (Orin Nano and NX
+developer kits with NVMe, JetPack 6; for others see NVIDIA's Quick Start):
+
+  sudo ./tools/kernel_flash/l4t_initrd_flash.sh --external-device nvme0n1p1 \\
+    -c tools/kernel_flash/flash_l4t_t234_nvme.xml \\
+    -p "-c bootloader/generic/cfg/flash_t234_qspi.xml" \\
+    --showlogs --network usb0 jetson-orin-nano-devkit internal
+
+siftmoe never touches boot slots.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``siftmoe flash``."""
+    parser.epilog = EXAMPLE
+    parser.add_argument("testbed", type=Path, nargs="?", metavar="TESTBED.toml")
+    parser.add_argument("agents", nargs="*", metavar="AGENT", help="only these boards (all)")
+    parser.add_argument("--dry-run", action="store_true", help="tell what would change, and end")
+    parser.add_argument("--batch", type=int, default=4, metavar="N", help="boards at once (4)")
+    parser.add_argument(
+        "--wheels", type=Path, metavar="FOLDER", help="more wheels, as NVIDIA's onnxruntime-gpu"
+    )
+    parser.add_argument(
+        "--adopt", action="store_true", help="take boards over from another workstation"
+    )
+    add_ssh(parser)
+    parser.add_argument("--os", action="store_true", help="print NVIDIA's command for the OS image")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per board")
+
+
+def add_ssh(parser: argparse.ArgumentParser) -> None:
+    """Add the option that all commands with boards share."""
+    parser.add_argument(
+        "--ssh-config", type=Path, metavar="FILE", help="OpenSSH configuration (~/.ssh/config)"
+    )
+
+
+def load_site(args: argparse.Namespace, *, wheels: Path | None = None) -> Site:
+    """Read the testbed that a command is about.
+
+    Raises
+    ------
+    ReleaseError
+        If what logs in to boards is not installed.
+    """
+    try:
+        from siftmoe.tools.flashing.site import Site
+    except ModuleNotFoundError as error:
+        from siftmoe.tools.flashing.errors import ReleaseError
+
+        raise ReleaseError(f"{error.name} is missing; pip install 'siftmoe[fleet]'") from error
+    return Site.load(args.testbed, ssh_config=args.ssh_config, wheels=wheels)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Flash; 0 if every board serves its release, else 1."""
+    if args.os:
+        print(OS_COMMAND, end="")
+        return 0
+    if args.testbed is None:
+        raise ValueError("which testbed? siftmoe flash TESTBED.toml")
+    if args.batch < 1:
+        raise ValueError(f"--batch must be at least 1, got {args.batch}")
+    import asyncio
+
+    site = load_site(args, wheels=args.wheels)
+    from siftmoe.tools.flashing.rollout import Rollout
+
+    boards = site.boards(args.agents)
+    bars = _bars()
+    with bars:
+        report = Bars(bars, site, boards)
+        rollout = Rollout(
+            site=site, report=report, batch=args.batch, dry_run=args.dry_run, adopt=args.adopt
+        )
+        outcomes = asyncio.run(rollout.run(boards))
+    _print(outcomes, as_json=args.json)
+    return int(any(outcome.result in ("failed", "skipped") for outcome in outcomes))
+
+
+class Bars:
+    """A progress bar per board; a `siftmoe.tools.flashing.rollout.Report`."""
+
+    def __init__(self, progress: Progress, site: Site, boards: list[int]) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {
+            name: progress.add_task(name, total=None, phase="waits")
+            for name in (site.agent(index).name for index in boards)
+        }
+
+    def phase(self, board: str, text: str) -> None:
+        """Show what happens at a board now."""
+        self._progress.update(self._tasks[board], phase=text)
+
+    def expect(self, board: str, num_bytes: int) -> None:
+        """Show how much is to be sent to it."""
+        self._progress.update(self._tasks[board], total=num_bytes)
+
+    def advance(self, board: str, num_bytes: int) -> None:
+        """Show what was sent to it."""
+        self._progress.advance(self._tasks[board], num_bytes)
+
+
+def _bars() -> Progress:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from siftmoe.tools.console import stderr_console
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[phase]}"),
+        console=stderr_console(),
+    )
+
+
+def _print(outcomes: list[Outcome], *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        for outcome in outcomes:
+            print(json.dumps(asdict(outcome)))
+        return
+    from siftmoe.tools.console import stdout_console, table
+
+    header = ["board", "result", "release", "before", "files", "MB", "s", ""]
+    rows = [
+        [
+            outcome.board,
+            outcome.result,
+            outcome.release,
+            outcome.previous or "none",
+            str(outcome.files),
+            f"{outcome.num_bytes / 1e6:.1f}",
+            f"{outcome.wall_s:.1f}",
+            outcome.detail,
+        ]
+        for outcome in outcomes
+    ]
+    stdout_console().print(table(header, rows))

@@ -1,0 +1,152 @@
+"""The commands that a workstation gives a board; each prints one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from siftmoe.tools.flashing.onboard.releases import Board, BoardError
+from siftmoe.tools.flashing.onboard.services import Supervised, service_of
+
+
+def main() -> int:
+    """Do what is asked; 0 done, 1 refused with ``{"error": …}``."""
+    parser = argparse.ArgumentParser(prog="board", description=__doc__)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("command", choices=[*_COMMANDS, *_CHANGES, "execute", "supervise"])
+    parser.add_argument("argument", nargs="?", default="")
+    args = parser.parse_args()
+    # What was begun is ended, or undone, even if the workstation goes away meanwhile.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    board = Board(args.root)
+    try:
+        if args.command == "execute":
+            _execute(board)
+        elif args.command == "supervise":
+            service = service_of(board)
+            if isinstance(service, Supervised):
+                service.serve()
+        elif args.command in _CHANGES:
+            with board.locked():
+                _print(_CHANGES[args.command](board, args.argument))
+        else:
+            _print(_COMMANDS[args.command](board, args.argument))
+    except (BoardError, OSError) as error:
+        _print({"error": str(error)})
+        return 1
+    return 0
+
+
+def _print(result: dict[str, Any]) -> None:
+    try:
+        print(json.dumps(result), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _preflight(board: Board, _: str) -> dict[str, Any]:
+    """Tell what a workstation must know before it builds anything for this board."""
+    existing = next(path for path in (board.root, *board.root.parents) if path.exists())
+    tegra = Path("/etc/nv_tegra_release")
+    return {
+        "machine": platform.machine(),
+        "libc": "-".join(platform.libc_ver()),
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "tegra": tegra.read_text().splitlines()[0] if tegra.exists() else None,
+        "free_bytes": shutil.disk_usage(existing).free,
+        "time_s": time.time(),
+        "user_id": os.getuid(),
+        "writable": os.access(existing, os.W_OK | os.X_OK),
+        "systemd": Path("/run/systemd/system").is_dir(),
+        "missing": [tool for tool in ("ssh-keygen",) if shutil.which(tool) is None],
+    }
+
+
+def _prepare(board: Board, argument: str) -> dict[str, Any]:
+    return board.prepare(**json.loads(argument))
+
+
+def _switch(board: Board, release: str) -> dict[str, Any]:
+    """Let a release serve; if it does not come up, the one before does again."""
+    before = board.target("current")
+    board.change_to(release)
+    problem = service_of(board).restart()
+    if not problem:
+        return {"current": release, "previous": board.target("previous")}
+    said = f"release {release} does not come up: {problem}"
+    if before is not None and before != release:
+        board.change_back()
+        again = service_of(board).restart()
+        said += f"; release {before} " + (f"does not either: {again}" if again else "serves again")
+    raise BoardError(said)
+
+
+def _rollback(board: Board, _: str) -> dict[str, Any]:
+    release = board.change_back()
+    if problem := service_of(board).restart():
+        raise BoardError(f"release {release} does not come up: {problem}")
+    return {"current": release, "previous": board.target("previous")}
+
+
+def _fall_back(board: Board, _: str) -> dict[str, Any]:
+    """Go back unasked: systemd calls this when the agent failed for good."""
+    if board.may_stay():
+        return {"kept": board.target("current")}
+    return _rollback(board, "")
+
+
+def _status(board: Board, _: str) -> dict[str, Any]:
+    current = board.target("current")
+    return {
+        "current": current,
+        "previous": board.target("previous"),
+        "proven": current is not None and (board.releases / current / "proven").exists(),
+        "tested": board.tested(current),
+        "service": service_of(board).state(),
+    }
+
+
+def _execute(board: Board) -> None:
+    """Become the current release's agent, after its signature was checked."""
+    current = board.target("current")
+    if current is None:
+        raise BoardError("no release is installed")
+    folder = board.releases / current
+    command = board.agent_command(folder, board.manifest(folder))
+    environment = {**os.environ, "SIFTMOE_RELEASE": current}
+    os.execve(command[0], command, environment)  # noqa: S606  the process that is watched
+
+
+def _remove(board: Board, _: str) -> dict[str, Any]:
+    service_of(board).remove()
+    shutil.rmtree(board.root)
+    return {"removed": str(board.root)}
+
+
+_Command = Callable[[Board, str], dict[str, Any]]
+
+_COMMANDS: dict[str, _Command] = {
+    "preflight": _preflight,
+    "inventory": lambda board, _: board.inventory(),
+    "status": _status,
+    "log": lambda board, lines: {"log": service_of(board).log(int(lines or 50))},
+}
+#: One at a time.
+_CHANGES: dict[str, _Command] = {
+    "prepare": _prepare,
+    "install": lambda board, release: board.install(release),
+    "switch": _switch,
+    "prove": lambda board, release: board.prove(release),
+    "rollback": _rollback,
+    "fall-back": _fall_back,
+    "remove": _remove,
+}

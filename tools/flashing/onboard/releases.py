@@ -1,0 +1,285 @@
+"""Releases on a board: how one is laid out, the switch between them, and the way back.
+
+Under the root folder (``/opt/siftmoe``) stand::
+
+    blobs/SHA256            files by content; SHA256.part is one that is arriving
+    incoming/ID/            release.json and its signature, before their files are all here
+    releases/ID/            a release: its files, a link to its Python environment, and once it has
+                            proven itself, tested.json (computes) and proven (answers)
+    envs/HASH/              environments, by what is installed in them; complete comes last
+    current -> releases/ID  what serves; replaced by rename, so it always is one or the other
+    previous -> releases/ID what served before
+    signers                 whose releases this board takes
+    service.json            how the agent is kept running, see `services`
+    run/                    where there is no systemd: socket, state and log of the supervisor
+
+``current`` changes in one place, after the release has computed the golden output; whatever is
+interrupted before leaves the board as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMESPACE: Final = "siftmoe-release"
+SIGNER: Final = "siftmoe"
+PROGRAM: Final = "board.pyz"
+_CHUNK: Final = 1 << 20
+
+
+class BoardError(Exception):
+    """What keeps the board as it is; the message is for whoever flashes it."""
+
+
+class Board:
+    """The folders of one root, and the steps that change them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.blobs, self.incoming = root / "blobs", root / "incoming"
+        self.releases, self.envs, self.run = root / "releases", root / "envs", root / "run"
+        self.signers = root / "signers"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second workstation out."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BoardError("somebody else is flashing this board; try again") from None
+            yield
+
+    def target(self, link: str) -> str | None:
+        """Release that ``current`` or ``previous`` points at."""
+        try:
+            return os.readlink(self.root / link).rpartition("/")[2]
+        except FileNotFoundError:
+            return None
+
+    def point(self, link: str, release: str) -> None:
+        """Replace a link at once: it is the old one or the new one, never missing."""
+        new = self.root / f".{link}.new"
+        new.unlink(missing_ok=True)
+        new.symlink_to(f"releases/{release}")
+        os.replace(new, self.root / link)
+        self.sync(self.root)
+
+    def sync(self, folder: Path) -> None:
+        """Make renames in a folder survive a power cut."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def manifest(self, folder: Path) -> dict[str, Any]:
+        """Read a release's manifest, after its signature was found good and of a known signer."""
+        text = (folder / "release.json").read_bytes()
+        command = ["ssh-keygen", "-Y", "verify", "-f", str(self.signers), "-I", SIGNER]
+        done = subprocess.run(
+            [*command, "-n", NAMESPACE, "-s", str(folder / "release.json.sig")],
+            input=text,
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            raise BoardError(
+                f"release {folder.name}: not signed by whom this board takes releases from "
+                f"({done.stderr.decode(errors='replace').strip()}); if the workstation's release "
+                f"key was renewed, flash with --adopt"
+            )
+        if hashlib.sha256(text).hexdigest()[:16] != folder.name:
+            raise BoardError(f"release {folder.name}: its manifest is another release's")
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    # What happens to a release, in this order.
+
+    def inventory(self) -> dict[str, Any]:
+        """Tell what is here already: blobs with sizes, parts of some, releases."""
+        blobs = {path.name: path.stat().st_size for path in self.blobs.glob("*")}
+        releases = sorted(p.parent.name for p in self.releases.glob("*/tested.json"))
+        return {
+            "blobs": blobs,
+            "releases": releases,
+            "current": self.target("current"),
+            "previous": self.target("previous"),
+            "signers": self.signers.read_text().strip() if self.signers.exists() else None,
+        }
+
+    def prepare(self, *, signers: str, service: dict[str, Any]) -> dict[str, Any]:
+        """Make the folders; say whose releases are taken and how the agent is kept running."""
+        for folder in (self.blobs, self.incoming, self.releases, self.envs, self.run):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # private keys pass through
+        self.signers.write_text(signers + "\n")
+        (self.root / "service.json").write_text(json.dumps(service))
+        return {}
+
+    def install(self, release: str) -> dict[str, Any]:
+        """Check every file, lay the release out, make its environment, let it prove itself."""
+        folder = self.releases / release
+        if (folder / "tested.json").exists():
+            self.manifest(folder)
+            return dict(json.loads((folder / "tested.json").read_text()), unchanged=True)
+        manifest = self.manifest(self.incoming / release)
+        shutil.rmtree(folder, ignore_errors=True)  # what an interruption left
+        for name, entry in manifest["files"].items():
+            self._place(folder, name, entry)
+        for name in ("release.json", "release.json.sig"):
+            shutil.copy2(self.incoming / release / name, folder / name)
+        self._environment(folder)
+        tested = _self_test([*self.agent_command(folder, manifest), "--check", "--json"])
+        part = folder / "tested.json.part"
+        part.write_text(json.dumps(tested))
+        os.sync()  # whatever the marker vouches for is on the disk before it
+        os.replace(part, folder / "tested.json")
+        self.sync(folder)
+        shutil.rmtree(self.incoming / release)
+        return tested
+
+    def _place(self, folder: Path, name: str, entry: dict[str, Any]) -> None:
+        path = folder / name
+        if ".." in path.parts or not path.is_relative_to(folder):
+            raise BoardError(f"file {name!r} would not be inside the release")
+        blob, part = self.blobs / entry["sha256"], self.blobs / f"{entry['sha256']}.part"
+        source = blob if blob.exists() else part
+        if not source.exists():
+            raise BoardError(f"file {name!r} did not arrive; flash again")
+        if sha256(source) != entry["sha256"]:
+            source.unlink()
+            raise BoardError(f"file {name!r} arrived damaged and was removed; flash again")
+        source.chmod(entry["mode"])
+        os.replace(source, blob)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(blob, path)
+
+    def _environment(self, folder: Path) -> None:
+        """Give a release its Python environment, shared with those of the same wheels."""
+        wanted = sha256(folder / "requirements.txt")[:16]
+        environment = self.envs / wanted
+        if not (environment / "complete").exists():
+            shutil.rmtree(environment, ignore_errors=True)  # what an interruption left
+            _install_wheels(environment, folder)
+            os.sync()
+            (environment / "complete").touch()
+        (folder / "venv").symlink_to(f"../../envs/{wanted}")
+
+    def agent_command(self, folder: Path, manifest: dict[str, Any]) -> list[str]:
+        """Command line of a release's agent; ``{release}`` in an argument is its folder."""
+        given = [argument.replace("{release}", str(folder)) for argument in manifest["arguments"]]
+        return [str(folder / "venv" / "bin" / "python"), "-m", "siftmoe.agent", *given]
+
+    def tested(self, release: str | None) -> dict[str, Any] | None:
+        """Return what a release computed in its self-test here; None if it has not."""
+        path = self.releases / (release or ".none") / "tested.json"
+        return dict(json.loads(path.read_text())) if path.exists() else None
+
+    def change_to(self, release: str) -> None:
+        """Let ``current`` be a tested release, and ``previous`` what it was."""
+        self.manifest(self.releases / release)
+        if self.tested(release) is None:
+            raise BoardError(f"release {release} has not proven itself on this board; install it")
+        before = self.target("current")
+        if before == release:
+            return
+        if before is not None:
+            self.point("previous", before)
+        self.point("current", release)
+
+    def change_back(self) -> str:
+        """Let ``current`` and ``previous`` change places; returns what is current now."""
+        current, previous = self.target("current"), self.target("previous")
+        if previous is None or self.tested(previous) is None:
+            raise BoardError("there is no release to go back to")
+        self.point("current", previous)
+        if current is not None:
+            self.point("previous", current)
+        return previous
+
+    def may_stay(self) -> bool:
+        """Whether the current release ever answered over the network, or is the only one."""
+        current = self.target("current")
+        proven = current is not None and (self.releases / current / "proven").exists()
+        return proven or self.tested(self.target("previous")) is None
+
+    def prove(self, release: str) -> dict[str, Any]:
+        """Take note that a release answered over the network; the board now stays with it."""
+        (self.releases / release / "proven").touch()
+        self.sync(self.releases / release)
+        return {"proven": release, "removed": self.prune()}
+
+    def prune(self) -> list[str]:
+        """Remove releases that neither serve nor served last, and files of none that is left."""
+        kept = {self.target("current"), self.target("previous")}
+        removed = [p.name for p in self.releases.iterdir() if p.name not in kept]
+        for name in removed:
+            shutil.rmtree(self.releases / name)
+        used = {os.path.realpath(link) for link in self.releases.glob("*/venv")}
+        for environment in self.envs.iterdir():
+            if os.path.realpath(environment) not in used:
+                shutil.rmtree(environment)
+        for blob in self.blobs.iterdir():
+            if blob.suffix != ".part" and blob.stat().st_nlink == 1:
+                blob.unlink()
+        return removed
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _install_wheels(environment: Path, folder: Path) -> None:
+    """Make a Python environment of a release's own wheels, without any index."""
+    _call([sys.executable, "-m", "venv", "--without-pip", str(environment)])
+    pip = next((folder / "wheels").glob("pip-*.whl"))
+    install = [str(environment / "bin" / "python"), f"{pip}/pip", "install", "--quiet"]
+    install += ["--no-index", "--no-deps", "--no-compile"]
+    wheels = ["--find-links", str(folder / "wheels"), "--require-hashes"]
+    # Nothing of the board's own configuration.
+    isolated = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    _call([*install, *wheels, "-r", str(folder / "requirements.txt")], isolated)
+
+
+def _self_test(command: list[str]) -> dict[str, Any]:
+    """Load the release's experts and compare what they compute with the golden output."""
+    started = json.loads(_call(command).splitlines()[-1])
+    return {
+        "provider": started["provider"],
+        "refused": started["refused"],
+        "experts": len(started["residents"]),
+        "memory_bytes": started["memory_bytes"],
+    }
+
+
+def _call(command: list[str], environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()[-2_000:]
+        raise BoardError(f"{Path(command[0]).name} … ended with {done.returncode}: {said}")
+    return done.stdout

@@ -1,0 +1,184 @@
+"""What one board gets: its files by content, the agent's command line, one signed manifest.
+
+Equal content has an equal manifest, and a release is named by its manifest's hash: to flash what is
+there already is no work, and a board's name for it says what it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from siftmoe.agent.address import is_loopback
+from siftmoe.models.manifest import MANIFEST_NAME, Manifest, file_sha256
+from siftmoe.tools.flashing.errors import ReleaseError
+from siftmoe.tools.flashing.onboard.releases import PROGRAM
+from siftmoe.tools.flashing.wheels import requirements
+from siftmoe.tools.testbed_keys import ALLOWED_FILE, key_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from siftmoe.coordinator.config import AgentEntry, ExpertId
+    from siftmoe.tools.flashing.signing import Signer
+    from siftmoe.tools.flashing.wheels import Target
+
+FORMAT: Final = 1
+_PRIVATE: Final = 0o600
+_PUBLIC: Final = 0o644
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A file of a release: where it comes from, and its hash, size and mode."""
+
+    source: Path | bytes
+    sha256: str
+    num_bytes: int
+    mode: int = _PUBLIC
+
+    @classmethod
+    def of_bytes(cls, content: bytes) -> Piece:
+        """Make one of what is in memory."""
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(source=content, sha256=digest, num_bytes=len(content))
+
+    @classmethod
+    def of_file(cls, path: Path, *, mode: int = _PUBLIC) -> Piece:
+        """Make one of a file."""
+        size = path.stat().st_size
+        return cls(source=path, sha256=file_sha256(path), num_bytes=size, mode=mode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A board's release, ready to be pushed."""
+
+    name: str
+    manifest: bytes
+    signature: bytes
+    pieces: Mapping[str, Piece]
+
+    @property
+    def blobs(self) -> dict[str, Piece]:
+        """Pieces by hash, each content once."""
+        return {piece.sha256: piece for piece in self.pieces.values()}
+
+
+def build_release(
+    agent: AgentEntry,
+    *,
+    experts: Sequence[ExpertId],
+    selection: str,
+    bundle: Manifest,
+    target: Target,
+    wheels: Sequence[Path],
+    keys: Path | None,
+    program: bytes,
+    signer: Signer,
+) -> Release:
+    """Put a board's release together.
+
+    Parameters
+    ----------
+    agent : AgentEntry
+    experts : sequence of (layer, expert)
+        What it hosts; nothing else of the model goes to the board.
+    selection : str
+        The same as the agent takes it.
+    bundle : Manifest
+    target : Target
+        The board's Python and machine.
+    wheels : sequence of Path
+        Everything the agent needs, siftmoe's own wheel included.
+    keys : Path or None
+        The testbed's folder of keys; None for an agent without a key.
+    program : bytes
+        What runs on the board.
+    signer : Signer
+
+    Raises
+    ------
+    BundleCorrupt
+        If a file of the bundle is not what its manifest says.
+    KeyUnusable, OSError
+        If the agent's keys cannot be read.
+    """
+    pieces = {f"wheels/{wheel.name}": Piece.of_file(wheel) for wheel in wheels}
+    pieces["requirements.txt"] = Piece.of_bytes(requirements(wheels).encode())
+    pieces[PROGRAM] = Piece.of_bytes(program)
+    pieces |= _bundle_pieces(bundle, experts)
+    if keys is not None:
+        pieces["keys/agent.key"] = Piece.of_file(key_file(keys, agent.name), mode=_PRIVATE)
+        pieces["keys/allowed"] = Piece.of_file(keys / ALLOWED_FILE)
+    document = {
+        "format": FORMAT,
+        "agent": agent.name,
+        "version": version("siftmoe"),
+        "target": target.tag,
+        "model_hash": bundle.model_hash,
+        "arguments": agent_arguments(agent, selection=selection, encrypted=keys is not None),
+        "files": {
+            name: {"sha256": piece.sha256, "num_bytes": piece.num_bytes, "mode": piece.mode}
+            for name, piece in pieces.items()
+        },
+    }
+    manifest = json.dumps(document, sort_keys=True, indent=1).encode()
+    return Release(
+        name=hashlib.sha256(manifest).hexdigest()[:16],
+        manifest=manifest,
+        signature=signer.sign(manifest),
+        pieces=pieces,
+    )
+
+
+def agent_arguments(agent: AgentEntry, *, selection: str, encrypted: bool) -> list[str]:
+    """Return the agent's command line on its board; ``{release}`` is the release's folder there."""
+    arguments = [
+        "--bundle={release}/bundle",
+        f"--bind={bind_address(agent.address)}",
+        f"--experts={selection}",
+        f"--name={agent.name}",
+        "--json",
+    ]
+    if agent.radio is not None:
+        arguments.append(f"--radio={agent.radio}")
+    if encrypted:
+        arguments += ["--key={release}/keys/agent.key", "--allow={release}/keys/allowed"]
+    elif not is_local(bind_address(agent.address)):
+        arguments.append("--insecure")
+    return arguments
+
+
+def bind_address(address: str) -> str:
+    """Where an agent listens that is reached at an address: on every interface, or on loopback.
+
+    A board's own idea of its address may differ from the testbed's (names, NAT).
+    """
+    if is_local(address):
+        return address
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    return f"tcp://[::]:{port}" if host.startswith("[") else f"tcp://0.0.0.0:{port}"
+
+
+def is_local(address: str) -> bool:
+    """Whether an address is on one machine only."""
+    transport, _, rest = address.partition("://")
+    return transport != "tcp" or is_loopback(rest.rpartition(":")[0])
+
+
+def _bundle_pieces(bundle: Manifest, experts: Sequence[ExpertId]) -> dict[str, Piece]:
+    entries = [bundle.expert_file(layer, expert) for layer, expert in experts]
+    entries += [bundle.golden_file(layer) for layer in sorted({layer for layer, _ in experts})]
+    if not entries:
+        raise ReleaseError("a board without experts has nothing to serve")
+    pieces = {f"bundle/{MANIFEST_NAME}": Piece.of_file(bundle.root / MANIFEST_NAME)}
+    for entry in entries:
+        path = bundle.verify_file(entry)
+        piece = Piece(source=path, sha256=entry.sha256, num_bytes=entry.num_bytes)
+        pieces[f"bundle/{entry.name}"] = piece
+    return pieces

@@ -1,0 +1,178 @@
+"""A testbed as flashing sees it: who is to be flashed with what, and what a release is made of."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from siftmoe.coordinator.client_security import ClientSecurity
+from siftmoe.coordinator.config import load_testbed
+from siftmoe.coordinator.errors import ConfigError
+from siftmoe.coordinator.fleet_placement import place
+from siftmoe.models.manifest import Manifest
+from siftmoe.tools.flashing.program import board_program
+from siftmoe.tools.flashing.release import build_release, is_local
+from siftmoe.tools.flashing.signing import Signer
+from siftmoe.tools.flashing.wheels import own_wheel, wheelhouse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from siftmoe.coordinator.config import AgentEntry, Testbed
+    from siftmoe.coordinator.fleet_placement import Placement
+    from siftmoe.tools.flashing.release import Release
+    from siftmoe.tools.flashing.wheels import Target
+
+#: Next to the testbed: lock files, to be kept with it, and downloads, which are not.
+LOCKS = "wheels"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A testbed and everything its releases are made of.
+
+    Parameters
+    ----------
+    testbed : Testbed
+    folder : Path
+        Where the testbed file is.
+    ssh_config : Path or None
+        OpenSSH configuration instead of the user's own.
+    wheels : Path or None
+        Folder of wheels beside those of the index.
+    """
+
+    testbed: Testbed
+    folder: Path
+    ssh_config: Path | None = None
+    wheels: Path | None = None
+    program: bytes = field(default_factory=board_program, repr=False)
+    _building: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _wheels: dict[tuple[str, bool], list[Path]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def load(
+        cls, path: Path, *, ssh_config: Path | None = None, wheels: Path | None = None
+    ) -> Site:
+        """Read a testbed file.
+
+        Raises
+        ------
+        ConfigError
+            If it is wrong.
+        """
+        return cls(
+            testbed=load_testbed(path),
+            folder=path.parent,
+            ssh_config=ssh_config,
+            wheels=wheels,
+        )
+
+    def boards(self, names: Sequence[str] = ()) -> list[int]:
+        """Numbers of agents by name, in the order of the file; without names of all.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such agent, or one has no ``ssh`` by which to reach its board.
+        """
+        known = {agent.name: index for index, agent in enumerate(self.testbed.agent)}
+        if unknown := [name for name in names if name not in known]:
+            raise ConfigError(f"no agent is called {unknown[0]!r}; there are {', '.join(known)}")
+        chosen = [known[name] for name in known if not names or name in names]
+        for index in chosen:
+            self.ssh(index)
+        return chosen
+
+    def agent(self, index: int) -> AgentEntry:
+        """Entry of an agent."""
+        return self.testbed.agent[index]
+
+    def ssh(self, index: int) -> str:
+        """Where to log in for an agent's board."""
+        agent = self.agent(index)
+        if agent.ssh is None:
+            raise ConfigError(f'agent {agent.name!r} has no ssh = "user@host", so it has no board')
+        return agent.ssh
+
+    @property
+    def keys(self) -> Path:
+        """Folder of keys."""
+        return Path(self.testbed.security.keys)
+
+    def bundle(self) -> Manifest:
+        """Manifest of the testbed's bundle."""
+        return Manifest.load(self.testbed.model.bundle)
+
+    def placement(self, bundle: Manifest) -> Placement:
+        """Which agent is to host which experts, as a coordinator will ask for them."""
+        shape = bundle.shape
+        sizes = {
+            (layer, expert): bundle.expert_file(layer, expert).num_bytes
+            for layer in range(shape.num_layers)
+            for expert in range(shape.num_experts)
+        }
+        return place(self.testbed.agent, shape, num_bytes=sizes)
+
+    def security(self) -> ClientSecurity:
+        """Return what this workstation proves itself by to agents."""
+        return ClientSecurity.of(self.testbed)
+
+    def signer(self) -> Signer:
+        """Return what this workstation proves its releases by.
+
+        Raises
+        ------
+        ConfigError
+            If there is no folder of keys yet.
+        """
+        if not self.keys.is_dir():
+            raise ConfigError(f"there is no folder {str(self.keys)!r}; run 'siftmoe keys' first")
+        return Signer.of(self.keys)
+
+    def release(self, index: int, target: Target) -> Release:
+        """Build an agent's release for its board's Python and machine.
+
+        Raises
+        ------
+        ReleaseError, ModelError, KeyUnusable
+            If something for it is missing; the message says what to do.
+        """
+        agent, bundle = self.agent(index), self.bundle()
+        placement = self.placement(bundle)
+        if agent.key is None and not is_local(agent.address) and not self.testbed.security.insecure:
+            raise ConfigError(f"agent {agent.name!r} has no key; run 'siftmoe keys' first")
+        with self._building:  # boards of a kind share their wheels
+            wheels = self._wheels_for(target, radio=agent.radio is not None)
+        return build_release(
+            agent,
+            experts=placement.experts[index],
+            selection=placement.selection(index),
+            bundle=bundle,
+            target=target,
+            wheels=wheels,
+            keys=None if agent.key is None else self.keys,
+            program=self.program,
+            signer=self.signer(),
+        )
+
+    def _wheels_for(self, target: Target, *, radio: bool) -> list[Path]:
+        if (target.tag, radio) not in self._wheels:
+            name = f"{target.tag}-radio" if radio else target.tag
+            cache = self.folder / LOCKS / "cache"
+            cache.mkdir(parents=True, exist_ok=True)
+            (cache / ".gitignore").write_text("*\n", encoding="utf-8")
+            lock = self.folder / LOCKS / f"{name}.lock"
+            found = wheelhouse(target, lock=lock, cache=cache, radio=radio, given=self.wheels)
+            self._wheels[target.tag, radio] = [*found, self._own(cache)]
+        return self._wheels[target.tag, radio]
+
+    def _own(self, cache: Path) -> Path:
+        if self.wheels is not None and (given := sorted(self.wheels.glob("siftmoe-*.whl"))):
+            return given[-1]
+        with TemporaryDirectory(dir=cache) as scratch:
+            wheel = own_wheel(Path(scratch))
+            return wheel.replace(cache / wheel.name)

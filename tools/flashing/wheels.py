@@ -1,0 +1,192 @@
+"""Wheels for a board's Python and architecture: siftmoe's own, and what an agent needs.
+
+What was once chosen for a board is written down with its hashes in a lock file next to the testbed,
+so that the next board, and the same one next month, gets the same files or none. The board itself
+never talks to an index.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import siftmoe.tools
+from siftmoe.tools.flashing.errors import ReleaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: What a board gets of siftmoe: no coordinator, no studies, no checkpoints.
+_PACKAGES: Final = ("agent", "models", "radio")
+#: What the agent needs from an index, as setup.cfg says, and pip itself to install it there.
+_REQUIREMENTS: Final = (
+    "numpy>=1.26",
+    "pyzmq>=26",
+    "msgpack>=1.0.8",
+    "msgspec>=0.19",
+    "pip>=23.1",
+)
+_OLD_PYTHON: Final = "tomli>=2.0"
+#: For a board with a Pluto, beside libiio 0.24 of its system.
+_RADIO: Final = ("pyadi-iio==0.0.21", "pylibiio>=0.25,<1")
+#: Runs on every board; NVIDIA's build for Jetson is given with --wheels.
+_RUNTIME: Final = "onnxruntime>=1.18"
+_GPU_RUNTIME: Final = "onnxruntime-gpu>=1.18"
+_SUPPORTED: Final = ("3.10", "3.11", "3.12", "3.13")
+#: Zip files have no time before this; with one and the same for all, a wheel is the same each time.
+_EPOCH: Final = "315532800"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What wheels are for: Python as "3.10", machine and C library as the board names them."""
+
+    python: str
+    machine: str
+    libc: str
+
+    @property
+    def tag(self) -> str:
+        """Name for files, as ``cp310-aarch64``."""
+        return f"cp{self.python.replace('.', '')}-{self.machine}"
+
+    def options(self) -> list[str]:
+        """Pip's options that choose wheels for it.
+
+        Raises
+        ------
+        ReleaseError
+            If siftmoe does not run there.
+        """
+        if self.python not in _SUPPORTED:
+            raise ReleaseError(
+                f"the board has Python {self.python}; an agent needs 3.10 to {_SUPPORTED[-1]}"
+            )
+        kind, _, version = self.libc.partition("-")
+        if kind != "glibc":
+            raise ReleaseError(f"the board's C library is {self.libc!r}; wheels are for glibc")
+        minor = int(version.split(".")[1])
+        platforms = [f"manylinux_2_{n}_{self.machine}" for n in range(minor, 16, -1)]
+        platforms += [f"manylinux2014_{self.machine}", f"linux_{self.machine}"]
+        chosen = [f"--platform={platform}" for platform in platforms]
+        return ["--only-binary=:all:", f"--python-version={self.python}", *chosen]
+
+
+def own_wheel(folder: Path) -> Path:
+    """Build siftmoe's wheel for boards from this installation's source.
+
+    Raises
+    ------
+    ReleaseError
+        If siftmoe was not installed from a source folder, or the wheel cannot be built.
+    """
+    source = Path(next(iter(siftmoe.tools.__path__))).parent
+    if not (source / "setup.cfg").is_file():
+        raise ReleaseError(
+            "this siftmoe was installed without its source; install it with pip install -e from "
+            "a checkout, or give its wheel with --wheels FOLDER"
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        for package in _PACKAGES:
+            ignored = shutil.ignore_patterns("__pycache__", "tiny")
+            shutil.copytree(source / package, Path(scratch) / package, ignore=ignored)
+        for name in ("README.md", "LICENSE", "pyproject.toml"):
+            shutil.copy2(source / name, scratch)
+        _write_setup(source / "setup.cfg", Path(scratch) / "setup.cfg")
+        _pip("wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={folder}", scratch)
+    return next(folder.glob("siftmoe-*.whl"))
+
+
+def _write_setup(source: Path, target: Path) -> None:
+    setup = configparser.RawConfigParser()
+    setup.read(source, encoding="utf-8")
+    wanted = {f"siftmoe.{name}" for name in _PACKAGES}
+    found = setup["options"]["packages"].split()
+    chosen = [n for n in found if ".".join(n.split(".")[:2]) in wanted and ".tiny" not in n]
+    setup["options"]["packages"] = "\n" + "\n".join(chosen)
+    setup["options"]["package_dir"] = "\n" + "\n".join(f"siftmoe.{n} = {n}" for n in _PACKAGES)
+    setup["options.package_data"] = {"*": "py.typed"}
+    for section in ("options.entry_points", "options.extras_require"):
+        setup.remove_section(section)
+    with target.open("w", encoding="utf-8") as stream:
+        setup.write(stream)
+
+
+def wheelhouse(
+    target: Target, *, lock: Path, cache: Path, radio: bool = False, given: Path | None = None
+) -> list[Path]:
+    """Collect the wheels that an agent needs beside siftmoe's own.
+
+    Parameters
+    ----------
+    target : Target
+    lock : Path
+        Names, versions and hashes. Written if there is none, else nothing else is taken.
+    cache : Path
+        Folder for downloads.
+    radio : bool
+        Whether the board has a Pluto.
+    given : Path or None
+        Folder of more wheels; with an onnxruntime-gpu among them that is the runtime.
+
+    Raises
+    ------
+    ReleaseError
+        If a wheel cannot be had, or is not the one in the lock file.
+    """
+    folder = cache / target.tag
+    folder.mkdir(parents=True, exist_ok=True)
+    links = [f"--find-links={given}"] if given is not None else []
+    command = ["download", f"--dest={folder}", *target.options(), *links]
+    if lock.exists():
+        _pip(*command, "--no-deps", "--require-hashes", f"--requirement={lock}")
+        return _locked(folder, lock)
+    on_gpu = given is not None and any(given.glob("onnxruntime_gpu-*.whl"))
+    wanted = [*_REQUIREMENTS, _GPU_RUNTIME if on_gpu else _RUNTIME]
+    wanted += _RADIO if radio else ()
+    wanted += (_OLD_PYTHON,) if target.python == "3.10" else ()
+    with tempfile.TemporaryDirectory() as scratch:
+        command[1] = f"--dest={scratch}"
+        _pip(*command, *wanted)
+        wheels = [Path(shutil.copy2(wheel, folder)) for wheel in Path(scratch).glob("*.whl")]
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.write_text(requirements(wheels), encoding="utf-8")
+    return sorted(wheels)
+
+
+def requirements(wheels: Sequence[Path]) -> str:
+    """Pin wheels by name, version and hash, as pip reads it."""
+    lines = []
+    for wheel in sorted(wheels):
+        name, version = wheel.name.split("-")[:2]
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        lines.append(f"{name.replace('_', '-').lower()}=={version} --hash=sha256:{digest}\n")
+    return "".join(sorted(lines))
+
+
+def _locked(folder: Path, lock: Path) -> list[Path]:
+    """Wheels of a folder whose hashes a lock file has."""
+    hashes = set(lock.read_text(encoding="utf-8").replace("sha256:", " ").split())
+    wheels = sorted(folder.glob("*.whl"))
+    return [w for w in wheels if hashlib.sha256(w.read_bytes()).hexdigest() in hashes]
+
+
+def _pip(*arguments: str) -> None:
+    environment = {"SOURCE_DATE_EPOCH": _EPOCH, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", *arguments, "--quiet"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ReleaseError(f"pip {arguments[0]} failed: {done.stderr.strip()[-2_000:]}")
