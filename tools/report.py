@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from siftmoe.tools.results import PolicyResult
+    from siftmoe.tools.soundings import LinkHistory
 
 SUMMARY = "rebuild the report of a run from its ledger"
 
@@ -35,8 +36,9 @@ _CAPTIONS = {
 _LEGEND = (
     "Accuracy and perplexity with one standard error each; the policies share text and links, so "
     "their differences are known better than that. Energy per token is the radio's, over all "
-    "layers; its source stands beside it. Latency and airtime are on the virtual clock of the "
-    "simulated links; tokens/s is this machine's wall clock."
+    "layers; where its channel and its source come from stands beside it, ± is one standard "
+    "uncertainty, calibration included. Latency and airtime are those of the transmissions as "
+    "modelled; tokens/s is this machine's wall clock."
 )
 
 
@@ -55,20 +57,28 @@ def run(args: argparse.Namespace) -> int:
     config = json.loads((args.run / CONFIG_FILE).read_text(encoding="utf-8"))
     out = args.out or args.run
     out.mkdir(parents=True, exist_ok=True)
-    print(write_report(out, results, config))
+    print(write_report(out, results, config, run=args.run))
     return 0
 
 
-def write_report(out: Path, results: Sequence[PolicyResult], config: Mapping[str, Any]) -> Path:
+def write_report(
+    out: Path,
+    results: Sequence[PolicyResult],
+    config: Mapping[str, Any],
+    *,
+    run: Path | None = None,
+) -> Path:
     """Write figures and one self-contained page.
 
     Parameters
     ----------
     out : Path
-        Folder of the run.
+        Where to write.
     results : sequence of PolicyResult
     config : mapping
         What the run was asked to do; ``note`` says where its links come from.
+    run : Path or None
+        Folder of the run, if it is another one.
 
     Returns
     -------
@@ -76,10 +86,14 @@ def write_report(out: Path, results: Sequence[PolicyResult], config: Mapping[str
         The page.
     """
     from siftmoe.tools.plots import figures
+    from siftmoe.tools.plots_sounding import sounding_figures
+    from siftmoe.tools.soundings import load_soundings
 
     drawn = figures(results)
+    histories = load_soundings(run or out)
+    sounded = sounding_figures(histories)
     (out / FIGURES).mkdir(exist_ok=True)
-    for name, svg in drawn.items():
+    for name, svg in (drawn | sounded).items():
         (out / FIGURES / name).write_text(svg, encoding="utf-8")
     path = out / REPORT_FILE
     answers = "\n".join(_answer(result, config) for result in results)
@@ -91,12 +105,38 @@ def write_report(out: Path, results: Sequence[PolicyResult], config: Mapping[str
         about=str(config.get("operating_point", "")),
         sections=(
             Section("Policies", f"{html_table(*table_rows(results))}\n<p>{_LEGEND}</p>"),
+            Section("Energy by source", html_table(*source_rows(results))),
             Section("Figures", html_figures(drawn, _CAPTIONS)),
+            *_links(histories, sounded),
             Section("Answers", answers),
         ),
         config=config,
     )
     return path
+
+
+def source_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of what was on the air, by how its energy was obtained."""
+    sources = sorted({source for result in results for source in result.energy_by_source})
+    header = ["policy", *sources, "of it pilots"]
+    rows = []
+    for result in results:
+        found = [result.energy_by_source.get(source, (0.0, 0.0)) for source in sources]
+        pilots = si(result.sounding_j, "J")
+        rows.append([result.policy, *(_energy(value, std) for value, std in found), pilots])
+    return header, rows
+
+
+def _links(histories: Sequence[LinkHistory], figures: Mapping[str, str]) -> list[Section]:
+    """Section of the sounded links; none if nothing was sounded."""
+    from siftmoe.tools.plots_sounding import CAPTIONS
+    from siftmoe.tools.soundings import history_rows
+
+    if not histories:
+        return []
+    return [
+        Section("Links", html_table(*history_rows(histories)) + html_figures(figures, CAPTIONS))
+    ]
 
 
 def table_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str]]]:
@@ -107,6 +147,7 @@ def table_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[st
         *(name.replace("_", " ") for name in metrics),
         "uplink / token",
         "downlink / token",
+        "channel",
         "source",
         "latency / token",
         "airtime / token",
@@ -131,6 +172,17 @@ def remarks(results: Sequence[PolicyResult]) -> list[str]:
         if result.outage
     ]
     found += [
+        f"{result.policy}: {name} was left out of {count} selections."
+        for result in results
+        for name, count in result.lost.items()
+    ]
+    found += [
+        f"{result.policy}: boards took {si(result.board_j_per_token, 'J')} per token, "
+        f"{si(result.board_net_j_per_token, 'J')} of it more than idling."
+        for result in results
+        if result.board_j_per_token is not None and result.board_net_j_per_token is not None
+    ]
+    found += [
         f"{result.policy}: {result.aborted} steps broke off after {si(result.aborted_j, 'J')}, "
         f"which no figure contains."
         for result in results
@@ -149,14 +201,21 @@ def _row(result: PolicyResult, metrics: Sequence[str]) -> list[str]:
     return [
         result.policy,
         *(_metric(result.metrics.get(name)) for name in metrics),
-        si(result.uplink_j_per_token, "J"),
+        _energy(result.uplink_j_per_token, result.uplink_std_j_per_token),
         si(result.downlink_j_per_token, "J"),
+        "+".join(result.channel_origins),
         "+".join(result.energy_sources),
         si(result.latency_s_per_token, "s"),
         si(result.airtime_s_per_token, "s"),
         f"{result.tokens_per_s:.0f}",
         f"{shares} %",
     ]
+
+
+def _energy(value: float, std: float) -> str:
+    """Energy, with its uncertainty where it has one."""
+    relative = f" ± {100 * std / value:.0f} %" if std > 0.0 and value > 0.0 else ""
+    return si(value, "J") + relative
 
 
 def _metric(pair: tuple[float, float] | None) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.coordinator.ledger import Ledger
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 LEDGER_FILE = "ledger.sqlite"
 SCORES_FILE = "scores.json"
+
+_LEFT_OUT = re.compile(r"(?:(?<=^)|(?<=; ))(?:link to )?[A-Za-z0-9._-]+(?=: )")
 
 Metrics = dict[str, tuple[float, float]]
 
@@ -58,6 +61,18 @@ class PolicyResult:
         Deviation really made over the plans' own, if the run was audited.
     gains_by_agent : dict
         Channel power gains of each agent's uplink bursts, linear.
+    channel_origins : tuple of str
+        Where the channel states of the bursts come from: sounded, simulated, fixed.
+    sounding_j : float, J
+        Energy of the pilot exchanges in between.
+    board_j_per_token, board_net_j_per_token : float, J
+        What the boards took, gross and net of idling; None without sensors.
+    uplink_std_j_per_token : float, J
+        Standard uncertainty of the uplink's.
+    energy_by_source : dict
+        (value, standard uncertainty) in J of all that was on the air, pilots included.
+    lost : dict
+        Links or helpers that were left out, and for how many selections.
     outage : float
         Share of the slots sent to helpers that missed their window.
     aborted : int
@@ -83,6 +98,13 @@ class PolicyResult:
     infeasible: int
     measured_over_bound: float | None
     gains_by_agent: Mapping[str, list[float]]
+    channel_origins: tuple[str, ...] = ()
+    sounding_j: float = 0.0
+    uplink_std_j_per_token: float = 0.0
+    energy_by_source: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    board_j_per_token: float | None = None
+    board_net_j_per_token: float | None = None
+    lost: Mapping[str, int] = field(default_factory=dict)
     outage: float = 0.0
     aborted: int = 0
     aborted_j: float = 0.0
@@ -135,7 +157,9 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
     summary = ledger.summary(run)
     shares = summary.shares
     gains: dict[str, list[float]] = defaultdict(list)
+    origins: set[str] = set()
     for row in ledger.rows(TransmissionRow, run=run):
+        origins.add(row.channel_origin.value)
         if row.direction == "up":
             gains[row.agent].append(row.channel_gain)
     latency = summary.latency_per_token
@@ -157,10 +181,33 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
         infeasible=summary.status.get(Status.INFEASIBLE.value, 0),
         measured_over_bound=_measured_over_bound(ledger, run),
         gains_by_agent=dict(sorted(gains.items())),
+        channel_origins=tuple(sorted(origins)),
+        sounding_j=summary.sounding_energy().value,
+        uplink_std_j_per_token=summary.energy_per_token(direction="up").std,
+        energy_by_source={
+            source.value: (energy.value, energy.std)
+            for source, energy in summary.energy_by_source.items()
+        },
+        board_j_per_token=_or_none(summary.board_energy_per_token().value),
+        board_net_j_per_token=_or_none(summary.board_energy_per_token(net=True).value),
+        lost=_left_out(summary.excluded),
         outage=summary.outage if summary.lost else 0.0,
         aborted=summary.aborted,
         aborted_j=summary.aborted_energy_j,
     )
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _left_out(excluded: Mapping[str, int]) -> dict[str, int]:
+    """Count selections without each link or helper; the ledger's reasons begin with its name."""
+    counts: dict[str, int] = defaultdict(int)
+    for text, count in excluded.items():
+        for name in {found[0] for found in _LEFT_OUT.finditer(text)}:
+            counts[name] += count
+    return dict(sorted(counts.items()))
 
 
 def _measured_over_bound(ledger: Ledger, run: int) -> float | None:
