@@ -103,8 +103,8 @@ def _table(name: str, entry: LevelEntry | PairEntry) -> str:
 
 
 def _value(value: Any) -> str:
-    # A JSON string is a TOML string, but for the delete character.
-    text = json.dumps(value) if isinstance(value, str) else repr(float(value))
+    # A JSON string with no more escapes than it needs is a TOML string, but for the delete key.
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(float(value))
     return text.replace("\x7f", "\\u007f")
 
 

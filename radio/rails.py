@@ -173,10 +173,12 @@ def _jetpack4(device: Path) -> Iterator[Rail]:
         for n in (0, 1, 2):
             label = _text(monitor / f"rail_name_{n}")
             if _is_rail(label):
-                power, voltage = monitor / f"in_power{n}_input", monitor / f"in_voltage{n}_input"
+                power, voltage, current = (
+                    monitor / f"in_{what}{n}_input" for what in ("power", "voltage", "current")
+                )
                 yield Rail(
                     label=label,
-                    factors=(power,),
+                    factors=(power,) if power.exists() else (voltage, current),
                     voltage=voltage if voltage.exists() else None,
                 )
 
@@ -200,7 +202,7 @@ def _text(path: Path) -> str:
 
 
 def _read(path: Path) -> float:
-    """Value of a file in thousandths; without Python's file objects, which cost several times that."""
+    """Value of a file in thousandths; Python's file objects would cost several times as much."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         text = os.read(descriptor, 64)

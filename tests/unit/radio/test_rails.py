@@ -100,6 +100,15 @@ def test_the_offset_is_that_of_the_shunt(tmp_path: Path) -> None:
     assert old.offset_std_w() == pytest.approx(5.0 * 80e-6 / 5e-3 / math.sqrt(3))
 
 
+def test_an_old_driver_that_tells_no_power_tells_voltage_and_current(tmp_path: Path) -> None:
+    root = jetpack4(tmp_path, NANO)
+    for power in root.glob("bus/**/in_power*_input"):
+        power.unlink()
+    board = find_board(root)
+    assert board is not None
+    assert board.total_w(board.powers_w()) == pytest.approx(3.0)
+
+
 def test_a_machine_without_rails_states_nothing(tmp_path: Path) -> None:
     assert find_board(tmp_path) is None
     device = tmp_path / "bus/i2c/devices/0-0050"
