@@ -72,8 +72,8 @@ def convert(field_v: ComplexArray, model: DeviceModel, settings: RadioSettings) 
     return quantise(field_v / math.sqrt(model.reference.rx_power_w(1.0, settings)))
 
 
-def _phasors(turns: FloatArray) -> ComplexArray:
-    return np.asarray(np.exp(2j * math.pi * np.mod(turns, 1.0)))
+def _phasors(turn: float, clocks: NDArray[np.int64]) -> ComplexArray:
+    return np.asarray(np.exp(2j * math.pi * np.mod(turn * clocks, 1.0)))
 
 
 class Air:
@@ -147,9 +147,17 @@ class Air:
             )
 
     def begin(
-        self, name: str, settings: RadioSettings, samples: ComplexArray, *, at: int | None = None
+        self,
+        name: str,
+        settings: RadioSettings,
+        samples: ComplexArray,
+        *,
+        at: int | None = None,
+        phase: complex = 1.0,
     ) -> None:
         """Start to repeat samples from a device's antenna, now or at a clock.
+
+        ``phase``, of modulus 1, is that of its oscillator.
 
         Raises
         ------
@@ -164,14 +172,16 @@ class Air:
                 f"got {len(samples)} with peak {peak}"
             )
         clock = self._clock if at is None else at
-        self._sent[name].set(clock, Transmission(settings, quantise(samples), clock))
+        self._sent[name].set(clock, Transmission(settings, quantise(samples), clock, phase))
 
-    def retune(self, name: str, settings: RadioSettings, *, at: int | None = None) -> None:
+    def retune(
+        self, name: str, settings: RadioSettings, *, at: int | None = None, phase: complex = 1.0
+    ) -> None:
         """Change the settings of what a device transmits, now or at a clock."""
         self.device(name)
 
         def edit(sent: Transmission | None) -> Transmission | None:
-            return None if sent is None else replace(sent, settings=settings)
+            return None if sent is None else replace(sent, settings=settings, phase=phase)
 
         self._sent[name].change(self._clock if at is None else at, edit)
 
@@ -256,7 +266,7 @@ class Air:
         holds = -(-(start + count - first) // FADING_HOLD)
         early, late = int(path.lags.max()), int(path.lags.min())
         spans = self._emitted(source, first - early, first + holds * FADING_HOLD - late)
-        for sent, emitted in spans.items():
+        for (sent, phase), emitted in spans.items():
             offset = self._offset_hz(source, sent, name, settings)
             if abs(offset) > 0.5 * self.sample_rate_hz:
                 continue
@@ -264,25 +274,25 @@ class Air:
             impulse = path.impulse(grid / self.sample_rate_hz)  # [holds, J]
             turn = offset / self.sample_rate_hz
             amplitude = math.sqrt(self.device(source).reference.tx_power_w(1.0, sent))
-            impulse *= (
-                amplitude * _phasors(np.asarray(turn * grid, dtype=np.float64))[:, np.newaxis]
-            )
+            impulse *= amplitude * phase * _phasors(turn, grid)[:, np.newaxis]
             total = np.zeros((holds, FADING_HOLD), dtype=np.complex128)
             for column, lag in enumerate(path.lags):
                 shifted = emitted[early - lag :][: holds * FADING_HOLD]
                 total += impulse[:, column, np.newaxis] * shifted.reshape(holds, FADING_HOLD)
-            total *= _phasors(np.asarray(turn * np.arange(FADING_HOLD), dtype=np.float64))
+            total *= _phasors(turn, np.arange(FADING_HOLD))
             field_v += total.reshape(-1)[start - first :][:count]
 
-    def _emitted(self, source: str, start: int, stop: int) -> dict[RadioSettings, ComplexArray]:
-        """Group the samples of a range by the settings that they were sent with."""
-        spans: dict[RadioSettings, ComplexArray] = {}
+    def _emitted(
+        self, source: str, start: int, stop: int
+    ) -> dict[tuple[RadioSettings, complex], ComplexArray]:
+        """Group the samples of a range by the settings and the phase that they were sent with."""
+        spans: dict[tuple[RadioSettings, complex], ComplexArray] = {}
         for since, until, sent in self._sent[source].pieces(start, stop):
             if sent is not None:
-                if sent.settings not in spans:
-                    spans[sent.settings] = np.zeros(stop - start, dtype=np.complex128)
-                piece = sent.emitted(since, until)
-                spans[sent.settings][since - start : until - start] = piece
+                key = (sent.settings, sent.phase)
+                if key not in spans:
+                    spans[key] = np.zeros(stop - start, dtype=np.complex128)
+                spans[key][since - start : until - start] = sent.emitted(since, until)
         return spans
 
     def _offset_hz(

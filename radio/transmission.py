@@ -24,6 +24,7 @@ class Transmission:
     settings: RadioSettings
     samples: ComplexArray
     start: int
+    phase: complex = 1.0
 
     def emitted(self, start: int, stop: int) -> ComplexArray:
         """Return the samples of a range of the clock."""

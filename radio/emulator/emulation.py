@@ -51,11 +51,10 @@ class Emulation:
         self.servers: dict[str, PlutoServer] = {}
         try:
             for index, entry in enumerate(config.device):
-                self.servers[entry.name] = PlutoServer(
-                    EmulatedPluto(self.medium, _identity(entry, index)),
-                    host=entry.address or _address(index),
-                    port=port,
-                )
+                rng = np.random.default_rng((config.seed, index))
+                pluto = EmulatedPluto(self.medium, _identity(entry, index), rng=rng)
+                host = entry.address or _address(index)
+                self.servers[entry.name] = PlutoServer(pluto, host=host, port=port)
         except OSError:
             self.close()
             raise

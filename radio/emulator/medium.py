@@ -81,16 +81,23 @@ class Medium:
             self._wanted.pop(reader, None)
 
     def begin(
-        self, name: str, settings: RadioSettings, samples: ComplexArray, *, at: int | None = None
+        self,
+        name: str,
+        settings: RadioSettings,
+        samples: ComplexArray,
+        *,
+        at: int | None = None,
+        phase: complex = 1.0,
     ) -> None:
         """Let a device repeat samples from now or from a clock on."""
         with self._lock:
-            self.air.begin(name, settings, samples, at=self.now() if at is None else at)
+            clock = self.now() if at is None else at
+            self.air.begin(name, settings, samples, at=clock, phase=phase)
 
-    def retune(self, name: str, settings: RadioSettings) -> None:
+    def retune(self, name: str, settings: RadioSettings, *, phase: complex = 1.0) -> None:
         """Change the settings of what a device sends and will send."""
         with self._lock:
-            self.air.retune(name, settings, at=self.now())
+            self.air.retune(name, settings, at=self.now(), phase=phase)
 
     def end(self, name: str, *, at: int | None = None) -> None:
         """Silence a device now or from a clock on."""

@@ -65,6 +65,7 @@ class _Listening:
     settings: RadioSettings
     mode: str
     on: bool
+    phase: complex
 
 
 class EmulatedPluto:
@@ -76,12 +77,15 @@ class EmulatedPluto:
     ----------
     medium : Medium
     identity : Identity
+    rng : numpy.random.Generator
+        Draws the phase of an oscillator whenever it locks to another frequency.
     """
 
-    def __init__(self, medium: Medium, identity: Identity) -> None:
+    def __init__(self, medium: Medium, identity: Identity, *, rng: np.random.Generator) -> None:
         self.medium, self.identity = medium, identity
         self.lock = threading.RLock()
         self._model = medium.air.device(identity.name)
+        self._rng = rng
         self._boot()
 
     def _boot(self) -> None:
@@ -93,6 +97,7 @@ class EmulatedPluto:
         self._rssi_db = 119.0
         self._feeding: TransmitStream | None = None
         self._played: ComplexArray | None = None
+        self._locked: dict[str, tuple[int, complex]] = {}
         self._listening = Timeline(self._listens())
         self.context = self._describe()
 
@@ -161,7 +166,7 @@ class EmulatedPluto:
         with self.lock:
             self._played = samples
             if self.chip.transmits:
-                self.medium.begin(self.identity.name, self._sends(), samples, at=at)
+                self._begin(samples, at=at)
 
     def stop_playing(self, *, at: int) -> None:
         """Feed the transmitter nothing from a clock on."""
@@ -199,16 +204,28 @@ class EmulatedPluto:
             elif feeding is None:
                 self._play_tones()
             elif feeding.cyclic and self._played is not None and not self._on_air():
-                self.medium.begin(name, self._sends(), self._played)
+                self._begin(self._played)
             else:
-                self.medium.retune(name, self._sends())
+                phase = self._phase("tx", self.chip.tx_lo_hz)
+                self.medium.retune(name, self._sends(), phase=phase)
+
+    def _begin(self, samples: ComplexArray, *, at: int | None = None) -> None:
+        phase = self._phase("tx", self.chip.tx_lo_hz)
+        self.medium.begin(self.identity.name, self._sends(), samples, at=at, phase=phase)
+
+    def _phase(self, side: str, lo_hz: int) -> complex:
+        """Phase of an oscillator: another one each time it locks to another frequency."""
+        if self._locked.get(side, (0,))[0] != lo_hz:
+            turn = 2j * math.pi * self._rng.random()
+            self._locked[side] = (lo_hz, complex(np.exp(turn)))
+        return self._locked[side][1]
 
     def _on_air(self) -> bool:
         return self.identity.name in self.medium.transmitting()
 
     def _play_tones(self) -> None:
         if self.tones.audible and self.chip.transmits:
-            self.medium.begin(self.identity.name, self._sends(), self.tones.waveform())
+            self._begin(self.tones.waveform())
         else:
             self.medium.end(self.identity.name)
 
@@ -225,11 +242,12 @@ class EmulatedPluto:
             low, high = self.chip.gain_range
             self.chip.gain_db = int(min(max(AGC_TARGET_DB - level_db, low), high))
             settings = self._settings(gain_db=self.chip.gain_db)
-        return convert(field, self._model, settings)
+        return convert(field * heard.phase, self._model, settings)
 
     def _listens(self) -> _Listening:
         settings = self._settings(gain_db=self.chip.gain_db)
-        return _Listening(settings, self.chip.gain_mode, self.chip.receives)
+        phase = self._phase("rx", self.chip.rx_lo_hz)
+        return _Listening(settings, self.chip.gain_mode, self.chip.receives, phase)
 
     def _sends(self) -> RadioSettings:
         return RadioSettings(

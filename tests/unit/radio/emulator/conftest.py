@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from siftmoe.radio.air import Air, DeviceModel
@@ -23,8 +24,12 @@ class Bench:
             self.air.connect(*pair, AirPath(gain=gain))
         self.medium = Medium(self.air, clock=lambda: self.now_s, sleep=self.sleep)
         self.plutos = {
-            name: EmulatedPluto(self.medium, Identity(name=name, serial=f"104{name}"))
-            for name in ("a", "b")
+            name: EmulatedPluto(
+                self.medium,
+                Identity(name=name, serial=f"104{name}"),
+                rng=np.random.default_rng(index),
+            )
+            for index, name in enumerate(("a", "b"))
         }
 
     def sleep(self, duration_s: float) -> None:

@@ -90,7 +90,7 @@ PIECES = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(chunks=st.lists(PIECES, max_size=30))
 def test_no_input_breaks_a_session(bench_factory, chunks):
     bench = bench_factory()

@@ -218,3 +218,22 @@ def test_full_scale_is_what_the_reference_says(bench):
     # I and Q at full scale are 3 dB above a carrier's
     expected = 2 * dbm_to_watt(reference.tx_full_scale_dbm) / 10
     assert bench.medium.radiated_w("a") == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize(("name", "channel"), [("a", "altvoltage1"), ("b", "altvoltage0")])
+def test_a_new_frequency_has_a_new_phase_and_the_same_one_has_not(bench, name, channel):
+    _prepare(bench)
+    _transmit(bench, np.full(64, 16384, "<i2").tobytes())
+
+    def phase_after(*carriers: int) -> float:
+        for carrier in carriers:
+            bench.write(name, f"ad9361-phy OUTPUT {channel} frequency", str(carrier))
+        receiver = Receiver(bench, 2000)
+        got = float(np.angle(receiver.read().mean()))
+        receiver.session.close()
+        return got
+
+    first = phase_after(LO)
+    assert phase_after(LO) == pytest.approx(first, abs=0.02)
+    moved = [phase_after(LO + 10_000, LO) for _ in range(4)]
+    assert min(abs(np.exp(1j * np.array(moved)) - np.exp(1j * first))) > 0.05

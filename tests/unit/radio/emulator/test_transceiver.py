@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from siftmoe.radio.emulator.medium import Medium
@@ -86,7 +87,8 @@ def test_gain_range_depends_on_the_carrier(bench):
 
 def test_extended_tuning(bench):
     medium = Medium(bench.air, clock=lambda: 0.0, sleep=bench.sleep)
-    pluto = EmulatedPluto(medium, Identity(name="a", serial="1", extended_tuning=True))
+    identity = Identity(name="a", serial="1", extended_tuning=True)
+    pluto = EmulatedPluto(medium, identity, rng=np.random.default_rng(1))
     session = Session(pluto, alive=lambda: True)
     ask = f"WRITE {RX_LO} frequency 10\r\n5900000000".encode()
     assert b"".join(session.receive(ask)) == b"10\n"
