@@ -32,6 +32,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "wdmoe_bandwidth": [],
     "prepare_memory": [],
     "radio_estimation": ["--figures", "benchmarks/figures"],
+    "radio_emulator": [],
 }
 PACKAGES = ("numpy", "torch", "transformers", "onnxruntime-gpu", "onnxruntime", "pyzmq", "numba")
 
