@@ -17,11 +17,11 @@ helper's is divided as costs least (`siftmoe.coordinator.roundtrip`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.coordinator.bursts import Bursts, Direction, Transfer
 from siftmoe.coordinator.energy import uplink_energy_table
 from siftmoe.coordinator.roundtrip import OneWay, RoundTrip
 from siftmoe.radio.link import transmit_energy
@@ -37,59 +37,7 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 
-class Direction(str, Enum):
-    """Uplink: user to helper. Downlink: helper to user."""
-
-    UP = "up"
-    DOWN = "down"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bursts:
-    """The bursts of one layer in one direction, one per helper with a load.
-
-    Parameters
-    ----------
-    direction : Direction
-    helper : (m,) int64
-    tokens : (m,) int64
-    missed : (m,) int64
-        Tokens of them that do not arrive within the window.
-    payload_bits, tx_power_w, airtime_s, energy_j, rate_bps : (m,) float64
-    window_s : float, s
-        Time that the layer has for this direction, whoever transmits; with a shared deadline, for
-        everything.
-    """
-
-    direction: Direction
-    helper: IntArray
-    tokens: IntArray
-    missed: IntArray
-    payload_bits: FloatArray
-    tx_power_w: FloatArray
-    airtime_s: FloatArray
-    energy_j: FloatArray
-    rate_bps: FloatArray
-    window_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transfer:
-    """A layer's plan on the air.
-
-    Parameters
-    ----------
-    plan : SelectionPlan
-        What arrives: slots whose token did not are skipped in it.
-    up, down : Bursts
-    lost : int
-        Slots that are skipped for that reason.
-    """
-
-    plan: SelectionPlan
-    up: Bursts
-    down: Bursts
-    lost: int = 0
+__all__ = ["AirInterface", "Bursts", "Direction", "Transfer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
