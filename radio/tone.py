@@ -39,6 +39,8 @@ _LENGTH: Final = 4096
 #: Samples of a capture: bins of 122 Hz at 2 MS/s.
 CAPTURE: Final = 16_384
 _LOBE: Final = 8
+#: Part of the sample rate around the carrier where a receiver hears its own oscillator.
+_LEAKAGE: Final = 64
 #: How far two oscillators may be apart: Plutos are specified at 25 ppm each.
 _OFFSET_PPM: Final = 60.0
 #: Levels at which a receiver is still linear, and well above its noise.
@@ -136,6 +138,7 @@ def _level(samples: ComplexArray, settings: RadioSettings) -> tuple[float, float
     frequency = np.fft.fftfreq(len(samples), 1.0 / settings.sample_rate_hz)
     reach = 1e-6 * _OFFSET_PPM * settings.carrier_hz
     near = np.abs(frequency - settings.sample_rate_hz / _PERIOD) <= reach
+    near &= np.abs(frequency) > settings.sample_rate_hz / _LEAKAGE  # at high carriers
     peak = int(np.argmax(np.where(near, power, -1.0)))
     lobe = np.arange(peak - _LOBE, peak + _LOBE + 1) % len(samples)
     # Bins of noise are exponentially distributed: their mean is their median over ln 2.

@@ -57,6 +57,24 @@ def test_the_tones_level_is_what_was_sent_wherever_the_oscillators_are() -> None
     assert heard.snr_db > 50.0
 
 
+class Leaky(SimulatedRadio):
+    """A receiver that hears its own oscillator, as real ones do."""
+
+    def receive(self, count: int) -> np.ndarray:
+        return super().receive(count) + 0.3
+
+
+def test_a_receivers_own_oscillator_is_not_taken_for_the_tone() -> None:
+    air, sender, _ = cabled()
+    settings = replace(SETTINGS, carrier_hz=5.8e9)
+    listening = cabled_settings(settings, 40.0)
+    with transmitting_tone(sender, settings):
+        heard = hear_tone(Leaky(air, "b"), listening)
+    arriving = TRUE_TX_DBM - 6.0 - 10.0 - 40.0
+    assert heard.dbfs == pytest.approx(arriving + listening.rx_gain_db - TRUE_RX_DBM, abs=0.01)
+    assert heard.offset_hz == pytest.approx(RATE / 8 + 20e-6 * 5.8e9, abs=2 * RATE / 16_384)
+
+
 def test_a_weak_tones_level_is_unbiased_and_as_uncertain_as_it_says() -> None:
     errors = []
     for seed in range(40):
