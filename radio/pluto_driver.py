@@ -6,9 +6,8 @@ worth knowing here:
 - The radio is silent except between ``transmit`` and ``silence``: attenuation at its maximum, local
   oscillator down, and the tones that the hardware falls back to when a buffer closes at scale zero
   *before* a buffer is ever opened, so that a dropped connection alone silences it.
-- After any error of the connection nothing of it is used again. Buffers and context are destroyed
-  by hand in that order, because libiio crashes if Python frees them in another one; the next call
-  connects anew and restores the settings.
+- After any error of the connection nothing of it is used again; the next call connects anew and
+  restores the settings.
 
 Native code can still hang or crash: ``siftmoe.radio.opening`` runs this driver in a process of its
 own.
@@ -18,29 +17,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from siftmoe.radio.device import PowerReference, RadioSettings
 from siftmoe.radio.errors import BufferOverrun, DeviceNotFound, RadioError, SettingRejected
-from siftmoe.radio.pluto import (
-    DEFAULT_TIMEOUT_S,
-    connect,
-    describe,
-    destroy_buffer,
-    destroy_context,
-    open_pluto,
-    oscillator,
-    quieten,
-    silence_context,
-    temperature,
-)
+from siftmoe.radio.pluto import DEFAULT_TIMEOUT_S
 from siftmoe.radio.pluto_address import Address
-from siftmoe.radio.pluto_settings import (
-    REFUSALS,
-    apply_attenuation,
-    apply_rate,
-    apply_settings,
-)
+from siftmoe.radio.pluto_connection import PlutoConnection
+from siftmoe.radio.pluto_settings import REFUSALS
 from siftmoe.radio.pluto_values import (
     PlutoInfo,
     check_settings,
@@ -49,7 +33,7 @@ from siftmoe.radio.pluto_values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -95,11 +79,7 @@ class PlutoDriver:
         self._reference = reference or PowerReference()
         self._serial = serial
         self._settings: RadioSettings | None = None
-        self._info: PlutoInfo | None = None
-        self._pluto: Any = None
-        self._context: Any = None
-        self._buffers: list[Any] = []
-        self._rate_hz: float | None = None
+        self._connection: PlutoConnection | None = None
         self._closed = False
 
     @property
@@ -120,14 +100,13 @@ class PlutoDriver:
         DeviceNotFound
             If no Pluto answers.
         """
-        with self._talking("open") as pluto:
-            self._info = describe(self._context, pluto._ctrl)
-            return self._info
+        with self._talking("open") as connection:
+            return connection.info
 
     def temperature_c(self) -> float | None:
         """Temperature of the transceiver now; None if this one has no sensor."""
-        with self._talking("read the temperature") as pluto:
-            return temperature(pluto._ctrl)
+        with self._talking("read the temperature") as connection:
+            return connection.temperature_c()
 
     def tune(self, settings: RadioSettings) -> None:
         """Set the radio and read back what it took; ends a transmission.
@@ -138,31 +117,19 @@ class PlutoDriver:
             If a value was not taken; the settings are then as before.
         """
         check_settings(settings, name=self.name)
-        with self._talking("tune", undo=True) as pluto:
-            self._stop(pluto)
-            self._apply(pluto, settings)
+        self._twice(lambda: self._tune(settings))
         self._settings = settings
 
     def transmit(self, samples: ComplexArray) -> None:
         """Send samples over and over until ``silence``; a transmission before is replaced."""
         whole = to_converter(samples)
         settings = self._tuned()
-        with self._talking("transmit") as pluto:
-            self._stop(pluto)
-            apply_attenuation(pluto, settings, name=self.name)
-            pluto.tx_cyclic_buffer = True
-            pluto.tx(whole)
-            self._buffers.append(pluto._txbuf)
-            oscillator(pluto._ctrl).attrs["powerdown"].value = "0"  # last: all else is verified
+        with self._talking("transmit") as connection:
+            connection.start(whole, settings)
 
     def silence(self) -> None:
-        """Stop transmitting; over a fresh connection if the present one is broken."""
-        try:
-            with self._talking("silence") as pluto:
-                self._stop(pluto)
-        except DeviceNotFound as error:
-            with self._talking("silence"):  # connecting silences
-                logger.warning("%s; silenced over a fresh connection", error)
+        """Stop transmitting."""
+        self._twice(self._silence)
 
     def receive(self, count: int) -> ComplexArray:
         """Receive ``count`` consecutive samples that were not on the air before the call.
@@ -176,29 +143,42 @@ class PlutoDriver:
         """
         settings = self._tuned()
         self._check_block(count, settings.sample_rate_hz)
-        with self._talking("receive") as pluto:
-            # A ring of several blocks holds old ones; the DMA's own memory outlives a buffer.
-            pluto.rx_buffer_size = count + count % 2  # its bus is two samples wide
-            pluto._rxadc.set_kernel_buffers_count(1)
-            pluto._rx_init_channels()
-            self._buffers.append(pluto._rxbuf)
-            pluto.rx()
-            raw = pluto.rx()
-            self._destroy_buffers()
+        with self._talking("receive") as connection:
+            raw = connection.capture(count)
         if len(raw) < count:
             raise BufferOverrun(f"radio {self.name!r}: {len(raw)} of {count} samples came")
-        return from_converter(raw[:count])
+        return from_converter(raw)
 
     def close(self) -> None:
         """Silence and release the radio; a second time does nothing."""
         if self._closed:
             return
         try:
-            if self._pluto is not None:
+            if self._connection is not None:
                 self.silence()
         finally:
             self._closed = True
             self._release()
+
+    def _tune(self, settings: RadioSettings) -> None:
+        with self._talking("tune", undo=True) as connection:
+            connection.stop()
+            connection.apply(settings)
+
+    def _silence(self) -> None:
+        with self._talking("silence") as connection:
+            connection.stop()
+
+    def _twice(self, action: Callable[[], None]) -> None:
+        """Try again over a fresh connection what has the same effect the second time."""
+        connected = self._connection is not None
+        try:
+            action()
+        except DeviceNotFound as error:
+            if not connected:
+                raise
+            logger.warning("%s", error)
+            action()
 
     def _check_block(self, count: int, sample_rate_hz: float) -> None:
         longest = int(_BLOCK_SHARE * self._timeout_s * sample_rate_hz)
@@ -219,21 +199,21 @@ class PlutoDriver:
             raise DeviceNotFound(f"radio {self.name!r} was closed; open it again")
 
     @contextmanager
-    def _talking(self, doing: str, *, undo: bool = False) -> Iterator[Any]:
+    def _talking(self, doing: str, *, undo: bool = False) -> Iterator[PlutoConnection]:
         """Connect if need be; an error of the connection ends it and becomes a ``RadioError``.
 
         With ``undo`` a refused value ends the connection, too: the next one restores the settings.
         """
         self._require_open()
         try:
-            if self._pluto is None:
-                self._connect()
-            yield self._pluto
+            if self._connection is None:
+                self._connection = self._connect()
+            yield self._connection
         except OSError as error:
             self._release()
             raise self._translated(error, doing) from None
         except RadioError:
-            if undo or self._pluto is None:
+            if undo:
                 self._release()
             raise
 
@@ -250,17 +230,17 @@ class PlutoDriver:
             "call connects anew"
         )
 
-    def _connect(self) -> None:
-        self._context = connect(self._address, timeout_s=self._timeout_s)
-        silence_context(self._context)
-        self._check_serial(self._context.attrs.get("hw_serial", ""))
-        pluto = open_pluto(self._context, self.name)
-        pluto.rx_enabled_channels = [0]
-        pluto.tx_enabled_channels = [0]
-        if self._settings is not None:
-            self._apply(pluto, self._settings)
-        self._pluto = pluto
+    def _connect(self) -> PlutoConnection:
+        connection = PlutoConnection(self._address, timeout_s=self._timeout_s)
+        try:
+            self._check_serial(connection.info.serial)
+            if self._settings is not None:
+                connection.apply(self._settings)
+        except BaseException:
+            connection.release()
+            raise
         logger.debug("radio %r: connected and silent", self.name)
+        return connection
 
     def _check_serial(self, serial: str) -> None:
         """Refuse another unit than before: its powers and its clock are not the same."""
@@ -271,28 +251,7 @@ class PlutoDriver:
             )
         self._serial = serial
 
-    def _apply(self, pluto: Any, settings: RadioSettings) -> None:
-        if self._rate_hz != settings.sample_rate_hz:  # loads a filter, so not without need
-            apply_rate(pluto, settings.sample_rate_hz, name=self.name)
-            self._rate_hz = settings.sample_rate_hz
-        apply_settings(pluto, settings, name=self.name, info=self._info)
-
-    def _stop(self, pluto: Any) -> None:
-        """Quiet before the buffer closes, since the hardware then falls back to its tones."""
-        quieten(pluto._ctrl)
-        self._destroy_buffers()
-
-    def _destroy_buffers(self) -> None:
-        if self._pluto is not None:
-            self._buffers += [self._pluto._rxbuf, self._pluto._txbuf]
-            self._pluto._rxbuf = self._pluto._txbuf = None
-        for buffer in self._buffers:
-            destroy_buffer(buffer)
-        self._buffers.clear()
-
     def _release(self) -> None:
-        """Destroy buffers, then the context, whoever still refers to them."""
-        self._destroy_buffers()
-        self._pluto, self._rate_hz = None, None
-        context, self._context = self._context, None
-        destroy_context(context)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release()

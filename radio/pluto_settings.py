@@ -26,6 +26,7 @@ _ATTRIBUTES: Final = {
     "rx_hardwaregain_chan0": ("rx gain", "dB", 0.01),
     "tx_hardwaregain_chan0": ("gain of the output", "dB", 0.01),
 }
+_OSCILLATORS: Final = ("rx_lo", "tx_lo")
 
 
 def apply_rate(pluto: Any, sample_rate_hz: float, *, name: str) -> None:
@@ -36,8 +37,14 @@ def apply_rate(pluto: Any, sample_rate_hz: float, *, name: str) -> None:
     SettingRejected
     """
     rate = round(sample_rate_hz)
-    _set(pluto, "sample_rate", rate, name=name)
+    _set(pluto, "sample_rate", rate, name=name, always=True)  # the filter may be another's
     pluto.rx_rf_bandwidth = pluto.tx_rf_bandwidth = rate
+
+
+def is_on(pluto: Any, settings: RadioSettings) -> bool:
+    """Whether both oscillators are on the carrier already."""
+    tolerance = _ATTRIBUTES["tx_lo"][2]
+    return all(_near(getattr(pluto, lo), settings.carrier_hz, tolerance) for lo in _OSCILLATORS)
 
 
 def apply_settings(
@@ -50,7 +57,7 @@ def apply_settings(
     SettingRejected
     """
     limits_hz = info.lo_range_hz if info else None
-    for lo in ("rx_lo", "tx_lo"):
+    for lo in _OSCILLATORS:
         _set(pluto, lo, round(settings.carrier_hz), name=name, limits=limits_hz)  # a float raises
     # In any other mode the gain is ignored.
     if pluto.gain_control_mode_chan0 != "manual":
@@ -78,8 +85,12 @@ def _set(
     *,
     name: str,
     limits: tuple[float, float] | None = None,
+    always: bool = False,
 ) -> None:
+    """Write a value unless it is there, and read it back."""
     label, unit, tolerance = _ATTRIBUTES[attribute]
+    if not always and _near(getattr(pluto, attribute), value, tolerance):
+        return
     refused = ""
     try:
         setattr(pluto, attribute, value)
@@ -88,10 +99,15 @@ def _set(
         if error.errno not in REFUSALS:
             raise
         refused = error.strerror or str(error)
-    if not refused and not (isinstance(got, (int, float)) and abs(got - value) <= tolerance):
+    if not refused and not _near(got, value, tolerance):
         refused = f"it reads back {got}"
     if refused:
         wanted = f"; it takes {limits[0]:.0f}..{limits[1]:.0f} {unit}" if limits else ""
         raise SettingRejected(
             f"radio {name!r}: {label} {value} {unit} was not taken: {refused}{wanted}"
         )
+
+
+def _near(got: Any, value: float, tolerance: float) -> bool:
+    """Compare what pyadi-iio read, which is a list where it found no single number."""
+    return isinstance(got, (int, float)) and abs(got - value) <= tolerance

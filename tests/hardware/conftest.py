@@ -12,6 +12,7 @@ A bench file caps the power at the antenna ports::
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ from msgspec import Meta
 from siftmoe.radio import sounder
 from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.emulator.launch import EmulatedPlutos
-from siftmoe.radio.errors import SyncFailed
+from siftmoe.radio.errors import RadioError, SyncFailed
 from siftmoe.radio.opening import open_radio
 from siftmoe.radio.pluto import silence_device
 from siftmoe.radio.power import CalibrationStore, mean_square
@@ -94,6 +95,19 @@ class Bench:
             tx_attenuation_db=file.tx_attenuation_db,
             rx_gain_db=file.rx_gain_db,
         )
+        self._opened: dict[int, CappedRadio] = {}
+
+    def radio(self, index: int) -> CappedRadio:
+        """A radio that stays open from test to test, tuned and silent."""
+        radio = self._opened.get(index)
+        if radio is None:
+            radio = self._opened[index] = self.open(index)
+        radio.tune(self.settings)
+        return radio
+
+    def forget(self, index: int) -> None:
+        """Close a radio that a test leaves in an unknown state."""
+        self._opened.pop(index).close()
 
     def open(self, index: int, **options: float) -> CappedRadio:
         store = CalibrationStore(path=Path("unused.toml"))
@@ -110,7 +124,10 @@ class Bench:
         if self.emulated is not None:
             assert self.emulated.transmitting() == []
 
-    def silence(self) -> None:
+    def close(self) -> None:
+        """Close what is open, and make sure of silence over another connection."""
+        for index in list(self._opened):
+            self.forget(index)
         for uri in self.uris:
             silence_device(uri)
 
@@ -118,28 +135,23 @@ class Bench:
 @pytest.fixture(scope="module")
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     given = request.config.getoption("--bench")
-    if given is None:
-        with EmulatedPlutos(2) as emulated:
-            file = BenchFile(max_tx_power_dbm=0.0, uris=list(emulated.uris))
-            yield Bench(file, emulated)
-        return
-    bench = Bench(msgspec.toml.decode(Path(given).read_bytes(), type=BenchFile), None)
-    try:
+    with contextlib.ExitStack() as stack:
+        if given is None:
+            emulated = stack.enter_context(EmulatedPlutos(2))
+            bench = Bench(BenchFile(max_tx_power_dbm=0.0, uris=list(emulated.uris)), emulated)
+        else:
+            bench = Bench(msgspec.toml.decode(Path(given).read_bytes(), type=BenchFile), None)
+        stack.callback(bench.close)
         yield bench
-    finally:
-        bench.silence()
 
 
 @pytest.fixture
 def pair(bench: Bench) -> Iterator[tuple[CappedRadio, CappedRadio]]:
-    """Two open radios, tuned; silent and closed afterwards."""
-    radios = []
-    try:
-        for index in range(2):
-            radios.append(bench.open(index))
-            radios[-1].tune(bench.settings)
-        yield tuple(radios)
-    finally:
-        for radio in radios:
-            radio.close()
-        bench.silence()
+    """Two open radios, tuned; silent afterwards."""
+    radios = bench.radio(0), bench.radio(1)
+    yield radios
+    for index, radio in enumerate(radios):
+        try:
+            radio.silence()
+        except RadioError:  # the test closed it
+            bench.forget(index)

@@ -106,6 +106,12 @@ def test_a_new_transmission_replaces_the_old_one(bench, pair):
     assert change == pytest.approx(-6.02, abs=1.0)
 
 
+def test_listening_does_not_end_a_transmission(bench, pair):
+    pilot = sounder.transmit_pilot(pair[0], bench.settings)
+    assert len(pair[0].receive(4096)) == 4096
+    assert bench.hear(pair[1], pilot).detection.detected
+
+
 def test_tuning_ends_a_transmission(bench, pair):
     pilot = sounder.transmit_pilot(pair[0], bench.settings)
     pair[0].tune(bench.settings)

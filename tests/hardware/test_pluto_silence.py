@@ -12,6 +12,7 @@ import pytest
 
 from siftmoe.radio import sounder
 from siftmoe.radio.errors import RadioError
+from siftmoe.radio.pluto import silence_device
 
 pytestmark = pytest.mark.hardware("pluto")
 
@@ -60,11 +61,8 @@ def _kill(number: int, *pids: int) -> None:
 
 @pytest.fixture
 def listener(bench):
-    radio = bench.open(1)
-    radio.tune(bench.settings)
-    yield radio
-    radio.close()
-    bench.silence()
+    yield bench.radio(1)
+    silence_device(bench.uris[0])
 
 
 @pytest.fixture
