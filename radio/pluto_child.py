@@ -96,7 +96,8 @@ class Service:
         try:
             return self._do(header, payload)
         except (RadioError, ValueError) as error:
-            return {"error": type(error).__name__, "message": str(error)}, b""
+            kind = type(error) if isinstance(error, RadioError) else ValueError
+            return {"error": kind.__name__, "message": str(error)}, b""
         except Exception as error:  # the process boundary
             logger.exception("%s failed", header.get("op"))
             text = f"radio {self._driver.name!r}: {header.get('op')}: {type(error).__name__}: "

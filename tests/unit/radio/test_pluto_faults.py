@@ -18,6 +18,7 @@ from siftmoe.radio.errors import DeviceNotFound, Overload, RadioError, SyncFaile
 from siftmoe.radio.opening import open_radio
 from siftmoe.radio.pluto_driver import PlutoDriver
 from siftmoe.radio.pluto_look import look
+from siftmoe.radio.pluto_process import DriverProcess
 from siftmoe.radio.power import CalibrationStore
 from siftmoe.radio.units import watt_to_dbm
 
@@ -241,3 +242,38 @@ def test_what_is_not_installed_is_named(plutos, sabotage, message):
     )
     assert done.returncode == 0, done.stderr
     assert re.search(message, done.stdout)
+
+
+def test_a_driver_process_does_not_guess_at_broken_frames(plutos):
+    done = subprocess.run(
+        [sys.executable, "-m", "siftmoe.radio.pluto_child", "--uri", plutos.uris[0]],
+        input=b"\xff" * 64,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"frame claims" in done.stderr
+    assert done.stdout == b""
+
+
+def test_a_driver_process_refuses_what_it_does_not_know(plutos):
+    process = DriverProcess(plutos.uris[0], timeout_s=1.0, serial="", on_end=lambda _: None)
+    try:
+        for header in ({"op": "format"}, {}, {"op": "tune"}, {"op": "receive", "count": "many"}):
+            answer, _ = process.request(header, limit_s=60.0)
+            assert answer["error"] == "ValueError"
+        answer, _ = process.request({"op": "transmit"}, b"123", limit_s=5.0)
+        assert answer["error"] == "ValueError"
+        assert process.request({"op": "open"}, limit_s=5.0)[0]["serial"] == plutos.serials[0]
+    finally:
+        process.stop(10.0)
+
+
+def test_one_file_alone_imports_the_vendors_packages():
+    import siftmoe.radio
+
+    imports = re.compile(r"^\s*(import|from)\s+(adi|iio)\b", re.MULTILINE)
+    (folder,) = siftmoe.radio.__path__
+    found = [path.name for path in Path(folder).rglob("*.py") if imports.search(path.read_text())]
+    assert found == ["pluto.py"]
