@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "prepare_memory": [],
     "radio_estimation": ["--figures", "benchmarks/figures"],
     "radio_emulator": [],
+    "sounding_rounds": [],
 }
 PACKAGES = ("numpy", "torch", "transformers", "onnxruntime-gpu", "onnxruntime", "pyzmq", "numba")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from siftmoe.coordinator.assembly import simulated_links
 from siftmoe.coordinator.clock import RealClock, VirtualClock
-from siftmoe.coordinator.errors import RadioMissing
+from siftmoe.coordinator.errors import ConfigError, RadioMissing
 from siftmoe.coordinator.links_sounded import SoundedLinks
 from siftmoe.coordinator.pilot_exchange import PilotExchanges
 from siftmoe.coordinator.sounded import sounding_row
@@ -101,6 +101,8 @@ def open_channel(
 
     Raises
     ------
+    ConfigError
+        If fast fading is to be simulated on links that are sounded.
     RadioMissing
         If the user's radio or a helper's is missing and ``fallback`` is false.
     """
@@ -111,6 +113,11 @@ def open_channel(
         everybody = dict.fromkeys(range(len(names)), _asked(config.sounding))
         yield Channel(links=simulated, clock=clock, names=names, simulated=everybody)
         return
+    if config.radio.fading_slots:
+        raise ConfigError(
+            "fading_slots in [radio] is a simulation of fast fading; with [sounding] leave it "
+            "away, or run with --radio simulated"
+        )
     sounding, real = config.sounding, RealClock(realtime=realtime)
     exchanges = PilotExchanges(
         lambda: (open_radio or _open_pluto)(sounding.uri),

@@ -72,12 +72,17 @@ class Way:
         return -math.inf if self.state is None else self.state.time_s
 
     def predicted(self, *, now_s: float, coherence_time_s: float | None) -> ChannelState | None:
-        """Return the state; with a coherence time, what it predicts for now."""
+        """Return the state; once it is older than the coherence time, what it predicts for now.
+
+        Without a coherence time it is returned whatever its age.
+        """
         if self.state is None or coherence_time_s is None:
+            return self.state
+        if self.state.age_s(now_s) <= coherence_time_s:
             return self.state
         return aged(
             self.state,
-            now_s=now_s,
+            now_s=now_s - coherence_time_s,  # until then the channel is taken to stand still
             mean_gain=self.mean_gain,
             coherence_time_s=coherence_time_s,
         )
