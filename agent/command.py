@@ -84,7 +84,9 @@ def run(args: argparse.Namespace) -> int:
 
         end_with(args.parent_pid)
     if args.check:  # whoever serves now may have the address
-        config = msgspec.structs.replace(config, bind="tcp://127.0.0.1:*", insecure=False)
+        config = msgspec.structs.replace(
+            config, bind="tcp://127.0.0.1:*", insecure=False, idle_s=0.0
+        )
     keep_freed_memory()
     server, service, manifest = start(config)
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -13,6 +13,7 @@ The board's operating system is not touched; --os prints NVIDIA's command for it
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,8 @@ def load_site(args: argparse.Namespace, *, wheels: Path | None = None) -> Site:
         from siftmoe.tools.flashing.errors import ReleaseError
 
         raise ReleaseError(f"{error.name} is missing; pip install 'siftmoe[fleet]'") from error
+    # Of a session that broke it complains once per packet; that it broke is told once, by us.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     return Site.load(args.testbed, ssh_config=args.ssh_config, wheels=wheels)
 
 

@@ -147,7 +147,8 @@ def wheelhouse(
     links = [f"--find-links={given}"] if given is not None else []
     command = ["download", f"--dest={folder}", *target.options(), *links]
     if lock.exists():
-        _pip(*command, "--no-deps", "--require-hashes", f"--requirement={lock}")
+        if not _locked(folder, lock):
+            _pip(*command, "--no-deps", "--require-hashes", f"--requirement={lock}")
         return _locked(folder, lock)
     on_gpu = given is not None and any(given.glob("onnxruntime_gpu-*.whl"))
     wanted = [*_REQUIREMENTS, _GPU_RUNTIME if on_gpu else _RUNTIME]
@@ -173,10 +174,11 @@ def requirements(wheels: Sequence[Path]) -> str:
 
 
 def _locked(folder: Path, lock: Path) -> list[Path]:
-    """Wheels of a folder whose hashes a lock file has."""
-    hashes = set(lock.read_text(encoding="utf-8").replace("sha256:", " ").split())
-    wheels = sorted(folder.glob("*.whl"))
-    return [w for w in wheels if hashlib.sha256(w.read_bytes()).hexdigest() in hashes]
+    """Find the wheels that a lock file names by their hashes; none unless all are there."""
+    lines = lock.read_text(encoding="utf-8").splitlines()
+    wanted = {line.rpartition("sha256:")[2] for line in lines}
+    wheels = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in folder.glob("*.whl")}
+    return sorted(wheels[digest] for digest in wanted) if wanted <= wheels.keys() else []
 
 
 def _pip(*arguments: str) -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 #: Failures in a row after which a release that never answered is left for the one before.
 FAILURES: Final = 3
-#: Pause before a failed agent is started again.
 RESTART_S: Final = 1.0
 STOP_S: Final = 5.0
 _LOG_BYTES: Final = 10_000_000
@@ -39,12 +38,21 @@ class Supervisor:
         Starts the agent of the current release.
     start_s, watchdog_s : float, s
         How long it may take to serve, and to give a sign of life.
+    restart_s : float, s
+        Pause before a failed agent is started again.
     """
 
     def __init__(
-        self, board: Board, *, command: list[str], start_s: float, watchdog_s: float
+        self,
+        board: Board,
+        *,
+        command: list[str],
+        start_s: float,
+        watchdog_s: float,
+        restart_s: float = RESTART_S,
     ) -> None:
         self._board, self._command = board, command
+        self._restart_s = restart_s
         self._start_s, self._watchdog_s = start_s, watchdog_s
         self._asked = self._ending = False
         self._failures = 0
@@ -68,7 +76,7 @@ class Supervisor:
                 problem = self._serve(ear)
                 if not self._asked and not self._ending:
                     self._failed(problem)
-                    self._pause(RESTART_S)
+                    self._pause(self._restart_s)
         self._tell("stopped", "")
 
     def _on_signal(self, number: int, _frame: object) -> None:

@@ -1,0 +1,332 @@
+"""Flashing over a real sshd: real releases, environments and agents; and what interrupts it.
+
+The tests share one board, since its Python environment takes a while to install, and follow upon
+each other as the days of a board do; each leaves it serving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from boards import PATIENCE_S, Sshd, free_port, running
+from bundles import shape_of, write_bundle
+
+from siftmoe.agent.keys import KeyPair
+from siftmoe.coordinator.config import load_testbed
+from siftmoe.tools.cli import main
+from siftmoe.tools.flashing.rollout import Outcome, Rollout
+from siftmoe.tools.flashing.site import Site
+from siftmoe.tools.testbed_keys import make_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+TESTBED = """\
+[model]
+bundle = "bundle"
+[flash]
+root = "{root}"
+service = "supervisor"
+start_s = 60
+[[agent]]
+name = "one"
+address = "tcp://127.0.0.1:{port}"
+experts = "{experts}"
+ssh = "board"
+[[agent]]
+name = "two"
+address = "tcp://127.0.0.1:{other}"
+"""
+
+
+class Watch:
+    """Sees how far a board is, and lets a test step in."""
+
+    def __init__(self, **steps: Callable[[], None]) -> None:
+        self.steps, self.sent, self.phases = steps, 0, []
+
+    def phase(self, board: str, text: str) -> None:
+        self.phases.append(text)
+        self._step(text.partition(",")[0])
+
+    def expect(self, board: str, num_bytes: int) -> None:
+        pass
+
+    def advance(self, board: str, num_bytes: int) -> None:
+        self.sent += num_bytes
+        self._step("sent")
+
+    def _step(self, name: str) -> None:
+        if name in self.steps:
+            self.steps[name]()
+
+
+class Bench:
+    def __init__(self, folder: Path, sshd: Sshd) -> None:
+        self.sshd, self.folder, self.root = sshd, folder, folder / "root"
+        self.testbed = folder / "testbed.toml"
+        self.port, self.other = free_port(), free_port()
+        self.write()
+        make_keys(self.testbed)
+        self.built = Site.load(self.testbed, ssh_config=sshd.config)
+
+    def write(self, *, experts: str = "*:0", port: int | None = None) -> None:
+        self.changed = True
+        self.testbed.write_text(
+            TESTBED.format(
+                root=self.root, experts=experts, port=port or self.port, other=self.other
+            )
+        )
+        if (self.folder / "keys").exists():
+            make_keys(self.testbed)
+
+    def site(self) -> Site:
+        """As the testbed is now; wheels are chosen and built once."""
+        return replace(self.built, testbed=load_testbed(self.testbed))
+
+    def flash(self, watch: Watch | None = None, **options: Any) -> Outcome:
+        rollout = Rollout(site=self.site(), report=watch or Watch(), **options)
+        (outcome,) = asyncio.run(rollout.run([0]))
+        return outcome
+
+    def command(self, name: str, *arguments: str) -> int:
+        config = ["--ssh-config", str(self.sshd.config)]
+        return main([name, str(self.testbed), *arguments, *config])
+
+    def serving(self, capsys: Any) -> str:
+        """Release that the agent says it is; it must be the board's current one, and ready."""
+        capsys.readouterr()
+        status = self.command("status", "one", "--json")
+        found = json.loads(capsys.readouterr().out)
+        assert status == 0, found
+        assert found["board"]["service"]["state"] == "ready"
+        assert found["board"]["current"] == found["release"]
+        return str(found["release"])
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    folder = tmp_path_factory.mktemp("flash")
+    write_bundle(folder / "bundle", shape_of())
+    for sshd in running(folder / "ssh"):
+        bench = Bench(folder, sshd)
+        yield bench
+        if bench.root.exists():
+            bench.command("unflash", "one")
+
+
+@pytest.fixture
+def flashed(bench: Bench) -> Bench:
+    if bench.changed:
+        bench.write()
+        outcome = bench.flash()
+        assert outcome.result in ("flashed", "unchanged"), outcome
+        bench.changed = False
+    return bench
+
+
+def test_a_dry_run_tells_what_would_change_and_writes_nothing(bench: Bench) -> None:
+    planned = bench.flash(dry_run=True)
+    assert (planned.result, planned.detail) == ("planned", "would change")
+    assert planned.files > 8
+    assert not bench.root.exists()
+
+
+def test_a_push_that_is_cut_off_goes_on_where_it_was(bench: Bench, capsys) -> None:
+    def cut() -> None:
+        if watch.sent > 20e6:
+            for session in bench.sshd.sessions():
+                os.kill(session, signal.SIGKILL)
+
+    watch = Watch(sent=cut)
+    planned = bench.flash(dry_run=True)
+    outcome = bench.flash(watch)
+    assert outcome.result == "failed"
+    assert "flash again" in outcome.detail
+    assert not (bench.root / "current").exists()
+    again = bench.flash()
+    assert again.result == "flashed", again
+    assert again.release == planned.release
+    assert 0 < again.num_bytes < planned.num_bytes
+    assert bench.serving(capsys) == planned.release
+
+
+def test_a_board_has_its_own_experts_only_and_nobody_else_reads_its_key(flashed: Bench) -> None:
+    current = flashed.root / "current"
+    experts = sorted(path.name for path in (current / "bundle" / "experts").iterdir())
+    assert experts == [f"layer_{layer:03d}_expert_000.onnx" for layer in range(2)]
+    assert (current / "keys" / "agent.key").stat().st_mode & 0o777 == 0o600
+    pair = KeyPair.load(flashed.folder / "keys" / "one.key")
+    assert KeyPair.load(current / "keys" / "agent.key") == pair
+    log = (flashed.root / "run" / "agent.log").read_text()
+    assert pair.secret not in log
+    assert [path.name for path in (flashed.root / "incoming").iterdir()] == []
+
+
+def test_what_is_there_is_not_sent_again(flashed: Bench, capsys) -> None:
+    before = flashed.serving(capsys)
+    process = agent_process(flashed)
+    outcome = flashed.flash()
+    assert (outcome.result, outcome.num_bytes, outcome.files) == ("unchanged", 0, 0)
+    assert flashed.serving(capsys) == before
+    assert agent_process(flashed) == process
+
+
+def agent_process(bench: Bench) -> int:
+    log = (bench.root / "run" / "agent.log").read_text().splitlines()
+    return int(json.loads([line for line in log if line.startswith("{")][-1])["pid"])
+
+
+def test_a_change_sends_what_is_new_and_rollback_goes_back(flashed: Bench, capsys) -> None:
+    before = flashed.serving(capsys)
+    flashed.write(experts="*:0-1")
+    outcome = flashed.flash()
+    assert outcome.result == "flashed", outcome
+    assert outcome.files == 2  # an expert of each of two layers
+    assert outcome.num_bytes < 20_000
+    after = flashed.serving(capsys)
+    assert after == outcome.release != before
+    flashed.write()
+    assert flashed.command("rollback", "one") == 0
+    assert flashed.serving(capsys) == before
+    assert flashed.command("rollback", "one") == 0
+    flashed.write(experts="*:0-1")
+    assert flashed.serving(capsys) == after
+
+
+def test_a_file_that_arrives_damaged_is_refused_and_sent_again(flashed: Bench, capsys) -> None:
+    before = flashed.serving(capsys)
+
+    def damage() -> None:
+        part = next((flashed.root / "blobs").glob("*.part"))
+        part.write_bytes(part.read_bytes()[:-1] + b"\0")
+
+    flashed.write(experts="*:0,*:2")
+    outcome = flashed.flash(Watch(install=damage))
+    assert outcome.result == "failed"
+    assert "arrived damaged" in outcome.detail
+    flashed.write()
+    assert flashed.serving(capsys) == before
+    flashed.write(experts="*:0,*:2")
+    assert flashed.flash().result == "flashed"
+
+
+def test_a_release_that_crashes_at_start_is_left_for_the_one_before(flashed, capsys) -> None:
+    before = flashed.serving(capsys)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        flashed.write(port=taken.getsockname()[1])
+        outcome = flashed.flash()
+    assert outcome.result == "failed"
+    assert "is in use by another process" in outcome.detail
+    assert f"release {before} serves again" in outcome.detail
+    flashed.write()
+    assert flashed.serving(capsys) == before
+
+
+def test_a_release_that_serves_but_does_not_answer_us_is_left_too(flashed, capsys) -> None:
+    before = flashed.serving(capsys)
+    allowed = flashed.folder / "keys" / "allowed"
+    text = allowed.read_text()
+    allowed.write_text(f"{KeyPair.generate().public} somebody-else\n")
+    try:
+        outcome = flashed.flash()
+    finally:
+        allowed.write_text(text)
+    assert outcome.result == "failed"
+    assert "does not admit this coordinator's" in outcome.detail
+    assert f"release {before} serves again" in outcome.detail
+    assert flashed.serving(capsys) == before
+
+
+def test_a_board_takes_releases_of_its_workstation_only(flashed: Bench, capsys, tmp_path) -> None:
+    before = flashed.serving(capsys)
+    key = flashed.folder / "keys" / "release.key"
+    shutil.move(key, tmp_path / "release.key")
+    try:
+        outcome = flashed.flash()
+        assert outcome.result == "failed"
+        assert "another workstation; --adopt" in outcome.detail
+    finally:
+        key.unlink(missing_ok=True)
+        shutil.move(tmp_path / "release.key", key)
+    assert flashed.serving(capsys) == before
+
+
+def test_a_release_that_was_changed_on_the_board_is_not_run(flashed: Bench, capsys) -> None:
+    serving = flashed.serving(capsys)
+    manifest = flashed.root / "releases" / serving / "release.json"
+    text = manifest.read_bytes()
+    manifest.unlink()
+    manifest.write_bytes(text.replace(b"--name=one", b"--name=evil"))
+    outcome = flashed.flash()
+    assert outcome.result == "failed"
+    assert "not signed by whom this board takes releases from" in outcome.detail
+    manifest.write_bytes(text)
+    assert flashed.flash().result == "unchanged"
+
+
+def test_an_agent_that_is_killed_is_started_again(flashed: Bench, capsys) -> None:
+    serving, first = flashed.serving(capsys), agent_process(flashed)
+    os.kill(first, signal.SIGKILL)
+    end_s = time.monotonic() + PATIENCE_S
+    while agent_process(flashed) == first:
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+    assert flashed.serving(capsys) == serving
+
+
+def test_nothing_follows_a_failure(flashed: Bench, monkeypatch) -> None:
+    site = flashed.site()
+    calls = []
+
+    class Failing(Rollout):
+        async def _flash(self, index: int) -> Outcome:
+            calls.append(index)
+            result = "failed" if len(calls) == 2 else "flashed"
+            return Outcome(board=str(index), result=result)
+
+    monkeypatch.setattr(Site, "agent", lambda *_: site.testbed.agent[0])
+    done = asyncio.run(Failing(site=site, report=Watch(), batch=2).run([0, 1, 2, 3, 4]))
+    assert calls == [0, 1, 2]
+    assert [outcome.result for outcome in done] == [
+        "flashed",
+        "failed",
+        "flashed",
+        *["skipped"] * 2,
+    ]
+
+
+def test_a_board_that_cannot_be_logged_in_to_is_named(flashed: Bench, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    text = flashed.sshd.config.read_text()
+    config.write_text(text.replace(f"Port {flashed.sshd.port}", f"Port {free_port()}"))
+    site = replace(flashed.site(), ssh_config=config)
+    (outcome,) = asyncio.run(Rollout(site=site, report=Watch()).run([0]))
+    assert outcome.result == "failed"
+    assert "cannot log in as 'board'" in outcome.detail
+
+
+def test_logs_and_unflash(flashed: Bench, capsys) -> None:
+    capsys.readouterr()
+    assert flashed.command("logs", "one", "--lines", "1") == 0
+    assert '"name": "one"' in capsys.readouterr().out
+    process = agent_process(flashed)
+    assert flashed.command("unflash", "one") == 0
+    assert not flashed.root.exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+    assert flashed.command("status", "one") == 1
