@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from siftmoe.coordinator.config_radio import RadioEntry
-    from siftmoe.coordinator.links import LinkStates
     from siftmoe.models.shape import ModelShape
 
 #: Rate at which a helper is taken to compute for the latency on the virtual clock: an Orin Nano's
@@ -35,34 +34,20 @@ def simulated_links(radio: RadioEntry, distances_m: Sequence[float]) -> Simulate
     radio : RadioEntry
     distances_m : sequence of float, m
     """
-    return SimulatedLinks.at_distances(
-        distances_m,
-        carrier_hz=radio.carrier_hz,
-        bandwidth_hz=radio.bandwidth_hz,
-        fading=_fading(radio),
-        seed=radio.seed,
-        path_loss_exponent=radio.path_loss_exponent,
-        noise_figure_db=radio.noise_figure_db,
-    )
-
-
-def simulated_links_like(states: LinkStates, radio: RadioEntry) -> SimulatedLinks:
-    """Return simulated links that fade as the settings say around gains that were measured."""
-    return SimulatedLinks(
-        mean_gain=states.uplink_gain,
-        noise_psd=states.noise_psd,
-        bandwidth_hz=states.bandwidth_hz,
-        fading=_fading(radio),
-        seed=radio.seed,
-    )
-
-
-def _fading(radio: RadioEntry) -> FadingModel:
-    return FadingModel(
+    fading = FadingModel(
         kind=FadingKind.STATIC if radio.fading == "none" else FadingKind(radio.fading_process),
         coherence_time_s=radio.coherence_time_s,
         rician_k=db_to_linear(radio.rician_k_db) if radio.fading == "rician" else 0.0,
         gain_floor=radio.gain_floor,
+    )
+    return SimulatedLinks.at_distances(
+        distances_m,
+        carrier_hz=radio.carrier_hz,
+        bandwidth_hz=radio.bandwidth_hz,
+        fading=fading,
+        seed=radio.seed,
+        path_loss_exponent=radio.path_loss_exponent,
+        noise_figure_db=radio.noise_figure_db,
     )
 
 

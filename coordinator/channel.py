@@ -17,14 +17,14 @@ from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.errors import RadioError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from siftmoe.coordinator.client import Client
     from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.config import Testbed
     from siftmoe.coordinator.config_radio import SoundingEntry
     from siftmoe.coordinator.ledger_rows import SoundingRow
-    from siftmoe.coordinator.links import Links
+    from siftmoe.coordinator.links import Links, LinkStates
     from siftmoe.coordinator.sounded import Sounded
     from siftmoe.radio.device import Radio
 
@@ -45,12 +45,15 @@ class Channel:
         Of the helpers.
     simulated : mapping of int to str
         Helpers whose links are simulated, and why.
+    observed : callable
+        States as they were after soundings; nothing if there is no radio.
     """
 
     links: Links
     clock: Clock
     names: tuple[str, ...]
     simulated: Mapping[int, str] = field(default_factory=dict)
+    observed: Callable[[], Sequence[LinkStates]] = tuple
 
     @property
     def sounded(self) -> tuple[str, ...]:
@@ -152,7 +155,13 @@ def open_channel(
             clock = VirtualClock(realtime=realtime)
             yield Channel(links=simulated, clock=clock, names=names, simulated=links.without_radio)
         else:
-            yield Channel(links=links, clock=real, names=names, simulated=links.without_radio)
+            yield Channel(
+                links=links,
+                clock=real,
+                names=names,
+                simulated=links.without_radio,
+                observed=links.observed,
+            )
     finally:
         try:
             exchanges.close()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +47,8 @@ DEADLINE_S: Final = 2.0
 FIRST_DEADLINE_S: Final = 20.0
 #: A lost link is asked again without much waiting: its agent reopens the radio meanwhile.
 _RETRY_DEADLINE_S: Final = 0.3
+#: States that are remembered for trials.
+_REMEMBERED: Final = 256
 #: How long a run waits when no link is left.
 PATIENCE_S: Final = 30.0
 
@@ -91,6 +94,7 @@ class SoundedLinks:
         self._without_radio: dict[int, str] = {}
         self._clock = clock
         self._book = book
+        self._observed: deque[LinkStates] = deque(maxlen=_REMEMBERED)
 
     @property
     def num_links(self) -> int:
@@ -139,9 +143,21 @@ class SoundedLinks:
             states = self._states()
         return states
 
+    def observed(self) -> tuple[LinkStates, ...]:
+        """Return states as they were after soundings, the last ones; at least the present one."""
+        return tuple(self._observed) or (self._states(),)
+
     def _refresh(self) -> None:
         began_s = self._clock()
-        for turn in self._due(began_s):
+        due = self._due(began_s)
+        self._sound(due, began_s=began_s)
+        if due:
+            states = self._states()
+            if states.available().all():
+                self._observed.append(states)
+
+    def _sound(self, due: Sequence[Callable[[], object]], *, began_s: float) -> None:
+        for turn in due:
             turn()
             if self._clock() - began_s > SHARE * self._coherence_s:
                 return

@@ -22,7 +22,8 @@ def quantity(value: Quantity, unit: str) -> str:
     largest = max(abs(value.value), value.std)
     if not math.isfinite(largest):
         return "-"
-    fitting = (item for item in _PREFIXES if largest >= 0.9995 * 10.0 ** item[0])
+    # Below 100 of a unit: two digits of an uncertainty then need no exponent.
+    fitting = (item for item in _PREFIXES if largest >= 0.0995 * 10.0 ** item[0])
     exponent, prefix = next(fitting, (0, ""))
     text = str(value / 10.0**exponent)
     return f"({text}) {prefix}{unit}" if "±" in text else f"{text} {prefix}{unit}"

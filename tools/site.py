@@ -30,8 +30,8 @@ class Site:
         Links and clock for one policy: simulated ones start anew for each, so that all see the
         same; those that radios sound go on.
     trial_links : callable
-        Simulated links like those of the site, for the search of a price on validation text,
-        given a seed.
+        Links for the search of a price on validation text, given a seed: simulated ones, or
+        those that were sounded, replayed.
     note : str
         Where the channel states come from.
     about : str

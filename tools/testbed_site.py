@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from siftmoe.coordinator.assembly import air_interface, simulated_links, simulated_links_like
+from siftmoe.coordinator.assembly import air_interface, simulated_links
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.channel import open_channel
 from siftmoe.coordinator.clock import VirtualClock
 from siftmoe.coordinator.connect import connected
+from siftmoe.coordinator.links_replayed import ReplayedLinks
 from siftmoe.tools.comparison_setup import fading_text
 from siftmoe.tools.site import Site
 
@@ -69,9 +70,8 @@ def testbed_site(
         def simulated(seed: int) -> Links:
             return simulated_links(msgspec.structs.replace(radio, seed=seed), distances)
 
-        def like_sounded(seed: int) -> Links:
-            states = found.links.states(found.clock.now_s)
-            return simulated_links_like(states, msgspec.structs.replace(radio, seed=seed))
+        def as_sounded(seed: int) -> Links:
+            return ReplayedLinks(found.observed(), period_s=radio.coherence_time_s, seed=seed)
 
         def channel() -> tuple[Links, Clock]:
             if found.sounded:
@@ -83,7 +83,7 @@ def testbed_site(
             dispatcher=there.dispatcher,
             air=partial(air_interface, radio, bundle.shape, distances_m=distances),
             channel=channel,
-            trial_links=like_sounded if found.sounded else simulated,
+            trial_links=as_sounded if found.sounded else simulated,
             note=found.note(),
             about=fading_text(radio) if found.simulated else "",
             metered=partial(board_energy, there.client),
