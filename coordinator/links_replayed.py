@@ -55,5 +55,5 @@ class ReplayedLinks:
         # Each in turn, in an order of its own in every turn: few states are all used alike.
         turn, place = divmod(block, len(self._states))
         order = np.random.default_rng((self._seed, turn)).permutation(len(self._states))
-        chosen = self._states[order[place]]
+        chosen: LinkStates = self._states[int(order[place])]
         return replace(chosen, time_s=np.full(self.num_links, now_s))
