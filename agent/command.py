@@ -119,6 +119,7 @@ def start(config: AgentConfig) -> tuple[Server, Service, Manifest]:
         If a setting, the bundle, every provider or the address is unusable.
     """
     from siftmoe.agent.address import check_address
+    from siftmoe.agent.heat import Thermometer
     from siftmoe.agent.keys import load_credentials
     from siftmoe.agent.providers import provider_order
     from siftmoe.agent.runtime import Runtime
@@ -150,6 +151,7 @@ def start(config: AgentConfig) -> tuple[Server, Service, Manifest]:
         clock=time.monotonic,
         soundings=None if config.radio is None else _soundings(config.radio, config.name),
         board=_board(config),
+        thermometer=Thermometer(Path(config.sysfs), clock=time.monotonic),
     )
     server = Server(
         service,

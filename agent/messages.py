@@ -105,12 +105,27 @@ class Stats(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stats"):
 
 
 class StatsReply(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stats"):
-    """How an agent is: power rails in W, temperatures in °C, counters since its start."""
+    """How an agent is.
+
+    Parameters
+    ----------
+    id : int
+    counters : dict
+        Since the agent's start, and what waits and is in memory now.
+    power_w : dict, W
+        By supply rail.
+    temperature_c, limit_c : dict, °C
+        By thermal zone, and from where on the board slows down or goes off.
+    throttling : dict
+        0 to 1 by measure that slows the board down; nothing where that cannot be told.
+    """
 
     id: RequestId
     counters: Figures
     power_w: Figures = msgspec.field(default_factory=dict)
     temperature_c: Figures = msgspec.field(default_factory=dict)
+    limit_c: Figures = msgspec.field(default_factory=dict)
+    throttling: Figures = msgspec.field(default_factory=dict)
     v: Version = VERSION
 
 

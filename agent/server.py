@@ -75,7 +75,8 @@ class Server:
     credentials : Credentials or None
         With them connections are encrypted, and only those on their list are admitted.
     queue_limit : int
-        Requests that may wait for computation; a further one is answered "busy".
+        Requests that may wait for computation, one client's as many as are free; a further one is
+        answered "busy".
     heartbeat_ms, heartbeat_timeout_ms : int, ms
         How often peers are asked for a sign of life, and when one is given up.
 
@@ -135,6 +136,10 @@ class Server:
         self._wakeup.set()
         self._ended.set()
 
+    def waiting(self) -> dict[str, float]:
+        """Return how much waits for computation; may be called from any thread."""
+        return self._backlog.figures()
+
     def run(self, supervisor: Supervisor | None = None) -> bool:
         """Serve until :meth:`stop`; False if a computation had to be left behind.
 
@@ -187,6 +192,8 @@ class Server:
                 self._deaf = True
                 while jobs and self._pace.expected_s(jobs) < DEAF_S:
                     self._compute(jobs)
+                    if self._backlog:  # who has come meanwhile is next, not after all who wait
+                        self._receive()
                     jobs = self._backlog.go_on() or self._listen()
                 self._deaf = False
             while jobs:
@@ -242,7 +249,7 @@ class Server:
         elif isinstance(message, Sound):
             self._service.sound(message, lambda reply: self._send(peer, reply, role="sounding"))
         elif isinstance(message, Hello | Stats):
-            reply = self._service.reply(message, queued=len(self._backlog))
+            reply = self._service.reply(message, waiting=self.waiting())
             self._send(peer, reply, role="listening")
         else:
             error = ProtocolError(f"an agent answers requests, {type(message).__name__} is none")

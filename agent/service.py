@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from siftmoe.agent.errors import DeadlineExceeded, InternalFailure, NotSupported, WireError
+from siftmoe.agent.heat import Heat
 from siftmoe.agent.messages import failure_of
 from siftmoe.agent.protocol import (
     Apply,
@@ -21,14 +22,14 @@ from siftmoe.agent.protocol import (
     Stats,
     StatsReply,
 )
-from siftmoe.agent.telemetry import temperatures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from siftmoe.agent.board_power import BoardPower
+    from siftmoe.agent.heat import Thermometer
     from siftmoe.agent.runtime import Runtime
     from siftmoe.agent.sounding import Soundings
     from siftmoe.agent.telemetry import Telemetry
@@ -76,18 +77,30 @@ class Service:
     clock: Callable[[], float]
     soundings: Soundings | None = None
     board: BoardPower | None = None
+    thermometer: Thermometer | None = None
 
-    def reply(self, request: Hello | Stats, *, queued: int) -> Reply:
+    def reply(self, request: Hello | Stats, *, waiting: Mapping[str, float]) -> Reply:
         """Answer what needs no computation."""
         if isinstance(request, Hello):
             return self._hello(request)
-        counters = self.telemetry.figures(now_s=self.clock(), queued=queued)
+        return self.stats(request.id, waiting=waiting)
+
+    def stats(self, request_id: int, *, waiting: Mapping[str, float]) -> StatsReply:
+        """Say how the agent and its board are; may be called from any thread."""
+        counters = self.telemetry.figures(now_s=self.clock(), waiting=waiting)
         powers_w = {}
         if self.board is not None:
             counters.update(self.board.figures())
             powers_w = self.board.powers_w()
+        heat = Heat() if self.thermometer is None else self.thermometer.read()
+        counters.update(heat.counters)
         return StatsReply(
-            id=request.id, counters=counters, power_w=powers_w, temperature_c=temperatures()
+            id=request_id,
+            counters=counters,
+            power_w=powers_w,
+            temperature_c=heat.temperature_c,
+            limit_c=heat.limit_c,
+            throttling=heat.throttling,
         )
 
     def sound(self, request: Sound, answer: Callable[[Reply], None]) -> None:

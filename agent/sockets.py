@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 #: Below this a received frame is copied, which costs less than a view of it.
 _SMALL_BYTES: Final = 4 * 1024
 
+#: Requests of one peer that may wait in the socket; the rest waits at its own end. The agent takes
+#: them out at once, to queue or to refuse them, so this bounds memory and slows nobody down.
+_RECEIVE_LIMIT: Final = 64
 #: Replies of one peer that may wait in the socket; more means that it stopped reading.
-_SEND_LIMIT: Final = 1_000
+_SEND_LIMIT: Final = 256
 #: Name under which ZeroMQ asks who may connect.
 ZAP_DOMAIN: Final = b"siftmoe"
 #: How long a closing socket may try to deliver the last replies.
@@ -55,6 +58,7 @@ def open_router(
     check_address(bind, insecure=insecure, encrypted=keys is not None)
     router = context.socket(zmq.ROUTER)
     router.linger = _LINGER_MS
+    router.rcvhwm = _RECEIVE_LIMIT
     router.sndhwm = _SEND_LIMIT
     router.ipv6 = "[" in bind
     # A frame beyond the protocol's limit closes the connection before it is received.

@@ -1,18 +1,24 @@
-"""What an agent counts and senses of itself."""
+"""What an agent counts, and what its process and its board have of memory."""
 
 from __future__ import annotations
 
-import logging
+import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from siftmoe.agent.memory import resident_memory
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-_MILLI: Final = 1e-3
-_THERMAL: Final = Path("/sys/class/thermal")
+_KIB: Final = 1_024
+_MEMINFO: Final = Path("/proc/meminfo")
+#: What the kernel calls the board's memory, and what the agent does.
+_MEMORY: Final = {
+    "MemTotal:": "board_memory_bytes",
+    "MemAvailable:": "board_memory_available_bytes",
+}
 
 
 class Telemetry:
@@ -35,27 +41,34 @@ class Telemetry:
         """Add to a counter."""
         self._counts[name] += by
 
-    def figures(self, *, now_s: float, queued: int) -> dict[str, float]:
-        """Return all counters with uptime (s), queue length and memory (bytes)."""
+    def figures(self, *, now_s: float, waiting: Mapping[str, float]) -> dict[str, float]:
+        """Return all counters with uptime and processor time (s), what waits, and memory (bytes).
+
+        Parameters
+        ----------
+        now_s : float, s
+        waiting : mapping
+            Figures of the backlog.
+        """
         return {
             **self._counts.copy(),
+            **waiting,
             "uptime_s": now_s - self._started_s,
-            "queued": float(queued),
+            "cpu_s": time.process_time(),
             "memory_bytes": float(resident_memory()),
+            **board_memory(),
         }
 
 
-def temperatures(root: Path = _THERMAL) -> dict[str, float]:
-    """Return the temperature (°C) of every thermal zone that can be read, by its type.
-
-    A zone of a powered-down unit answers with an error, and a virtual machine has no zones: what
-    cannot be read is left out.
-    """
+def board_memory(path: Path = _MEMINFO) -> dict[str, float]:
+    """Return the board's memory and what of it is available, bytes; on a Jetson the GPU's too."""
     found: dict[str, float] = {}
-    for zone in sorted(root.glob("thermal_zone*")):
-        try:
-            kind = (zone / "type").read_text().strip()
-            found[kind] = int((zone / "temp").read_text()) * _MILLI
-        except (OSError, ValueError) as error:
-            logger.debug("thermal zone %s cannot be read: %s", zone.name, error)
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        name, _, value = line.partition(" ")
+        if name in _MEMORY:
+            found[_MEMORY[name]] = float(value.split()[0]) * _KIB
     return found

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -176,17 +177,45 @@ def test_what_is_queued_becomes_one_batch(bench):
 
 
 def test_a_full_queue_is_told_at_once(folder):
-    bench = Bench(folder, queue_limit=2)
-    with bench.client() as socket:
+    bench = Bench(folder, queue_limit=4)
+    with bench.client() as socket, bench.client() as other:
         hold(bench, socket)
         for number in (1, 2, 3):
             send(socket, request(number))
         refusal = receive(socket)
         assert (refusal.id, refusal.code) == (3, ErrorCode.BUSY)
-        assert "the limit is 2" in refusal.message
+        assert "the limit is 4" in refusal.message
+        send(other, request(1))  # what one client left free
+        wait_until(lambda: ask(other, protocol.Stats(id=9)).counters["queued"] == 3)
         bench.gate.open.set()
         assert {receive(socket).id for _ in range(3)} == {1000, 1, 2}
+        assert receive(other).id == 1
     bench.close()
+
+
+def test_a_client_with_little_is_served_before_one_with_much(bench, monkeypatch):
+    monkeypatch.setattr(backlog, "TURN_PAIRS", 4)
+    served = []
+    monkeypatch.setattr(bench.server, "_compute", partial(_recorded, served, bench.server._compute))
+    with bench.client() as greedy, bench.client() as modest:
+        hold(bench, greedy)
+        for number in range(20):
+            send(greedy, request(number, rows=2))
+        wait_until(lambda: ask(modest, protocol.Stats(id=9)).counters["queued"] == 20)
+        send(modest, request(500))
+        wait_until(lambda: ask(modest, protocol.Stats(id=9)).counters["queued_clients"] == 2)
+        bench.gate.open.set()
+        check(receive(modest), request(500))
+        for _ in range(21):
+            receive(greedy)
+    assert served[0] == [500, 0, 1]  # one of the greedy client's has just been computed
+    assert served[-1] == [18, 19]
+
+
+def _recorded(served, compute, jobs):
+    if jobs[0].request.id != 1000:
+        served.append([job.request.id for job in jobs])
+    compute(jobs)
 
 
 def test_the_queue_is_limited_in_bytes_too(bench, monkeypatch):

@@ -159,7 +159,7 @@ def test_a_failing_expert_is_answered_and_the_others_go_on(host, problem, code, 
 
 
 def test_hello_tells_who_it_is(host):
-    reply = host.reply(protocol.Hello(id=5), queued=0)
+    reply = host.reply(protocol.Hello(id=5), waiting={})
     assert (reply.id, reply.name, reply.version) == (5, "board", "1.2")
     assert reply.residents == ((0, 0), (0, 1), (1, 2))
     assert reply.provider == "CPUExecutionProvider"
@@ -170,7 +170,7 @@ def test_hello_tells_who_it_is(host):
 def test_stats_count_what_was_done(host, clock):
     answers(host, job(1, rows=3), job(2, rows=2, expert=2))
     clock.now_s += 5.0
-    reply = host.reply(protocol.Stats(id=6), queued=4)
+    reply = host.reply(protocol.Stats(id=6), waiting={"queued": 4.0})
     assert reply.counters["served"] == 1
     assert reply.counters["rows"] == 3
     assert reply.counters["batches"] == 1

@@ -1,0 +1,167 @@
+"""How warm the board is and what that costs it, by sysfs; what cannot be read is not stated.
+
+================  ==========================================  ==================================
+figure            from                                        meaning
+================  ==========================================  ==================================
+temperature       ``class/thermal/thermal_zone*/temp``        °C by the zone's type
+limit             ``…/trip_point_*_temp`` of the types        lowest temperature from which the
+                  passive, hot and critical                   board slows down or goes off, °C
+throttling        ``class/thermal/cooling_device*/cur_state`` share of the strongest measure that
+                  over ``max_state``                          is being taken now: 0 is none
+throttle events   ``devices/system/cpu/cpu*/thermal_throttle``  of the core or package that has
+                  (x86)                                       most, since the machine started
+over-current      ``class/hwmon/hwmon*/oc*_event_cnt``        times that a Jetson slowed down for
+events            (Jetson)                                    its supply, since it started
+================  ==========================================  ==================================
+
+Among cooling devices are fans, which slow nothing down, and limits that a user sets: only kinds
+that are known to throttle are read.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+logger = logging.getLogger(__name__)
+
+_MILLI: Final = 1e-3
+#: A board warms within seconds, and on a Jetson each zone is a question to another processor.
+REFRESH_S: Final = 1.0
+_LIMITS: Final = ("passive", "hot", "critical")
+#: Types of cooling devices that slow the board down: the kernel's frequency limits under their
+#: old and new names, Jetson's alerts ("cpu-throttle-alert"), ACPI's and Intel's.
+_THROTTLES: Final = ("thermal-cpufreq", "cpufreq-", "thermal-devfreq", "devfreq-", "Processor")
+_THROTTLES_INSIDE: Final = ("throttle", "powerclamp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heat:
+    """One reading; every part may be empty.
+
+    Parameters
+    ----------
+    temperature_c, limit_c : dict, °C
+        By thermal zone.
+    throttling : dict
+        0 to 1 by kind of measure.
+    counters : dict
+        ``throttle_events`` and ``overcurrent_events``, where they are counted.
+    """
+
+    temperature_c: dict[str, float] = field(default_factory=dict)
+    limit_c: dict[str, float] = field(default_factory=dict)
+    throttling: dict[str, float] = field(default_factory=dict)
+    counters: dict[str, float] = field(default_factory=dict)
+
+
+class Thermometer:
+    """Reads a board's heat when asked, and at most once a second.
+
+    Parameters
+    ----------
+    root : Path
+        Where sysfs is.
+    clock : callable
+        Seconds that only go forward.
+    """
+
+    def __init__(self, root: Path, *, clock: Callable[[], float]) -> None:
+        self._root = root
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._read_s: float | None = None
+        self._last = Heat()
+
+    def read(self) -> Heat:
+        """Return the last reading, which is at most a second old."""
+        with self._lock:
+            now_s = self._clock()
+            if self._read_s is None or now_s - self._read_s >= REFRESH_S:
+                self._last, self._read_s = read_heat(self._root), now_s
+            return self._last
+
+
+def read_heat(root: Path) -> Heat:
+    """Read everything once.
+
+    A zone of a powered-down unit answers with an error, and a virtual machine has no zones: what
+    cannot be read is left out.
+    """
+    temperature_c: dict[str, float] = {}
+    limit_c: dict[str, float] = {}
+    for zone in sorted(root.glob("class/thermal/thermal_zone*")):
+        name, value = _text(zone / "type"), _number(zone / "temp")
+        if not name or value is None:
+            continue
+        # Zones of one type are told apart by nothing better: the warmest counts.
+        temperature_c[name] = max(value * _MILLI, temperature_c.get(name, value * _MILLI))
+        limit = _limit_c(zone)
+        if limit is not None:
+            limit_c[name] = min(limit, limit_c.get(name, limit))
+    return Heat(
+        temperature_c=temperature_c,
+        limit_c=limit_c,
+        throttling=_throttling(root),
+        counters=_events(root),
+    )
+
+
+def _limit_c(zone: Path) -> float | None:
+    limits = [
+        value * _MILLI
+        for kind in zone.glob("trip_point_*_type")
+        if _text(kind) in _LIMITS
+        and (value := _number(kind.with_name(kind.name.replace("_type", "_temp")))) is not None
+        and value > 0  # a trip that is not set reads 0 or absolute zero
+    ]
+    return min(limits, default=None)
+
+
+def _throttling(root: Path) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for device in sorted(root.glob("class/thermal/cooling_device*")):
+        kind = _text(device / "type")
+        if not (kind.startswith(_THROTTLES) or any(part in kind for part in _THROTTLES_INSIDE)):
+            continue
+        now, most = _number(device / "cur_state"), _number(device / "max_state")
+        if now is not None and most:
+            share = min(1.0, max(0.0, now / most))  # Intel's reads -1 while it does nothing
+            found[kind] = max(share, found.get(kind, 0.0))
+    return found
+
+
+def _events(root: Path) -> dict[str, float]:
+    folder = root / "devices" / "system" / "cpu"
+    found = {
+        "throttle_events": _most(folder.glob("cpu[0-9]*/thermal_throttle/*_throttle_count")),
+        "overcurrent_events": _most(root.glob("class/hwmon/hwmon*/oc*_event_cnt")),
+    }
+    return {name: count for name, count in found.items() if count is not None}
+
+
+def _most(paths: Iterable[Path]) -> float | None:
+    counts = [count for path in paths if (count := _number(path)) is not None]
+    return max(counts, default=None)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        logger.debug("%s cannot be read: %s", path, error)
+        return ""
+
+
+def _number(path: Path) -> float | None:
+    text = _text(path)
+    try:
+        return float(int(text))
+    except ValueError:
+        return None
