@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 #: Arrays that may wait, beside the limit of requests; a client's first is admitted if less waits.
 MAX_BYTES: Final = 256 * 1024 * 1024
-#: Pairs (row, expert) after which a turn is over: a batch of one expert gains nothing from more
-#: than 256 rows, and the next client waits for it.
-TURN_PAIRS: Final = 512
+#: Pairs (row, expert) after which a turn is over, since the next client waits for it. Larger
+#: batches gained no throughput that could be measured (benchmarks/agent_clients.py).
+TURN_PAIRS: Final = 128
 
 
 @dataclass(slots=True)
@@ -56,7 +56,9 @@ class Backlog:
     def __init__(self, *, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._waiting: list[tuple[int, int, Job]] = []  # heap of start tag, arrival, job
+        self._waiting: list[
+            tuple[int, int, int, int, Job]
+        ] = []  # heap: start tag, arrival, cost, bytes
         self._arrivals = itertools.count()
         self._clients: dict[bytes, _Client] = {}
         self._virtual = 0
@@ -86,20 +88,22 @@ class Backlog:
         AgentStopping
             If nothing will be computed any more.
         """
-        size = _num_bytes(job)
+        request = job.request
+        size = request.hidden.nbytes + request.pairs.nbytes + request.weights.nbytes
+        cost = len(request.pairs) or 1
         with self._lock:
             if self._closed:
                 raise AgentStopping("the agent is stopping; ask another one")
-            client = self._clients.get(job.peer) or _Client()
+            client = self._clients.get(job.peer)
+            if client is None:
+                client = self._account(job.peer)
             if (
                 client.requests >= self._limit - len(self._waiting)
                 or client.num_bytes >= MAX_BYTES - self._bytes
             ):
                 raise self._busy(client)
-            self._remember(job.peer, client)
             start = max(self._virtual, client.finish)
-            heapq.heappush(self._waiting, (start, next(self._arrivals), job))
-            cost = _cost(job)
+            heapq.heappush(self._waiting, (start, next(self._arrivals), cost, size, job))
             client.finish = start + cost
             client.requests += 1
             client.num_bytes += size
@@ -119,7 +123,7 @@ class Backlog:
         """Take all that waits, and let nothing wait any more."""
         with self._lock:
             self._closed = True
-            jobs = [job for _, _, job in sorted(self._waiting)]
+            jobs = [job for *_, job in sorted(self._waiting)]
             self._waiting.clear()
             self._clients.clear()
             self._bytes = 0
@@ -134,8 +138,7 @@ class Backlog:
         jobs: list[Job] = []
         room = TURN_PAIRS
         while self._waiting and room > 0:
-            self._virtual, _, job = heapq.heappop(self._waiting)
-            cost, size = _cost(job), _num_bytes(job)
+            self._virtual, _, cost, size, job = heapq.heappop(self._waiting)
             client = self._clients[job.peer]
             client.requests -= 1
             client.num_bytes -= size
@@ -144,11 +147,12 @@ class Backlog:
             jobs.append(job)
         return jobs
 
-    def _remember(self, peer: bytes, client: _Client) -> None:
-        """Keep a client's account, and few of those who have nothing waiting."""
-        if peer not in self._clients and len(self._clients) >= 2 * self._limit:
+    def _account(self, peer: bytes) -> _Client:
+        """Open a client's account, and close those with nothing waiting if there are many."""
+        if len(self._clients) >= 2 * self._limit:
             self._clients = {name: known for name, known in self._clients.items() if known.requests}
-        self._clients[peer] = client
+        client = self._clients[peer] = _Client()
+        return client
 
     def _busy(self, client: _Client) -> AgentBusy:
         return AgentBusy(
@@ -157,12 +161,3 @@ class Backlog:
             f"{MAX_BYTES} bytes, and one client may have as much as is free; send fewer at a "
             f"time, or to another agent"
         )
-
-
-def _cost(job: Job) -> int:
-    return max(1, len(job.request.pairs))
-
-
-def _num_bytes(job: Job) -> int:
-    request = job.request
-    return request.hidden.nbytes + request.pairs.nbytes + request.weights.nbytes

@@ -69,6 +69,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="measure the idle board's power so long; 0: never (3)",
     )
     add("--sysfs", metavar="FOLDER", help=argparse.SUPPRESS)
+    add("--metrics-port", type=int, metavar="PORT", help="let Prometheus ask here; 0: any (none)")
+    add("--metrics-host", metavar="HOST", help="address of that port (127.0.0.1)")
     add("--check", action="store_true", help="load and prove the experts, say so and end")
     add("--parent-pid", type=int, metavar="PID", help="end when this process ends")
     add("--json", action="store_true", help="print what was started as one JSON object")
@@ -85,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         end_with(args.parent_pid)
     if args.check:  # whoever serves now may have the address
         config = msgspec.structs.replace(
-            config, bind="tcp://127.0.0.1:*", insecure=False, idle_s=0.0
+            config, bind="tcp://127.0.0.1:*", insecure=False, idle_s=0.0, metrics_port=None
         )
     keep_freed_memory()
     server, service, manifest = start(config)
@@ -96,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
         logger.warning(
             "--insecure: everybody who reaches %s may read and use this agent", server.endpoint
         )
-    _announce(server, service, manifest, config=config, as_json=args.json)
+    metrics = _metrics(config, server, service)
+    _announce(server, service, manifest, config=config, metrics=metrics, as_json=args.json)
     if args.check:
         server.stop()
     else:
@@ -195,8 +198,32 @@ def _board(config: AgentConfig) -> BoardPower | None:
     return power
 
 
+def _metrics(config: AgentConfig, server: Server, service: Service) -> str | None:
+    """Let Prometheus ask until the process ends; returns where."""
+    if config.metrics_port is None:
+        return None
+    from siftmoe.agent.address import is_loopback
+    from siftmoe.agent.exposition import Exposition
+    from siftmoe.agent.metrics import agent_samples
+
+    exposition = Exposition(
+        lambda: agent_samples(service, server.waiting()),
+        port=config.metrics_port,
+        host=config.metrics_host,
+    )
+    if not is_loopback(config.metrics_host):
+        logger.warning("everybody on the network may read %s", exposition.url)
+    return exposition.url
+
+
 def _announce(
-    server: Server, service: Service, manifest: Manifest, *, config: AgentConfig, as_json: bool
+    server: Server,
+    service: Service,
+    manifest: Manifest,
+    *,
+    config: AgentConfig,
+    metrics: str | None,
+    as_json: bool,
 ) -> None:
     runtime = service.runtime
     started: dict[str, Any] = {
@@ -212,6 +239,7 @@ def _announce(
         "file_bytes": runtime.file_bytes,
         "memory_bytes": runtime.memory_bytes,
         "board": None if service.board is None else service.board.summary(),
+        "metrics": metrics,
     }
     text = json.dumps(started) if as_json else _for_people(started, manifest.root)
     print(text, flush=True)  # noqa: T201  the line that a parent process waits for
@@ -235,6 +263,7 @@ def _for_people(started: dict[str, Any], bundle: Path) -> str:
         *(f"  not {name}: {reason}" for name, reason in started["refused"].items()),
         "connections are " + ("encrypted" if started["encrypted"] else "not encrypted"),
         *_of_board(started["board"]),
+        *([f"metrics at {started['metrics']}"] if started["metrics"] else []),
         f"listening on {started['endpoint']}",
     ]
     return "\n".join(lines)

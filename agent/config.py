@@ -43,7 +43,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     threads : int
         Threads inside one operator; 0 takes every core that this process may use.
     queue_limit : int
-        Requests that may wait for computation.
+        Requests that may wait for computation, one client's as many as are free.
     heartbeat_ms, heartbeat_timeout_ms : int, ms
     insecure : bool
         Allow an address that other machines reach without keys.
@@ -58,6 +58,10 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         leaves the board's power alone, as for several agents on one board.
     sysfs : str
         Where the sensors are looked for.
+    metrics_port : int or None
+        Where Prometheus may ask; 0 takes any free port, None answers nobody.
+    metrics_host : str
+        Address of that port.
     """
 
     bundle: Annotated[str, Meta(min_length=1)]
@@ -75,6 +79,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     radio: Annotated[str, Meta(min_length=1)] | None = None
     idle_s: Annotated[float, Meta(ge=0.0, le=600.0)] = 3.0
     sysfs: Annotated[str, Meta(min_length=1)] = "/sys"
+    metrics_port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
+    metrics_host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
 
     def __post_init__(self) -> None:
         if (self.key is None) != (self.allow is None):
