@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from siftmoe.coordinator.ledger_rows import SelectionRow, StepRow, TransmissionRow
+from siftmoe.coordinator.ledger_rows import FaultRow, SelectionRow, StepRow, TransmissionRow
 from siftmoe.radio.link import Source
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.airtime import Bursts
     from siftmoe.coordinator.audit import Audited
     from siftmoe.coordinator.links import LinkStates
+    from siftmoe.coordinator.parts import Computation
     from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
 
 
@@ -59,6 +60,7 @@ def selection_row(
     excluded: str,
     audited: Audited | None,
     lost: int = 0,
+    faulted: int = 0,
 ) -> SelectionRow:
     """Row of one layer's selection.
 
@@ -73,6 +75,8 @@ def selection_row(
         What was measured against the undivided layer.
     lost : int
         Slots that the plan skips because their token missed its window.
+    faulted : int
+        Slots that it skips because the helper that was to serve them failed.
     """
     kept, replaced, skipped = plan.decisions(problem)
     return SelectionRow(
@@ -91,7 +95,42 @@ def selection_row(
         excluded=excluded,
         within_bound=None if audited is None else audited.within_bound,
         lost=lost,
+        faulted=faulted,
     )
+
+
+def fault_rows(
+    plan: SelectionPlan,
+    done: Computation,
+    *,
+    agents: Sequence[str],
+    step: int,
+    layer: int,
+    now_s: float,
+) -> Iterator[FaultRow]:
+    """One row per helper that gave no result.
+
+    Parameters
+    ----------
+    plan : SelectionPlan
+        What they were to compute.
+    done : Computation
+    agents : sequence of str
+        Names by helper index.
+    step, layer : int
+    now_s : float, s
+    """
+    for n, error in sorted(done.failures.items()):
+        yield FaultRow(
+            time_s=now_s,
+            step=step,
+            layer=layer,
+            agent=agents[n],
+            kind=type(error).__name__,
+            reason=str(error),
+            slots=int((plan.helper == n).sum()),
+            waited_s=done.given_up_s[n],
+        )
 
 
 def transmission_rows(

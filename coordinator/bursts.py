@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
 
     from siftmoe.coordinator.selection import SelectionPlan
@@ -69,3 +72,21 @@ class Transfer:
     up: Bursts
     down: Bursts
     lost: int = 0
+
+
+def missing_from(bursts: Bursts, helpers: Collection[int]) -> Bursts:
+    """Count all tokens to helpers that gave no result as missed; what they took is spent."""
+    if not helpers:
+        return bursts
+    failed = np.isin(bursts.helper, list(helpers))
+    return replace(bursts, missed=np.where(failed, bursts.tokens, bursts.missed))
+
+
+def without(bursts: Bursts, helpers: Collection[int]) -> Bursts:
+    """Leave out the bursts of helpers that gave no result."""
+    if not helpers:
+        return bursts
+    stay = ~np.isin(bursts.helper, list(helpers))
+    values = {part.name: getattr(bursts, part.name) for part in fields(bursts)}
+    kept: dict[str, Any] = {n: v[stay] for n, v in values.items() if isinstance(v, np.ndarray)}
+    return replace(bursts, **kept)

@@ -24,6 +24,7 @@ from siftmoe.coordinator.client_exchange import (
     unreachable,
 )
 from siftmoe.coordinator.client_liveness import CLASSIFY_S, LinkEvent, Liveness
+from siftmoe.coordinator.client_rest import Rests
 from siftmoe.coordinator.client_retry import Retries
 from siftmoe.coordinator.client_security import ClientSecurity
 from siftmoe.coordinator.client_sockets import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from siftmoe.agent.protocol import Frame, Message, Request
+    from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.fleet import Fleet
 
 _log = logging.getLogger(__name__)
@@ -85,6 +87,7 @@ class Client:
         self._liveness = Liveness(fleet)
         self._security = security or ClientSecurity()
         self._retries = Retries()
+        self._rests = Rests()
         self._endpoints = endpoints_of(fleet)
         self._security.check(fleet, self._endpoints)
         self._addresses = {index: endpoint for endpoint, index in self._endpoints.items()}
@@ -96,6 +99,7 @@ class Client:
         self._round = Exchange()
         self._pending: dict[int, int] = {}  # id -> helper
         self._sent_s: dict[int, float] = {}  # helper -> time
+        self._asked: dict[int, int] = {}  # helper -> id of its last request without an answer
         self._broken: set[int] = set()
         self._copy = True
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -130,15 +134,23 @@ class Client:
 
     def wait_ready(self, *, timeout_s: float) -> bool:
         """Wait until every agent is ready or refused, and return whether all are ready."""
+        closed = (AgentState.READY, AgentState.REFUSED)
+        self._wait(lambda: all(agent.state in closed for agent in self.fleet), timeout_s)
+        return bool(self.fleet.ready().all())
+
+    def wait_somebody(self, *, timeout_s: float) -> bool:
+        """Wait until at least one agent is ready, and return whether one is."""
+        return self._wait(lambda: bool(self.fleet.ready().any()), timeout_s)
+
+    def _wait(self, reached: Callable[[], bool], timeout_s: float) -> bool:
         end_s = self._clock() + timeout_s
-        open_states = (AgentState.CONNECTING, AgentState.DEAD, AgentState.WEDGED)
         self.poll()
-        while any(agent.state in open_states for agent in self.fleet):
+        while not reached():
             remaining_s = end_s - self._clock()
             if remaining_s <= 0.0:
-                break
+                return False
             self._take_in(remaining_s)
-        return bool(self.fleet.ready().all())
+        return True
 
     def connect(self, *, timeout_s: float) -> None:
         """Wait until every agent is ready.
@@ -199,9 +211,21 @@ class Client:
             meanwhile()
         self._collect(end_s)
         for index in self._pending.values():
-            self._round.failures[index] = missed(self.fleet[index], deadline_s)
+            self._fail(index, missed(self.fleet[index], deadline_s))
         self._pending.clear()
         return self._round
+
+    def rest(self, index: int, *, reason: str) -> None:
+        """Leave out an agent that is connected and gave no result, until it is asked again."""
+        if self.fleet[index].state is AgentState.READY:
+            now_s = self._clock()
+            self.fleet.set_state(index, AgentState.RESTING, reason=reason, now_s=now_s)
+            self._rests.begin(index, now_s=now_s, owes=self._asked.get(index))
+
+    def _fail(self, index: int, error: CoordinatorError) -> None:
+        self._round.failures[index] = error
+        sent_s = self._sent_s.get(index)
+        self._round.given_up_s[index] = 0.0 if sent_s is None else self._clock() - sent_s
 
     def _send_all(self, requests: Mapping[int, Request] | Mapping[str, Request]) -> None:
         largest, used_id = 0, self._last_id
@@ -213,14 +237,15 @@ class Client:
             if isinstance(request, Apply):
                 largest = max(largest, request.hidden.nbytes)
             if self.fleet[index].state is not AgentState.READY:
-                self._round.failures[index] = unreachable(self.fleet[index])
+                self._fail(index, unreachable(self.fleet[index]))
                 continue
             self._sent_s[index] = self._clock()
             problem = send(self._router, self._routes[index], encode(request))
             if problem:
-                self._round.failures[index] = unreachable(self.fleet[index], problem)
+                self._fail(index, unreachable(self.fleet[index], problem))
             else:
                 self._pending[request.id] = index
+                self._asked[index] = request.id
         self._copy = largest < ZERO_COPY_BYTES  # a result is as large as its request
 
     def _collect(self, end_s: float) -> None:
@@ -246,6 +271,7 @@ class Client:
         if not self._liveness.settled:
             timeout_s = min(timeout_s, CLASSIFY_S)
         timeout_s = self._retries.patience_s(timeout_s, now_s=self._clock())
+        timeout_s = self._rests.patience_s(timeout_s, now_s=self._clock())
         # Rounded down, to keep the deadline: the last millisecond is spent asking.
         ready = [which for which, _ in zmq.zmq_poll(self._sockets, int(timeout_s * 1e3))]
         if self._monitor.socket in ready:
@@ -264,6 +290,9 @@ class Client:
             self._part_with(index, now_s)
         for index in self._retries.due(now_s=now_s):
             self._dial(index)
+        for index in self._rests.due(now_s=now_s):
+            if self.fleet[index].state is AgentState.RESTING:
+                self._greet(index)
 
     def _part_with(self, index: int, now_s: float) -> None:
         hang_up(self._router, self._addresses[index])
@@ -277,6 +306,8 @@ class Client:
             amounts_to = self._retries.observe(index, event, now_s=self._clock())
             if amounts_to is None:
                 continue
+            if amounts_to in (LinkEvent.GREETED, LinkEvent.LOST, LinkEvent.STRANGE):
+                self._rests.end(index)
             if amounts_to is LinkEvent.STRANGE:
                 self._part_with(index, self._clock())
             elif self._liveness.observe(index, amounts_to, now_s=self._clock()):
@@ -311,12 +342,14 @@ class Client:
             self._take_hello(index, message)
         else:
             self.discarded += 1
+            self._rests.answered(message.id, now_s=self._clock())
 
     def _take_reply(self, index: int, message: Message) -> None:
-        del self._pending[message.id]
+        del self._pending[message.id], self._asked[index]
         if isinstance(message, Failure):
-            self._round.failures[index] = refused(self.fleet[index], message)
+            self._fail(index, refused(self.fleet[index], message))
             return
+        self._rests.served(index)
         self._round.replies[index] = message
         self._round.round_trip_s[index] = self._clock() - self._sent_s[index]
 
@@ -336,8 +369,8 @@ class Client:
             self._refuse(index, f"answers in no known way: {error}")
         for request_id, helper in list(self._pending.items()):
             if helper == index:
-                del self._pending[request_id]
-                self._round.failures[index] = garbled(self.fleet[index], error)
+                del self._pending[request_id], self._asked[index]
+                self._fail(index, garbled(self.fleet[index], error))
 
     def _refuse(self, index: int, reason: str) -> None:
         self.fleet.set_state(index, AgentState.REFUSED, reason=reason, now_s=self._clock())
@@ -347,6 +380,5 @@ class Client:
         for request_id, index in list(self._pending.items()):
             if index in self._broken and self._liveness.is_settled(index):
                 del self._pending[request_id]
-                self._round.failures[index] = unreachable(
-                    self.fleet[index], "it had been given a request, which is lost"
-                )
+                lost = "it had been given a request, which is lost"
+                self._fail(index, unreachable(self.fleet[index], lost))

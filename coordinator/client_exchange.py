@@ -33,11 +33,14 @@ class Exchange:
         Why a helper gave none.
     round_trip_s : dict, s
         From sending to having the reply in hand.
+    given_up_s : dict, s
+        From sending to knowing that there will be none.
     """
 
     replies: dict[int, Message] = field(default_factory=dict)
     failures: dict[int, CoordinatorError] = field(default_factory=dict)
     round_trip_s: dict[int, float] = field(default_factory=dict)
+    given_up_s: dict[int, float] = field(default_factory=dict)
 
     def require(self) -> dict[int, Message]:
         """Return the replies; raise if one is missing."""

@@ -1,9 +1,8 @@
 """The coordinator of a run: every expert layer of the model becomes a selection and a dispatch.
 
-For each layer of each forward pass it asks the links for their state, states the selection
-problem, lets the policy solve it, sends the hidden states to the chosen helpers and books what was
-transmitted. Simulated links live on a virtual clock, which airtime and nominal compute advance;
-links that radios sound live on a real one.
+Each layer of each forward pass is served by `siftmoe.coordinator.layer`; here its rows are told
+from padding, its selection is booked, and steps begin and end. Simulated links live on a virtual
+clock, which airtime and nominal compute advance; links that radios sound live on a real one.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from siftmoe.coordinator.audit import audit
-from siftmoe.coordinator.books import StepSums, selection_row, transmission_rows
+from siftmoe.coordinator.books import StepSums, selection_row
 from siftmoe.coordinator.clock import VirtualClock
 from siftmoe.coordinator.errors import LedgerError
 from siftmoe.coordinator.experts import attach
-from siftmoe.coordinator.problems import fill_empty_slots, layer_problem, leave_empty
-from siftmoe.coordinator.selection import Status
+from siftmoe.coordinator.layer import LayerRun, Parts
+from siftmoe.coordinator.problems import fill_empty_slots
 from siftmoe.coordinator.steps import StepHooks
 
 if TYPE_CHECKING:
@@ -29,15 +28,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.airtime import AirInterface, Bursts
+    from siftmoe.coordinator.airtime import AirInterface
     from siftmoe.coordinator.audit import Audited
     from siftmoe.coordinator.clock import Clock
+    from siftmoe.coordinator.layer import Served
     from siftmoe.coordinator.ledger import Ledger
-    from siftmoe.coordinator.links import Links, LinkStates
+    from siftmoe.coordinator.links import Links
     from siftmoe.coordinator.parts import Dispatch, Helpers, LayerOutput
     from siftmoe.coordinator.policies.registry import Policy
     from siftmoe.coordinator.problems import LayerTables
-    from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
 
 _log = logging.getLogger(__name__)
 
@@ -75,13 +74,16 @@ class Coordinator:
         reference: LayerOutput | None = None,
     ) -> None:
         self.ledger = ledger
-        self._fleet = fleet
-        self._dispatcher = dispatcher
-        self._links = links
-        self._air = air
-        self._policy = policy
-        self._tables = tables
-        self._clock = VirtualClock() if clock is None else clock
+        self._parts = Parts(
+            fleet=fleet,
+            dispatcher=dispatcher,
+            links=links,
+            air=air,
+            policy=policy,
+            tables=tables,
+            ledger=ledger,
+            clock=VirtualClock() if clock is None else clock,
+        )
         self._reference = reference
         self._hooks: StepHooks | None = None
         self._step: StepSums | None = None
@@ -90,7 +92,7 @@ class Coordinator:
     @property
     def now_s(self) -> float:
         """Time of the run."""
-        return self._clock.now_s
+        return self._parts.clock.now_s
 
     def attach(self, model: Any) -> None:
         """Serve the expert layers of a model, and follow its forward passes."""
@@ -152,7 +154,7 @@ class Coordinator:
         if step is None:
             raise ValueError("an expert layer ran outside a forward pass of the attached model")
         began = time.perf_counter()
-        num_experts = self._tables[layer].deviation.shape[0]
+        num_experts = self._parts.tables[layer].deviation.shape[0]
         rows = _rows_to_send(self._hooks, routed_experts, num_experts)
         output = np.zeros_like(hidden)
         if rows.size:
@@ -175,85 +177,35 @@ class Coordinator:
         gate_weights: NDArray[np.float64],
         empty: NDArray[np.bool_],
     ) -> NDArray[np.float32]:
-        links = self._links.states(self.now_s)
-        problem = layer_problem(
-            self._tables,
-            layer,
-            routed_experts=routed_experts,
-            gate_weights=gate_weights,
-            hosts=self._fleet.hosts(layer) & links.available()[:, np.newaxis],
-            energy=self._air.energy_table(links, len(hidden)),
+        run = LayerRun(self._parts, sums=step, step=self._step_number, layer=layer)
+        served = run.serve(
+            hidden, routed_experts=routed_experts, gate_weights=gate_weights, empty=empty
         )
-
-        def select(problem: SelectionProblem) -> SelectionPlan:
-            return leave_empty(self._policy(problem), empty, num_experts=problem.num_experts)
-
-        plan = select(problem)
-        if plan.status is Status.INFEASIBLE:
-            _log.warning(
-                "step %d, layer %d: no plan keeps the budget; least deviation taken. Left out: %s",
-                self._step_number,
-                layer,
-                self._excluded(links) or "nobody",
-            )
-        sent = self._air.transfer(problem, plan, links, policy=select)
-        plan, up, down = sent.plan, sent.up, sent.down
-        self._book_bursts(up, links, layer)  # spent, whatever becomes of the answer
-        result = self._dispatcher.run(plan, hidden, layer=layer)
-        audited = self._audit(layer, hidden, problem, plan, result.output)
         self.ledger.add(
             selection_row(
-                problem,
-                plan,
+                served.problem,
+                served.plan,
                 step=self._step_number,
                 layer=layer,
-                excluded=self._excluded(links),
-                audited=audited,
-                lost=sent.lost,
+                excluded=served.excluded,
+                audited=self._audit(layer, hidden, served),
+                lost=served.lost,
+                faulted=served.faulted,
             )
         )
-        self._book_bursts(down, links, layer)
-        latency_s = self._air.latency_s(up, down)
-        step.latency_s += latency_s
-        step.airtime_s += self._air.airtime_s(up, down)
-        step.solve_s += plan.solve_s
-        step.queue_s += result.queue_s
-        step.compute_s += result.compute_s
-        self._clock.advance(latency_s)
-        return result.output
+        return served.output
 
-    def _excluded(self, links: LinkStates) -> str:
-        return "; ".join(text for text in (self._fleet.excluded(), links.lost_text()) if text)
-
-    def _audit(
-        self,
-        layer: int,
-        hidden: NDArray[np.float32],
-        problem: SelectionProblem,
-        plan: SelectionPlan,
-        output: NDArray[np.float32],
-    ) -> Audited | None:
+    def _audit(self, layer: int, hidden: NDArray[np.float32], served: Served) -> Audited | None:
         if self._reference is None:
             return None
         undivided = self._reference(
             layer,
             hidden,
-            routed_experts=problem.routed_experts,
-            gate_weights=problem.gate_weights,
+            routed_experts=served.problem.routed_experts,
+            gate_weights=served.problem.gate_weights,
         )
-        return audit(output, undivided, plan=plan, table=self._tables[layer])
-
-    def _book_bursts(self, bursts: Bursts, links: LinkStates, layer: int) -> None:
-        rows = transmission_rows(
-            bursts,
-            links,
-            agents=self._fleet.names,
-            step=self._step_number,
-            layer=layer,
-            now_s=self.now_s,
-        )
-        for row in rows:
-            self.ledger.add(row)
+        table = self._parts.tables[layer]
+        return audit(served.output, undivided, plan=served.plan, table=table)
 
 
 def _rows_to_send(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from siftmoe.agent.protocol import Result
 from siftmoe.coordinator.client_exchange import raise_first
 from siftmoe.coordinator.dispatch_group import combine, group
-from siftmoe.coordinator.errors import AgentRefused
+from siftmoe.coordinator.errors import AgentRefused, AgentUnreachable
 from siftmoe.coordinator.selection import LOCAL
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     Float32Array = NDArray[np.float32]
     Outputs = dict[int, NDArray[np.floating[Any]]]
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["DispatchResult", "Dispatcher", "HelperTiming", "LocalExperts"]
 
@@ -61,11 +64,14 @@ class DispatchResult:
         By ascending helper.
     failures : dict
         Helpers that gave no result, and why; what they were to compute is missing in ``output``.
+    given_up_s : dict, s
+        After how long.
     """
 
     output: Float32Array
     timings: tuple[HelperTiming, ...]
     failures: dict[int, CoordinatorError]
+    given_up_s: dict[int, float]
 
     @property
     def slowest(self) -> HelperTiming | None:
@@ -90,11 +96,13 @@ class Dispatcher:
     ----------
     client : Client
     deadline_s : float, s
-        How long a layer's results are waited for, in real time.
+        How long a layer's results may take, in real time.
     payload_dtype : str
         Precision in which vectors travel.
     local : LocalExperts or None
         Computes the slots that a plan leaves on the user's device, while the helpers compute.
+    patience_s : float, s
+        How long it is waited for a helper while there is none at all: a board starts in a minute.
     """
 
     def __init__(
@@ -104,6 +112,7 @@ class Dispatcher:
         deadline_s: float,
         payload_dtype: PayloadDtype = "float32",
         local: LocalExperts | None = None,
+        patience_s: float = 120.0,
     ) -> None:
         if not deadline_s > 0.0:
             raise ValueError(f"deadline_s must be positive, got {deadline_s}")
@@ -111,6 +120,31 @@ class Dispatcher:
         self._deadline_s = deadline_s
         self._payload_dtype: PayloadDtype = payload_dtype
         self._local = local
+        self._patience_s = patience_s
+
+    @property
+    def deadline_s(self) -> float:
+        """How long a layer's results may take, in real time."""
+        return self._deadline_s
+
+    def attend(self) -> None:
+        """Take in what became of the helpers; while there is none at all, wait for one.
+
+        Raises
+        ------
+        AgentUnreachable
+            If none was ready all the time.
+        """
+        client = self._client
+        client.poll()
+        if client.fleet.ready().any():
+            return
+        _log.warning("no helper is left; waiting for one")
+        if not client.wait_somebody(timeout_s=self._patience_s):
+            raise AgentUnreachable(
+                f"no helper was ready for {self._patience_s:g} s: {client.fleet.excluded()}; "
+                f"start one. What was booked is kept"
+            )
 
     def run(self, plan: SelectionPlan, hidden: Float32Array, *, layer: int) -> DispatchResult:
         """Compute a layer as planned.
@@ -130,17 +164,36 @@ class Dispatcher:
         raise_first(result.failures)
         return result
 
-    def attempt(self, plan: SelectionPlan, hidden: Float32Array, *, layer: int) -> DispatchResult:
-        """Compute a layer as far as helpers answer; look at ``failures`` before using it."""
+    def attempt(
+        self,
+        plan: SelectionPlan,
+        hidden: Float32Array,
+        *,
+        layer: int,
+        deadline_s: float | None = None,
+    ) -> DispatchResult:
+        """Compute a layer as far as helpers answer; look at ``failures`` before using it.
+
+        A helper that is connected and failed rests until it shows that it is well.
+
+        Parameters
+        ----------
+        plan : SelectionPlan
+        hidden : (T, d) float32
+        layer : int
+        deadline_s : float or None, s
+            Shorter than the layer's if what is missing is to be asked of others.
+        """
+        deadline_s = self._deadline_s if deadline_s is None else deadline_s
         shares = group(plan, hidden, payload_dtype=self._payload_dtype)
         remote = [share for share in shares if share.helper != LOCAL]
         outputs: Outputs = {}
         exchange = self._client.exchange(
-            {share.helper: self._request(share, layer) for share in remote},
-            deadline_s=self._deadline_s,
+            {share.helper: self._request(share, layer, deadline_s) for share in remote},
+            deadline_s=deadline_s,
             meanwhile=self._local_work(shares, layer, outputs),
         )
-        failures = dict(exchange.failures)
+        failures, given_up_s = dict(exchange.failures), dict(exchange.given_up_s)
         timings = []
         for share in remote:
             reply = exchange.replies.get(share.helper)
@@ -150,16 +203,18 @@ class Dispatcher:
             elif reply is not None:
                 name = self._client.fleet[share.helper].name
                 failures[share.helper] = AgentRefused(f"agent {name!r} {_problem(reply, share)}")
+                given_up_s[share.helper] = exchange.round_trip_s[share.helper]
+        for helper, failure in failures.items():
+            self._client.rest(helper, reason=str(failure))
         return DispatchResult(
             output=combine(shares, outputs, num_tokens=len(hidden), hidden_size=hidden.shape[1]),
             timings=tuple(timings),
             failures=failures,
+            given_up_s=given_up_s,
         )
 
-    def _request(self, share: Share, layer: int) -> Apply:
-        return share.request(
-            request_id=self._client.next_id(), layer=layer, deadline_s=self._deadline_s
-        )
+    def _request(self, share: Share, layer: int, deadline_s: float) -> Apply:
+        return share.request(request_id=self._client.next_id(), layer=layer, deadline_s=deadline_s)
 
     def _local_work(
         self, shares: list[Share], layer: int, outputs: Outputs

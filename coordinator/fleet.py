@@ -42,6 +42,8 @@ class AgentState(str, Enum):
     WEDGED = "wedged"
     #: Answers, but is not what it must be.
     REFUSED = "refused"
+    #: Is connected, but gave no result when it was asked for one; it is asked again later.
+    RESTING = "resting"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +160,7 @@ class Fleet:
     def excluded(self) -> str:
         """Helpers that are not ready and why, as the ledger keeps it; empty if all are."""
         return "; ".join(
-            f"{agent.name}: {agent.state.value}: {agent.reason}"
+            f"{agent.name}: {agent.state.value}: {agent.reason.replace('; ', ', ')}"
             for agent in self._agents
             if agent.state is not AgentState.READY
         )

@@ -26,6 +26,7 @@ from siftmoe.coordinator.errors import LedgerError
 from siftmoe.coordinator.ledger_file import Transaction, cannot_write, connect
 from siftmoe.coordinator.ledger_rows import (
     BoardRow,
+    FaultRow,
     SelectionRow,
     SoundingRow,
     StepRow,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BoardRow",
+    "FaultRow",
     "Ledger",
     "SelectionRow",
     "SoundingRow",
@@ -183,7 +185,7 @@ class Ledger:
         try:
             with self._transaction() as connection:
                 connection.execute(insert_statement(StepRow), to_values(step, self._run))
-                for kind in (SelectionRow, TransmissionRow):
+                for kind in (SelectionRow, TransmissionRow, FaultRow):
                     rows = [to_values(row, self._run) for row in self._pending if type(row) is kind]
                     connection.executemany(insert_statement(kind), rows)
         except sqlite3.IntegrityError as error:
@@ -231,6 +233,8 @@ class Ledger:
     def rows(
         self, kind: type[TransmissionRow], *, run: int | None = None
     ) -> Iterator[TransmissionRow]: ...
+    @overload
+    def rows(self, kind: type[FaultRow], *, run: int | None = None) -> Iterator[FaultRow]: ...
     @overload
     def rows(self, kind: type[SoundingRow], *, run: int | None = None) -> Iterator[SoundingRow]: ...
     @overload

@@ -51,7 +51,8 @@ class SelectionRow:
     ``lower_bound_j`` is NaN where the policy proves none. ``measured_deviation`` is None unless
     the layer was audited, and so is ``within_bound``, the tokens whose measured deviation is at
     most the bound. ``excluded`` names helpers that were left out, and why. ``lost`` of the skipped
-    slots were to be served, but their token missed its window.
+    slots were to be served, but their token missed its window; ``faulted`` of them, but the helper
+    failed and nobody took over.
     """
 
     step: int
@@ -69,6 +70,26 @@ class SelectionRow:
     excluded: str = ""
     within_bound: int | None = None
     lost: int = 0
+    faulted: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultRow:
+    """A helper gave no result for one layer of one step, and why.
+
+    ``kind`` is the error's class. ``slots`` is what it was to serve; how many of them nobody served
+    in the end stands in the layer's selection. ``waited_s`` is real time, from sending to giving it
+    up.
+    """
+
+    time_s: float
+    step: int
+    layer: int
+    agent: str
+    kind: str
+    reason: str
+    slots: int
+    waited_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +186,6 @@ class BoardRow:
 
 
 #: Rows that belong to a step, and those that happen beside the steps.
-StepPart = SelectionRow | TransmissionRow
+StepPart = SelectionRow | TransmissionRow | FaultRow
 BesideRow = SoundingRow | BoardRow
-Row = StepRow | SelectionRow | TransmissionRow | SoundingRow | BoardRow
+Row = StepRow | SelectionRow | TransmissionRow | FaultRow | SoundingRow | BoardRow

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from siftmoe.coordinator.ledger_rows import (
     BoardRow,
+    FaultRow,
     Row,
     SelectionRow,
     SoundingRow,
@@ -21,8 +22,8 @@ from siftmoe.coordinator.ledger_rows import (
 from siftmoe.radio.link import ChannelOrigin, Source
 
 #: Version of the tables, in SQLite's ``user_version``. 2: soundings, boards, gain_std,
-#: aborted steps, missed tokens.
-SCHEMA_VERSION: Final = 2
+#: aborted steps, missed tokens. 3: faults.
+SCHEMA_VERSION: Final = 3
 
 #: The comments stay in the file: ``sqlite3 ledger.sqlite .schema`` shows them.
 SCHEMA: Final = """
@@ -64,7 +65,19 @@ CREATE TABLE selection (                       -- one layer of one step
     solve_s REAL NOT NULL,
     excluded TEXT NOT NULL,                    -- helpers left out, and why
     within_bound INTEGER,                      -- tokens within the bound; NULL: not audited
-    lost INTEGER NOT NULL CHECK (lost BETWEEN 0 AND skipped)  -- skipped, for they came too late
+    lost INTEGER NOT NULL CHECK (lost BETWEEN 0 AND skipped),  -- skipped, for they came too late
+    faulted INTEGER NOT NULL CHECK (faulted BETWEEN 0 AND skipped)  -- skipped, for helpers failed
+);
+CREATE TABLE fault (                           -- one helper without a result in one layer
+    run INTEGER NOT NULL REFERENCES run,
+    time_s REAL NOT NULL,                      -- on the run's clock
+    step INTEGER NOT NULL,
+    layer INTEGER NOT NULL CHECK (layer >= 0),
+    agent TEXT NOT NULL,
+    kind TEXT NOT NULL,                        -- class of the error
+    reason TEXT NOT NULL,
+    slots INTEGER NOT NULL CHECK (slots >= 0), -- that it was to serve
+    waited_s REAL NOT NULL CHECK (waited_s >= 0)  -- real time until it was given up
 );
 CREATE TABLE transmission (                    -- one burst
     run INTEGER NOT NULL REFERENCES run,
@@ -129,6 +142,7 @@ CREATE TABLE board (                           -- one agent's board during the r
 );
 CREATE INDEX sounding_by_link ON sounding (run, agent, direction);
 CREATE INDEX selection_by_step ON selection (run, step);
+CREATE INDEX fault_by_step ON fault (run, step);
 CREATE INDEX transmission_by_step ON transmission (run, step);
 """
 
@@ -136,6 +150,7 @@ TABLES: Final[dict[type[Row], str]] = {
     StepRow: "step",
     SelectionRow: "selection",
     TransmissionRow: "transmission",
+    FaultRow: "fault",
     SoundingRow: "sounding",
     BoardRow: "board",
 }

@@ -66,6 +66,8 @@ class Summary:
         Slots.
     lost : int
         Skipped ones that were to be served, but their token missed its window.
+    faulted : int
+        Skipped ones that were to be served, but the helper failed and nobody took over.
     predicted_energy_j : float, J
         What the policies predicted, summed.
     status : dict
@@ -93,6 +95,7 @@ class Summary:
     replaced: int
     skipped: int
     lost: int
+    faulted: int
     predicted_energy_j: float
     status: dict[str, int]
     excluded: dict[str, int]
@@ -195,7 +198,7 @@ def summarise(connection: sqlite3.Connection, *, run: int, kind: StepKind | None
 
     (label,) = query("SELECT label FROM run WHERE run = :run")[0]
     steps, tokens, wall, *parts = query(_STEPS)[0]
-    kept, replaced, skipped, lost, predicted = query(_SELECTIONS)[0]
+    kept, replaced, skipped, lost, faulted, predicted = query(_SELECTIONS)[0]
     aborted, aborted_energy_j = query(_ABORTED)[0]
     names = ("total_s", "airtime_s", "solve_s", "queue_s", "compute_s", "backbone_s")
     return Summary(
@@ -209,6 +212,7 @@ def summarise(connection: sqlite3.Connection, *, run: int, kind: StepKind | None
         replaced=replaced,
         skipped=skipped,
         lost=lost,
+        faulted=faulted,
         predicted_energy_j=predicted,
         status=dict(query(_STATUS)),
         excluded=dict(query(_EXCLUDED)),
@@ -228,7 +232,7 @@ _STEPS = """
     FROM step WHERE CHOSEN"""
 _SELECTIONS = """
     SELECT coalesce(sum(kept), 0), coalesce(sum(replaced), 0), coalesce(sum(skipped), 0),
-           coalesce(sum(lost), 0),
+           coalesce(sum(lost), 0), coalesce(sum(faulted), 0),
            total(predicted_energy_j)
     FROM selection WHERE CHOSEN"""
 _STATUS = "SELECT status, count(*) FROM selection WHERE CHOSEN GROUP BY status"

@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.selection import SelectionPlan
 
 
@@ -49,12 +52,38 @@ class Computation(Protocol):
         """Time that work waited there."""
         ...
 
+    @property
+    def failures(self) -> Mapping[int, CoordinatorError]:
+        """Helpers that gave no result, and why; the output misses what they were to compute."""
+        ...
+
+    @property
+    def given_up_s(self) -> Mapping[int, float]:
+        """After how long each of them was given up."""
+        ...
+
 
 class Dispatch(Protocol):
     """Who computes a plan: a `Dispatcher`, or experts in this process."""
 
-    def run(self, plan: SelectionPlan, hidden: NDArray[np.float32], *, layer: int) -> Computation:
-        """Compute a layer as planned."""
+    @property
+    def deadline_s(self) -> float:
+        """How long a layer's results may take, in real time, whatever fails meanwhile."""
+        ...
+
+    def attend(self) -> None:
+        """Take in what became of the helpers; AgentUnreachable if none is left."""
+        ...
+
+    def attempt(
+        self,
+        plan: SelectionPlan,
+        hidden: NDArray[np.float32],
+        *,
+        layer: int,
+        deadline_s: float | None = None,
+    ) -> Computation:
+        """Compute a layer as planned, as far as helpers answer in time."""
         ...
 
 

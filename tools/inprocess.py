@@ -7,8 +7,9 @@ states are rounded to the payload's precision as if they had travelled.
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +19,11 @@ from siftmoe.agent.runtime import Runtime
 from siftmoe.coordinator.selection import NOBODY
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.selection import SelectionPlan
     from siftmoe.models.bundle import Bundle
     from siftmoe.models.shape import ModelShape
@@ -32,6 +36,8 @@ class Computed:
     output: NDArray[np.float32]
     compute_s: float
     queue_s: float = 0.0
+    failures: Mapping[int, CoordinatorError] = field(default_factory=dict)
+    given_up_s: Mapping[int, float] = field(default_factory=dict)
 
 
 class ExpertsInProcess:
@@ -51,8 +57,22 @@ class ExpertsInProcess:
             bundle.manifest, _every_expert(shape), providers=provider_order("auto"), threads=1
         )
 
-    def run(self, plan: SelectionPlan, hidden: NDArray[np.float32], *, layer: int) -> Computed:
+    #: Nothing is waited for.
+    deadline_s = math.inf
+
+    def attend(self) -> None:
+        """Nobody ever fails."""
+
+    def attempt(
+        self,
+        plan: SelectionPlan,
+        hidden: NDArray[np.float32],
+        *,
+        layer: int,
+        deadline_s: float | None = None,
+    ) -> Computed:
         """Weighted sum over each token's served slots, (T, d)."""
+        del deadline_s
         began = time.perf_counter()
         rows, slots = np.nonzero(plan.helper != NOBODY)
         pairs = np.stack((rows, plan.expert[rows, slots]), axis=1).astype(np.int32)  # [m, 2]

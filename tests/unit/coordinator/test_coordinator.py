@@ -34,16 +34,18 @@ LINKS = FixedLinks(gain=GAIN, downlink_gain=BACK, noise_psd=NOISE, bandwidth_hz=
 
 
 class Faulty:
-    """A dispatcher whose agent is lost at a given call."""
+    """A dispatcher that breaks off at a given call."""
 
     def __init__(self, dispatcher: Any, *, at: int) -> None:
         self._dispatcher, self._left = dispatcher, at
+        self.deadline_s = dispatcher.deadline_s
+        self.attend = dispatcher.attend
 
-    def run(self, *args: Any, **options: Any) -> Any:
+    def attempt(self, *args: Any, **options: Any) -> Any:
         self._left -= 1
         if self._left == 0:
             raise AgentUnreachable("agent 'agent-1' is dead: it was killed")
-        return self._dispatcher.run(*args, **options)
+        return self._dispatcher.attempt(*args, **options)
 
 
 @pytest.fixture(scope="module")
