@@ -61,6 +61,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adopt", action="store_true", help="take boards over from another workstation"
     )
+    parser.add_argument(
+        "--forget", action="store_true", help="remove the release before, and its keys, afterwards"
+    )
     add_ssh(parser)
     parser.add_argument("--os", action="store_true", help="print NVIDIA's command for the OS image")
     parser.add_argument("--json", action="store_true", help="print one JSON object per board")
@@ -111,7 +114,12 @@ def run(args: argparse.Namespace) -> int:
     with bars:
         report = Bars(bars, site, boards)
         rollout = Rollout(
-            site=site, report=report, batch=args.batch, dry_run=args.dry_run, adopt=args.adopt
+            site=site,
+            report=report,
+            batch=args.batch,
+            dry_run=args.dry_run,
+            adopt=args.adopt,
+            forget=args.forget,
         )
         outcomes = asyncio.run(rollout.run(boards))
     _print(outcomes, as_json=args.json)

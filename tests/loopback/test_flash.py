@@ -206,6 +206,20 @@ def test_a_change_sends_what_is_new_and_rollback_goes_back(flashed: Bench, capsy
     assert flashed.serving(capsys) == after
 
 
+def test_with_new_keys_the_old_ones_can_be_forgotten(flashed: Bench, capsys) -> None:
+    old = KeyPair.load(flashed.folder / "keys" / "one.key")
+    make_keys(flashed.testbed, renew=["one"])
+    outcome = flashed.flash(forget=True)
+    assert (outcome.result, outcome.files) == ("flashed", 1)
+    assert flashed.serving(capsys) == outcome.release
+    assert [path.name for path in (flashed.root / "releases").iterdir()] == [outcome.release]
+    for path in flashed.root.rglob("*"):
+        if path.is_file() and path.stat().st_size < 10_000:
+            assert old.secret.encode() not in path.read_bytes(), path
+    assert flashed.command("rollback", "one") == 1
+    assert "no release to go back to" in capsys.readouterr().out
+
+
 def test_a_file_that_arrives_damaged_is_refused_and_sent_again(flashed: Bench, capsys) -> None:
     before = flashed.serving(capsys)
 

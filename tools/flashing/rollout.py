@@ -88,6 +88,8 @@ class Rollout:
         Only tell what would change; nothing is written on a board.
     adopt : bool
         Let boards take releases of this workstation that took another's before.
+    forget : bool
+        Remove the release before once the new one answers.
     """
 
     site: Site
@@ -95,6 +97,7 @@ class Rollout:
     batch: int = 4
     dry_run: bool = False
     adopt: bool = False
+    forget: bool = False
 
     async def run(self, boards: Sequence[int]) -> list[Outcome]:
         """Flash the first board, then the others in batches; a failure skips those that follow."""
@@ -204,6 +207,8 @@ class Rollout:
             await self._switch(link, index, release, before=inventory["current"])
             result = "flashed"
         await link.call("prove", release.name)
+        if self.forget:
+            await link.call("forget")
         fields = {"result": result, "num_bytes": sent, "detail": detail}
         return Outcome(**{**_fields(outcome), **fields})
 
@@ -218,8 +223,8 @@ class Rollout:
             return
         if before in (None, release.name):
             raise BoardRefused(f"{problem}; there is no release to go back to")
-        await link.call("rollback")
-        raise BoardRefused(f"{problem}; release {before} serves again")
+        back = await link.call("rollback")
+        raise BoardRefused(f"{problem}; release {back['current']} serves again")
 
     async def _problem(self, index: int, release: Release) -> str:
         status = await asyncio.to_thread(ask, self.site, index, timeout_s=HELLO_S)

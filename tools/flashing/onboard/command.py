@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -77,16 +78,18 @@ def _prepare(board: Board, argument: str) -> dict[str, Any]:
 
 def _switch(board: Board, release: str) -> dict[str, Any]:
     """Let a release serve; if it does not come up, the one before does again."""
-    before = board.target("current")
+    before, older = board.target("current"), board.target("previous")
     board.change_to(release)
     problem = service_of(board).restart()
     if not problem:
         return {"current": release, "previous": board.target("previous")}
     said = f"release {release} does not come up: {problem}"
     if before is not None and before != release:
-        board.change_back()
+        back = board.change_back()
+        if older is not None and older != back:
+            board.point("previous", older)
         again = service_of(board).restart()
-        said += f"; release {before} " + (f"does not either: {again}" if again else "serves again")
+        said += f"; release {back} " + (f"does not either: {again}" if again else "serves again")
     raise BoardError(said)
 
 
@@ -109,7 +112,7 @@ def _status(board: Board, _: str) -> dict[str, Any]:
     return {
         "current": current,
         "previous": board.target("previous"),
-        "proven": current is not None and (board.releases / current / "proven").exists(),
+        "proven": board.proven(current),
         "tested": board.tested(current),
         "service": service_of(board).state(),
     }
@@ -128,7 +131,16 @@ def _execute(board: Board) -> None:
 
 def _remove(board: Board, _: str) -> dict[str, Any]:
     service_of(board).remove()
-    shutil.rmtree(board.root)
+    for path in board.root.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    try:
+        board.root.rmdir()
+    except PermissionError:  # it was made by sudo
+        command = ["sudo", "-n", "rmdir", str(board.root)]
+        subprocess.run(command, check=False)
     return {"removed": str(board.root)}
 
 
@@ -146,6 +158,7 @@ _CHANGES: dict[str, _Command] = {
     "install": lambda board, release: board.install(release),
     "switch": _switch,
     "prove": lambda board, release: board.prove(release),
+    "forget": lambda board, _: {"removed": board.forget()},
     "rollback": _rollback,
     "fall-back": _fall_back,
     "remove": _remove,

@@ -189,32 +189,48 @@ class Board:
         return dict(json.loads(path.read_text())) if path.exists() else None
 
     def change_to(self, release: str) -> None:
-        """Let ``current`` be a tested release, and ``previous`` what it was."""
+        """Let ``current`` be a tested release, and ``previous`` what it was.
+
+        What never answered is no release to go back to, unless there is no other.
+        """
         self.manifest(self.releases / release)
         if self.tested(release) is None:
             raise BoardError(f"release {release} has not proven itself on this board; install it")
         before = self.target("current")
         if before == release:
             return
-        if before is not None:
+        if before is not None and (self.proven(before) or self.target("previous") is None):
             self.point("previous", before)
         self.point("current", release)
 
     def change_back(self) -> str:
-        """Let ``current`` and ``previous`` change places; returns what is current now."""
+        """Let ``current`` be what was before; returns it.
+
+        The two change places, unless what is left never answered: that is nothing to go back to.
+        """
         current, previous = self.target("current"), self.target("previous")
         if previous is None or self.tested(previous) is None:
             raise BoardError("there is no release to go back to")
         self.point("current", previous)
-        if current is not None:
+        if current is not None and self.proven(current):
             self.point("previous", current)
+        else:
+            (self.root / "previous").unlink()
         return previous
 
+    def proven(self, release: str | None) -> bool:
+        """Whether a release ever answered over the network."""
+        return release is not None and (self.releases / release / "proven").exists()
+
+    def forget(self) -> list[str]:
+        """Remove the release before, and with it its keys."""
+        (self.root / "previous").unlink(missing_ok=True)
+        return self.prune()
+
     def may_stay(self) -> bool:
-        """Whether the current release ever answered over the network, or is the only one."""
-        current = self.target("current")
-        proven = current is not None and (self.releases / current / "proven").exists()
-        return proven or self.tested(self.target("previous")) is None
+        """Whether the current release ever answered over the network, or no other did."""
+        proven = self.proven(self.target("current"))
+        return proven or not self.proven(self.target("previous"))
 
     def prove(self, release: str) -> dict[str, Any]:
         """Take note that a release answered over the network; the board now stays with it."""

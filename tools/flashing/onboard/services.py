@@ -169,7 +169,12 @@ class Systemd:
         self._run("systemctl", "enable", AGENT_UNIT)
         self._run("systemctl", "reset-failed", AGENT_UNIT)
         done = self._run("systemctl", "restart", AGENT_UNIT)  # returns when it serves, or does not
-        return f"{done.stderr.strip()} {self.log(3)}" if done.returncode else ""
+        return self._last_words() or done.stderr.strip() if done.returncode else ""
+
+    def _last_words(self) -> str:
+        """Last line that the agent itself wrote."""
+        journal = ("journalctl", f"_SYSTEMD_UNIT={AGENT_UNIT}", "-n", "1", "-o", "cat")
+        return self._run(*journal, "--no-pager").stdout.strip()
 
     def state(self) -> dict[str, Any]:
         """How the unit is."""
@@ -184,6 +189,7 @@ class Systemd:
     def remove(self) -> None:
         """Stop the agent and remove its units."""
         self._run("systemctl", "disable", "--now", AGENT_UNIT)
+        self._run("systemctl", "reset-failed", AGENT_UNIT)
         self._run(
             "rm", "-f", *[str(UNITS / n) for n in (AGENT_UNIT, ROLLBACK_UNIT)], str(UDEV_RULE)
         )
