@@ -34,7 +34,7 @@ demo: $(STAMP)
 	$(BIN)/siftmoe loopback
 
 test: $(DEV)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(DEV) types imports
 	$(BIN)/ruff check .

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # before torch is imported, and inherited by every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# xdist tells its workers the width of a terminal that they do not have; tables would be cut to it.
+os.environ.pop("COLUMNS", None)
+
 # with --import-mode=importlib the folder of a test is not importable, `families` has to be
 sys.path.insert(0, str(Path(__file__).parent))
 
