@@ -2,6 +2,9 @@
 
 Agents are asked over the network, with the testbed's keys; boards with ssh = "user@host" are asked
 over SSH which release they are on and how its service is. Neither changes anything.
+
+With --watch the table stays and follows: states, queues, rates, temperatures and power. Then boards
+are not asked over SSH.
 """
 
 from __future__ import annotations
@@ -10,12 +13,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siftmoe.tools.arguments import count, positive
 from siftmoe.tools.flash import add_ssh, load_site
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from siftmoe.tools.flashing.site import Site
+    from siftmoe.tools.status_agents import Row
 
 SUMMARY = "show what a testbed's agents and boards are"
 
@@ -24,17 +30,20 @@ _HELLO_S = 3.0
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``siftmoe status``."""
-    parser.epilog = "example: siftmoe status testbed.toml"
+    parser.epilog = "example: siftmoe status testbed.toml --watch"
     parser.add_argument("testbed", type=Path, metavar="TESTBED.toml")
     parser.add_argument("agents", nargs="*", metavar="AGENT", help="only these (all)")
     add_ssh(parser)
+    parser.add_argument("--watch", action="store_true", help="follow until interrupted")
+    parser.add_argument(
+        "--every", type=positive, default=2.0, metavar="S", help="seconds between looks (2)"
+    )
+    parser.add_argument("--looks", type=count, metavar="N", help="end after so many")
     parser.add_argument("--json", action="store_true", help="print one JSON object per agent")
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask all; 0 if every agent is ready, else 1."""
-    import asyncio
-
     site = load_site(args)
     chosen = [
         index
@@ -43,40 +52,40 @@ def run(args: argparse.Namespace) -> int:
     ]
     if unknown := {*args.agents} - {site.agent(index).name for index in chosen}:
         raise ValueError(f"no agent is called {min(unknown)!r}")
-    found = asyncio.run(_all(site, chosen))
-    if args.json:
-        for row in found:
-            print(json.dumps(row))
+    rows = _follow(site, chosen, args) if args.watch else _once(site, chosen, as_json=args.json)
+    return int(any(row["state"] != "ready" for row in rows))
+
+
+def _once(site: Site, chosen: list[int], *, as_json: bool) -> list[Row]:
+    import asyncio
+
+    from siftmoe.tools.status_agents import watching
+
+    async def everything() -> list[Row]:
+        boards = asyncio.gather(*[_board(site, index) for index in chosen])
+        rows = await asyncio.to_thread(look)
+        for row, board in zip(rows, await boards, strict=True):
+            row["board"] = board
+        return rows
+
+    def look() -> list[Row]:
+        with watching(site, chosen, timeout_s=_HELLO_S) as agents:
+            return agents.look()
+
+    rows = asyncio.run(everything())
+    if as_json:
+        _print_json(rows)
     else:
-        _print(found)
-    return int(any(row["state"] != "ready" for row in found))
+        from siftmoe.tools.console import stdout_console
+        from siftmoe.tools.status_table import once
+
+        stdout_console().print(once(rows))
+    return rows
 
 
-async def _all(site: Site, chosen: list[int]) -> list[dict[str, Any]]:
-    import asyncio
-
-    return await asyncio.gather(*[_one(site, index) for index in chosen])
-
-
-async def _one(site: Site, index: int) -> dict[str, Any]:
-    import asyncio
-
-    from siftmoe.tools.flashing.health import ask, release_of
-
-    status = await asyncio.to_thread(ask, site, index, timeout_s=_HELLO_S)
-    hello = status.hello
-    return {
-        "agent": status.name,
-        "state": status.state.value,
-        "reason": status.reason,
-        "release": release_of(status),
-        "provider": hello.provider if hello else "",
-        "experts": len(hello.residents) if hello else 0,
-        "board": await _board(site, index) if site.agent(index).ssh else None,
-    }
-
-
-async def _board(site: Site, index: int) -> dict[str, Any]:
+async def _board(site: Site, index: int) -> dict[str, Any] | None:
+    if site.agent(index).ssh is None:
+        return None
     from siftmoe.tools.flashing.boards import command
     from siftmoe.tools.flashing.errors import FlashError
 
@@ -86,19 +95,34 @@ async def _board(site: Site, index: int) -> dict[str, Any]:
         return {"error": str(error)}
 
 
-def _print(found: list[dict[str, Any]]) -> None:
-    from siftmoe.tools.console import stdout_console, table
+def _follow(site: Site, chosen: list[int], args: argparse.Namespace) -> list[Row]:
+    from contextlib import nullcontext
 
-    header = ["agent", "state", "release", "experts", "provider", "board", "before", "service", ""]
-    rows = []
-    for row in found:
-        board = row["board"] or {}
-        service = board.get("service", {}).get("state", "")
-        rows.append(
-            [
-                *(row["agent"], row["state"], row["release"], str(row["experts"])),
-                *(row["provider"], board.get("current") or "", board.get("previous") or ""),
-                *(service, board.get("error") or row["reason"]),
-            ]
-        )
-    stdout_console().print(table(header, rows))
+    from siftmoe.tools.status_agents import watching
+    from siftmoe.tools.status_table import Screen
+
+    rows: list[Row] = []
+    looks = 0
+    try:
+        with (
+            watching(site, chosen, timeout_s=_HELLO_S) as agents,
+            nullcontext() if args.json else Screen() as screen,
+        ):
+            while True:
+                rows = agents.look()
+                if screen is None:
+                    _print_json(rows)
+                else:
+                    screen.show(rows)
+                looks += 1
+                if looks == args.looks:
+                    break
+                agents.wait(args.every)
+    except KeyboardInterrupt:
+        pass  # the way to end it
+    return rows
+
+
+def _print_json(rows: Sequence[Row]) -> None:
+    for row in rows:
+        print(json.dumps(row), flush=True)
