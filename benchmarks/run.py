@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "agent_roundtrip": [],
     "coordinator_cost": [],
     "coordinator_liveness": [],
+    "encryption_cost": [],
     "selection_speed": [],
     "wdmoe_bandwidth": [],
     "prepare_memory": [],

@@ -103,7 +103,7 @@ def _rollback(board: Board, _: str) -> dict[str, Any]:
 def _fall_back(board: Board, _: str) -> dict[str, Any]:
     """Go back unasked: systemd calls this when the agent failed for good."""
     if board.may_stay():
-        return {"kept": board.target("current")}
+        return {"kept": board.target("current"), "problem": service_of(board).restart()}
     return _rollback(board, "")
 
 
