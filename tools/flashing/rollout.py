@@ -189,7 +189,11 @@ class Rollout:
         if kind == "auto":
             kind = "systemd" if facts["systemd"] else "supervisor"
         service = {"kind": kind, "start_s": flash.start_s, "watchdog_s": flash.watchdog_s}
-        prepared = {"signers": self.site.signer().line, "service": service}
+        prepared = {
+            "signers": self.site.signer().line,
+            "service": service,
+            "adopt": self.adopt,
+        }
         await link.call("prepare", json.dumps(prepared))
         self.report.phase(name, "push")
         self.report.expect(name, outcome.num_bytes)

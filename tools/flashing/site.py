@@ -77,14 +77,20 @@ class Site:
         Raises
         ------
         ConfigError
-            If there is no such agent, or one has no ``ssh`` by which to reach its board.
+            If there is no such agent, one has no ``ssh`` by which to reach its board, or two have
+            the same one.
         """
         known = {agent.name: index for index, agent in enumerate(self.testbed.agent)}
         if unknown := [name for name in names if name not in known]:
             raise ConfigError(f"no agent is called {unknown[0]!r}; there are {', '.join(known)}")
         chosen = [known[name] for name in known if not names or name in names]
+        by_host: dict[str, str] = {}
         for index in chosen:
-            self.ssh(index)
+            name = self.agent(index).name
+            if (other := by_host.setdefault(self.ssh(index), name)) != name:
+                raise ConfigError(
+                    f"agents {other!r} and {name!r} have the same board; it takes one"
+                )
         return chosen
 
     def agent(self, index: int) -> AgentEntry:

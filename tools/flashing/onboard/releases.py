@@ -121,8 +121,12 @@ class Board:
             "signers": self.signers.read_text().strip() if self.signers.exists() else None,
         }
 
-    def prepare(self, *, signers: str, service: dict[str, Any]) -> dict[str, Any]:
+    def prepare(
+        self, *, signers: str, service: dict[str, Any], adopt: bool = False
+    ) -> dict[str, Any]:
         """Make the folders; say whose releases are taken and how the agent is kept running."""
+        if self.signers.exists() and self.signers.read_text().strip() != signers and not adopt:
+            raise BoardError("this board takes releases of another workstation; use --adopt")
         for folder in (self.blobs, self.incoming, self.releases, self.envs, self.run):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # private keys pass through
         self.signers.write_text(signers + "\n")

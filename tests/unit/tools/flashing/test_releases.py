@@ -14,6 +14,7 @@ from bundles import shape_of, write_bundle
 
 from siftmoe.agent.errors import KeyUnusable
 from siftmoe.coordinator.config import AgentEntry
+from siftmoe.coordinator.errors import ConfigError
 from siftmoe.models.errors import BundleCorrupt
 from siftmoe.models.manifest import Manifest
 from siftmoe.tools.flashing.errors import ReleaseError
@@ -23,6 +24,7 @@ from siftmoe.tools.flashing.onboard.services import UDEV_TEXT, unit_texts
 from siftmoe.tools.flashing.program import board_program
 from siftmoe.tools.flashing.release import Release, agent_arguments, build_release
 from siftmoe.tools.flashing.signing import Signer
+from siftmoe.tools.flashing.site import Site
 from siftmoe.tools.flashing.wheels import Target, requirements
 
 if TYPE_CHECKING:
@@ -107,6 +109,34 @@ def test_a_board_believes_its_signer_only(parts, tmp_path: Path) -> None:
     renamed = folder.rename(board.incoming / "0123456789abcdef")
     with pytest.raises(BoardError, match="another release's"):
         board.manifest(renamed)
+
+
+def test_a_board_does_not_change_its_signer_unasked(parts, tmp_path: Path) -> None:
+    board = Board(tmp_path / "root")
+    board.prepare(signers=parts["signer"].line, service={})
+    (tmp_path / "other").mkdir()
+    stranger = Signer.of(tmp_path / "other").line
+    with pytest.raises(BoardError, match="another workstation; use --adopt"):
+        board.prepare(signers=stranger, service={})
+    assert board.inventory()["signers"] == parts["signer"].line
+    board.prepare(signers=stranger, service={}, adopt=True)
+    assert board.inventory()["signers"] == stranger
+
+
+def test_a_board_takes_one_agent(tmp_path: Path) -> None:
+    text = '[model]\nbundle = "b"\n'
+    for number, host in enumerate(["x@here", "x@there", "x@here"]):
+        text += f'[[agent]]\nname = "a{number}"\naddress = "tcp://192.0.2.1:{number + 1}"\n'
+        text += f'ssh = "{host}"\n'
+    (tmp_path / "testbed.toml").write_text(f'{text}[[agent]]\nname = "b"\naddress = "ipc:///b"\n')
+    site = Site.load(tmp_path / "testbed.toml")
+    assert site.boards(["a1", "a0"]) == [0, 1]
+    with pytest.raises(ConfigError, match="'a0' and 'a2' have the same board"):
+        site.boards(["a0", "a1", "a2"])
+    with pytest.raises(ConfigError, match=r"'b' has no ssh"):
+        site.boards(["b"])
+    with pytest.raises(ConfigError, match="no agent is called 'c'"):
+        site.boards(["c"])
 
 
 def test_a_release_writes_nowhere_else(parts, tmp_path: Path) -> None:
