@@ -152,17 +152,21 @@ class Client:
             self._take_in(remaining_s)
         return True
 
-    def connect(self, *, timeout_s: float) -> None:
-        """Wait until every agent is ready.
+    def connect(self, *, timeout_s: float, tolerant: bool = False) -> None:
+        """Wait until every agent is ready; tolerantly, do without some that are not in time.
 
         Raises
         ------
         AgentUnreachable
             If one is not ready in time; the message names each and says why.
         """
-        if not self.wait_ready(timeout_s=timeout_s):
-            missing = [str(a) for a in self.fleet if a.state is not AgentState.READY]
-            raise AgentUnreachable(f"not ready after {timeout_s:g} s: {'; '.join(missing)}")
+        if self.wait_ready(timeout_s=timeout_s):
+            return
+        missing = [str(a) for a in self.fleet if a.state is not AgentState.READY]
+        text = f"not ready after {timeout_s:g} s: {'; '.join(missing)}"
+        if not (tolerant and self.fleet.ready().any()):
+            raise AgentUnreachable(text)
+        _log.warning("going on without some: %s", text)
 
     def poll(self) -> None:
         """Take in what happened since the client was last used, without waiting."""

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Real time that a layer's results are waited for. A prefill of a large batch keeps a slow board
-#: busy for seconds; a dead agent is noticed long before.
+#: Real time that a layer's results are waited for, half of it before others are asked. A prefill of
+#: a large batch keeps a slow board busy for seconds; a dead agent is noticed long before.
 REQUEST_DEADLINE_S = 30.0
 CONNECT_TIMEOUT_S = 20.0
 
@@ -64,8 +64,15 @@ class Connection:
 
 
 @contextmanager
-def connected(testbed: Testbed, bundle: Bundle) -> Iterator[Connection]:
+def connected(testbed: Testbed, bundle: Bundle, *, tolerant: bool = False) -> Iterator[Connection]:
     """Connect to the agents of a testbed.
+
+    Parameters
+    ----------
+    testbed : Testbed
+    bundle : Bundle
+    tolerant : bool
+        Begin without agents that are not ready in time, as long as one is; they come in later.
 
     Raises
     ------
@@ -85,7 +92,7 @@ def connected(testbed: Testbed, bundle: Bundle) -> Iterator[Connection]:
         placement=placement_of(testbed.agent, bundle),
     )
     with Client(fleet, security=ClientSecurity.of(testbed)) as client:
-        client.connect(timeout_s=CONNECT_TIMEOUT_S)
+        client.connect(timeout_s=CONNECT_TIMEOUT_S, tolerant=tolerant)
         dtype = testbed.radio.payload_dtype
         dispatcher = Dispatcher(client, payload_dtype=dtype, deadline_s=REQUEST_DEADLINE_S)
         yield Connection(fleet, client, dispatcher)

@@ -23,7 +23,13 @@ from typing import TYPE_CHECKING, Any, overload
 import msgspec
 
 from siftmoe.coordinator.errors import LedgerError
-from siftmoe.coordinator.ledger_file import Transaction, cannot_write, connect
+from siftmoe.coordinator.ledger_file import (
+    Transaction,
+    attempt_label,
+    cannot_write,
+    check_version,
+    connect,
+)
 from siftmoe.coordinator.ledger_rows import (
     BoardRow,
     FaultRow,
@@ -135,7 +141,8 @@ class Ledger:
             raise LedgerError(f"ledger {str(path)!r} does not exist; name a run directory's ledger")
         connection = connect(path, mode=mode)
         try:
-            _check_version(path, connection.execute("PRAGMA user_version").fetchone()[0])
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            check_version(path, version, readable=SCHEMA_VERSION)
             return cls(path, connection, writable=mode == "rw")
         except sqlite3.Error as error:
             connection.close()
@@ -144,14 +151,22 @@ class Ledger:
             connection.close()
             raise
 
-    def start_run(self, label: str, config: Any = None) -> int:
-        """Begin another run in the same file and return its number; later rows belong to it."""
+    def start_run(self, label: str, config: Any = None, *, again: bool = False) -> int:
+        """Begin another run in the same file and return its number; later rows belong to it.
+
+        A run of that label is an error, unless it is to be done ``again``: then it keeps its rows
+        under a label that says which attempt it was, see `ledger_file.attempt_of`.
+        """
         if self._pending:
             raise ValueError(f"ledger: {len(self._pending)} rows belong to a step that has no end")
-        if label in self.labels():
+        labels = self.labels()
+        if label in labels and not again:
             raise ValueError(f"ledger: a run is already called {label!r}")
         text = msgspec.json.encode(config if config is not None else {}).decode()
         with self._transaction() as connection:
+            if label in labels:
+                aside = (attempt_label(label, labels), labels[label])
+                connection.execute("UPDATE run SET label = ? WHERE run = ?", aside)
             connection.execute("INSERT INTO run (label, config) VALUES (?, ?)", (label, text))
         self._run = int(self._all("SELECT max(run) FROM run")[0][0])
         return self._run
@@ -289,11 +304,3 @@ class Ledger:
         if not self._writable:
             raise ValueError(f"ledger {str(self.path)!r} is open for reading only")
         return Transaction(self.path, self._open_connection())
-
-
-def _check_version(path: Path, version: int) -> None:
-    if version != SCHEMA_VERSION:
-        raise LedgerError(
-            f"ledger {str(path)!r} is of version {version}, this siftmoe reads {SCHEMA_VERSION}; "
-            f"read it with the siftmoe that wrote it"
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
@@ -9,7 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from siftmoe.coordinator.errors import LedgerError
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from pathlib import Path
+
+_ATTEMPT: Final = re.compile(r" \(attempt \d+\)$")
 
 #: How long a reader in another process may hold the file before a commit gives up.
 BUSY_TIMEOUT_S: Final = 5.0
@@ -72,3 +76,25 @@ def cannot_write(path: Path, error: sqlite3.Error) -> LedgerError:
         f"ledger {str(path)!r} cannot be written: {error}; {space}. What was booked before is "
         f"kept; make space and resume"
     )
+
+
+def check_version(path: Path, version: int, *, readable: int) -> None:
+    """Raise LedgerError if a file's tables are not those of this siftmoe."""
+    if version != readable:
+        raise LedgerError(
+            f"ledger {str(path)!r} is of version {version}, this siftmoe reads {readable}; "
+            f"read it with the siftmoe that wrote it"
+        )
+
+
+def attempt_label(label: str, taken: Container[str]) -> str:
+    """Label for a run that is done again, after the attempts there were."""
+    number = 1
+    while (found := f"{label} (attempt {number})") in taken:
+        number += 1
+    return found
+
+
+def attempt_of(label: str) -> str | None:
+    """Label of the run that a run was an attempt at; None if it is the run itself."""
+    return _ATTEMPT.sub("", label) if _ATTEMPT.search(label) else None

@@ -28,6 +28,17 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     add("--audit", action="store_true", help="recompute every layer undivided, book the deviation")
     add("--json", action="store_true", help="print the results as one JSON object")
     add("--out", type=Path, metavar="FOLDER", help="where to write (the next free one in runs)")
+    parser.set_defaults(parser=parser)
+
+
+def add_resume(to: argparse._ActionsContainer) -> None:
+    """Declare how a run that was killed is gone on with."""
+    to.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FOLDER",
+        help="go on with the run in this folder: finished policies are kept",
+    )
 
 
 def count(text: str) -> int:

@@ -33,8 +33,10 @@ from siftmoe.tools.results import (
     LEDGER_FILE,
     answer_label,
     load_results,
+    load_scores,
     save_scores,
 )
+from siftmoe.tools.resumption import check_same, held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,7 +127,7 @@ class Comparison:
     @contextmanager
     def _coordinated(self, label: str, policy: PolicySpec) -> Iterator[None]:
         """Attach the model to a new coordinator."""
-        self.ledger.start_run(label, {"policy": str(policy)})
+        self.ledger.start_run(label, {"policy": str(policy)}, again=True)
         air = self.site.air()
         links, clock = self.site.channel()
         prepared = prepare_policy(
@@ -168,6 +170,7 @@ def compare(
     settings: Callable[[int], RadioEntry],
     check: Callable[[Bundle], object],
     open_site: OpenSite,
+    before: dict[str, Any] | None = None,
 ) -> int:
     """Run the comparison and write its folder; returns the exit status.
 
@@ -181,11 +184,14 @@ def compare(
     check : callable
         Raises if the model does not fit the fleet, before anything is written.
     open_site : OpenSite
+    before : dict or None
+        What a run that is resumed was started with; its folder is the job's.
 
     Raises
     ------
     ValueError
-        If a policy or task is unknown, or the folder already holds something.
+        If a policy or task is unknown, the folder already holds something, or what is to be
+        resumed was started on something else, or is going on.
     """
     policies = [with_budget(PolicySpec.parse(text)) for text in job.policies]
     console = stderr_console()
@@ -199,9 +205,17 @@ def compare(
     tasks = [load_task(spec, tokenizer=tokenizer, limit=job.items) for spec in job.tasks]
     config = describe(job, radio, bundle, model=model)
     console.print(config["operating_point"])
-    out = make_folder(job)
+    if before is None:
+        out = make_folder(job)
+    else:
+        out = _folder(job)
+        check_same(before, config, folder=out)
+        config = before | {"resumed": config["started"]}
     interrupted = False
-    with Ledger.create(out / LEDGER_FILE, config, label="start") as ledger:
+    with held(out), _open_ledger(out, config, resume=before is not None) as ledger:
+        scores = load_scores(out)
+        left = [policy for policy in policies if str(policy) not in scores]
+        console.print(f"{len(scores)} of {len(policies)} policies are done") if scores else None
         try:
             with terminable(), open_site(job, bundle, radio, ledger) as site:
                 config |= {"note": site.note, "helpers": _helpers(site)}
@@ -217,16 +231,32 @@ def compare(
                     site=site,
                     ledger=ledger,
                     out=out,
+                    scores=scores,
                 )
-                for policy in policies:
+                for policy in left:
                     comparison.run(policy)
         except KeyboardInterrupt:
             interrupted = True
     if interrupted:
-        console.print(f"\ninterrupted; what was booked is in {out / LEDGER_FILE}")
+        console.print(
+            f"\ninterrupted; what was booked is in {out / LEDGER_FILE}; "
+            f"go on with: siftmoe {job.name} --resume {out}",
+            soft_wrap=True,
+        )
         return _INTERRUPTED
     _show(out, config, as_json=job.as_json)
     return 0
+
+
+def _open_ledger(out: Path, config: dict[str, Any], *, resume: bool) -> Ledger:
+    path = out / LEDGER_FILE
+    return Ledger.resume(path) if resume else Ledger.create(path, config, label="start")
+
+
+def _folder(job: Job) -> Path:
+    if job.out is None:
+        raise ValueError("a run that is resumed has a folder")
+    return job.out
 
 
 def _helpers(site: Site) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,8 @@ class Job:
     realtime, audit, as_json : bool
     out : Path or None
         A folder that does not exist or is empty; None takes the next free one under ``runs``.
+    site : dict
+        What the command needs to find the same fleet again.
     """
 
     name: str
@@ -64,9 +66,12 @@ class Job:
     audit: bool
     as_json: bool
     out: Path | None
+    site: dict[str, Any] = field(default_factory=dict)
 
 
-def job_of(args: argparse.Namespace, *, name: str, policies: tuple[str, ...]) -> Job:
+def job_of(
+    args: argparse.Namespace, *, name: str, policies: tuple[str, ...], site: dict[str, Any]
+) -> Job:
     """Read a job from a command's options."""
     return Job(
         name=name,
@@ -80,6 +85,7 @@ def job_of(args: argparse.Namespace, *, name: str, policies: tuple[str, ...]) ->
         audit=args.audit,
         as_json=args.json,
         out=args.out,
+        site=site,
     )
 
 

@@ -12,7 +12,15 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from siftmoe.tools.arguments import add_job_options, count, names, not_negative, positive, slots
+from siftmoe.tools.arguments import (
+    add_job_options,
+    add_resume,
+    count,
+    names,
+    not_negative,
+    positive,
+    slots,
+)
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.config_radio import RadioEntry
@@ -34,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--model", default="upcycled", help="upcycled, scratch, or a bundle's folder (upcycled)")
     add_job_options(parser)
+    add_resume(parser)
     add(
         "--fading",
         default="rayleigh",
@@ -87,8 +96,24 @@ def run(args: argparse.Namespace) -> int:
     from siftmoe.tools.comparison_setup import job_of, simulated_radio
     from siftmoe.tools.local_fleet import check_agents
     from siftmoe.tools.local_site import local_site
+    from siftmoe.tools.resumption import job_again, radio_of, recorded, refuse_other_options
+
+    before = None
+    if args.resume:
+        refuse_other_options(args)
+        before = recorded(args.resume, command="loopback")
+        job = job_again(before, args.resume, as_json=args.json)
+    else:
+        job = job_of(
+            args,
+            name="loopback",
+            policies=names(args.policy, "--policy"),
+            site={"agents": args.agents, "model": args.model},
+        )
 
     def settings(hidden_size: int) -> RadioEntry:
+        if before is not None:
+            return radio_of(before)
         return simulated_radio(
             hidden_size,
             deadline_s=args.deadline,
@@ -104,9 +129,10 @@ def run(args: argparse.Namespace) -> int:
         )
 
     return compare(
-        job_of(args, name="loopback", policies=names(args.policy, "--policy")),
-        model=args.model,
+        job,
+        model=job.site["model"],
         settings=settings,
-        check=partial(check_agents, num_agents=args.agents),
-        open_site=partial(local_site, num_agents=args.agents),
+        check=partial(check_agents, num_agents=job.site["agents"]),
+        open_site=partial(local_site, num_agents=job.site["agents"]),
+        before=before,
     )

@@ -104,7 +104,7 @@ def write_report(
         note=str(config.get("note", "")),
         about=str(config.get("operating_point", "")),
         sections=(
-            Section("Policies", f"{html_table(*table_rows(results))}\n<p>{_LEGEND}</p>"),
+            Section("Policies", _policies(results)),
             Section("Energy by source", html_table(*source_rows(results))),
             Section("Figures", html_figures(drawn, _CAPTIONS)),
             *_links(histories, sounded),
@@ -113,6 +113,13 @@ def write_report(
         config=config,
     )
     return path
+
+
+def _policies(results: Sequence[PolicyResult]) -> str:
+    """Table of the policies, and what it must not go without."""
+    said = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks(results))
+    under = f"<ul>{said}</ul>" if said else ""
+    return f"{html_table(*table_rows(results))}\n<p>{_LEGEND}</p>\n{under}"
 
 
 def source_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str]]]:
@@ -171,10 +178,12 @@ def remarks(results: Sequence[PolicyResult]) -> list[str]:
         for result in results
         if result.outage
     ]
+    found += [f"{result.policy}: {line}" for result in results for line in _fault_lines(result)]
     found += [
-        f"{result.policy}: {name} was left out of {count} selections."
+        f"{result.policy}: {result.faulted} slots are skipped because the helper that was to serve "
+        f"them failed and nobody took over."
         for result in results
-        for name, count in result.lost.items()
+        if result.faulted
     ]
     found += [
         f"{result.policy}: boards took {si(result.board_j_per_token, 'J')} per token, "
@@ -189,11 +198,31 @@ def remarks(results: Sequence[PolicyResult]) -> list[str]:
         if result.aborted
     ]
     found += [
+        f"{result.policy}: {result.attempts} earlier attempts were broken off after "
+        f"{si(result.attempts_j, 'J')}, which no figure contains."
+        for result in results
+        if result.attempts
+    ]
+    found += [
         f"{result.policy}: deviation really made is {result.measured_over_bound:.2f} of the plans'."
         for result in results
         if result.measured_over_bound is not None
     ]
     return found
+
+
+def _fault_lines(result: PolicyResult) -> list[str]:
+    """One line for each helper or link that was missing."""
+    lines = []
+    for name in sorted({*result.faults, *result.lost}):
+        parts = []
+        if name in result.faults:
+            count, reason = result.faults[name]
+            parts.append(f"failed in {count} layers (first: {reason})")
+        if name in result.lost:
+            parts.append(f"was left out of {result.lost[name]} selections")
+        lines.append(f"{name} {' and '.join(parts)}.")
+    return lines
 
 
 def _row(result: PolicyResult, metrics: Sequence[str]) -> list[str]:

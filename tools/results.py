@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.coordinator.ledger import Ledger
-from siftmoe.coordinator.ledger_rows import SelectionRow, TransmissionRow
+from siftmoe.coordinator.ledger_file import attempt_of
+from siftmoe.coordinator.ledger_rows import FaultRow, SelectionRow, TransmissionRow
 from siftmoe.coordinator.selection import Status
 
 if TYPE_CHECKING:
@@ -79,6 +80,14 @@ class PolicyResult:
         Steps that broke off; no other figure contains them.
     aborted_j : float, J
         What they had transmitted.
+    faulted : int
+        Slots that are skipped because a helper failed and nobody took over.
+    faults : dict
+        How often each agent gave no result, and why at first.
+    attempts : int
+        Earlier attempts that were broken off; no other figure contains them.
+    attempts_j : float, J
+        What they had transmitted, that for the answer included.
     """
 
     policy: str
@@ -108,6 +117,10 @@ class PolicyResult:
     outage: float = 0.0
     aborted: int = 0
     aborted_j: float = 0.0
+    faulted: int = 0
+    faults: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    attempts: int = 0
+    attempts_j: float = 0.0
 
 
 def answer_label(policy: str) -> str:
@@ -120,6 +133,24 @@ def save_scores(folder: Path, scores: Mapping[str, Mapping[str, Any]]) -> None:
     partial = folder / f"{SCORES_FILE}.partial"
     partial.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     partial.rename(folder / SCORES_FILE)
+
+
+def load_scores(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read the scores so far; empty if there are none.
+
+    Raises
+    ------
+    ValueError
+        If they are damaged.
+    """
+    path = folder / SCORES_FILE
+    try:
+        scores: dict[str, dict[str, Any]] = (
+            json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        )
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}; remove it to go on") from error
+    return scores
 
 
 def load_results(folder: Path) -> list[PolicyResult]:
@@ -137,16 +168,14 @@ def load_results(folder: Path) -> list[PolicyResult]:
     ValueError
         If the scores are damaged, or nothing was evaluated.
     """
-    path = folder / SCORES_FILE
-    try:
-        scores = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{str(path)!r} is damaged: {error}; remove it to go on") from error
+    scores = load_scores(folder)
     with Ledger.open(folder / LEDGER_FILE) as ledger:
         results = [
             _result(ledger, run, label, scores.get(label, {}))
             for label, run in ledger.labels().items()
-            if not label.endswith(answer_label("")) and ledger.summary(run).tokens
+            if not label.endswith(answer_label(""))
+            and attempt_of(label) is None
+            and ledger.summary(run).tokens
         ]
     if not results:
         raise ValueError(f"the ledger of {str(folder)!r} holds no step; there is nothing to report")
@@ -163,6 +192,7 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
         if row.direction == "up":
             gains[row.agent].append(row.channel_gain)
     latency = summary.latency_per_token
+    attempts, attempts_j = _attempts(ledger, label)
     return PolicyResult(
         policy=label,
         metrics={name: tuple(pair) for name, pair in score.get("metrics", {}).items()},
@@ -194,7 +224,32 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
         outage=summary.outage if summary.lost else 0.0,
         aborted=summary.aborted,
         aborted_j=summary.aborted_energy_j,
+        faulted=summary.faulted,
+        faults=_faults(ledger, run),
+        attempts=attempts,
+        attempts_j=attempts_j,
     )
+
+
+def _faults(ledger: Ledger, run: int) -> dict[str, tuple[int, str]]:
+    """Count every agent's faults; each with the first one's reason."""
+    found: dict[str, tuple[int, str]] = {}
+    for row in ledger.rows(FaultRow, run=run):
+        count, reason = found.get(row.agent, (0, row.reason))
+        found[row.agent] = (count + 1, reason)
+    return dict(sorted(found.items()))
+
+
+def _attempts(ledger: Ledger, label: str) -> tuple[int, float]:
+    """Count the earlier attempts at a policy, and sum what they had transmitted."""
+    labels = {answer_label(label): 0, label: 0}
+    energy_j = 0.0
+    for other, run in ledger.labels().items():
+        policy = attempt_of(other)
+        if policy in labels:
+            labels[policy] += 1
+            energy_j += sum(row.energy_j for row in ledger.rows(TransmissionRow, run=run))
+    return max(labels.values()), energy_j
 
 
 def _or_none(value: float) -> float | None:

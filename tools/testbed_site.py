@@ -39,6 +39,7 @@ def testbed_site(
     *,
     testbed: Testbed,
     choice: RadioChoice,
+    tolerant: bool,
 ) -> Iterator[Site]:
     """Connect to a testbed's agents and make first contact by radio.
 
@@ -51,6 +52,8 @@ def testbed_site(
         Takes every pilot exchange.
     testbed : Testbed
     choice : "auto" or "simulated"
+    tolerant : bool
+        Begin without agents that are not ready, as long as one is.
 
     Raises
     ------
@@ -61,7 +64,7 @@ def testbed_site(
     """
     distances = [agent.distance_m for agent in testbed.agent]
     with (
-        connected(testbed, bundle) as there,
+        connected(testbed, bundle, tolerant=tolerant) as there,
         open_channel(
             testbed, there.client, record=ledger.record, radio=choice, realtime=job.realtime
         ) as found,
