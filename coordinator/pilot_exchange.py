@@ -39,8 +39,9 @@ _log = logging.getLogger(__name__)
 
 #: Part of a repeated frame that is the burst; the rest is its gap.
 DUTY: Final = BURST_LENGTH / FRAME_LENGTH
-#: A transmission that nobody ends, because its coordinator died, ends after this time.
-FORGOTTEN_S: Final = 10.0
+#: A transmission that nobody ends, because its coordinator died, ends after this time; listening
+#: to it takes some 30 ms.
+FORGOTTEN_S: Final = 2.0
 #: Range of receiver gains that are tried by themselves, and the step.
 _GAIN_STEP_DB: Final = 10.0
 _GAINS_DB: Final = (0.0, 70.0)

@@ -33,7 +33,7 @@ _PACKAGES = {
     "numba": "coordinator",
     "matplotlib": "coordinator",
 }
-_OPTIONAL = {"pyadi-iio": "pluto"}
+_OPTIONAL = {"pyadi-iio": "pluto", "asyncssh": "fleet", "prometheus-client": "metrics"}
 
 
 @dataclass(frozen=True, slots=True)

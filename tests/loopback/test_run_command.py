@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -280,6 +283,40 @@ def test_one_agent_without_a_radio_is_simulated_and_named(testbed: Testbed, tmp_
         ("a3", ChannelOrigin.SIMULATED)
     }
     assert {row.agent for row in rows(out, SoundingRow)} == {"a0", "a1", "a2"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_however_it_ends_no_radio_goes_on_transmitting(
+    testbed: Testbed, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "out"
+    # As often as it can: the radios are busy most of the time.
+    file = testbed.file("busy")
+    file.write_text(file.read_text().replace("coherence_time_s = 1.0", "coherence_time_s = 0.01"))
+    command = [sys.executable, "-m", "siftmoe.tools.cli", "run", str(file), "--policy", "topk"]
+    process = subprocess.Popen(
+        [*command, "--items", "500", "--task", "perplexity", "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        end_s = time.monotonic() + PATIENCE_S
+        while not testbed.plutos.transmitting():
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < end_s
+        process.send_signal(number)
+        status = process.wait(PATIENCE_S)
+    finally:
+        process.kill()
+        process.communicate()
+    assert status == (130 if number is signal.SIGINT else -signal.SIGKILL)
+    # An agent ends by itself what nobody ended for it; a driver does when its program is gone.
+    end_s = time.monotonic() + PATIENCE_S
+    while testbed.plutos.transmitting():
+        assert time.monotonic() < end_s, testbed.plutos.transmitting()
+        time.sleep(0.05)
+    with Ledger.open(out / "ledger.sqlite") as ledger:
+        assert "topk: answer" in ledger.labels() or "start" in ledger.labels()
 
 
 @pytest.mark.parametrize(
