@@ -51,6 +51,7 @@ Address = Annotated[
 _FORMS = {
     "name": "letters, digits, '.', '_' and '-', at most 63",
     "address": "tcp://HOST:PORT or ipc://PATH",
+    "onnxruntime": "a version as 1.23.2",
     "root": "an absolute path of letters, digits, '.', '_' and '-'",
     "experts": '"auto", pairs like [[0, 1], [0, 2]], or a selection like "0:1,1:*"',
 }
@@ -102,12 +103,15 @@ class FlashEntry(_Table, frozen=True, kw_only=True):
         What keeps the agent running: systemd, a supervisor of our own, or whichever a board has.
     start_s, watchdog_s : float, s
         How long an agent may take to serve, and to give a sign of life.
+    onnxruntime : str or None
+        Version for the boards; None takes the newest that there is for them.
     """
 
     root: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/opt/siftmoe"
     service: Literal["auto", "systemd", "supervisor"] = "auto"
     start_s: Positive = 180.0
     watchdog_s: Positive = 20.0
+    onnxruntime: Annotated[str, Meta(pattern=r"^[0-9][0-9A-Za-z.+]*$")] | None = None
 
 
 class AgentEntry(_Table, frozen=True, kw_only=True):

@@ -172,7 +172,14 @@ class Site:
             cache.mkdir(parents=True, exist_ok=True)
             (cache / ".gitignore").write_text("*\n", encoding="utf-8")
             lock = self.folder / LOCKS / f"{name}.lock"
-            found = wheelhouse(target, lock=lock, cache=cache, radio=radio, given=self.wheels)
+            found = wheelhouse(
+                target,
+                lock=lock,
+                cache=cache,
+                radio=radio,
+                onnxruntime=self.testbed.flash.onnxruntime,
+                given=self.wheels,
+            )
             self._wheels[target.tag, radio] = [*found, self._own(cache)]
         return self._wheels[target.tag, radio]
 

@@ -38,8 +38,9 @@ _OLD_PYTHON: Final = "tomli>=2.0"
 #: For a board with a Pluto, beside libiio 0.24 of its system.
 _RADIO: Final = ("pyadi-iio==0.0.21", "pylibiio>=0.25,<1")
 #: Runs on every board; NVIDIA's build for Jetson is given with --wheels.
-_RUNTIME: Final = "onnxruntime>=1.18"
-_GPU_RUNTIME: Final = "onnxruntime-gpu>=1.18"
+_RUNTIME: Final = "onnxruntime"
+_GPU_RUNTIME: Final = "onnxruntime-gpu"
+_RUNTIME_VERSION: Final = ">=1.18"
 _SUPPORTED: Final = ("3.10", "3.11", "3.12", "3.13")
 #: Zip files have no time before this; with one and the same for all, a wheel is the same each time.
 _EPOCH: Final = "315532800"
@@ -121,7 +122,13 @@ def _write_setup(source: Path, target: Path) -> None:
 
 
 def wheelhouse(
-    target: Target, *, lock: Path, cache: Path, radio: bool = False, given: Path | None = None
+    target: Target,
+    *,
+    lock: Path,
+    cache: Path,
+    radio: bool = False,
+    onnxruntime: str | None = None,
+    given: Path | None = None,
 ) -> list[Path]:
     """Collect the wheels that an agent needs beside siftmoe's own.
 
@@ -134,6 +141,8 @@ def wheelhouse(
         Folder for downloads.
     radio : bool
         Whether the board has a Pluto.
+    onnxruntime : str or None
+        Version; None takes the newest.
     given : Path or None
         Folder of more wheels; with an onnxruntime-gpu among them that is the runtime.
 
@@ -151,7 +160,9 @@ def wheelhouse(
             _pip(*command, "--no-deps", "--require-hashes", f"--requirement={lock}")
         return _locked(folder, lock)
     on_gpu = given is not None and any(given.glob("onnxruntime_gpu-*.whl"))
-    wanted = [*_REQUIREMENTS, _GPU_RUNTIME if on_gpu else _RUNTIME]
+    runtime = _GPU_RUNTIME if on_gpu else _RUNTIME
+    chosen = f"=={onnxruntime}" if onnxruntime else _RUNTIME_VERSION
+    wanted = [*_REQUIREMENTS, f"{runtime}{chosen}"]
     wanted += _RADIO if radio else ()
     wanted += (_OLD_PYTHON,) if target.python == "3.10" else ()
     with tempfile.TemporaryDirectory() as scratch:
