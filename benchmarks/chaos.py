@@ -62,6 +62,8 @@ GARBAGE = (
     b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\x03\x01NULL" + os.urandom(48),
 )
 TOLERANCE = 1e-3
+#: What becomes of an agent so soon after its strike is over is taken to be because of it.
+GRACE_S = 0.2
 
 
 class Watched(Fleet):
@@ -237,20 +239,30 @@ def drive(
     return steps
 
 
-def delays(chaos: Chaos, fleet: Watched, kind: str, *, mended: bool) -> list[float]:
-    """Time from each strike, or from its end, to the change of state that it brought about."""
-    found = []
-    for when_s, which, n in chaos.mended if mended else chaos.strikes:
+def delays(chaos: Chaos, fleet: Watched, kind: str) -> tuple[list[float], list[float]]:
+    """Time from each strike to the state that it brought about, and from its end to being ready.
+
+    A strike that was over before anybody noticed has neither.
+    """
+    noticed, back = [], []
+    for struck_s, which, n in chaos.strikes:
         if which != kind:
             continue
-        wanted = [
-            at_s - when_s
-            for at_s, index, state in fleet.changes
-            if index == n and at_s >= when_s and (state is AgentState.READY) is mended
-        ]
-        if wanted and wanted[0] < 10.0:
-            found.append(wanted[0])
-    return found
+        until_s = min(
+            (when for when, _, other in chaos.strikes if other == n and when > struck_s),
+            default=float("inf"),
+        )
+        mended_s = min(when for when, _, other in chaos.mended if other == n and when >= struck_s)
+        changes = [(at, s) for at, index, s in fleet.changes if index == n and at >= struck_s]
+        end_s = min(until_s, mended_s + GRACE_S)
+        gone_s = [at for at, s in changes if s is not AgentState.READY and at < end_s]
+        if gone_s:
+            noticed.append(gone_s[0] - struck_s)
+            ready_s = [
+                at for at, s in changes if s is AgentState.READY and gone_s[0] < at < until_s
+            ]
+            back += [max(0.0, at - mended_s) for at in ready_s[-1:]]
+    return noticed, back
 
 
 def milliseconds(values: list[float]) -> str:
@@ -266,12 +278,12 @@ def report(coordinator: Checked, chaos: Chaos, fleet: Watched, steps: int, watch
     selections = list(ledger.rows(SelectionRow))
     faults = list(ledger.rows(FaultRow))
     struck = Counter(kind for _, kind, _ in chaos.strikes)
-    print("| fault | times | noticed after, ms (median / longest) | back after, ms |")
-    print("|---|---|---|---|")
+    print("| fault | times | of them noticed | after, ms (median / longest) | back after, ms |")
+    print("|---|---|---|---|---|")
     for kind in KINDS:
-        noticed = delays(chaos, fleet, kind, mended=False)
-        back = delays(chaos, fleet, kind, mended=True)
-        print(f"| {kind} | {struck[kind]} | {milliseconds(noticed)} | {milliseconds(back)} |")
+        noticed, back = delays(chaos, fleet, kind)
+        times = f"{struck[kind]} | {len(noticed)} | {milliseconds(noticed)}"
+        print(f"| {kind} | {times} | {milliseconds(back)} |")
     again = len({(row.step, row.layer) for row in faults})
     slots = sum(row.kept + row.replaced + row.skipped for row in selections)
     lost_rows = (steps - sum(1 for _ in ledger.rows(StepRow))) + (steps * LAYERS - len(selections))
@@ -336,6 +348,8 @@ def main() -> int:
         everybody = client.wait_ready(timeout_s=60.0)
         print(f"{args.agents} agents, {args.seconds:g} s, seed {args.seed}.\n")
         good = report(coordinator, chaos, fleet, steps, watch)
+        sizes = [psutil.Process(b.agent.process.pid).memory_info().rss / 2**20 for b in boards]
+        print(f"Agents' memory in the end: {min(sizes):.0f} to {max(sizes):.0f} MB.")
         print(f"In the end {int(fleet.ready().sum())} of {args.agents} agents are ready.")
         return 0 if good and everybody else 1
 
