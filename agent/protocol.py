@@ -31,13 +31,10 @@ from siftmoe.agent.messages import (
     VERSION,
     Apply,
     ApplyHeader,
-    Burst,
     Failure,
-    Heard,
     Hello,
     HelloReply,
     Message,
-    PilotPower,
     Reply,
     Request,
     RequestId,
@@ -50,6 +47,7 @@ from siftmoe.agent.messages import (
     error_of,
     failure_of,
 )
+from siftmoe.agent.messages_sound import Burst, Heard, PilotPower
 from siftmoe.agent.payload import (
     ZERO_COPY_BYTES,
     Frame,

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,9 +21,15 @@ import numpy as np
 from siftmoe.radio import pilots
 from siftmoe.radio.errors import Overload, SyncFailed
 from siftmoe.radio.estimation import ChannelEstimate, estimate
-from siftmoe.radio.link import ChannelOrigin, ChannelState, Source
+from siftmoe.radio.link import ChannelOrigin, ChannelState
+from siftmoe.radio.pilot_signal import (
+    FRAME_LENGTH,
+    Pilot,
+    burst_mean_square,
+    frame,
+    transmit_pilot,
+)
 from siftmoe.radio.sync import Detection, Search, acquire
-from siftmoe.radio.units import db_to_linear
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,10 +39,18 @@ if TYPE_CHECKING:
     ComplexArray = NDArray[np.complex128]
     FloatArray = NDArray[np.float64]
 
-#: Burst and gap. The gap keeps a burst's echo out of the next one, and lets the level be seen.
-FRAME_LENGTH = 2048
-#: Leaves 2.5 dB above the burst's peak of 6.2 dB.
-BACK_OFF_DB = 9.0
+__all__ = [
+    "FIRST_CONTACT_PPM",
+    "FRAME_LENGTH",
+    "MAX_BURSTS",
+    "Pilot",
+    "Sounding",
+    "frame",
+    "hear",
+    "sound",
+    "transmit_pilot",
+]
+
 #: More would take longer than a channel keeps still.
 MAX_BURSTS = 30
 #: Samples that may reach the rails; noise does so now and then, an overloaded receiver steadily.
@@ -88,62 +101,6 @@ class Sounding:
         first = self.estimate.response[0]
         scale = self.channel.gain / float(np.mean(np.abs(first) ** 2))
         return np.asarray(first * math.sqrt(scale))
-
-
-def frame() -> ComplexArray:
-    """One burst and the gap after it, backed off from full scale, (2048,)."""
-    samples = np.zeros(FRAME_LENGTH, dtype=np.complex128)
-    samples[: pilots.BURST_LENGTH] = pilots.burst_waveform() * math.sqrt(db_to_linear(-BACK_OFF_DB))
-    return samples
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pilot:
-    """A burst that is being repeated on the air, as its receiver must know it.
-
-    Parameters
-    ----------
-    transmitter : str
-        Name of the radio, for messages.
-    tx_power_w : float, W
-        Mean power of a burst at the transmitter's port.
-    tx_power_std_db : float, dB
-        Its standard uncertainty.
-    source : Source
-        How the power was obtained.
-    carrier_hz : float, Hz
-    """
-
-    transmitter: str
-    tx_power_w: float
-    tx_power_std_db: float
-    source: Source
-    carrier_hz: float
-
-
-def transmit_pilot(transmitter: Radio, settings: RadioSettings) -> Pilot:
-    """Tune a radio and let it repeat the burst until it is silenced.
-
-    Raises
-    ------
-    RadioError
-        What the radio raises; it is silent then.
-    """
-    transmitter.tune(settings)
-    reference = transmitter.reference
-    try:
-        transmitter.transmit(frame())
-    except BaseException:
-        transmitter.silence()
-        raise
-    power = _burst_mean_square() * db_to_linear(-BACK_OFF_DB)
-    return Pilot(
-        transmitter=transmitter.name,
-        tx_power_w=reference.tx_power_w(power, settings),
-        tx_power_std_db=reference.std_db,
-        source=reference.source,
-        carrier_hz=settings.carrier_hz,
-    )
 
 
 def hear(
@@ -302,7 +259,7 @@ def _channel(
 ) -> ChannelState:
     input_w = reference.rx_power_w(1.0, settings)
     # The estimate is per unit amplitude of the burst, whose mean square is near 1, not 1.
-    scale = input_w * _burst_mean_square() / pilot.tx_power_w
+    scale = input_w * burst_mean_square() / pilot.tx_power_w
     gain = scale * float(got.gain.mean())
     if not gain > 0.0:
         raise SyncFailed("a burst was found but its gain is below the noise of its estimate")
@@ -317,11 +274,6 @@ def _channel(
         origin=ChannelOrigin.SOUNDED,
         gain_std=math.hypot(scale * _mean_std(got.gain_std), reference_std),
     )
-
-
-@lru_cache(maxsize=1)
-def _burst_mean_square() -> float:
-    return float(np.mean(np.abs(pilots.burst_waveform()) ** 2))
 
 
 def _mean_std(stds: FloatArray) -> float:

@@ -12,6 +12,7 @@ import pytest
 
 from siftmoe.radio import sounder
 from siftmoe.radio.errors import RadioError
+from siftmoe.radio.link import Source
 from siftmoe.radio.pluto import silence_device
 
 pytestmark = pytest.mark.hardware("pluto")
@@ -72,7 +73,7 @@ def pilot(bench):
         transmitter=bench.uris[0],
         tx_power_w=1e-6,
         tx_power_std_db=3.0,
-        source=sounder.Source.DERIVED,
+        source=Source.DERIVED,
         carrier_hz=bench.settings.carrier_hz,
     )
 
