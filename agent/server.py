@@ -15,6 +15,7 @@ import logging
 import select
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -43,6 +44,7 @@ from siftmoe.agent.sockets import (
     remove_path,
     send,
 )
+from siftmoe.agent.unread import Unread
 from siftmoe.agent.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -117,6 +119,7 @@ class Server:
         self._complaints = Complaints(logger)
         self.endpoint = endpoint_of(self._router)
         self._backlog = Backlog(limit=queue_limit)
+        self._unread = Unread()
         self._pace = Pace()
         self._listening = threading.Lock()  # whoever has it receives
         self._socket_lock = threading.Lock()  # around every use of the router
@@ -245,6 +248,8 @@ class Server:
 
     def _dispatch(self, peer: bytes, message: Message) -> None:
         if isinstance(message, Apply):
+            with self._socket_lock:
+                self._unread.check(peer)
             self._backlog.add(Job(request=message, arrived_s=self._service.clock(), peer=peer))
         elif isinstance(message, Sound):
             self._service.sound(message, lambda reply: self._send(peer, reply, role="sounding"))
@@ -281,7 +286,7 @@ class Server:
         with self._socket_lock:
             if self._closed:
                 return
-            sent = send(self._router, peer, frames)
+            sent = send(self._router, peer, frames, on_large=partial(self._unread.note, peer))
             # Sending may take the sign of an arrival that another thread waits for.
             missed = role != "listening" and not self._deaf and has_arrived(self._router)
         if missed:

@@ -13,7 +13,7 @@ from siftmoe.agent.errors import AddressInUse, AddressUnusable
 from siftmoe.agent.protocol import MAX_FRAME_BYTES, ZERO_COPY_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from siftmoe.agent.keys import KeyPair
     from siftmoe.agent.protocol import Frame
@@ -129,17 +129,33 @@ def receive(router: zmq.Socket[bytes], *, flags: int = _NO_WAIT) -> list[Frame]:
     return frames
 
 
-def send(router: zmq.Socket[bytes], peer: bytes, frames: Sequence[Frame]) -> bool:
-    """Send without waiting; False if the peer is gone or does not read."""
+def send(
+    router: zmq.Socket[bytes],
+    peer: bytes,
+    frames: Sequence[Frame],
+    *,
+    on_large: Callable[[zmq.MessageTracker, int], None] | None = None,
+) -> bool:
+    """Send without waiting; False if the peer is gone or does not read.
+
+    A large last frame is not copied; ``on_large`` is called with what tells when ZeroMQ is done
+    with it, and its bytes.
+    """
+    last = frames[-1]
     try:
         router.send(peer, _MORE)
         for frame in frames[:-1]:
             router.send(frame, _MORE, copy=len(frame) < ZERO_COPY_BYTES)
-        router.send(frames[-1], _NO_WAIT, copy=len(frames[-1]) < ZERO_COPY_BYTES)
+        if len(last) < ZERO_COPY_BYTES:
+            router.send(last, _NO_WAIT)
+            return True
+        tracker = router.send(last, _NO_WAIT, copy=False, track=on_large is not None)
     except zmq.Again:
         return False
     except zmq.ZMQError as error:
         if error.errno == errno.EHOSTUNREACH:
             return False
         raise
+    if on_large is not None and tracker is not None:
+        on_large(tracker, len(last))
     return True

@@ -26,6 +26,7 @@ RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 BENCHMARKS: dict[str, list[str]] = {
     "loopback_throughput": [],
     "agent_roundtrip": [],
+    "agent_clients": [],
     "coordinator_cost": [],
     "coordinator_liveness": [],
     "encryption_cost": [],

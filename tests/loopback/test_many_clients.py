@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import zmq
 from bundles import reference, shape_of, write_bundle
 
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.launch import launch
-from siftmoe.agent.protocol import Apply, Stats, StatsReply
+from siftmoe.agent.protocol import Apply, Result, Stats, StatsReply, decode, encode
 from siftmoe.coordinator.client import Client
 from siftmoe.coordinator.config import AgentEntry
 from siftmoe.coordinator.fleet import Fleet
@@ -176,6 +177,38 @@ def test_memory_is_bounded_whatever_is_sent(agent: LaunchedAgent) -> None:
         told = counters(client)
     assert told["answered_busy"] > 0
     assert most - before < 300 * MIB
+
+
+def test_who_does_not_read_is_given_no_more(agent: LaunchedAgent) -> None:
+    """Each request is computed before the next is sent, so only the replies pile up."""
+    rows = 16_384
+    hidden = np.ones((rows, SHAPE.hidden_size), np.float32)  # 16 MiB, and so is the reply
+    pairs = np.array([[0, 0]], np.int32)
+    request = Apply(id=1, layer=0, hidden=hidden, pairs=pairs, weights=np.ones(1, np.float32))
+    context = zmq.Context()
+    with coordinator(agent) as client, context.socket(zmq.DEALER) as silent:
+        ask(client, np.ones((1, SHAPE.hidden_size), np.float32))
+        before = counters(client)["memory_bytes"]
+        silent.linger, silent.rcvhwm, silent.rcvtimeo = 0, 1, int(PATIENCE_S * 1e3)
+        # It gives signs of life, or the agent would soon part with it.
+        silent.heartbeat_ivl, silent.heartbeat_timeout = 80, 600_000
+        silent.connect(agent.endpoint)
+        for number in range(24):
+            silent.send_multipart(encode(request))
+            while (
+                sum(counters(client).get(k, 0.0) for k in ("served", "answered_busy")) < number + 2
+            ):
+                pass
+        told = counters(client)
+        assert told["answered_busy"] > 0
+        assert told["memory_bytes"] - before < 300 * MIB
+        ask(client, np.ones((1, SHAPE.hidden_size), np.float32))
+        served = told["served"]
+        replies = [decode(silent.recv_multipart()) for _ in range(24)]
+        assert sum(isinstance(reply, Result) for reply in replies) == served - 1
+        silent.send_multipart(encode(request))
+        assert isinstance(decode(silent.recv_multipart()), Result)
+    context.term()
 
 
 def test_a_client_that_goes_away_leaves_nothing_behind(agent: LaunchedAgent) -> None:
