@@ -10,11 +10,12 @@ RUNTIME := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),gpu,cpu)
 PIP     := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types imports bench clean
+.PHONY: help demo test test-arm64 lint format types imports bench clean
 
 help:
 	@echo "make demo   set up and run the main job on this machine"
 	@echo "make test   set up and run the tests"
+	@echo "make test-arm64   flash an emulated arm64 board (root, debootstrap, qemu-user-static)"
 	@echo "make lint   ruff, mypy and the import contracts"
 	@echo "make bench  measure; writes benchmarks/RESULTS.md"
 	@echo "make clean  remove what was built here"
@@ -35,6 +36,9 @@ demo: $(STAMP)
 
 test: $(DEV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+test-arm64: $(DEV)
+	$(BIN)/python -m benchmarks.flash_arm64
 
 lint: $(DEV) types imports
 	$(BIN)/ruff check .
