@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from siftmoe.tools.flashing.site import Site
 
 #: An agent answers while it computes; one that takes longer shows nothing but its state.
-STATS_S: Final = 1.0
+STATS_S: Final = 2.0
 #: So far below the temperature at which it slows down a board counts as hot.
 HOT_MARGIN_K: Final = 5.0
 #: How a reply calls the sum of rails, before their names.
@@ -52,16 +52,19 @@ class Agents:
             self._client.poll()
 
     def _ask(self) -> dict[int, StatsReply]:
+        """Ask every ready agent, and those that become ready meanwhile."""
         self._client.poll()
-        asked = {
-            agent.index: Stats(id=self._client.next_id())
-            for agent in self._client.fleet
-            if agent.state is AgentState.READY
-        }
-        if not asked:
-            return {}
-        replies = self._client.exchange(asked, deadline_s=STATS_S).replies
-        return {n: reply for n, reply in replies.items() if isinstance(reply, StatsReply)}
+        asked: set[int] = set()
+        found: dict[int, StatsReply] = {}
+        while ready := self._ready() - asked:
+            requests = {index: Stats(id=self._client.next_id()) for index in sorted(ready)}
+            replies = self._client.exchange(requests, deadline_s=STATS_S).replies
+            found |= {n: reply for n, reply in replies.items() if isinstance(reply, StatsReply)}
+            asked |= ready
+        return found
+
+    def _ready(self) -> set[int]:
+        return {a.index for a in self._client.fleet if a.state is AgentState.READY}
 
     def _row(self, agent: AgentStatus, stats: StatsReply | None) -> Row:
         hello = agent.hello

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,11 @@ from siftmoe.tools.status_agents import hot, watching
 from siftmoe.tools.testbed_keys import make_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SHAPE = shape_of()
 PATIENCE_S = 20.0
+PROGRAM = "import sys; from siftmoe.tools.cli import main; sys.exit(main())"
 NOWHERE = "tcp://127.0.0.1:9"
 HOT = {
     "class/thermal/thermal_zone0/type": "CPU-therm",
@@ -128,42 +130,48 @@ def test_the_table(testbed: Testbed, capsys: Any) -> None:
     assert "service" not in out  # no board is reached over SSH here
 
 
+@contextmanager
+def following(path: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", PROGRAM, "status", str(path), "gone", "cool"]
+    command += ["--watch", "--every", "0.2", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        watchdog = threading.Timer(3 * PATIENCE_S, process.kill)
+        watchdog.start()
+        try:
+            yield process
+        finally:
+            process.kill()
+            watchdog.cancel()
+
+
 def test_following_notices_who_comes_and_goes(testbed: Testbed) -> None:
     """A process of its own, which is interrupted as a person does it."""
     agent = spawn(testbed.config("gone")).wait()
     path = testbed.folder / "follow.toml"
     path.write_text(testbed.path.read_text().replace(NOWHERE, agent.endpoint))
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from siftmoe.tools.cli import main; sys.exit(main())",
-    ]
-    command += ["status", str(path), "gone", "cool", "--watch", "--every", "0.2", "--json"]
-    watchdog: list[threading.Timer] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        watchdog.append(threading.Timer(PATIENCE_S * 2, process.kill))
-        watchdog[0].start()
-        assert process.stdout is not None
+    try:
+        with following(path) as process:
 
-        def until(state: str) -> dict[str, Any]:
-            assert process.stdout is not None
-            for line in process.stdout:
-                row: dict[str, Any] = json.loads(line)
-                if row["agent"] == "gone" and row["state"] == state:
-                    return row
-            pytest.fail(f"it ended before 'gone' was {state}")
+            def until(condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    row: dict[str, Any] = json.loads(line)
+                    if row["agent"] == "gone" and condition(row):
+                        return row
+                pytest.fail("it ended before that was so")
 
-        assert until("ready")["rows_per_s"] is None
-        assert until("ready")["rows_per_s"] == 0.0
+            assert until(lambda row: row["state"] == "ready")["rows_per_s"] is None
+            until(lambda row: row["rows_per_s"] == 0.0)
+            agent.stop()
+            assert until(lambda row: row["state"] == "dead")["stats"] is None
+            agent = spawn(testbed.config("gone", bind=agent.endpoint)).wait()
+            again = until(lambda row: row["state"] == "ready" and row["stats"] is not None)
+            assert again["rows_per_s"] is None
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == 0
+    finally:
         agent.stop()
-        assert until("dead")["stats"] is None
-        again = spawn(testbed.config("gone", bind=agent.endpoint)).wait()
-        assert until("ready")["stats"]["counters"]["uptime_s"] < PATIENCE_S
-        process.send_signal(signal.SIGINT)
-        process.stdout.read()
-        assert process.wait(PATIENCE_S) == 0
-        again.stop()
-    watchdog[0].cancel()
 
 
 def test_a_table_that_follows(testbed: Testbed, capsys: Any) -> None:
