@@ -261,7 +261,7 @@ def delays(chaos: Chaos, fleet: Watched, kind: str) -> tuple[list[float], list[f
             ready_s = [
                 at for at, s in changes if s is AgentState.READY and gone_s[0] < at < until_s
             ]
-            back += [max(0.0, at - mended_s) for at in ready_s[-1:]]
+            back += [max(0.0, at - mended_s) for at in ready_s[:1]]
     return noticed, back
 
 

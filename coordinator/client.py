@@ -297,6 +297,7 @@ class Client:
         for index in self._rests.due(now_s=now_s):
             if self.fleet[index].state is AgentState.RESTING:
                 self._greet(index)
+                self._rests.begin(index, now_s=now_s)  # the answer to a hello may be lost too
 
     def _part_with(self, index: int, now_s: float) -> None:
         hang_up(self._router, self._addresses[index])

@@ -3,7 +3,7 @@
 An agent that is connected and gave no result is not asked for another one in the next layer: the
 next would wait for it as long. One that missed a deadline owes an answer and is asked again when
 that has come, late as it is; one that refused, after a pause that doubles each time it happens. In
-both cases it is asked who it is before it is given work.
+both cases it is asked who it is before it is given work, again and again until it says so.
 """
 
 from __future__ import annotations
