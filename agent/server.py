@@ -15,7 +15,6 @@ import logging
 import select
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -248,8 +247,9 @@ class Server:
 
     def _dispatch(self, peer: bytes, message: Message) -> None:
         if isinstance(message, Apply):
-            with self._socket_lock:
-                self._unread.check(peer)
+            if self._unread:
+                with self._socket_lock:
+                    self._unread.check(peer)
             self._backlog.add(Job(request=message, arrived_s=self._service.clock(), peer=peer))
         elif isinstance(message, Sound):
             self._service.sound(message, lambda reply: self._send(peer, reply, role="sounding"))
@@ -286,7 +286,7 @@ class Server:
         with self._socket_lock:
             if self._closed:
                 return
-            sent = send(self._router, peer, frames, on_large=partial(self._unread.note, peer))
+            sent = send(self._router, peer, frames, on_large=self._unread.note)
             # Sending may take the sign of an arrival that another thread waits for.
             missed = role != "listening" and not self._deaf and has_arrived(self._router)
         if missed:

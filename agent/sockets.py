@@ -134,12 +134,12 @@ def send(
     peer: bytes,
     frames: Sequence[Frame],
     *,
-    on_large: Callable[[zmq.MessageTracker, int], None] | None = None,
+    on_large: Callable[[bytes, zmq.MessageTracker, int], None] | None = None,
 ) -> bool:
     """Send without waiting; False if the peer is gone or does not read.
 
-    A large last frame is not copied; ``on_large`` is called with what tells when ZeroMQ is done
-    with it, and its bytes.
+    A large last frame is not copied; ``on_large`` is called with the peer, what tells when ZeroMQ
+    is done with the frame, and its bytes.
     """
     last = frames[-1]
     try:
@@ -157,5 +157,5 @@ def send(
             return False
         raise
     if on_large is not None and tracker is not None:
-        on_large(tracker, len(last))
+        on_large(peer, tracker, len(last))
     return True

@@ -25,6 +25,10 @@ class Unread:
     def __init__(self) -> None:
         self._sent: dict[bytes, deque[tuple[MessageTracker, int]]] = {}
 
+    def __bool__(self) -> bool:
+        """Whether there is an account, which needs no lock."""
+        return bool(self._sent)
+
     def note(self, peer: bytes, tracker: MessageTracker, num_bytes: int) -> None:
         """Take account of a reply."""
         self._sent.setdefault(peer, deque()).append((tracker, num_bytes))
@@ -37,8 +41,6 @@ class Unread:
         AgentBusy
             If it has too many replies to read first.
         """
-        if not self._sent:
-            return
         self._forget_delivered()
         owed = self._owed(peer)
         if owed and owed >= MAX_UNREAD_BYTES - sum(map(self._owed, self._sent)):
