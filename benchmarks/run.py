@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "agent_clients": [],
     "coordinator_cost": [],
     "coordinator_liveness": [],
+    "chaos": [],
     "encryption_cost": [],
     "selection_speed": [],
     "wdmoe_bandwidth": [],

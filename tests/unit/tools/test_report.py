@@ -84,3 +84,24 @@ def test_what_was_lost_or_spent_in_vain_is_remarked(run: Path) -> None:
         "counted.",
         "topk: 2 steps broke off after 3 µJ, which no figure contains.",
     ]
+
+
+def test_a_fault_costs_one_line(run: Path) -> None:
+    first, *others = load_results(run)
+    assert (first.faults, first.faulted, first.attempts) == ({}, 0, 0)
+    spoilt = dataclasses.replace(
+        first,
+        faults={"a": (2, "agent 'a' (tcp://x) is dead: its process is gone")},
+        lost={"a": 12, "link to b": 3},
+        faulted=4,
+        attempts=1,
+        attempts_j=3e-6,
+    )
+    assert remarks([spoilt, *others]) == [
+        "topk: a failed in 2 layers (first: agent 'a' (tcp://x) is dead: its process is gone) and "
+        "was left out of 12 selections.",
+        "topk: link to b was left out of 3 selections.",
+        "topk: 4 slots are skipped because the helper that was to serve them failed and nobody "
+        "took over.",
+        "topk: 1 earlier attempts were broken off after 3 µJ, which no figure contains.",
+    ]
