@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _PANEL = (5.0, 3.2)
 _LEGEND_LINE = 0.2
 _LEGEND_COLUMNS = 2
+#: A swept axis with more points keeps its own ticks.
+_MOST_TICKS = 8
 _MARKERS = "osD^vPX*<>hd"
 _RESOLUTION = 160
 
@@ -95,6 +97,10 @@ def _draw_panel(panel: Any, figure: Figure, rows: Sequence[Row], styles: dict[st
     panel.set_ylabel(figure.y_label)
     if figure.log_x:
         panel.set_xscale("log")
+        swept = sorted({float(x) for line in panel.get_lines() for x in line.get_xdata()})
+        if figure.by_x and len(swept) <= _MOST_TICKS:
+            panel.set_xticks(swept, [f"{value:g}" for value in swept])
+            panel.minorticks_off()
     if figure.log_y:
         panel.set_yscale("log")
     if figure.x_max is not None:
