@@ -260,16 +260,14 @@ def test_a_signal_ends_it_in_order(folder, number):
 
 
 def test_a_signal_ends_it_during_a_computation(slow_folder):
-    agent = launch(config(slow_folder))
-    with client(agent.endpoint) as dealer:
-        rows = 8_192
+    with agent_on(slow_folder) as agent, client(agent.endpoint) as dealer:
+        rows = 49_152  # seconds of computation, an end takes at most half of one
         message = request(1, [(row, 0) for row in range(rows)], rows=rows, width=512)
         dealer.send_multipart(protocol.encode(message))
         assert ask(dealer, protocol.Hello(id=2)).name == "agent"
         agent.process.send_signal(signal.SIGTERM)
         assert agent.process.wait(PATIENCE_S) == 0
         assert not dealer.poll(0)  # it was not waited for
-    agent.stop()
 
 
 def test_hello_does_not_wait_for_a_computation(slow_folder):
