@@ -36,6 +36,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "prepare_memory": [],
     "radio_estimation": ["--figures", "benchmarks/figures"],
     "radio_emulator": [],
+    "radio_pluto": [],
     "sounding_rounds": [],
 }
 PACKAGES = ("numpy", "torch", "transformers", "onnxruntime-gpu", "onnxruntime", "pyzmq", "numba")
