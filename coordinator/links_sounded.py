@@ -109,7 +109,8 @@ class SoundedLinks:
     def first_contact(self) -> dict[int, str]:
         """Sound everything once; returns the helpers that have no radio, and why.
 
-        A helper that has one and is not heard is not among them: its link is lost for now.
+        A helper that has one and is not heard is not among them, nor is one whose agent is away:
+        their links are lost for now.
         """
         everybody = [n for n in range(self.num_links) if n not in self._without_radio]
         missing = self._sound_up(everybody, deadline_s=FIRST_DEADLINE_S)

@@ -11,6 +11,7 @@ import numpy as np
 
 from siftmoe.agent.errors import NoBurst, Overloaded, WireError
 from siftmoe.coordinator.airtime import Direction
+from siftmoe.coordinator.errors import AgentUnreachable
 from siftmoe.coordinator.ledger_rows import SoundingRow
 from siftmoe.radio.link import ChannelOrigin, ChannelState, Source
 
@@ -26,8 +27,10 @@ class Fault(str, Enum):
 
     NO_BURST = "no burst"
     OVERLOAD = "overload"
-    #: The helper has no radio, it does not work, or the agent did not answer.
+    #: The helper has no radio, or it does not work or answer.
     NO_RADIO = "no radio"
+    #: The agent cannot be reached: nothing is known of its radio.
+    UNREACHABLE = "unreachable"
     USER_RADIO = "the user's radio"
 
 
@@ -84,6 +87,8 @@ def failed(helper: int, direction: Direction, *, error: Exception, now_s: float)
         fault = Fault.NO_BURST
     elif isinstance(cause, Overloaded):
         fault = Fault.OVERLOAD
+    elif isinstance(error, AgentUnreachable):
+        fault = Fault.UNREACHABLE
     reason = str(cause if isinstance(cause, WireError) else error)
     return nothing(helper, direction, fault, reason, now_s=now_s)
 

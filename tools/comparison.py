@@ -215,7 +215,8 @@ def compare(
     with held(out), _open_ledger(out, config, resume=before is not None) as ledger:
         scores = load_scores(out)
         left = [policy for policy in policies if str(policy) not in scores]
-        console.print(f"{len(scores)} of {len(policies)} policies are done") if scores else None
+        if scores:
+            console.print(f"{len(scores)} of {len(policies)} policies are done")
         try:
             with terminable(), open_site(job, bundle, radio, ledger) as site:
                 config |= {"note": site.note, "helpers": _helpers(site)}

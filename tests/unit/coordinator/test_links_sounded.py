@@ -10,15 +10,21 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from siftmoe.agent.errors import NoBurst, NotSupported, Overloaded
 from siftmoe.coordinator import links_sounded
 from siftmoe.coordinator.airtime import Direction
 from siftmoe.coordinator.config_radio import SoundingEntry
-from siftmoe.coordinator.errors import StaleChannelState
+from siftmoe.coordinator.errors import (
+    AgentRefused,
+    AgentUnreachable,
+    DeadlineMissed,
+    StaleChannelState,
+)
 from siftmoe.coordinator.link_memory import RETRY_FIRST_S, RETRY_MOST_S
 from siftmoe.coordinator.links import FixedLinks
 from siftmoe.coordinator.links_sounded import SoundedLinks
 from siftmoe.coordinator.reciprocity import CHECK_EVERY, LEAST_PAIRS
-from siftmoe.coordinator.sounded import Fault, Sounded, nothing
+from siftmoe.coordinator.sounded import Fault, Sounded, failed, nothing
 from siftmoe.radio.link import ChannelOrigin, ChannelState
 
 COHERENCE_S = 1.0
@@ -93,6 +99,35 @@ def test_first_contact_sounds_everything_and_tells_who_has_no_radio():
     assert states.lost_text() == "link to h2: lost: no burst"
     assert states.uplink_gain[1] == 7e-7
     assert states.bandwidth_hz.tolist() == [1e6] * 3
+
+
+def test_an_agent_that_is_away_is_lost_and_not_simulated():
+    bench = Bench([1e-7, 2e-7], faults={1: Fault.UNREACHABLE})
+    links = bench.links()
+    assert links.first_contact() == {}
+    assert links.states(bench.now_s).available().tolist() == [True, False]
+    bench.faults.clear()
+    bench.now_s += 2 * RETRY_FIRST_S
+    states = links.states(bench.now_s)
+    assert states.available().all()
+    assert states.origin == (ChannelOrigin.SOUNDED,) * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "fault"),
+    [
+        (AgentUnreachable("dead"), None, Fault.UNREACHABLE),
+        (DeadlineMissed("slow"), None, Fault.NO_RADIO),
+        (AgentRefused("no"), NotSupported("no radio"), Fault.NO_RADIO),
+        (AgentRefused("no"), NoBurst("not found"), Fault.NO_BURST),
+        (AgentRefused("no"), Overloaded("clipped"), Fault.OVERLOAD),
+    ],
+)
+def test_why_an_agent_gave_no_channel(error, cause, fault):
+    error.__cause__ = cause
+    result = failed(2, Direction.UP, error=error, now_s=1.0)
+    assert (result.fault, result.channel) == (fault, None)
+    assert result.reason == str(cause or error)
 
 
 def test_both_ends_have_their_own_noise():
