@@ -182,6 +182,7 @@ def group_cost(tokens: int, slots: int, rounds: int) -> float:
         helper=rng.integers(0, 8, size=(tokens, slots)),
         expert=rng.integers(0, 8, size=(tokens, slots)),
         weight=rng.random((tokens, slots)),
+        width=np.full((tokens, slots), 16),
         status=Status.FEASIBLE,
         energy_j=0.0,
         lower_bound_j=0.0,

@@ -269,4 +269,5 @@ def leave_empty(plan: SelectionPlan, empty: BoolArray, *, num_experts: int) -> S
         helper=np.where(empty, NOBODY, plan.helper),
         expert=np.where(empty, num_experts, plan.expert),
         weight=np.where(empty, 0.0, plan.weight),
+        width=np.where(empty, 0, plan.width),
     )

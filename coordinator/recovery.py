@@ -13,7 +13,7 @@ their deviation is that of a skip, and no weight is renormalised.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Factor on the deviations of a token whose budget is spent: whatever it adds is beyond.
 _SPENT: Final = 1e9
+#: What a plan says of each slot, (T, K).
+_SLOTS: Final = ("helper", "expert", "weight", "width")
 
 
 def unserved(plan: SelectionPlan, helpers: Collection[int]) -> BoolArray:
@@ -159,10 +161,10 @@ def joined(
         Of the remainder.
     """
     rows = rest.rows
-    helper, expert, weight = plan.helper.copy(), plan.expert.copy(), plan.weight.copy()
-    helper[rows] = np.where(rest.open, second.helper, helper[rows])
-    expert[rows] = np.where(rest.open, second.expert, expert[rows])
-    weight[rows] = np.where(rest.open, second.weight, weight[rows])
+    slots = {}
+    for name in _SLOTS:
+        slots[name] = getattr(plan, name).copy()
+        slots[name][rows] = np.where(rest.open, getattr(second, name), slots[name][rows])
     infeasible = Status.INFEASIBLE in (plan.status, second.status)
     return _with_slots(
         problem,
@@ -173,17 +175,18 @@ def joined(
             lower_bound_j=float("nan"),
             solve_s=plan.solve_s + second.solve_s,
         ),
-        (helper, expert, weight),
+        slots,
     )
 
 
 def given_up(problem: SelectionProblem, plan: SelectionPlan, lacking: BoolArray) -> SelectionPlan:
     """Skip what nobody served in time: the least deviation with what has arrived."""
-    slots = (
-        np.where(lacking, NOBODY, plan.helper),
-        np.where(lacking, problem.num_experts, plan.expert),
-        np.where(lacking, 0.0, plan.weight),
-    )
+    slots = {
+        "helper": np.where(lacking, NOBODY, plan.helper),
+        "expert": np.where(lacking, problem.num_experts, plan.expert),
+        "weight": np.where(lacking, 0.0, plan.weight),
+        "width": np.where(lacking, 0, plan.width),
+    }
     short = replace(plan, status=Status.INFEASIBLE, lower_bound_j=float("nan"))
     return _with_slots(problem, short, slots)
 
@@ -191,11 +194,11 @@ def given_up(problem: SelectionProblem, plan: SelectionPlan, lacking: BoolArray)
 def _with_slots(
     problem: SelectionProblem,
     plan: SelectionPlan,
-    slots: tuple[IntArray, IntArray, FloatArray],
+    slots: dict[str, Any],
 ) -> SelectionPlan:
     """Exchange a plan's slots; tokens in which one changes have their deviation counted anew."""
-    helper, expert, weight = slots
-    changed = (expert != plan.expert).any(axis=1)  # [T]
-    plan_now = replace(plan, helper=helper, expert=expert, weight=weight)
+    differs = (slots["expert"] != plan.expert) | (slots["width"] != plan.width)
+    changed = differs.any(axis=1)  # [T]
+    plan_now = replace(plan, **slots)
     counted = slot_deviation(problem, plan_now).sum(axis=1)
     return replace(plan_now, deviation=np.where(changed, counted, plan.deviation))

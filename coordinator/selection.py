@@ -99,6 +99,8 @@ class SelectionProblem:
         :math:`d = g^p F`: 1 for the paper's linear bound, 2 for squared deviations.
     token_factor : (T, K) float64 or None
         Multiplies a slot's deviations where they are known per token.
+    width : int, bit
+        Of an entry of the vectors that travel to helpers.
     """
 
     routed_experts: IntArray
@@ -111,6 +113,7 @@ class SelectionProblem:
     budget: Budget
     weight_power: int = 1
     token_factor: FloatArray | None = None
+    width: int = 16
 
     def __post_init__(self) -> None:
         tokens, slots = self.routed_experts.shape
@@ -176,6 +179,9 @@ class SelectionPlan:
     weight : (T, K) float64
         Factor on that expert's output: gate weight times scale; 0 for a skipped slot. Kept gates
         are never renormalised.
+    width : (T, K) int64, bit
+        Of an entry of the token's vector on its way to the slot's helper; 0 where none travels. A
+        token goes to a helper once, so at one width.
     status : Status
         ``INFEASIBLE`` plans are still valid: least deviation on what is reachable.
     energy_j : float, J
@@ -192,6 +198,7 @@ class SelectionPlan:
     helper: IntArray
     expert: IntArray
     weight: FloatArray
+    width: IntArray
     status: Status
     energy_j: float
     lower_bound_j: float

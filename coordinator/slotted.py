@@ -274,6 +274,7 @@ def lose(problem: SelectionProblem, plan: SelectionPlan, lost: BoolArray) -> Sel
         helper=np.where(lost, NOBODY, plan.helper),
         expert=np.where(lost, nobody, plan.expert),
         weight=np.where(lost, 0.0, plan.weight),
+        width=np.where(lost, 0, plan.width),
         deviation=plan.deviation + added,
     )
 

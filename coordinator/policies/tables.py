@@ -175,6 +175,7 @@ def plan_from_sets(
         helper=served_by,
         expert=expert,
         weight=np.where(expert < experts, problem.gate_weights * scale, 0.0),
+        width=np.where(served_by >= 0, problem.width, 0),
         status=status,
         energy_j=0.0,
         lower_bound_j=lower_bound_j,

@@ -152,6 +152,7 @@ def finish_plan(
         helper=helper,
         expert=expert,
         weight=weight,
+        width=np.where(helper >= 0, problem.width, 0),
         status=status,
         energy_j=float("nan"),
         lower_bound_j=float("nan"),

@@ -35,6 +35,7 @@ def plan_of(helper: Any, expert: Any, weight: Any) -> SelectionPlan:
         helper=helper,
         expert=np.asarray(expert, np.int64),
         weight=np.asarray(weight, np.float64),
+        width=np.where(helper >= 0, 16, 0),
         status=Status.FEASIBLE,
         energy_j=0.0,
         lower_bound_j=0.0,

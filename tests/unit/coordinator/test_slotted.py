@@ -193,6 +193,7 @@ def test_the_last_tokens_of_a_burst_are_the_ones_that_miss_it():
         helper=np.array([[0, 1], [0, 0], [1, NOBODY]]),
         expert=np.array([[0, 1], [0, 1], [1, 2]]),
         weight=np.array([[0.6, 0.4], [0.7, 0.3], [1.0, 0.0]]),
+        width=np.array([[16, 16], [16, 16], [16, 0]]),
         status=Status.FEASIBLE,
         energy_j=1.0,
         lower_bound_j=0.0,
