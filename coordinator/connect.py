@@ -36,7 +36,7 @@ from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.policies.wdmoe import wdmoe_links
 from siftmoe.coordinator.policy_setup import prepare_policy
 from siftmoe.models.bundle import Bundle
-from siftmoe.models.similarity import read_profile
+from siftmoe.models.similarity_file import read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

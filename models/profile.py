@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from siftmoe.models.quantise import WIDTHS, check_width
 from siftmoe.models.similarity import DIMENSIONS, Calibration, Estimate, Profile
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from siftmoe.models.profile_experts import ExpertStore
     from siftmoe.models.profile_forward import ProfiledModel
     from siftmoe.models.profile_text import CalibrationText
+    from siftmoe.models.quantise import Rotation
 
     Stage = Literal["similarity", "sensitivity", "response", "amplification"]
     OnProgress = Callable[["ProfileProgress"], None]
@@ -61,14 +63,24 @@ class ProfileOptions:
     expert_bytes : int
         Memory that the experts may take in float32; a model with larger ones is measured layer by
         layer, without sensitivity and amplification.
+    widths : tuple of int, bit
+        Few-bit widths in which tokens may travel; each costs one more pass through all experts.
+    rotation : "none" or "hadamard"
+        Of rows before they are quantised.
     """
 
     max_tokens: int = 8192
     window: int = 128
     seed: int = 0
     expert_bytes: int = 4 << 30
+    widths: tuple[int, ...] = WIDTHS
+    rotation: Rotation = "hadamard"
 
     def __post_init__(self) -> None:
+        for width in self.widths:
+            check_width(width)
+        if list(self.widths) != sorted(set(self.widths)):
+            raise ValueError(f"profile: widths must ascend, got {self.widths}")
         for name in ("max_tokens", "window"):
             if getattr(self, name) < 8:
                 raise ValueError(f"profile: {name} must be at least 8, got {getattr(self, name)}")
@@ -133,7 +145,14 @@ def measure_windows(
     store = ExpertStore(bundle, profiled.layers, max_bytes=options.expert_bytes)
     tokens = torch.from_numpy(windows)
     layers_done = _counter(report, "similarity", len(profiled.layers))
-    counts, estimates = run_products(profiled, store, tokens, on_layer=lambda: layers_done(1))
+    counts, estimates = run_products(
+        profiled,
+        store,
+        tokens,
+        widths=options.widths,
+        rotation=options.rotation,
+        on_layer=lambda: layers_done(1),
+    )
     if not store.resident:
         _log.warning(
             "the experts need more than %d bytes of memory: sensitivity and amplification are "
@@ -205,6 +224,8 @@ def calibration_of(
         window=options.window,
         seed=options.seed,
         num_tokens=num_tokens,
+        widths=options.widths,
+        rotation=options.rotation,
         with_gradients=fits_in_memory(bundle, max_bytes=options.expert_bytes),
     )
 

@@ -14,7 +14,7 @@ from siftmoe.models.bundle_writer import write_manifest
 from siftmoe.models.errors import BundleConflict, BundleCorrupt
 from siftmoe.models.manifest import PROFILE_NAME, FileRecord, file_sha256
 from siftmoe.models.profile import ProfileOptions, calibration_of, measure_profile
-from siftmoe.models.similarity import read_profile
+from siftmoe.models.similarity_file import read_profile, write_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +101,7 @@ def _write(bundle: Bundle, profile: Profile) -> None:
         document = msgspec.structs.replace(document, files=others)
         write_manifest(root, document)
     part = root / f"{PROFILE_NAME}.part"
-    profile.write(part)
+    write_profile(profile, part)
     record = FileRecord(sha256=file_sha256(part), num_bytes=part.stat().st_size)
     part.replace(root / PROFILE_NAME)
     document = msgspec.structs.replace(document, files={**document.files, PROFILE_NAME: record})

@@ -12,13 +12,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.models.similarity import Estimate
+from siftmoe.models.similarity import NARROW, SERVING, Estimate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NarrowProducts:
+    """Inner products with outputs for tokens that travelled in few bits.
+
+    Parameters
+    ----------
+    square : (M, E) float64
+        Squared norm of every expert's output for the token as it arrives.
+    inner : (M, K, E) float64
+        Inner product of each routed expert's output for the exact token with every expert's for
+        the token as it arrives.
+    reply_square : (M, K) float64
+        Squared norm of what a routed expert's output loses on its way back at that width.
+    """
+
+    square: FloatArray
+    inner: FloatArray
+    reply_square: FloatArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +59,8 @@ class LayerProducts:
         Inner product of each routed expert's output with every expert's.
     output_square : (M,) float64
         Squared norm of the layer's output, the weighted sum over the routed experts.
+    narrow : tuple of NarrowProducts
+        One per width.
     """
 
     experts: IntArray
@@ -44,6 +68,7 @@ class LayerProducts:
     square: FloatArray
     inner: FloatArray
     output_square: FloatArray
+    narrow: tuple[NarrowProducts, ...] = ()
 
 
 def layer_statistics(products: LayerProducts) -> tuple[IntArray, dict[str, Estimate]]:
@@ -61,16 +86,38 @@ def layer_statistics(products: LayerProducts) -> tuple[IntArray, dict[str, Estim
     num_experts = products.square.shape[1]
     rows = [_expert_statistics(products, expert) for expert in range(num_experts)]
     counts = np.array([count for count, _ in rows], dtype=np.int64)
-    estimates = {
-        name: Estimate(
-            np.stack([row[name].value for _, row in rows]),
-            np.stack([row[name].error for _, row in rows]),
-        )
-        for name in rows[0][1]
-    }
+    estimates = stack([found for _, found in rows])
     estimates["expert_norm"] = mean_of(np.sqrt(products.square))
     estimates["output_norm"] = mean_of(np.sqrt(products.output_square))
-    return counts, estimates
+    return counts, estimates | _narrow_statistics(products)
+
+
+def stack(rows: Sequence[dict[str, Estimate]]) -> dict[str, Estimate]:
+    """Put estimates of the same names together, with a dimension in front."""
+    return {
+        name: Estimate(
+            np.stack([row[name].value for row in rows]), np.stack([row[name].error for row in rows])
+        )
+        for name in rows[0]
+    }
+
+
+def _narrow_statistics(products: LayerProducts) -> dict[str, Estimate]:
+    """Take the statistics of every width, (W, ...)."""
+    num_experts = products.square.shape[1]
+    if not products.narrow:
+        empty = np.zeros((0, num_experts, num_experts + 1))
+        none = Estimate(np.zeros(0), np.zeros(0))
+        return {"reply_error": none, **{NARROW + name: Estimate(empty, empty) for name in SERVING}}
+    filled = products.experts < num_experts
+    routed = np.where(filled, products.experts, 0)
+    own = np.take_along_axis(products.square, routed, axis=1)[filled]  # [slots]
+    widths = []
+    for narrow in products.narrow:
+        served = stack([_serving(products, expert, narrow=narrow) for expert in range(num_experts)])
+        lost = ratio_of(narrow.reply_square[filled], own)
+        widths.append({"reply_error": lost, **{NARROW + name: served[name] for name in SERVING}})
+    return stack(widths)
 
 
 def mean_of(samples: FloatArray) -> Estimate:
@@ -101,21 +148,33 @@ def ratio_of(numerator: FloatArray, denominator: FloatArray) -> Estimate:
 def _expert_statistics(products: LayerProducts, expert: int) -> tuple[int, dict[str, Estimate]]:
     """Statistics over the tokens routed to one expert, n of them."""
     token, slot = np.nonzero(products.experts == expert)
-    weight = products.weights[token, slot]  # [n]
-    importance = np.square(weight)[:, None]  # [n, 1]
-    # behind the experts' columns one for skip, which puts out zero
-    other = np.pad(products.square[token], ((0, 0), (0, 1)))  # [n, E+1]
-    inner = np.pad(products.inner[token, slot], ((0, 0), (0, 1)))  # [n, E+1]
     own = products.square[token, expert, None]  # [n, 1]
-    scale = _factor(inner, other, expert)
-    price_scale = _factor(importance * inner, importance * other, expert)
-    plain = _squared_distance(own, inner, other, expert, factor=np.ones(other.shape[1]))
-    scaled = _squared_distance(own, inner, other, expert, factor=scale.value)
-    priced = _squared_distance(own, inner, other, expert, factor=price_scale.value)
-    every = np.broadcast_to(importance, other.shape)
     return len(token), {
-        "gate_weight": mean_of(weight),
-        **_angles(own, inner[:, :-1], other[:, :-1], expert),
+        "gate_weight": mean_of(products.weights[token, slot]),
+        **_angles(own, products.inner[token, slot], products.square[token], expert),
+        **_serving(products, expert),
+    }
+
+
+def _serving(
+    products: LayerProducts, expert: int, *, narrow: NarrowProducts | None = None
+) -> dict[str, Estimate]:
+    """Measure what serving the tokens routed to one expert costs; exact, or at a width."""
+    token, slot = np.nonzero(products.experts == expert)
+    importance = np.square(products.weights[token, slot])[:, None]  # [n, 1]
+    served = products if narrow is None else narrow
+    itself = expert if narrow is None else None
+    # behind the experts' columns one for skip, which puts out zero
+    other = np.pad(served.square[token], ((0, 0), (0, 1)))  # [n, E+1]
+    inner = np.pad(served.inner[token, slot], ((0, 0), (0, 1)))  # [n, E+1]
+    own = products.square[token, expert, None]  # [n, 1]
+    scale = _factor(inner, other, itself)
+    price_scale = _factor(importance * inner, importance * other, itself)
+    plain = _squared_distance(own, inner, other, itself, factor=np.ones(other.shape[1]))
+    scaled = _squared_distance(own, inner, other, itself, factor=scale.value)
+    priced = _squared_distance(own, inner, other, itself, factor=price_scale.value)
+    every = np.broadcast_to(importance, other.shape)
+    return {
         "deviation": mean_of(np.sqrt(plain)),
         "scale": scale,
         "scaled_deviation": mean_of(np.sqrt(scaled)),
@@ -137,21 +196,23 @@ def _angles(
     return {"norm_ratio": ratio_of(np.sqrt(other), length), "cosine": mean_of(cosine)}
 
 
-def _factor(inner: FloatArray, other: FloatArray, expert: int) -> Estimate:
+def _factor(inner: FloatArray, other: FloatArray, expert: int | None) -> Estimate:
     """Least-squares factor on the stand-in's output: 1 for the expert itself, 0 for no output."""
     found = ratio_of(inner, other)
     if not len(inner):
         return found
     silent = other.sum(axis=0) == 0.0
     value, error = np.where(silent, 0.0, found.value), np.where(silent, 0.0, found.error)
-    value[expert], error[expert] = 1.0, 0.0
+    if expert is not None:
+        value[expert], error[expert] = 1.0, 0.0
     return Estimate(value, error)
 
 
 def _squared_distance(
-    own: FloatArray, inner: FloatArray, other: FloatArray, expert: int, *, factor: FloatArray
+    own: FloatArray, inner: FloatArray, other: FloatArray, expert: int | None, *, factor: FloatArray
 ) -> FloatArray:
     """Squared norm of y_i - f y_j for every token, (n, E+1); exactly 0 for the expert itself."""
     squared: FloatArray = own - 2.0 * factor * inner + np.square(factor) * other
-    squared[:, expert] = 0.0
+    if expert is not None:
+        squared[:, expert] = 0.0
     return np.maximum(squared, 0.0)  # rounding

@@ -19,63 +19,68 @@ array                     shape        meaning
 ``scaled_square``         L, E, E+1    mean of ‖y_i − c y_j‖² under weights w²
 ``sensitivity``           L            a = tr F / d, F the Fisher information of the output
 ``response``              L            the same measured with deviations of realistic size
+``narrow_*``              L, W, E, E+1 ``deviation`` to ``scaled_square``, quantised tokens
+``reply_error``           L, W         squared error of a quantised output over its square
 ``amplification_prefill`` L            final deviation per deviation of this layer, all tokens
 ``amplification_decode``  L            the same for one token behind an undisturbed prefix
 ``final_norm``            (scalar)     mean norm of the last hidden state
 ========================  ===========  =====================================================
+
+``narrow_deviation`` and its five siblings are what serving costs when the token travels in few bits
+an entry, by the ``widths`` of the calibration: :math:`y_j = \mathrm{FFN}_j(Q_b z)`, and y_i is of
+the exact token. There a slot's own expert is not exact either.
 
 Everything that is a mean comes with its standard error. docs/profile.md has the formulas.
 """
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
 
-from siftmoe.models.errors import BundleCorrupt, ProfileMissing
+from siftmoe.models.errors import ProfileMissing
+from siftmoe.models.packing import FLOAT_WIDTHS
+from siftmoe.models.quantise import WIDTHS, Rotation
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
-
-    from siftmoe.models.manifest import Manifest
-    from siftmoe.models.shape import ModelShape
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-PROFILE_FORMAT = 1
+PROFILE_FORMAT = 2
 
-#: Dimensions of each measured quantity: L layers, E experts, X experts and skip.
+#: What serving a slot by an expert costs, measured at every width.
+SERVING: Final = (
+    "deviation",
+    "scale",
+    "scaled_deviation",
+    "price_scale",
+    "square",
+    "scaled_square",
+)
+#: Before a name of `SERVING`: the same with tokens that travel in few bits.
+NARROW: Final = "narrow_"
+
+#: Dimensions of each measured quantity: L layers, W widths, E experts, X experts and skip.
 DIMENSIONS = {
     "gate_weight": "LE",
     "output_norm": "L",
     "expert_norm": "LE",
     "norm_ratio": "LEE",
     "cosine": "LEE",
-    "deviation": "LEX",
-    "scale": "LEX",
-    "scaled_deviation": "LEX",
-    "price_scale": "LEX",
-    "square": "LEX",
-    "scaled_square": "LEX",
+    **dict.fromkeys(SERVING, "LEX"),
+    **dict.fromkeys((NARROW + name for name in SERVING), "LWEX"),
+    "reply_error": "LW",
     "sensitivity": "L",
     "response": "L",
     "amplification_prefill": "L",
     "amplification_decode": "L",
     "final_norm": "",
 }
-_ERROR_SUFFIX = "_se"
-
-#: What numpy and zipfile raise for bytes that are not what they seem.
-_UNREADABLE = (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,6 +98,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Tokens that the text gave.
     with_gradients : bool
         Whether sensitivity and amplification were measured; they need all experts in memory.
+    widths : tuple of int, bit
+        Few-bit widths that were measured, ascending.
+    rotation : "none" or "hadamard"
+        Of the rows before they are quantised.
     """
 
     model_hash: str
@@ -103,6 +112,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     seed: int
     num_tokens: int
     with_gradients: bool
+    widths: tuple[int, ...] = WIDTHS
+    rotation: Rotation = "hadamard"
     format: int = PROFILE_FORMAT
 
 
@@ -115,6 +126,24 @@ class Estimate:
 
     value: FloatArray
     error: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What serving slots of an expert by another one costs, tokens travelling at one width.
+
+    Parameters
+    ----------
+    deviation, scale, scaled_deviation, price_scale, square, scaled_square : Estimate
+        (L, E, E+1), as the module's docstring lists them.
+    """
+
+    deviation: Estimate
+    scale: Estimate
+    scaled_deviation: Estimate
+    price_scale: Estimate
+    square: Estimate
+    scaled_square: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +163,13 @@ class Profile:
     price_scale: Estimate
     square: Estimate
     scaled_square: Estimate
+    narrow_deviation: Estimate
+    narrow_scale: Estimate
+    narrow_scaled_deviation: Estimate
+    narrow_price_scale: Estimate
+    narrow_square: Estimate
+    narrow_scaled_square: Estimate
+    reply_error: Estimate
     sensitivity: Estimate
     response: Estimate
     amplification_prefill: Estimate
@@ -144,7 +180,7 @@ class Profile:
         if self.counts.ndim != 2:
             raise ValueError(f"profile: counts must be [L, E], has shape {self.counts.shape}")
         layers, experts = self.counts.shape
-        sizes = {"L": layers, "E": experts, "X": experts + 1}
+        sizes = {"L": layers, "W": len(self.widths), "E": experts, "X": experts + 1}
         for name, dimensions in DIMENSIONS.items():
             wanted = tuple(sizes[letter] for letter in dimensions)
             estimate: Estimate = getattr(self, name)
@@ -162,13 +198,71 @@ class Profile:
         """E."""
         return int(self.counts.shape[1])
 
-    def price(self, *, rescale: bool = True, measured: bool = False) -> Estimate:
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Few-bit widths that were measured."""
+        return self.calibration.widths
+
+    def serving(self, width: int) -> Serving:
+        """Return what serving costs when tokens travel at a width.
+
+        Parameters
+        ----------
+        width : int, bit
+            16 and more count as exact.
+
+        Raises
+        ------
+        ProfileMissing
+            If it was not measured.
+        """
+        if width in FLOAT_WIDTHS:
+            return Serving(**{name: getattr(self, name) for name in SERVING})
+        at = self._width_index(width)
+        narrow: dict[str, Estimate] = {name: getattr(self, NARROW + name) for name in SERVING}
+        return Serving(
+            **{name: Estimate(e.value[:, at], e.error[:, at]) for name, e in narrow.items()}
+        )
+
+    def reply_share(self, width: int) -> FloatArray:
+        """Squared error of outputs that come back at a width, over their square, (L,).
+
+        Raises
+        ------
+        ProfileMissing
+            If it was not measured.
+        """
+        if width in FLOAT_WIDTHS:
+            return np.zeros(self.num_layers)
+        share: FloatArray = self.reply_error.value[:, self._width_index(width)]
+        return share
+
+    def _width_index(self, width: int) -> int:
+        if width not in self.widths:
+            measured = ", ".join(map(str, self.widths)) or "none"
+            raise ProfileMissing(
+                f"the profile has no width of {width} bits (measured: {measured}); measure it "
+                f"again with 'siftmoe prepare … --calibration TEXT --replace-profile'"
+            )
+        return self.widths.index(width)
+
+    def price(
+        self,
+        *,
+        rescale: bool = True,
+        measured: bool = False,
+        width: int = 16,
+        reply_width: int = 16,
+    ) -> Estimate:
         r"""Loss that one slot's deviation is expected to cost, per squared gate weight.
 
         This project's own derivation (docs/theory.md, section 8):
 
         .. math:: q_{ij} = \tfrac12\, a\,
             \frac{\mathbb E[w^2\,\|y_i - c_{ij}\,y_j\|^2]}{\mathbb E[w^2]}
+
+        An output that comes back in few bits adds its own error, which is independent:
+        :math:`\tfrac12 a\,\rho_b` times the square of what is returned.
 
         Parameters
         ----------
@@ -177,6 +271,8 @@ class Profile:
         measured : bool
             Take for a the ``response`` to deviations of realistic size, which also has the
             routing that they flip, instead of the Fisher ``sensitivity``.
+        width, reply_width : int, bit
+            In which tokens travel, and outputs come back.
 
         Returns
         -------
@@ -186,15 +282,22 @@ class Profile:
         Raises
         ------
         ProfileMissing
-            If neither was measured.
+            If one of them was not measured.
         """
         factor = self.response if measured else self.sensitivity
         if not np.isfinite(factor.value).all():
             raise ProfileMissing(_no_gradients("sensitivity"))
-        square = self.scaled_square if rescale else self.square
+        serving = self.serving(width)
+        square = serving.scaled_square if rescale else serving.square
+        skip = square.value[:, :, -1:]  # [L, E, 1], the square of the exact output
+        # at the least-squares factor what comes back has the square that is not missing
+        returned = np.maximum(skip - square.value, 0.0) if rescale else skip
+        share = self.reply_share(reply_width)[:, None, None]
         a, a_error = factor.value[:, None, None], factor.error[:, None, None]
-        error = 0.5 * np.hypot(a * square.error, a_error * square.value)
-        return Estimate(0.5 * a * square.value, error)  # [L, E, E+1]
+        total = square.value + share * returned
+        total[:, :, -1] = square.value[:, :, -1]  # nothing comes back
+        error = 0.5 * np.hypot(a * square.error, a_error * total)
+        return Estimate(0.5 * a * total, error)  # [L, E, E+1]
 
     def amplification(self, *, prefill: bool) -> Estimate:
         """Factor from a layer's deviation to the final one, (L,).
@@ -208,89 +311,6 @@ class Profile:
         if np.isnan(estimate.value).all():
             raise ProfileMissing(_no_gradients("amplification"))
         return estimate
-
-    def write(self, path: Path) -> None:
-        """Write as ``.npz`` without pickled objects; the same profile gives the same bytes."""
-        arrays: dict[str, Any] = {
-            "calibration": np.array(msgspec.json.encode(self.calibration).decode()),
-            "counts": self.counts,
-        }
-        for name in DIMENSIONS:
-            estimate: Estimate = getattr(self, name)
-            arrays[name] = estimate.value
-            arrays[name + _ERROR_SUFFIX] = estimate.error
-        with path.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)
-
-    @classmethod
-    def read(cls, content: bytes, *, title: str) -> Profile:
-        """Read what `write` wrote; ``title`` names it in errors.
-
-        Raises
-        ------
-        BundleCorrupt
-            If it is no such file, or an array is missing or of the wrong shape.
-        """
-        try:
-            if not zipfile.is_zipfile(io.BytesIO(content)):
-                raise ValueError("no .npz archive")
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return _from_arrays(dict(arrays))
-        except (*_UNREADABLE, msgspec.MsgspecError) as error:
-            raise BundleCorrupt(
-                f"{title}: not a profile that this siftmoe reads ({error}); "
-                f"measure it again with 'siftmoe prepare … --calibration TEXT --replace-profile'"
-            ) from error
-
-
-def read_profile(manifest: Manifest) -> Profile:
-    """Read a bundle's profile, checking its hash.
-
-    Raises
-    ------
-    ProfileMissing
-        If the bundle has none.
-    BundleCorrupt
-        If the file is damaged, or does not fit the model.
-    """
-    entry = manifest.profile_file()
-    if entry is None:
-        raise ProfileMissing(
-            f"bundle {str(manifest.root)!r} has no profile; add one with "
-            f"'siftmoe prepare MODEL --out {manifest.root} --calibration TEXT'"
-        )
-    title = f"bundle {str(manifest.root)!r}: {entry.name}"
-    profile = Profile.read(manifest.read_file(entry), title=title)
-    _check_fits(profile, manifest.shape, manifest.model_hash, title)
-    return profile
-
-
-def _check_fits(profile: Profile, shape: ModelShape, model_hash: str, title: str) -> None:
-    if (
-        profile.counts.shape != (shape.num_layers, shape.num_experts)
-        or profile.calibration.model_hash != model_hash
-    ):
-        raise BundleCorrupt(
-            f"{title} was measured on another model ({profile.num_layers} layers of "
-            f"{profile.num_experts} experts, {profile.calibration.model_hash[:12]}…); measure it "
-            f"again with 'siftmoe prepare … --calibration TEXT --replace-profile'"
-        )
-
-
-def _from_arrays(arrays: dict[str, NDArray[Any]]) -> Profile:
-    calibration = msgspec.json.decode(str(arrays["calibration"]), type=Calibration)
-    if calibration.format != PROFILE_FORMAT:
-        raise ValueError(f"format {calibration.format} instead of {PROFILE_FORMAT}")
-    if arrays["counts"].dtype.kind != "i":
-        raise ValueError(f"counts are {arrays['counts'].dtype}")
-    measured = [name + suffix for name in DIMENSIONS for suffix in ("", _ERROR_SUFFIX)]
-    for name in measured:
-        if arrays[name].dtype.kind != "f":
-            raise ValueError(f"{name} is {arrays[name].dtype}")
-    if extra := set(arrays) - {"calibration", "counts", *measured}:
-        raise ValueError(f"unknown arrays {', '.join(sorted(extra))}")
-    estimates = {name: Estimate(arrays[name], arrays[name + _ERROR_SUFFIX]) for name in DIMENSIONS}
-    return Profile(calibration=calibration, counts=arrays["counts"].astype(np.int64), **estimates)
 
 
 def _no_gradients(what: str) -> str:

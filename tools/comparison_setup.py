@@ -16,7 +16,8 @@ from siftmoe.coordinator.config_radio import RadioEntry
 from siftmoe.coordinator.errors import ConfigError
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.policy_setup import BUDGETED, BUDGETS, prepare_policy
-from siftmoe.models.similarity import Profile, read_profile
+from siftmoe.models.similarity import Profile
+from siftmoe.models.similarity_file import read_profile
 from siftmoe.tools.arguments import names
 from siftmoe.tools.report import si
 

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Show the profile."""
     from pathlib import Path
 
-    from siftmoe.models.similarity import read_profile
+    from siftmoe.models.similarity_file import read_profile
     from siftmoe.tools.bundles import open_with_progress
 
     if args.out is not None:

@@ -18,6 +18,7 @@ from siftmoe.coordinator.problems import (
 )
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.models.errors import ProfileMissing
+from siftmoe.models.quantise import WIDTHS
 from siftmoe.models.similarity import DIMENSIONS, Calibration, Estimate, Profile
 
 LAYERS, EXPERTS = 3, 4
@@ -26,7 +27,7 @@ LAYERS, EXPERTS = 3, 4
 @pytest.fixture
 def profile():
     rng = np.random.default_rng(4)
-    sizes = {"L": LAYERS, "E": EXPERTS, "X": EXPERTS + 1}
+    sizes = {"L": LAYERS, "W": len(WIDTHS), "E": EXPERTS, "X": EXPERTS + 1}
     estimates = {
         name: Estimate(*rng.uniform(0.5, 1.5, (2, *(sizes[d] for d in dimensions))))
         for name, dimensions in DIMENSIONS.items()

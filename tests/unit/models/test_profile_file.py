@@ -14,13 +14,14 @@ from siftmoe.models.errors import BundleConflict, BundleCorrupt, ProfileMissing
 from siftmoe.models.profile import ProfileOptions
 from siftmoe.models.profile_bundle import add_profile
 from siftmoe.models.profile_text import CalibrationText, calibration_windows
+from siftmoe.models.quantise import WIDTHS
 from siftmoe.models.similarity import (
     DIMENSIONS,
     Calibration,
     Estimate,
     Profile,
-    read_profile,
 )
+from siftmoe.models.similarity_file import parse_profile, read_profile, write_profile
 from siftmoe.models.tiny import checkpoint_dir
 
 LAYERS, EXPERTS = 2, 3
@@ -28,7 +29,7 @@ LAYERS, EXPERTS = 2, 3
 
 def profile_of(**changed):
     rng = np.random.default_rng(1)
-    sizes = {"L": LAYERS, "E": EXPERTS, "X": EXPERTS + 1}
+    sizes = {"L": LAYERS, "W": len(WIDTHS), "E": EXPERTS, "X": EXPERTS + 1}
     estimates = {
         name: Estimate(*rng.uniform(0.5, 1.5, (2, *(sizes[d] for d in dimensions))))
         for name, dimensions in DIMENSIONS.items()
@@ -50,11 +51,11 @@ def profile_of(**changed):
 
 def test_a_profile_is_read_as_it_was_written(tmp_path):
     profile = profile_of()
-    profile.write(tmp_path / "a.npz")
-    profile.write(tmp_path / "b.npz")
+    write_profile(profile, tmp_path / "a.npz")
+    write_profile(profile, tmp_path / "b.npz")
     content = (tmp_path / "a.npz").read_bytes()
     assert content == (tmp_path / "b.npz").read_bytes()
-    found = Profile.read(content, title="a")
+    found = parse_profile(content, title="a")
     assert found.calibration == profile.calibration
     assert (found.counts == profile.counts).all()
     for name in DIMENSIONS:
@@ -64,7 +65,7 @@ def test_a_profile_is_read_as_it_was_written(tmp_path):
 
 def rewritten(profile, folder, **changed):
     """The bytes of a profile's file with arrays replaced, or left out where None."""
-    profile.write(folder / "p.npz")
+    write_profile(profile, folder / "p.npz")
     with np.load(folder / "p.npz") as arrays:
         kept = {**dict(arrays), **changed}
     stream = io.BytesIO()
@@ -88,7 +89,7 @@ def rewritten(profile, folder, **changed):
 def test_a_file_that_is_no_profile_is_named(tmp_path, changed, message):
     content = rewritten(profile_of(), tmp_path, **changed)
     with pytest.raises(BundleCorrupt, match=message) as caught:
-        Profile.read(content, title="bundle 'x': profile.npz")
+        parse_profile(content, title="bundle 'x': profile.npz")
     assert "bundle 'x': profile.npz" in str(caught.value)
     assert "--replace-profile" in str(caught.value)
 
@@ -98,15 +99,15 @@ def test_a_file_that_is_no_profile_is_named(tmp_path, changed, message):
 )
 def test_bytes_that_are_no_archive_are_named(content):
     with pytest.raises(BundleCorrupt, match="not a profile"):
-        Profile.read(content, title="p")
+        parse_profile(content, title="p")
 
 
 def test_another_format_is_refused(tmp_path):
     profile = profile_of()
     old = msgspec.structs.replace(profile.calibration, format=99)
-    dataclasses.replace(profile, calibration=old).write(tmp_path / "p.npz")
+    write_profile(dataclasses.replace(profile, calibration=old), tmp_path / "p.npz")
     with pytest.raises(BundleCorrupt, match="format 99 instead of"):
-        Profile.read((tmp_path / "p.npz").read_bytes(), title="p")
+        parse_profile((tmp_path / "p.npz").read_bytes(), title="p")
 
 
 @pytest.mark.parametrize("rescale", [True, False])

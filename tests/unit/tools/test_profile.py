@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from siftmoe.models.bundle import Bundle
-from siftmoe.models.similarity import read_profile
+from siftmoe.models.similarity_file import read_profile
 from siftmoe.models.tiny import checkpoint_dir, data_path
 from siftmoe.tools.cli import main
 
