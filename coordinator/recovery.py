@@ -45,7 +45,7 @@ def unserved(plan: SelectionPlan, helpers: Collection[int]) -> BoolArray:
 def slot_deviation(problem: SelectionProblem, plan: SelectionPlan) -> FloatArray:
     """Deviation of every slot as planned, (T, K); a slot without weight has none."""
     weights = problem.slot_weights()
-    deviation = problem.deviation[problem.routed_experts, plan.expert]
+    deviation = problem.serving_deviation(plan.expert, plan.width)
     return np.where(weights > 0.0, weights * deviation, 0.0)
 
 

@@ -22,6 +22,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.precision import Precision
+
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
     BoolArray = NDArray[np.bool_]
@@ -100,7 +102,11 @@ class SelectionProblem:
     token_factor : (T, K) float64 or None
         Multiplies a slot's deviations where they are known per token.
     width : int, bit
-        Of an entry of the vectors that travel to helpers.
+        Of an entry of the vectors that travel to helpers, where there is one width for all.
+    precision : Precision or None
+        Where there are several to choose from: what each costs. ``energy`` is then a table over
+        what its ``resource`` and ``units`` say, and ``deviation`` and ``scale`` hold for exact
+        vectors: those of skips and of local experts.
     """
 
     routed_experts: IntArray
@@ -114,10 +120,11 @@ class SelectionProblem:
     weight_power: int = 1
     token_factor: FloatArray | None = None
     width: int = 16
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
         tokens, slots = self.routed_experts.shape
-        helpers, experts = self.hosts.shape
+        experts = self.num_experts
         expected = {
             "gate_weights": (tokens, slots),
             "local": (experts,),
@@ -130,15 +137,22 @@ class SelectionProblem:
             got = getattr(self, name).shape
             if got != shape:
                 raise ValueError(f"selection problem: {name} must have shape {shape}, got {got}")
-        if self.energy.shape[0] != helpers or self.energy.shape[1] < tokens + 1:
-            raise ValueError(
-                f"selection problem: energy must have shape ({helpers}, at least {tokens + 1}), "
-                f"got {self.energy.shape}"
-            )
+        self._check_energy()
         if self.weight_power not in (1, 2):
             raise ValueError(f"weight_power must be 1 or 2, got {self.weight_power}")
         if tokens and not (self.routed_experts.min() >= 0 and self.routed_experts.max() < experts):
             raise ValueError(f"routed_experts must lie in 0..{experts - 1}")
+
+    def _check_energy(self) -> None:
+        rows, most = self.num_helpers, self.num_tokens
+        if self.precision is not None:
+            self.precision.check(self.num_helpers, self.num_experts)
+            rows, most = self.precision.num_resources, self.num_tokens * self.precision.most_units
+        if self.energy.shape[0] != rows or self.energy.shape[1] < most + 1:
+            raise ValueError(
+                f"selection problem: energy must have shape ({rows}, at least {most + 1}), "
+                f"got {self.energy.shape}"
+            )
 
     @property
     def num_tokens(self) -> int:
@@ -159,6 +173,32 @@ class SelectionProblem:
     def num_experts(self) -> int:
         """E."""
         return int(self.hosts.shape[1])
+
+    def serving_deviation(self, expert: IntArray, width: IntArray) -> FloatArray:
+        """Deviation of each slot, (T, K), before its weight: served by ``expert`` at ``width``.
+
+        Parameters
+        ----------
+        expert : (T, K) int64
+            E for a skipped slot.
+        width : (T, K) int64, bit
+            0 where the token does not travel.
+        """
+        return self._served(self.deviation, "deviation", expert, width)
+
+    def serving_scale(self, expert: IntArray, width: IntArray) -> FloatArray:
+        """Factor on each slot's output, (T, K); arguments as `serving_deviation`."""
+        return self._served(self.scale, "scale", expert, width)
+
+    def _served(
+        self, exact: FloatArray, name: str, expert: IntArray, width: IntArray
+    ) -> FloatArray:
+        at_home: FloatArray = exact[self.routed_experts, expert]
+        if self.precision is None:
+            return at_home
+        table = getattr(self.precision, name)
+        travelled = self.precision.at(table, self.routed_experts, expert, width)
+        return np.where(width > 0, travelled, at_home)
 
     def slot_weights(self) -> FloatArray:
         """Factor of each slot's deviations, (T, K): g^p, times the token factor."""

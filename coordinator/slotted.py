@@ -267,7 +267,7 @@ def lose(problem: SelectionProblem, plan: SelectionPlan, lost: BoolArray) -> Sel
     if not lost.any():
         return plan
     routed, nobody = problem.routed_experts, problem.num_experts
-    change = problem.deviation[routed, nobody] - problem.deviation[routed, plan.expert]
+    change = problem.deviation[routed, nobody] - problem.serving_deviation(plan.expert, plan.width)
     added = np.where(lost, problem.slot_weights() * change, 0.0).sum(axis=1)  # [T]
     return replace(
         plan,

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from siftmoe.coordinator.policies.certify import certify
-from siftmoe.coordinator.policies.outage import count_loads
 from siftmoe.coordinator.policies.price import price_batch, price_respond
 from siftmoe.coordinator.policies.spending import balance, explore
 from siftmoe.coordinator.policies.tables import deviation_at_stake
@@ -72,7 +71,7 @@ class PricedGame:
     """
 
     def __init__(self, problem: SelectionProblem, tables: HelperTables, model: LoadModel) -> None:
-        self._model, self.helpers = model, model.capacity.size
+        self._model, self._ways = model, model.ways()
         self.weights = problem.slot_weights()
         self.routed, self.served, self.base = problem.routed_experts, tables.served, tables.base
         self.order = np.argsort(-deviation_at_stake(problem, tables), kind="stable")
@@ -94,73 +93,78 @@ class PricedGame:
             sets, _ = self.at_prices(model.first, price)
         else:
             sets = np.full(self.routed.shape, -1, dtype=np.int64) if start is None else start.copy()
-            loads = count_loads(sets, model.capacity.size)
+            loads = model.loads(sets)
             for _ in range(_MOST_PASSES):
-                if (
-                    price_respond(*self._game(), model.marginal, price, self.order, sets, loads)
-                    == 0
-                ):
+                if self._respond(model.energy, price, self.order, sets, loads) == 0:
                     break
         return self.describe(price, sets)
 
     def describe(self, price: float, sets: IntArray) -> _Priced:
         """Energy and deviation of sets."""
-        energy = self._model.total(count_loads(sets, self._model.capacity.size))
+        energy = self._model.total(self._model.loads(sets))
         return _Priced(
             price=price, sets=sets, energy=energy, deviation=float(self.deviation(sets).sum())
         )
 
     def at_prices(self, cost: FloatArray, price: float) -> tuple[IntArray, FloatArray]:
-        """Each token's best set and value at fixed prices of helpers and of deviation."""
-        return price_batch(*self._game(), np.where(self._model.reachable, cost, np.inf), price)
+        """Each token's best set and value at fixed prices of ways (H,) and of deviation."""
+        reachable = np.where(self._model.reachable, cost, np.inf)
+        return price_batch(*self._game(), reachable, price)
+
+    def at_unit_prices(self, prices: FloatArray, price: float) -> tuple[IntArray, FloatArray]:
+        """Choose at fixed prices of a unit of each resource (R,)."""
+        model = self._model
+        return self.at_prices(model.units * prices[model.resource], price)
 
     def improve(self, found: _Priced, budget: float, effort: Effort) -> _Priced:
         """Use the budget that ``found`` leaves over, or win back what it lacks; then search."""
         model, sets = self._model, found.sets.copy()
-        loads = count_loads(sets, model.capacity.size)
+        loads = model.loads(sets)
         anything = np.full(sets.shape[0], -1, dtype=np.int64)
-        balance(*self._game(), model.marginal, budget, sets, loads, anything)
+        balance(*self._game(), model.energy, *self._ways[:2], budget, sets, loads, anything)
         if self.deviation(sets).sum() <= budget:
-            rounds = min(effort.rounds, _MOST_SEARCH // max(1, sets.size * loads.size))
+            rounds = min(effort.rounds, _MOST_SEARCH // max(1, sets.size * model.num_ways))
             seed = np.random.default_rng(effort.seed).integers(1, 2**63, 1, dtype=np.uint64)
-            explore(*self._game(), model.energy, model.marginal, budget, rounds, seed, sets, loads)
+            drawn = (model.energy, *self._ways[:2])
+            explore(*self._game(), *drawn, budget, rounds, seed, sets, loads)
         return self.describe(found.price, sets)
 
     def shake(self, found: _Priced, effort: Effort) -> _Priced:
         """Search around an assignment: let some tokens choose at distorted energies, settle."""
-        rng = np.random.default_rng(effort.seed)
+        rng, model = np.random.default_rng(effort.seed), self._model
         best = found
-        for _ in range(min(effort.rounds, _MOST_SEARCH // max(1, self.routed.size * self.helpers))):
+        affordable = _MOST_SEARCH // max(1, self.routed.size * model.num_ways)
+        for _ in range(min(effort.rounds, affordable)):
             sets = best.sets.copy()
             tokens = sets.shape[0]
             most = tokens if rng.random() < _UPHEAVAL else min(tokens, _MOST_RELEASED)
             released = rng.permutation(tokens)[: rng.integers(1, most + 1)]
             sets[released] = -1
-            loads = count_loads(sets, self.helpers)
-            distortion = 1.0 + rng.random() * rng.random((self.helpers, 1))
-            marginal = self._model.marginal * distortion
-            price_respond(*self._game(), marginal, found.price, released, sets, loads)
+            distortion = 1.0 + rng.random() * rng.random((model.capacity.size, 1))
+            distorted = model.energy * distortion
+            self._respond(distorted, found.price, released, sets, model.loads(sets))
             again = self.play(found.price, sets)
             best = again if again.value <= best.value else best
         return best
 
     def scale(self, sets: IntArray) -> FloatArray:
-        """Estimate each helper's price: its marginal energies around the loads of ``sets``."""
+        """Estimate each resource's price: its marginal energies around the loads of ``sets``."""
         model = self._model
-        if model.independent:
+        if model.independent and model.by_unit:
             return np.zeros(model.capacity.size)  # the prices are known: e_n(1)
-        at, loads = np.arange(model.capacity.size), count_loads(sets, model.capacity.size)
-        above = model.marginal[at, loads]
-        below = model.marginal[at, np.maximum(loads - 1, 0)]
-        mean = np.where(np.isfinite(above), (above + below) / 2, below)
-        return np.where(model.reachable, mean, 0.0)
+        return model.slope(model.loads(sets))
 
     def first_prices(self, sets: IntArray) -> FloatArray:
         """Prices at which the ascent starts, (N,)."""
         model = self._model
-        if model.independent:
+        if model.independent and model.by_unit:
             return np.where(model.reachable, model.first, 0.0)
         return self.scale(sets)
+
+    def _respond(
+        self, total: FloatArray, price: float, order: IntArray, sets: IntArray, loads: IntArray
+    ) -> int:
+        return price_respond(*self._game(), total, *self._ways, price, order, sets, loads)
 
     def _game(self) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
         return self.routed, self.weights, self.served, self.base
@@ -177,8 +181,8 @@ def prefill_priced(
         return found.sets, Status.FEASIBLE, float("nan")
 
     def demand(prices: FloatArray) -> tuple[float, FloatArray]:
-        sets, value = game.at_prices(prices, price)
-        return float(value.sum()), count_loads(sets, prices.size).astype(np.float64)
+        sets, value = game.at_unit_prices(prices, price)
+        return float(value.sum()), model.loads(sets).astype(np.float64)
 
     scale = game.scale(found.sets)
     certificate = certify(
@@ -222,8 +226,8 @@ def select_average(
 
     def demand(prices: FloatArray) -> tuple[float, FloatArray]:
         price = max(float(prices[-1]), 1e-300)
-        sets, value = game.at_prices(prices[:-1], price)
-        loads = count_loads(sets, prices.size - 1).astype(np.float64)
+        sets, value = game.at_unit_prices(prices[:-1], price)
+        loads = model.loads(sets).astype(np.float64)
         excess = float(game.deviation(sets).sum()) - budget
         return float(value.sum()) - price * budget, np.append(loads, excess)
 

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.policies.restriction import only_skips, solve_restricted, unit_scale
+from siftmoe.coordinator.policies.restriction import (
+    only_skips,
+    solve_restricted,
+    unit_scale,
+    without_replacement,
+)
 from siftmoe.coordinator.policies.siftmoe import SiftMoE
 from siftmoe.coordinator.selection import BudgetKind
 
@@ -39,8 +44,7 @@ class SkipOnly:
         SelectionPlan
             ``INFEASIBLE`` where the experts in reach do not meet the budget.
         """
-        table = only_skips(keep=np.diagonal(problem.deviation), skip=problem.deviation[:, -1])
-        restricted = replace(problem, deviation=table)
+        restricted = without_replacement(problem)
         return solve_restricted(problem, restricted, solver=self.solver, rescale=True)
 
 

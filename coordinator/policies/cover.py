@@ -6,9 +6,9 @@ r"""Exact cheapest helper set of a token under a deviation cap.
 One and two slots have closed forms, more go to ``cover_tree``. Our derivation; docs/theory.md,
 section 1.
 
-In all functions ``served`` (E, N) and ``base`` (E,) are those of ``HelperTables``, ``weights``
-the slots' (T, K) weights, ``cost`` (N,) a helper's price (infinite: unreachable) and sets are
-(T, K) helper indices padded with -1.
+In all functions ``served`` (E, H) and ``base`` (E,) are those of ``HelperTables``, ``weights``
+the slots' (T, K) weights, ``cost`` (H,) a way's price (infinite: unreachable) and sets are (T, K)
+ways padded with -1; where all vectors have one width, the ways are the N helpers.
 """
 
 from __future__ import annotations
@@ -165,7 +165,10 @@ def cover_respond(
     weights: FloatArray,
     served: FloatArray,
     base: FloatArray,
-    marginal: FloatArray,
+    total: FloatArray,
+    resource: IntArray,
+    units: IntArray,
+    begin: IntArray,
     cap: FloatArray,
     order: IntArray,
     sets: IntArray,
@@ -173,16 +176,17 @@ def cover_respond(
 ) -> int:
     """One pass of best response: tokens leave, choose anew at marginal prices, return.
 
-    ``marginal`` (N, Q) is :math:`e_n(q+1) - e_n(q)`, ``order`` the tokens to visit. Changes
-    ``sets`` and ``loads`` in place; a token whose set is empty is inserted. Returns the moves.
+    ``total``, ``resource``, ``units``, ``begin`` and ``loads`` are those of ``occupancy``,
+    ``order`` the tokens to visit. Changes ``sets`` and ``loads`` in place; a token whose set is
+    empty is inserted. Returns the moves.
     """
     slots = routed.shape[1]
     moves = 0
-    cost = current_costs(marginal, loads)
-    d, without = np.empty((slots, loads.size)), np.empty(slots)
+    cost = current_costs(total, resource, units, loads)
+    d, without = np.empty((slots, resource.size)), np.empty(slots)
     chosen = np.empty(slots, np.int64)
     for t in order:
-        now = leave(sets[t], marginal, loads, cost)
+        now = leave(sets[t], total, resource, units, begin, loads, cost)
         _load(routed[t], weights[t], served, base, cap[t], d, without)
         price = _solve(d, without, cost, cap[t], chosen)
         if price < np.inf and (now == 0.0 or price < now * (1.0 - IMPROVEMENT)):
@@ -191,5 +195,5 @@ def cover_respond(
                 changed = changed or chosen[j] != sets[t, j]
                 sets[t, j] = chosen[j]
             moves += 1 if changed else 0
-        enter(sets[t], marginal, loads, cost)
+        enter(sets[t], total, resource, units, begin, loads, cost)
     return moves

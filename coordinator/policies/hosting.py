@@ -55,6 +55,8 @@ def keep_slots(problem: SelectionProblem, chosen: BoolArray) -> IntArray:
             f"hosts of replicated experts are enumerated for at most {MAX_SLOTS} slots per "
             f"token, got {problem.top_k}"
         )
+    if problem.precision is not None:
+        raise ValueError("this policy chooses no widths; give it one for all vectors")
     weights = problem.slot_weights()
     skip = weights * problem.deviation[problem.routed_experts, -1]  # [T, K]
     loss = np.where(np.isfinite(skip), skip, weights)  # by weight where no deviation is known

@@ -1,8 +1,10 @@
-"""Tokens on helpers: what a place costs now, and what happens when a token leaves or enters.
+"""Tokens on their ways: what a place costs now, and what happens when a token leaves or enters.
 
-A helper asks the marginal energy of one more token, :math:`e_n(q_n + 1) - e_n(q_n)`. ``marginal``
-is (N, Q), ``loads`` (N,) the tokens that each helper has, ``cost`` (N,) its price now, ``members``
-the helpers of a token; a member below 0 is padding.
+A way asks for the energy that one more token adds to its resource,
+:math:`e_r(q_r + u_h) - e_r(q_r)`. ``total`` is (R, Q+1), ``loads`` (R,) the units that each
+resource has, ``resource`` and ``units`` (H,) a way's, ``begin`` (R+1,) the first way of each
+resource, ``cost`` (H,) a way's price now, ``members`` the ways of a token; a member below 0 is
+padding.
 """
 
 from __future__ import annotations
@@ -22,33 +24,64 @@ if TYPE_CHECKING:
 
 
 @compiled
-def current_costs(marginal: FloatArray, loads: IntArray) -> FloatArray:
-    """Price of one more token on every helper, (N,)."""
-    cost = np.empty(loads.size)
-    for n in range(loads.size):
-        cost[n] = marginal[n, loads[n]]
+def step_cost(total: FloatArray, r: int, units: int, load: int) -> float:
+    """Energy that ``units`` more add to a resource; infinite beyond its table."""
+    if load + units >= total.shape[1]:
+        return np.inf
+    step: float = total[r, load + units] - total[r, load]
+    return step
+
+
+@compiled
+def current_costs(
+    total: FloatArray, resource: IntArray, units: IntArray, loads: IntArray
+) -> FloatArray:
+    """Price of one more token by every way, (H,)."""
+    cost = np.empty(resource.size)
+    for h in range(resource.size):
+        cost[h] = step_cost(total, resource[h], units[h], loads[resource[h]])
     return cost
 
 
 @compiled
-def leave(members: IntArray, marginal: FloatArray, loads: IntArray, cost: FloatArray) -> float:
+def leave(
+    members: IntArray,
+    total: FloatArray,
+    resource: IntArray,
+    units: IntArray,
+    begin: IntArray,
+    loads: IntArray,
+    cost: FloatArray,
+) -> float:
     """Take a token away; returns what it would pay to come back."""
-    total = 0.0
-    for n in members:
-        if n >= 0:
-            loads[n] -= 1
-            cost[n] = marginal[n, loads[n]]
-            total += cost[n]
-    return total
+    price = 0.0
+    for h in members:
+        if h >= 0:
+            r = resource[h]
+            loads[r] -= units[h]
+            for k in range(begin[r], begin[r + 1]):
+                cost[k] = step_cost(total, r, units[k], loads[r])
+            price += cost[h]
+    return price
 
 
 @compiled
-def enter(members: IntArray, marginal: FloatArray, loads: IntArray, cost: FloatArray) -> None:
+def enter(
+    members: IntArray,
+    total: FloatArray,
+    resource: IntArray,
+    units: IntArray,
+    begin: IntArray,
+    loads: IntArray,
+    cost: FloatArray,
+) -> None:
     """Add a token."""
-    for n in members:
-        if n >= 0:
-            loads[n] += 1
-            cost[n] = marginal[n, loads[n]]
+    for h in members:
+        if h >= 0:
+            r = resource[h]
+            loads[r] += units[h]
+            for k in range(begin[r], begin[r + 1]):
+                cost[k] = step_cost(total, r, units[k], loads[r])
 
 
 @compiled

@@ -24,23 +24,18 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 
-def count_loads(sets: IntArray, helpers: int) -> IntArray:
-    """Tokens per helper (N,) of padded sets (T, W) without repetition in a row."""
-    return np.bincount(sets[sets >= 0], minlength=helpers)
-
-
 def shed_overflow(
     problem: SelectionProblem, tables: HelperTables, model: LoadModel, sets: IntArray
 ) -> IntArray:
     """Clear the sets of tokens until no capacity is exceeded; changes ``sets``, returns which."""
-    loads = count_loads(sets, model.capacity.size)
+    loads = model.loads(sets)
     shed: list[int] = []
     if np.all(loads <= model.capacity):
         return np.array(shed, dtype=np.int64)
     for t in np.argsort(deviation_at_stake(problem, tables), kind="stable"):
-        members = sets[t][sets[t] >= 0]
-        if np.any(loads[members] > model.capacity[members]):
-            loads[members] -= 1
+        drawn = model.resource[sets[t][sets[t] >= 0]]
+        if np.any(loads[drawn] > model.capacity[drawn]):
+            loads -= model.loads(sets[t])
             sets[t] = -1
             shed.append(int(t))
     return np.array(shed, dtype=np.int64)
@@ -56,13 +51,13 @@ def serve_leftover(
 ) -> None:
     """Give tokens without a set the least deviation in reach; changes ``sets``."""
     weights = problem.slot_weights()
-    loads = count_loads(sets, model.capacity.size)
+    loads = model.loads(sets)
     for t in tokens[np.argsort(-deviation_at_stake(problem, tables)[tokens], kind="stable")]:
         routed, weight = problem.routed_experts[t : t + 1], weights[t : t + 1]
-        cost = model.marginal[np.arange(loads.size), loads]
+        cost = model.costs(loads)
         cap, _ = caps_with_outage(
             routed, weight, tables.served, tables.base, np.isfinite(cost), problem.budget.value
         )
         found, _ = cover_batch(routed, weight, tables.served, tables.base, cost, cap)
         sets[t] = found[0]
-        loads[found[0][found[0] >= 0]] += 1
+        loads += model.loads(found[0])

@@ -4,7 +4,8 @@ r"""Many tokens under a deviation cap each, at energies that are convex in the l
           q_n = \#\{t : n \in S_t\} \le Q_n
 
 One slot per token: exact. More: over each token's minimal sets where they can be listed
-(``listed``), by best response with an exact oracle where they cannot (``response``).
+(``listed``), by best response with an exact oracle where they cannot (``response``), nor where
+vectors of several widths share a window.
 
 Outage is explicit: a token that the reachable helpers together cannot bring under the cap gets
 the least deviation there is, and so do tokens for which capacity is short; either makes the
@@ -21,7 +22,7 @@ from siftmoe.coordinator.policies.columns import list_columns
 from siftmoe.coordinator.policies.cover import caps_with_outage
 from siftmoe.coordinator.policies.flow import assign_groups, group_by_reach, hand_out, pack_sets
 from siftmoe.coordinator.policies.listed import ListedSearch
-from siftmoe.coordinator.policies.outage import count_loads, serve_leftover, shed_overflow
+from siftmoe.coordinator.policies.outage import serve_leftover, shed_overflow
 from siftmoe.coordinator.policies.response import respond_capped
 from siftmoe.coordinator.policies.tables import deviation_at_stake
 from siftmoe.coordinator.selection import Status
@@ -57,7 +58,7 @@ def prefill_capped(
     alone = deviation_at_stake(problem, tables)
     needy = np.flatnonzero(alone > cap)
     sets = np.full(problem.routed_experts.shape, -1, dtype=np.int64)
-    if problem.top_k == 1:
+    if problem.top_k == 1 and model.by_unit:
         bound = _single_slots(problem, tables, model, needy[~outage[needy]], sets)
         left = np.flatnonzero((alone > cap) & (sets[:, 0] < 0))
     else:
@@ -66,7 +67,7 @@ def prefill_capped(
     serve_leftover(problem, tables, model, sets, tokens=left)
     if left.size or outage.any():
         return sets, Status.INFEASIBLE, float("nan")
-    energy = model.total(count_loads(sets, model.capacity.size))
+    energy = model.total(model.loads(sets))
     closed = energy - bound <= OPTIMAL_GAP * energy
     return sets, Status.OPTIMAL if closed else Status.FEASIBLE, bound
 
@@ -105,14 +106,16 @@ def _many_slots(
 ) -> float:
     """Fill ``sets`` of ``tokens``, maybe beyond capacities, and return the lower bound."""
     routed, weights = problem.routed_experts[tokens], problem.slot_weights()[tokens]
-    columns = list_columns(
-        routed=routed,
-        weights=weights,
-        served=tables.served,
-        base=tables.base,
-        reachable=model.reachable,
-        cap=cap[tokens],
-    )
+    columns = None
+    if model.by_unit and routed.shape[1] > 1:
+        columns = list_columns(
+            routed=routed,
+            weights=weights,
+            served=tables.served,
+            base=tables.base,
+            reachable=model.reachable,
+            cap=cap[tokens],
+        )
     if columns is None:
         sets[tokens], bound = respond_capped(
             routed, weights, tables=tables, model=model, cap=cap[tokens], effort=effort

@@ -259,7 +259,10 @@ def price_respond(
     weights: FloatArray,
     served: FloatArray,
     base: FloatArray,
-    marginal: FloatArray,
+    total: FloatArray,
+    resource: IntArray,
+    units: IntArray,
+    begin: IntArray,
     price: float,
     order: IntArray,
     sets: IntArray,
@@ -268,12 +271,12 @@ def price_respond(
     """One pass of best response, as ``cover_respond``, on energy plus priced deviation."""
     slots = routed.shape[1]
     moves = 0
-    cost = current_costs(marginal, loads)
-    d, without = np.empty((slots, loads.size)), np.empty(slots)
+    cost = current_costs(total, resource, units, loads)
+    d, without = np.empty((slots, resource.size)), np.empty(slots)
     chosen = np.empty(slots, np.int64)
     for t in order:
         _load(routed[t], weights[t], served, base, price, d, without)
-        now = leave(sets[t], marginal, loads, cost)
+        now = leave(sets[t], total, resource, units, begin, loads, cost)
         for i in range(slots):
             least = without[i]
             for n in sets[t]:
@@ -284,5 +287,5 @@ def price_respond(
             moves += 1
             for j in range(slots):
                 sets[t, j] = chosen[j]
-        enter(sets[t], marginal, loads, cost)
+        enter(sets[t], total, resource, units, begin, loads, cost)
     return moves

@@ -12,7 +12,6 @@ import numpy as np
 
 from siftmoe.coordinator.policies.certify import certify
 from siftmoe.coordinator.policies.cover import cover_batch, cover_respond
-from siftmoe.coordinator.policies.outage import count_loads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,8 +55,9 @@ class CoverGame:
         model: LoadModel,
         cap: FloatArray,
     ) -> None:
-        marginal, self._total = model.with_overflow()
-        self._marginal = np.where(model.reachable[:, None], marginal[:-1], np.inf)
+        _, total = model.with_overflow()
+        # what is out of reach altogether stays so
+        self._total = np.where((model.capacity > 0)[:, None] | (total == 0.0), total, np.inf)
         self._model, self._cap = model, cap
         self._game = (routed, weights, tables.served, tables.base)
         # those who need most, and so can choose least, go first
@@ -65,39 +65,32 @@ class CoverGame:
         self._order = np.argsort(-need, kind="stable")
         self.sets = self._settled(np.full(routed.shape, -1, dtype=np.int64))
 
-    def loads(self) -> IntArray:
-        """Tokens per helper, (N,)."""
-        return count_loads(self.sets, self._model.capacity.size)
-
     def exceeds(self) -> bool:
         """Whether a capacity is exceeded."""
-        return bool(np.any(self.loads() > self._model.capacity))
+        return bool(np.any(self._model.loads(self.sets) > self._model.capacity))
 
     def value(self, sets: IntArray) -> float:
         """Energy of sets, with the price of exceeding capacities."""
-        helpers = self._model.capacity.size
-        return float(self._total[np.arange(helpers), count_loads(sets, helpers)].sum())
+        loads = self._model.loads(sets)
+        return float(self._total[np.arange(loads.size), loads].sum())
 
     def search(self, rounds: int, rng: np.random.Generator) -> None:
         """Let a few tokens choose at distorted energies, settle, keep what is no worse."""
-        tokens, helpers = self.sets.shape[0], self._model.capacity.size
-        affordable = _MOST_SEARCH // max(1, self.sets.size * helpers)
+        model, tokens = self._model, self.sets.shape[0]
+        affordable = _MOST_SEARCH // max(1, self.sets.size * model.num_ways)
         for _ in range(min(rounds, affordable) if tokens else 0):
             sets = self.sets.copy()
             released = rng.permutation(tokens)[: rng.integers(1, _MOST_RELEASED + 1)]
             sets[released] = -1
-            distorted = self._marginal * (1.0 + rng.random() * rng.random((helpers, 1)))
-            loads = count_loads(sets, helpers)
-            cover_respond(*self._game, distorted, self._cap, released, sets, loads)
+            factor = 1.0 + rng.random() * rng.random((model.capacity.size, 1))
+            self._respond(self._total * factor, released, sets, model.loads(sets))
             sets = self._settled(sets)
             if self.value(sets) <= self.value(self.sets):
                 self.sets = sets
 
     def certify(self, effort: Effort) -> float:
         """Lower bound on the energy."""
-        at, loads = np.arange(self._model.capacity.size), self.loads()
-        around = self._marginal[at, np.maximum(loads - 1, 0)] + self._marginal[at, loads]
-        scale = np.where(self._model.reachable, around / 2, 0.0)
+        scale = self._model.slope(self._model.loads(self.sets))
         return certify(
             self._demand,
             self._model,
@@ -108,17 +101,21 @@ class CoverGame:
         ).bound
 
     def _settled(self, sets: IntArray) -> IntArray:
-        loads = count_loads(sets, self._model.capacity.size)
+        loads = self._model.loads(sets)
         for _ in range(_MOST_PASSES):
-            moves = cover_respond(*self._game, self._marginal, self._cap, self._order, sets, loads)
-            if moves == 0:
+            if self._respond(self._total, self._order, sets, loads) == 0:
                 break
         return sets
 
+    def _respond(self, total: FloatArray, order: IntArray, sets: IntArray, loads: IntArray) -> int:
+        ways = self._model.ways()
+        return cover_respond(*self._game, total, *ways, self._cap, order, sets, loads)
+
     def _demand(self, prices: FloatArray) -> tuple[float, FloatArray]:
-        cost = np.where(self._model.reachable, prices, np.inf)
+        model = self._model
+        cost = np.where(model.reachable, model.units * prices[model.resource], np.inf)
         sets, value = cover_batch(*self._game, cost, self._cap)
-        return float(value.sum()), count_loads(sets, prices.size).astype(np.float64)
+        return float(value.sum()), model.loads(sets).astype(np.float64)
 
 
 def respond_capped(

@@ -25,18 +25,31 @@ if TYPE_CHECKING:
 
 
 def only_skips(*, keep: FloatArray, skip: FloatArray) -> FloatArray:
-    """Deviation table (E, E+1) in which no expert stands in for another.
+    """Deviation table (..., E, E+1) in which no expert stands in for another.
 
     Parameters
     ----------
-    keep, skip : (E,) float64
+    keep, skip : (..., E) float64
         Deviation of serving an expert's slot by itself, and of skipping it.
     """
-    experts = len(keep)
-    table = np.full((experts, experts + 1), np.inf)
-    np.fill_diagonal(table, keep)
-    table[:, experts] = skip
+    experts = keep.shape[-1]
+    table = np.full((*keep.shape, experts + 1), np.inf)
+    table[..., range(experts), range(experts)] = keep
+    table[..., experts] = skip
     return table
+
+
+def without_replacement(problem: SelectionProblem) -> SelectionProblem:
+    """Return the problem with every replacement forbidden, at every width."""
+
+    def forbid(deviation: FloatArray) -> FloatArray:
+        own = np.diagonal(deviation, axis1=-2, axis2=-1)
+        return only_skips(keep=own, skip=deviation[..., -1])
+
+    precision = problem.precision
+    if precision is not None:
+        precision = replace(precision, deviation=forbid(precision.deviation))
+    return replace(problem, deviation=forbid(problem.deviation), precision=precision)
 
 
 def solve_restricted(
@@ -66,7 +79,13 @@ def solve_restricted(
     plan = solver.select(restricted)
     status = Status.INFEASIBLE if plan.status is Status.INFEASIBLE else Status.FEASIBLE
     return finish_plan(
-        problem, plan.helper, plan.expert, rescale=rescale, status=status, started=started
+        problem,
+        plan.helper,
+        plan.expert,
+        width=plan.width,
+        rescale=rescale,
+        status=status,
+        started=started,
     )
 
 

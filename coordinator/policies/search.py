@@ -17,7 +17,7 @@ import numpy as np
 
 from siftmoe.coordinator.policies import occupancy
 from siftmoe.coordinator.policies.compiled import compiled, compiled_over
-from siftmoe.coordinator.policies.occupancy import current_costs, uniform
+from siftmoe.coordinator.policies.occupancy import uniform
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +35,15 @@ _MOST_PASSES = 50
 _RELEASE_FROM, _RELEASE_TO, _DISTORTION = 2, 6, 0.5
 #: Share of the rounds that release any tokens, and the share of them that goes at most.
 _UPHEAVAL, _UPHEAVAL_SHARE = 0.1, 0.5
+
+
+@compiled
+def _costs(marginal: FloatArray, loads: IntArray) -> FloatArray:
+    """Price of one more token on every helper, (N+1,)."""
+    cost = np.empty(loads.size)
+    for n in range(loads.size):
+        cost[n] = marginal[n, loads[n]]
+    return cost
 
 
 @compiled
@@ -89,7 +98,7 @@ def _respond(
     return moves
 
 
-@compiled_over(occupancy)
+@compiled
 def settle(
     start: IntArray,
     helper: IndexArray,
@@ -118,7 +127,7 @@ def settle(
     int
         Passes made.
     """
-    cost = current_costs(marginal, loads)
+    cost = _costs(marginal, loads)
     for done in range(_MOST_PASSES):
         if _respond(start, helper, group, marginal, order, choice, loads, cost) == 0:
             return done
@@ -174,7 +183,7 @@ def shake(
     """
     tokens, helpers = choice.size, total.shape[0]
     order = np.arange(tokens)
-    cost, distorted = current_costs(marginal, loads), np.zeros(helpers + 1)
+    cost, distorted = _costs(marginal, loads), np.zeros(helpers + 1)
     best = _potential(total, loads)
     kept, kept_loads = choice.copy(), loads.copy()
     released = np.empty(max(_RELEASE_TO, tokens), np.int64)
@@ -213,7 +222,7 @@ def shake(
         else:
             _copy(choice, kept)
             _copy(loads, kept_loads)
-            cost = current_costs(marginal, loads)
+            cost = _costs(marginal, loads)
     return best
 
 

@@ -6,7 +6,7 @@ budget until there is none, *repairing* the change that costs least energy per d
 the budget is met. The search changes a few tokens at random, repairs, spends and keeps the result
 unless it is worse. docs/theory.md, section 2.3.
 
-Arguments as in ``cover``; ``marginal`` (N, Q) is infinite from the capacity on.
+Arguments as in ``cover`` and ``occupancy``; ``total`` is infinite beyond the capacity.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from siftmoe.coordinator.policies import occupancy
 from siftmoe.coordinator.policies.compiled import compiled, compiled_over
-from siftmoe.coordinator.policies.occupancy import uniform
+from siftmoe.coordinator.policies.occupancy import step_cost, uniform
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,13 +64,15 @@ def _holds(members: IntArray, n: int) -> bool:
     return found
 
 
-@compiled
+@compiled_over(occupancy)
 def _best_move(
     routed: IntArray,
     weights: FloatArray,
     served: FloatArray,
     base: FloatArray,
-    marginal: FloatArray,
+    total: FloatArray,
+    resource: IntArray,
+    units: IntArray,
     left: float,
     sets: IntArray,
     loads: IntArray,
@@ -80,20 +82,28 @@ def _best_move(
     """Token, member and its successor (-1: nobody) of the best move, or token -1.
 
     With ``left`` >= 0 the one that saves most energy and needs no more than that, otherwise the
-    one that wins deviation at least energy. Token t does not get helper ``banned[t]``.
+    one that wins deviation at least energy. Token t does not get way ``banned[t]``.
     """
     tokens, width = sets.shape
     best, who, which, successor = (0.0 if left >= 0.0 else np.inf), -1, -1, -1
     for t in range(tokens):
         for j in range(width):
             a = sets[t, j]
-            refund = 0.0 if a < 0 else marginal[a, loads[a] - 1]
+            refund = 0.0
+            if a >= 0:
+                r = resource[a]
+                refund = step_cost(total, r, units[a], loads[r] - units[a])
             if left >= 0.0 and refund <= best:
                 continue
-            for b in range(-1, loads.size):
+            for b in range(-1, resource.size):
                 if b == a or (b >= 0 and (b == banned[t] or _holds(sets[t], b))):
                     continue
-                paid = (0.0 if b < 0 else marginal[b, loads[b]]) - refund
+                paid = -refund
+                if b >= 0:
+                    load = loads[resource[b]]
+                    if a >= 0 and resource[a] == resource[b]:
+                        load -= units[a]
+                    paid += step_cost(total, resource[b], units[b], load)
                 if left >= 0.0 and -paid <= max(best, _ROUNDING * refund):
                     continue
                 if not paid < np.inf:
@@ -108,21 +118,31 @@ def _best_move(
 
 
 @compiled
-def _make_move(sets: IntArray, loads: IntArray, t: int, j: int, successor: int) -> None:
+def _make_move(
+    sets: IntArray,
+    loads: IntArray,
+    resource: IntArray,
+    units: IntArray,
+    t: int,
+    j: int,
+    successor: int,
+) -> None:
     if sets[t, j] >= 0:
-        loads[sets[t, j]] -= 1
+        loads[resource[sets[t, j]]] -= units[sets[t, j]]
     if successor >= 0:
-        loads[successor] += 1
+        loads[resource[successor]] += units[successor]
     sets[t, j] = successor
 
 
-@compiled
+@compiled_over(occupancy)
 def balance(
     routed: IntArray,
     weights: FloatArray,
     served: FloatArray,
     base: FloatArray,
-    marginal: FloatArray,
+    total: FloatArray,
+    resource: IntArray,
+    units: IntArray,
     budget: float,
     sets: IntArray,
     loads: IntArray,
@@ -130,7 +150,7 @@ def balance(
 ) -> float:
     """Repair, if the budget is exceeded, then spend; changes ``sets`` and ``loads``.
 
-    Token t does not get helper ``banned[t]`` (T,), -1 for any. Returns the deviation that is
+    Token t does not get way ``banned[t]`` (T,), -1 for any. Returns the deviation that is
     left, negative if the budget cannot be met this way.
     """
     tokens = sets.shape[0]
@@ -142,11 +162,11 @@ def balance(
         left -= now[t]
     for _ in range(_MOST_MOVES):
         t, j, successor = _best_move(
-            routed, weights, served, base, marginal, left, sets, loads, now, banned
+            routed, weights, served, base, total, resource, units, left, sets, loads, now, banned
         )
         if t < 0:
             break
-        _make_move(sets, loads, t, j, successor)
+        _make_move(sets, loads, resource, units, t, j, successor)
         before = now[t]
         now[t] = _deviation(routed[t], weights[t], served, base, sets[t], -1, -1)
         left += before - now[t]
@@ -168,8 +188,9 @@ def explore(
     weights: FloatArray,
     served: FloatArray,
     base: FloatArray,
-    energy: FloatArray,
-    marginal: FloatArray,
+    total: FloatArray,
+    resource: IntArray,
+    units: IntArray,
     budget: float,
     rounds: int,
     state: WordArray,
@@ -178,28 +199,41 @@ def explore(
 ) -> None:
     """Search around sets that meet the budget; changes ``sets`` and ``loads``.
 
-    ``energy`` (N, Q) is e_n(q), ``state`` (1,) the seed of the random numbers, not zero.
+    ``state`` (1,) is the seed of the random numbers, not zero.
     """
-    (tokens, width), helpers = sets.shape, loads.size
+    (tokens, width), ways = sets.shape, resource.size
     best = 0.0
-    for n in range(helpers):
-        best += energy[n, loads[n]]
+    for r in range(loads.size):
+        best += total[r, loads[r]]
     kept, kept_loads = sets.copy(), loads.copy()
     banned = np.full(tokens, -1, np.int64)
     for _ in range(rounds):
         firm = uniform(state) < 0.5  # or the repair may well undo the changes
         for _change in range(1 + int(uniform(state) * _MOST_CHANGED)):
             t, j = int(uniform(state) * tokens), int(uniform(state) * width)
-            n = int(uniform(state) * (helpers + 1)) - 1
-            if n < 0 or (not _holds(sets[t], n) and marginal[n, loads[n]] < np.inf):
+            h = int(uniform(state) * (ways + 1)) - 1
+            room = h < 0 or step_cost(total, resource[h], units[h], loads[resource[h]]) < np.inf
+            if room and (h < 0 or not _holds(sets[t], h)):
                 banned[t] = sets[t, j] if firm else -1
-                _make_move(sets, loads, t, j, n)
-        left = balance(routed, weights, served, base, marginal, budget, sets, loads, banned)
+                _make_move(sets, loads, resource, units, t, j, h)
+        left = balance(
+            routed,
+            weights,
+            served,
+            base,
+            total,
+            resource,
+            units,
+            budget,
+            sets,
+            loads,
+            banned,
+        )
         for t in range(tokens):
             banned[t] = -1
         now = 0.0
-        for n in range(helpers):
-            now += energy[n, loads[n]]
+        for r in range(loads.size):
+            now += total[r, loads[r]]
         if left >= 0.0 and now <= best:
             best = now
             _copy(kept, kept_loads, sets, loads)

@@ -10,12 +10,15 @@ are computed once per problem; a token's deviations are K rows of them times its
 Given a helper set the best decision of every slot is separable, so a policy only has to choose
 sets, and one set function covers keep, replace, skip, co-located experts, replicas and local
 experts. docs/theory.md, section 0.
+
+Where vectors may travel in several widths, a way (``siftmoe.coordinator.precision``) stands for a
+helper, with the deviations of its width.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,27 +38,34 @@ class HelperTables:
 
     Parameters
     ----------
-    remote : (E, N) float64
-        Least deviation among the experts on helper n, infinite where it holds none.
-    remote_expert : (E, N) int64
+    remote : (E, H) float64
+        Least deviation among the experts that way h leads to, infinite where there is none.
+    remote_expert : (E, H) int64
         The expert that attains it; the routed one itself among equals.
+    remote_scale : (E, H) float64
+        Factor on its output.
     base : (E,) float64
         Least deviation without a transmission: by a local expert or by skipping.
     base_expert : (E,) int64
         The local expert that attains it, or E for skipping.
-    served : (E, N) float64
-        ``minimum(remote, base)``: what a slot costs once helper n is in the token's set.
+    served : (E, H) float64
+        ``minimum(remote, base)``: what a slot costs once way h is in the token's set.
+    helper, width : (H,) int64
+        Of each way.
     """
 
     remote: FloatArray
     remote_expert: IntArray
+    remote_scale: FloatArray
     base: FloatArray
     base_expert: IntArray
     served: FloatArray
+    helper: IntArray
+    width: IntArray
 
 
 def build_tables(problem: SelectionProblem) -> HelperTables:
-    """Least deviation and its expert for every (routed expert, helper).
+    """Least deviation and its expert for every (routed expert, way).
 
     Raises
     ------
@@ -70,18 +80,53 @@ def build_tables(problem: SelectionProblem) -> HelperTables:
         raise ValueError(
             "selection problem: the deviation of skipping (last column) must be finite"
         )
-    own = np.diagonal(deviation)  # [E]
-    remote, remote_expert = _least_on_helpers(deviation[:, :experts], problem.hosts)
-    keep = problem.hosts.T & (own[:, None] <= remote)  # [E, N]
-    remote_expert = np.where(keep, np.arange(experts)[:, None], remote_expert)
+    remote, remote_expert, remote_scale, helper, width = _ways(problem)
     base, base_expert = _without_helpers(problem)
     return HelperTables(
         remote=remote,
         remote_expert=remote_expert,
+        remote_scale=remote_scale,
         base=base,
         base_expert=base_expert,
         served=np.ascontiguousarray(np.minimum(remote, base[:, None])),
+        helper=helper,
+        width=width,
     )
+
+
+def _ways(
+    problem: SelectionProblem,
+) -> tuple[FloatArray, IntArray, FloatArray, IntArray, IntArray]:
+    """Least deviation, expert and scale by way, (E, H) each; helper and width of each, (H,)."""
+    precision = problem.precision
+    if precision is None:
+        helper = np.arange(problem.num_helpers)
+        width = np.full_like(helper, problem.width)
+        return *_remote(problem.deviation, problem.scale, problem.hosts), helper, width
+    by_width = [
+        _remote(deviation, scale, problem.hosts & known[:, None])
+        for deviation, scale, known in zip(
+            precision.deviation, precision.scale, precision.known.T, strict=True
+        )
+    ]
+    shape = (problem.num_experts, -1)
+    # [E, N, B] each, so that the ways of a helper lie side by side
+    least, expert, scale = (
+        np.stack(parts, axis=2).reshape(shape) for parts in zip(*by_width, strict=True)
+    )
+    return least, expert, scale, precision.helper, precision.way_width
+
+
+def _remote(
+    deviation: FloatArray, scale: FloatArray, hosts: BoolArray
+) -> tuple[FloatArray, IntArray, FloatArray]:
+    """Least deviation over each helper's experts, that expert and its scale, (E, N) each."""
+    experts = len(deviation)
+    own = np.diagonal(deviation)  # [E]
+    least, expert = _least_on_helpers(deviation[:, :experts], hosts)
+    keep = hosts.T & (own[:, None] <= least)  # [E, N]
+    expert = np.where(keep, np.arange(experts)[:, None], expert)
+    return least, expert, scale[np.arange(experts)[:, None], expert]
 
 
 def _without_helpers(problem: SelectionProblem) -> tuple[FloatArray, IntArray]:
@@ -110,7 +155,7 @@ def _least_on_helpers(deviation: FloatArray, hosts: BoolArray) -> tuple[FloatArr
 def slot_deviations(
     problem: SelectionProblem, tables: HelperTables
 ) -> tuple[FloatArray, FloatArray]:
-    """Deviation of every slot by helper, (T, K, N), and without any helper, (T, K)."""
+    """Deviation of every slot by way, (T, K, H), and without any helper, (T, K)."""
     weights = problem.slot_weights()  # [T, K]
     routed = problem.routed_experts
     return weights[:, :, None] * tables.served[routed], weights * tables.base[routed]
@@ -138,51 +183,53 @@ def plan_from_sets(
     lower_bound_j: float = float("nan"),
     solve_s: float = 0.0,
 ) -> SelectionPlan:
-    """Serve each slot as well as its token's helper set allows.
+    """Serve each slot as well as its token's set of ways allows.
 
     Among equal deviations keeping goes before replacing and replacing before skipping, and
-    the user's own expert before a helper's. A helper that serves no slot is dropped.
+    the user's own expert before a helper's. A way that serves no slot is dropped.
 
     Parameters
     ----------
     problem, tables
         The problem and ``build_tables(problem)``.
     sets : (T, W) int64
-        Helpers of each token, padded with -1.
+        Ways of each token, padded with -1.
     status, lower_bound_j, solve_s
         Passed on to the plan.
     """
     routed, experts = problem.routed_experts, problem.num_experts
-    helper = np.broadcast_to(sets[:, None, :], (*routed.shape, sets.shape[1]))  # [T, K, W]
+    way = np.broadcast_to(sets[:, None, :], (*routed.shape, sets.shape[1]))  # [T, K, W]
     # the padding -1 finds the last column: nobody, at no finite deviation
-    nobody = np.full((experts, 1), np.inf)
-    remote = np.concatenate([tables.remote, nobody], axis=1)
-    remote_expert = np.concatenate([tables.remote_expert, np.full((experts, 1), experts)], axis=1)
-    value = remote[routed[:, :, None], helper]
-    expert = remote_expert[routed[:, :, None], helper]
-    replaced = expert != routed[:, :, None]
-    best = _first_least(value, replaced)  # [T, K]
+    value = _and_nobody(tables.remote, np.inf)[routed[:, :, None], way]
+    expert = _and_nobody(tables.remote_expert, experts)[routed[:, :, None], way]
+    scale = _and_nobody(tables.remote_scale, 0.0)[routed[:, :, None], way]
+    best = _first_least(value, expert != routed[:, :, None])  # [T, K]
     at = (*np.indices(routed.shape), best)
-    value, expert, helper, replaced = value[at], expert[at], helper[at], replaced[at]  # [T, K]
+    value, expert, scale, way = value[at], expert[at], scale[at], way[at]  # [T, K]
 
     base, base_expert = tables.base[routed], tables.base_expert[routed]
     base_rank = np.where(base_expert == routed, 0, np.where(base_expert < experts, 1, 2))
-    stay = (base < value) | ((base == value) & (base_rank <= replaced))
-    served_by = np.where(stay, np.where(base_expert < experts, LOCAL, NOBODY), helper)
+    stay = (base < value) | ((base == value) & (base_rank <= (expert != routed)))
+    at_home = np.where(base_expert < experts, LOCAL, NOBODY)
     expert = np.where(stay, base_expert, expert)
-    scale = problem.scale[routed, expert]
+    scale = np.where(stay, problem.scale[routed, expert], scale)
     plan = SelectionPlan(
-        helper=served_by,
+        helper=np.where(stay, at_home, np.append(tables.helper, NOBODY)[way]),
         expert=expert,
         weight=np.where(expert < experts, problem.gate_weights * scale, 0.0),
-        width=np.where(served_by >= 0, problem.width, 0),
+        width=np.where(stay, 0, np.append(tables.width, 0)[way]),
         status=status,
         energy_j=0.0,
         lower_bound_j=lower_bound_j,
         deviation=(problem.slot_weights() * np.where(stay, base, value)).sum(axis=1),
         solve_s=solve_s,
     )
-    return replace(plan, energy_j=plan_energy(problem, plan.loads(problem.num_helpers)))
+    return replace(plan, energy_j=plan_energy(problem, plan))
+
+
+def _and_nobody(table: NDArray[Any], nothing: float) -> NDArray[Any]:
+    """Append a column for no way at all."""
+    return np.append(table, np.full((len(table), 1), nothing, dtype=table.dtype), axis=1)
 
 
 def _first_least(value: FloatArray, replaced: BoolArray) -> IntArray:
@@ -192,6 +239,19 @@ def _first_least(value: FloatArray, replaced: BoolArray) -> IntArray:
     return index
 
 
-def plan_energy(problem: SelectionProblem, loads: IntArray) -> float:
-    """Energy of loads (N,), J: the sum of e_n(q_n)."""
-    return float(np.sum(problem.energy[np.arange(problem.num_helpers), loads]))
+def plan_energy(problem: SelectionProblem, plan: SelectionPlan) -> float:
+    """Energy of a plan, J: the sum of e_r(q_r) over what its tokens draw on."""
+    precision = problem.precision
+    if precision is None:
+        loads = plan.loads(problem.num_helpers)
+    else:
+        way = np.sort(precision.way_of(plan.helper, plan.width), axis=1)  # [T, K]
+        once = np.ones(way.shape, dtype=bool)
+        once[:, 1:] = way[:, 1:] != way[:, :-1]  # a token goes each way once
+        used = way[once & (way >= 0)]
+        loads = np.bincount(
+            precision.resource[used],
+            weights=precision.way_units[used],
+            minlength=precision.num_resources,
+        ).astype(np.int64)
+    return float(np.sum(problem.energy[np.arange(loads.size), loads]))

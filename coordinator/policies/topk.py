@@ -130,6 +130,7 @@ def finish_plan(
     rescale: bool,
     status: Status,
     started: float,
+    width: IntArray | None = None,
 ) -> SelectionPlan:
     """Weights, deviation and energy of an assignment.
 
@@ -139,24 +140,26 @@ def finish_plan(
     helper, expert : (T, K) int64
         As in ``SelectionPlan``.
     rescale : bool
-        Apply ``problem.scale``.
+        Apply the problem's scale.
     status : Status
     started : float, s
         ``time.perf_counter()`` at the policy's start.
+    width : (T, K) int64 or None
+        As in ``SelectionPlan``; by default the problem's one width.
     """
-    routed = problem.routed_experts
-    factor = problem.scale[routed, expert] if rescale else 1.0
-    weight = np.where(helper == NOBODY, 0.0, problem.gate_weights * factor)
-    deviation = (problem.slot_weights() * problem.deviation[routed, expert]).sum(axis=1)  # [T]
+    if width is None:
+        width = np.where(helper >= 0, problem.width, 0)
+    factor = problem.serving_scale(expert, width) if rescale else 1.0
+    deviation = problem.slot_weights() * problem.serving_deviation(expert, width)  # [T, K]
     plan = SelectionPlan(
         helper=helper,
         expert=expert,
-        weight=weight,
-        width=np.where(helper >= 0, problem.width, 0),
+        weight=np.where(helper == NOBODY, 0.0, problem.gate_weights * factor),
+        width=width,
         status=status,
         energy_j=float("nan"),
         lower_bound_j=float("nan"),
-        deviation=deviation,
+        deviation=deviation.sum(axis=1),
     )
-    energy = plan_energy(problem, plan.loads(problem.num_helpers))
-    return replace(plan, energy_j=energy, solve_s=time.perf_counter() - started)
+    energy_j = plan_energy(problem, plan)
+    return replace(plan, energy_j=energy_j, solve_s=time.perf_counter() - started)

@@ -38,6 +38,8 @@ class Game:
             capacity=np.full(HELPERS, capacity),
             marginal=marginal,
             independent=False,
+            resource=np.arange(HELPERS),
+            units=np.ones(HELPERS, dtype=np.int64),
         )
         self.plans = [self.energy(np.array(c)) for c in product(range(EACH), repeat=TOKENS)]
         self.optimum = min(self.plans)

@@ -75,12 +75,13 @@ def test_response_falls_until_nobody_can_improve() -> None:
     rng = np.random.default_rng(5)
     game = random_game(6, slots=3, helpers=5, tokens=20)
     energy = rng.random((5, 1)) * np.expm1(0.2 * np.arange(22))
+    ways = (np.arange(5), np.ones(5, dtype=np.int64), np.arange(6))
     marginal = np.diff(energy, axis=1)
     cap = np.full(20, 0.55)
     sets, loads = np.full((20, 3), -1), np.zeros(5, dtype=np.int64)
     before = np.inf
     for _ in range(50):
-        moves = cover_respond(*game, marginal, cap, np.arange(20), sets, loads)
+        moves = cover_respond(*game, energy, *ways, cap, np.arange(20), sets, loads)
         now = energy[np.arange(5), loads].sum()
         assert now <= before
         before = now

@@ -54,8 +54,8 @@ def test_response_lowers_energy_plus_priced_deviation() -> None:
     base = 0.5 + rng.random(8)
     served = np.minimum(base[:, None], 2.0 * rng.random((8, helpers)))
     energy = rng.random((helpers, 1)) * np.expm1(0.2 * np.arange(tokens + 2))
-    marginal = np.diff(energy, axis=1)
-    marginal[0, 2:] = np.inf
+    energy[0, 3:] = np.inf
+    ways = (np.arange(helpers), np.ones(helpers, dtype=np.int64), np.arange(helpers + 1))
     sets, loads = np.full((tokens, slots), -1), np.zeros(helpers, dtype=np.int64)
 
     def objective() -> float:
@@ -68,7 +68,7 @@ def test_response_lowers_energy_plus_priced_deviation() -> None:
     before = objective()
     for _ in range(50):
         moves = price.price_respond(
-            routed, weights, served, base, marginal, 3.0, np.arange(tokens), sets, loads
+            routed, weights, served, base, energy, *ways, 3.0, np.arange(tokens), sets, loads
         )
         assert objective() < before if moves else objective() == pytest.approx(before)
         before = objective()

@@ -17,12 +17,10 @@ class Batch:
         self.served = np.minimum(self.base[:, None], 2.0 * rng.random((8, HELPERS)))
         self.energy = rng.random((HELPERS, 1)) * np.expm1(0.2 * np.arange(TOKENS + 2))
         self.energy[0, 4:] = np.inf
-        self.marginal = np.full((HELPERS, TOKENS + 1), np.inf)
-        finite = np.isfinite(self.energy[:, 1:])
-        np.subtract(self.energy[:, 1:], self.energy[:, :-1], out=self.marginal, where=finite)
+        ways = (np.arange(HELPERS), np.ones(HELPERS, dtype=np.int64))
         self.sets = np.full((TOKENS, SLOTS), -1)
         self.loads = np.zeros(HELPERS, dtype=np.int64)
-        self.game = (self.routed, self.weights, self.served, self.base)
+        self.game = (self.routed, self.weights, self.served, self.base, self.energy, *ways)
 
     def deviation(self) -> float:
         total = 0.0
@@ -45,7 +43,7 @@ class Batch:
 
     def balance(self, budget: float) -> float:
         nothing = np.full(TOKENS, -1)
-        return balance(*self.game, self.marginal, budget, self.sets, self.loads, nothing)
+        return balance(*self.game, budget, self.sets, self.loads, nothing)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -61,7 +59,7 @@ def test_repaired_spent_and_searched(seed: int) -> None:
     cheap = batch.total()
     assert cheap < dear
     state = np.array([seed + 1], dtype=np.uint64)
-    explore(*batch.game, batch.energy, batch.marginal, loose, 300, state, batch.sets, batch.loads)
+    explore(*batch.game, loose, 300, state, batch.sets, batch.loads)
     assert batch.total() <= cheap
     assert batch.deviation() <= loose * (1 + 1e-12)
 
