@@ -30,7 +30,7 @@ from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger import Ledger
 from siftmoe.coordinator.links import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.problems import unknown_tables
+from siftmoe.coordinator.layer_tables import unknown_tables
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.models.tiny import checkpoint_dir
 from siftmoe.tools.bundles import open_model

@@ -12,21 +12,27 @@ in one deadline. That a batch shares the sum of its tokens' deadlines is this pr
 
 With a shared deadline there is one such window for uplink, compute and downlink together, and every
 helper's is divided as costs least (`siftmoe.coordinator.roundtrip`).
+
+Vectors may have several widths to choose from; what a load is then is told in
+`siftmoe.coordinator.pricing`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.bursts import Bursts, Direction, Transfer
+from siftmoe.coordinator.bursts import Bursts, Direction, Load, Transfer
 from siftmoe.coordinator.energy import uplink_energy_table
+from siftmoe.coordinator.pricing import Pricing, pooled_pricing, separate_pricing
 from siftmoe.coordinator.roundtrip import OneWay, RoundTrip
 from siftmoe.radio.link import transmit_energy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from siftmoe.coordinator.links import LinkStates
@@ -47,8 +53,15 @@ class AirInterface:
     Parameters
     ----------
     payload_bits : int, bit
-        Bits of one token's hidden state, one direction. Routing indices and weights that travel
-        beside it are control traffic and not counted.
+        Bits of one token's hidden state on its way to a helper. Routing indices and weights that
+        travel beside it are control traffic and not counted.
+    reply_bits : int or None, bit
+        Bits of what comes back for it; None: the same.
+    width, reply_width : int, bit
+        Of an entry in either direction, for the books; these bits are theirs.
+    width_bits : mapping of int to int, bit
+        Bits of a token's hidden state by the widths that a policy may choose from, ascending;
+        empty where there is one width. ``payload_bits`` is then only what others are counted in.
     token_deadline_s : float, s
         Airtime that a token's transmission may take, one direction; with ``deadline_shared``,
         time for both directions and the compute between them.
@@ -69,6 +82,10 @@ class AirInterface:
     payload_bits: int
     token_deadline_s: float
     tx_power_limit_w: float
+    reply_bits: int | None = None
+    width: int = 16
+    reply_width: int = 16
+    width_bits: Mapping[int, int] = field(default_factory=dict)
     compute_s_per_token: float = 0.0
     downlink_price: float = 0.0
     shared_window: bool = True
@@ -80,6 +97,19 @@ class AirInterface:
                 raise ValueError(f"air interface: {name} must be positive, got {self}")
         if self.downlink_price < 0 or self.compute_s_per_token < 0:
             raise ValueError(f"air interface: price and compute time cannot be negative: {self}")
+        if len(self.width_bits) == 1 or list(self.width_bits) != sorted(self.width_bits):
+            raise ValueError(f"air interface: width_bits must be several and ascend, got {self}")
+        priced = self.shared_window and self.downlink_price > 0.0
+        if self.width_bits and (self.deadline_shared or priced):
+            raise ValueError(
+                'widths are chosen (bits = "auto") with a window for each direction and no price '
+                "of the downlink; leave out deadline_shared and downlink_price, or name one width"
+            )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the vectors that helpers get: one, or several to choose from."""
+        return tuple(self.width_bits) or (self.width,)
 
     def bits_per_hertz(self, bandwidth_hz: float) -> float:
         """Spectral efficiency of a single token, bit/s/Hz."""
@@ -89,8 +119,35 @@ class AirInterface:
         """Airtime that a batch shares in one direction."""
         return tokens * self.token_deadline_s
 
+    def pricing(self, links: LinkStates, tokens: int) -> Pricing:
+        """Price every load of up to ``tokens`` tokens."""
+        if not self.width_bits:
+            return Pricing.of_one_width(self.energy_table(links, tokens))
+        most = tokens if self.shared_window else min(tokens, 1)
+        back = self._one_way_table(links, most, Direction.DOWN)
+        if self.shared_window:
+            return pooled_pricing(
+                self._way(links, Direction.UP),
+                width_bits=self.width_bits,
+                tokens=tokens,
+                window_s=self.window_s(max(tokens, 1)),
+                reply_table_j=back,
+            )
+        up = [
+            self._one_way_table(links, most, Direction.UP, bits=bits)[:, -1]
+            for bits in self.width_bits.values()
+        ]
+        answer = back[:, -1:]
+        priced = np.where(np.isinf(answer), np.inf, 0.0)
+        if self.downlink_price > 0.0:
+            priced = self.downlink_price * answer
+        return separate_pricing(np.stack(up, axis=1) + priced, tokens=tokens)
+
     def energy_table(self, links: LinkStates, tokens: int) -> FloatArray:
-        """Price of every load on every helper, (N, T+1) J; infinite where it cannot be served."""
+        """Price of every load on every helper, (N, T+1) J; infinite where it cannot be served.
+
+        Of vectors of one width.
+        """
         most = tokens if self.shared_window else min(tokens, 1)
         if self.deadline_shared:
             table = self._round_trip(links, most).table(most).energy_j
@@ -101,11 +158,19 @@ class AirInterface:
             table = np.where(np.isinf(back), np.inf, priced)
         return table if self.shared_window else _linear(table, tokens)
 
-    def _one_way_table(self, links: LinkStates, tokens: int, direction: Direction) -> FloatArray:
+    def _bits(self, direction: Direction) -> int:
+        """Bits of a token of the one width that there is."""
+        if direction is Direction.UP or self.reply_bits is None:
+            return self.payload_bits
+        return self.reply_bits
+
+    def _one_way_table(
+        self, links: LinkStates, tokens: int, direction: Direction, *, bits: int | None = None
+    ) -> FloatArray:
         way = self._way(links, direction)
         return uplink_energy_table(
             max_load=tokens,
-            payload_bits=self.payload_bits,
+            payload_bits=self._bits(direction) if bits is None else bits,
             window_s=self.window_s(max(tokens, 1)),
             bandwidth_hz=way.bandwidth_hz,
             gain=way.gain,
@@ -123,8 +188,8 @@ class AirInterface:
 
     def _round_trip(self, links: LinkStates, tokens: int) -> RoundTrip:
         return RoundTrip(
-            uplink_bits=self.payload_bits,
-            downlink_bits=self.payload_bits,
+            uplink_bits=self._bits(Direction.UP),
+            downlink_bits=self._bits(Direction.DOWN),
             window_s=self.window_s(max(tokens, 1)),
             fixed_s=0.0,
             compute_s=np.full(links.num_links, self.compute_s_per_token),
@@ -148,22 +213,39 @@ class AirInterface:
             Made the plan; an air whose channel changes on the way may ask it again.
         """
         del policy
-        loads, tokens = plan.loads(problem.num_helpers), problem.num_tokens
+        tokens = problem.num_tokens
+        load = self.load(plan, problem.num_helpers)
+        back = self.replies(load.tokens)
         return Transfer(
             plan=plan,
-            up=self.bursts(loads, links, tokens=tokens, direction=Direction.UP),
-            down=self.bursts(loads, links, tokens=tokens, direction=Direction.DOWN),
+            up=self.bursts(load, links, tokens=tokens, direction=Direction.UP),
+            down=self.bursts(back, links, tokens=tokens, direction=Direction.DOWN),
         )
 
-    def bursts(
-        self, loads: IntArray, links: LinkStates, *, tokens: int, direction: Direction
-    ) -> Bursts:
+    def load(self, plan: SelectionPlan, num_helpers: int) -> Load:
+        """Tokens of a plan by helper and width."""
+        widths = self.widths
+        bits = list(self.width_bits.values()) or [self.payload_bits]
+        return Load(
+            count=plan.loads_by_width(num_helpers, widths),
+            width=widths,
+            bits=np.array(bits, dtype=np.float64),
+        )
+
+    def replies(self, tokens: IntArray) -> Load:
+        """Count what comes back of so many tokens, (N,)."""
+        return Load(
+            count=tokens[:, None],
+            width=(self.reply_width,),
+            bits=np.array([self._bits(Direction.DOWN)], dtype=np.float64),
+        )
+
+    def bursts(self, load: Load, links: LinkStates, *, tokens: int, direction: Direction) -> Bursts:
         """Put given loads on the air.
 
         Parameters
         ----------
-        loads : (N,) int64
-            Tokens per helper.
+        load : Load
         links : LinkStates
         tokens : int
             Size of the batch, which sets the window.
@@ -174,23 +256,18 @@ class AirInterface:
         ValueError
             If a load does not fit the deadline that both directions share.
         """
-        helper = np.flatnonzero(loads)
-        count = loads[helper]
-        airtime = self._airtimes(loads, links, tokens=tokens, direction=direction)[helper]
-        bits: FloatArray = count.astype(np.float64) * self.payload_bits
-        way = self._way(links, direction)
-        energy = transmit_energy(
-            payload_bits=bits,
-            airtime_s=airtime,
-            bandwidth_hz=way.bandwidth_hz[helper],
-            gain=way.gain[helper],
-            noise_psd=way.noise_psd[helper],
-        )
+        count = load.tokens
+        helper = np.flatnonzero(count)
+        airtime = self._airtimes(count, links, tokens=tokens, direction=direction)[helper]
+        bits = load.payload_bits[helper]
+        energy = self._energy(load, links, airtime, helper, direction=direction)
         return Bursts(
             direction=direction,
             helper=helper,
-            tokens=count,
-            missed=np.zeros_like(count),
+            tokens=count[helper],
+            missed=np.zeros_like(helper),
+            by_width=load.count[helper],
+            width=load.width,
             payload_bits=bits,
             tx_power_w=energy / airtime,
             airtime_s=airtime,
@@ -198,6 +275,32 @@ class AirInterface:
             rate_bps=bits / airtime,
             window_s=self.window_s(tokens),
         )
+
+    def _energy(
+        self,
+        load: Load,
+        links: LinkStates,
+        airtime_s: FloatArray,
+        helper: IntArray,
+        *,
+        direction: Direction,
+    ) -> FloatArray:
+        """Energy of the loads of some helpers, (m,) J: in one burst, or one for each token."""
+        way = self._way(links, direction)
+        count, bits = load.count[helper].astype(np.float64), load.bits  # [m, B], [B]
+        if self.shared_window:
+            count, bits = np.ones((len(helper), 1)), load.payload_bits[helper][:, None]
+        else:
+            airtime_s = airtime_s / load.tokens[helper]
+        each = transmit_energy(
+            payload_bits=np.broadcast_to(bits, count.shape),
+            airtime_s=airtime_s[:, None],
+            bandwidth_hz=way.bandwidth_hz[helper][:, None],
+            gain=way.gain[helper][:, None],
+            noise_psd=way.noise_psd[helper][:, None],
+        )  # [m, B]
+        energy: FloatArray = (count * each).sum(axis=1)
+        return energy
 
     def _airtimes(
         self, loads: IntArray, links: LinkStates, *, tokens: int, direction: Direction

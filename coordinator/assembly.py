@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from siftmoe.coordinator.airtime import AirInterface
 from siftmoe.coordinator.links import SimulatedLinks
 from siftmoe.coordinator.slotted import SlottedAir
+from siftmoe.models.packing import row_bits
 from siftmoe.radio.fading import FadingKind, FadingModel
 from siftmoe.radio.units import db_to_linear
 
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from siftmoe.coordinator.config_radio import RadioEntry
+    from siftmoe.coordinator.widths import Widths
     from siftmoe.models.shape import ModelShape
 
 #: Rate at which a helper is taken to compute for the latency on the virtual clock: an Orin Nano's
 #: six cores at single precision. Nominal, so that a run is the same on every machine.
 NOMINAL_FLOPS_PER_S = 100e9
 
-_BITS = {"float32": 32, "float16": 16}
+#: Width that deadlines and energies are counted in where policies choose: what everybody compares.
+REFERENCE_WIDTH = 16
 
 
 def simulated_links(radio: RadioEntry, distances_m: Sequence[float]) -> SimulatedLinks:
@@ -51,13 +54,12 @@ def simulated_links(radio: RadioEntry, distances_m: Sequence[float]) -> Simulate
     )
 
 
-def payload_bits(radio: RadioEntry, hidden_size: int) -> int:
-    """Bits of one token's hidden state."""
-    return hidden_size * _BITS[radio.payload_dtype]
-
-
 def air_interface(
-    radio: RadioEntry, shape: ModelShape, *, distances_m: Sequence[float] = ()
+    radio: RadioEntry,
+    shape: ModelShape,
+    widths: Widths,
+    *,
+    distances_m: Sequence[float] = (),
 ) -> AirInterface:
     """How hidden states of a model travel under these settings.
 
@@ -65,6 +67,8 @@ def air_interface(
     ----------
     radio : RadioEntry
     shape : ModelShape
+    widths : Widths
+        Of the policy's vectors.
     distances_m : sequence of float, m
         Of the helpers; only fast fading asks, which goes by the mean gains.
 
@@ -76,7 +80,7 @@ def air_interface(
     # Three matrices of d x I, a multiplication and an addition per entry.
     flops_per_token = 6.0 * shape.hidden_size * shape.intermediate_size
     air = AirInterface(
-        payload_bits=payload_bits(radio, shape.hidden_size),
+        **payload_of(shape.hidden_size, widths),
         token_deadline_s=radio.deadline_s,
         tx_power_limit_w=radio.tx_power_limit_w,
         compute_s_per_token=flops_per_token / NOMINAL_FLOPS_PER_S,
@@ -95,3 +99,15 @@ def air_interface(
         mean=simulated_links(still, distances_m).states(0.0),
         rng=np.random.default_rng((radio.seed, radio.fading_slots)),
     )
+
+
+def payload_of(hidden_size: int, widths: Widths) -> dict[str, Any]:
+    """Sizes of vectors of so many entries, as `AirInterface` takes them."""
+    one = REFERENCE_WIDTH if widths.chosen else widths.up[0]
+    return {
+        "payload_bits": row_bits(hidden_size, one),
+        "reply_bits": row_bits(hidden_size, widths.down),
+        "width": one,
+        "reply_width": widths.down,
+        "width_bits": {b: row_bits(hidden_size, b) for b in widths.up} if widths.chosen else {},
+    }

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.problems import LayerTables
+    from siftmoe.coordinator.layer_tables import LayerTables
     from siftmoe.coordinator.selection import SelectionPlan
 
 

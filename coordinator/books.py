@@ -181,4 +181,9 @@ def transmission_rows(
             channel_age_s=state.age_s(now_s),
             channel_origin=state.origin,
             missed=int(bursts.missed[i]),
+            widths=" ".join(
+                f"{width}:{count}"
+                for width, count in zip(bursts.width, bursts.by_width[i], strict=True)
+                if count
+            ),
         )

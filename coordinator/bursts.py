@@ -37,6 +37,9 @@ class Bursts:
     tokens : (m,) int64
     missed : (m,) int64
         Tokens of them that do not arrive within the window.
+    by_width : (m, B) int64
+        Tokens by the width of their vectors.
+    width : tuple of int, bit
     payload_bits, tx_power_w, airtime_s, energy_j, rate_bps : (m,) float64
     window_s : float, s
         Time that the layer has for this direction, whoever transmits; with a shared deadline, for
@@ -47,12 +50,45 @@ class Bursts:
     helper: IntArray
     tokens: IntArray
     missed: IntArray
+    by_width: IntArray
+    width: tuple[int, ...]
     payload_bits: FloatArray
     tx_power_w: FloatArray
     airtime_s: FloatArray
     energy_j: FloatArray
     rate_bps: FloatArray
     window_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Tokens that helpers get, or answer.
+
+    Parameters
+    ----------
+    count : (N, B) int64
+        By helper and width.
+    width : tuple of int, bit
+        B of them.
+    bits : (B,) float64, bit
+        Of a vector of each width.
+    """
+
+    count: IntArray
+    width: tuple[int, ...]
+    bits: FloatArray
+
+    @property
+    def tokens(self) -> IntArray:
+        """Tokens by helper, (N,)."""
+        tokens: IntArray = self.count.sum(axis=1)
+        return tokens
+
+    @property
+    def payload_bits(self) -> FloatArray:
+        """Bits by helper, (N,)."""
+        bits: FloatArray = self.count @ self.bits
+        return bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

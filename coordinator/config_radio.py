@@ -28,8 +28,11 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Power limit of either side.
     noise_figure_db : float, dB
         Of the receivers.
-    payload_dtype : str
-        Precision in which hidden states travel.
+    bits : "auto" or int, bit
+        Of an entry of a hidden state on its way to a helper: "auto" lets policies choose for every
+        vector, others send 16.
+    downlink_bits : int or None, bit
+        Of an entry of what comes back; by default as many as 16 or 32 bits there, 8 for fewer.
     downlink_price : float
         Price of a helper's joule in the selection; 0 counts only the user's.
     fading : str
@@ -63,7 +66,8 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     deadline_shared: bool = False
     tx_power_limit_w: Positive = 1.0
     noise_figure_db: Annotated[float, Meta(ge=0.0, le=60.0)] = 5.0
-    payload_dtype: Literal["float32", "float16"] = "float16"
+    bits: Literal["auto", 2, 3, 4, 5, 6, 8, 16, 32] = 16
+    downlink_bits: Literal[2, 3, 4, 5, 6, 8, 16, 32] | None = None
     downlink_price: NotNegative = 0.0
     fading: Literal["rayleigh", "rician", "none"] = "rayleigh"
     fading_process: Literal["block", "jakes", "gauss-markov"] = "block"
@@ -77,6 +81,11 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     seed: Index = 0
 
     def __post_init__(self) -> None:
+        if self.bits == "auto" and (self.deadline_shared or self.fading_slots):
+            raise ValueError(
+                'bits = "auto" goes with a window for each direction and a channel that lasts for '
+                "it; leave out deadline_shared and fading_slots, or name a number of bits"
+            )
         if not self.fading_slots:
             return
         if (self.fading, self.fading_process) != ("rayleigh", "block"):

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.audit import Audited
     from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.layer import Served
+    from siftmoe.coordinator.layer_tables import LayerTables
     from siftmoe.coordinator.ledger import Ledger
     from siftmoe.coordinator.links import Links
     from siftmoe.coordinator.parts import Dispatch, Helpers, LayerOutput
     from siftmoe.coordinator.policies.registry import Policy
-    from siftmoe.coordinator.problems import LayerTables
 
 _log = logging.getLogger(__name__)
 

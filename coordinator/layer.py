@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.books import StepSums
     from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.errors import CoordinatorError
+    from siftmoe.coordinator.layer_tables import LayerTables
     from siftmoe.coordinator.ledger import Ledger
     from siftmoe.coordinator.links import Links, LinkStates
     from siftmoe.coordinator.parts import Dispatch, Helpers
     from siftmoe.coordinator.policies.registry import Policy
-    from siftmoe.coordinator.problems import LayerTables
     from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
 
     Float32Array = NDArray[np.float32]
@@ -64,7 +64,22 @@ class Parts:
 
     def excluded(self, links: LinkStates) -> str:
         """Who is left out, and why."""
-        return "; ".join(text for text in (self.fleet.excluded(), links.lost_text()) if text)
+        texts = (self.fleet.excluded(), links.lost_text(), self._unable())
+        return "; ".join(text for text in texts if text)
+
+    def known(self) -> BoolArray:
+        """Which helper understands which of the air's widths, (N, B)."""
+        return self.fleet.knows(self.air.widths)
+
+    def _unable(self) -> str:
+        """Who understands none of them."""
+        names = [
+            name
+            for name, able in zip(self.fleet.names, self.known().any(axis=1), strict=True)
+            if not able
+        ]
+        bits = ", ".join(map(str, self.air.widths))
+        return f"no width of {bits} bits is known to {', '.join(names)}" if names else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -160,7 +175,8 @@ class LayerRun:
             routed_experts=routed_experts,
             gate_weights=gate_weights,
             hosts=self._hosts(links),
-            energy=parts.air.energy_table(links, len(hidden)),
+            known=parts.known(),
+            pricing=parts.air.pricing(links, len(hidden)),
         )
         excluded = parts.excluded(links)
         first = self._round(problem, links, hidden, empty=empty, left_s=deadline_s)
@@ -196,9 +212,9 @@ class LayerRun:
                 break
             rest = remainder(problem, plan, lacking, closed=closed)
             rows = rest.rows
-            energy = parts.air.energy_table(links, len(rows))
+            pricing = parts.air.pricing(links, len(rows))
             again = self._round(
-                rest.problem(problem, hosts=hosts, energy=energy),
+                rest.problem(problem, hosts=hosts, pricing=pricing),
                 links,
                 hidden[rows],
                 empty=~rest.open,
@@ -222,7 +238,9 @@ class LayerRun:
 
     def _hosts(self, links: LinkStates) -> BoolArray:
         """Who holds which expert and can be asked, (N, E)."""
-        hosts = self._parts.fleet.hosts(self._layer) & links.available()[:, np.newaxis]
+        parts = self._parts
+        able = links.available() & parts.known().any(axis=1)  # [N]
+        hosts = parts.fleet.hosts(self._layer) & able[:, np.newaxis]
         hosts[list(self._failed)] = False
         return hosts
 

@@ -97,7 +97,8 @@ class TransmissionRow:
     """One burst: the tokens of one layer to one helper ("up") or back ("down").
 
     ``missed`` of its tokens did not arrive within the window, or were given up for another
-    helper; what was spent on them is booked.
+    helper; what was spent on them is booked. ``widths`` tells in how many bits an entry the
+    vectors travelled, and how many tokens' did: "3:5 8:2", ascending.
     """
 
     time_s: float
@@ -120,6 +121,7 @@ class TransmissionRow:
     channel_age_s: float
     channel_origin: ChannelOrigin
     missed: int = 0
+    widths: str = ""
 
     @property
     def energy_source(self) -> Source:

@@ -22,8 +22,8 @@ from siftmoe.coordinator.ledger_rows import (
 from siftmoe.radio.link import ChannelOrigin, Source
 
 #: Version of the tables, in SQLite's ``user_version``. 2: soundings, boards, gain_std,
-#: aborted steps, missed tokens. 3: faults.
-SCHEMA_VERSION: Final = 3
+#: aborted steps, missed tokens. 3: faults. 4: widths.
+SCHEMA_VERSION: Final = 4
 
 #: The comments stay in the file: ``sqlite3 ledger.sqlite .schema`` shows them.
 SCHEMA: Final = """
@@ -100,7 +100,8 @@ CREATE TABLE transmission (                    -- one burst
     gain_std REAL NOT NULL CHECK (gain_std >= 0),
     channel_age_s REAL NOT NULL,
     channel_origin TEXT NOT NULL,
-    missed INTEGER NOT NULL CHECK (missed BETWEEN 0 AND tokens)  -- tokens that did not arrive
+    missed INTEGER NOT NULL CHECK (missed BETWEEN 0 AND tokens),  -- tokens that did not arrive
+    widths TEXT NOT NULL                       -- bits of an entry, and tokens of it: "3:5 8:2"
 );
 CREATE TABLE sounding (                        -- one pilot exchange in one direction
     run INTEGER NOT NULL REFERENCES run,

@@ -43,6 +43,8 @@ class Precision:
         Columns of the energy table that a token of each width takes up.
     pooled : bool
         Whether a row of the energy table is a helper's (N rows) or a way's (N * B rows).
+    rounded : bool
+        Whether units are rounded up, so that energies are not exact and no bound is one.
     """
 
     width: IntArray
@@ -51,6 +53,7 @@ class Precision:
     known: BoolArray
     units: IntArray
     pooled: bool
+    rounded: bool = False
 
     def __post_init__(self) -> None:
         if self.width.size == 0 or np.any(np.diff(self.width) <= 0) or self.width[0] < 1:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.pricing import Pricing
     from siftmoe.coordinator.selection import SelectionProblem
 
     FloatArray = NDArray[np.float64]
@@ -74,17 +75,21 @@ class Remainder:
     token_factor: FloatArray
 
     def problem(
-        self, whole: SelectionProblem, *, hosts: BoolArray, energy: FloatArray
+        self, whole: SelectionProblem, *, hosts: BoolArray, pricing: Pricing
     ) -> SelectionProblem:
         """State the problem that is left, on the helpers that are left."""
+        precision = whole.precision
+        if precision is not None:
+            precision = replace(precision, units=pricing.units, rounded=pricing.rounded)
         return replace(
             whole,
             routed_experts=self.routed_experts,
             gate_weights=self.gate_weights,
             hosts=hosts,
-            energy=energy,
+            energy=pricing.energy_j,
             budget=self.budget,
             token_factor=self.token_factor,
+            precision=precision,
         )
 
 

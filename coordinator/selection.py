@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from siftmoe.coordinator.precision import Precision
@@ -255,6 +257,25 @@ class SelectionPlan:
         used[rows[served], flat[served]] = True
         loads: IntArray = used.sum(axis=0, dtype=np.int64)
         return loads
+
+    def loads_by_width(self, num_helpers: int, widths: Sequence[int]) -> IntArray:
+        """Tokens sent to each helper at each of these widths, (N, B).
+
+        Raises
+        ------
+        ValueError
+            If a token is sent at another width.
+        """
+        tokens, slots = self.helper.shape
+        sent = self.helper.reshape(-1) >= 0
+        rows = np.repeat(np.arange(tokens), slots)[sent]
+        at = np.searchsorted(widths, self.width.reshape(-1)[sent])
+        if not np.array_equal(np.append(widths, 0)[at], self.width.reshape(-1)[sent]):
+            raise ValueError(f"a plan sends vectors of {np.unique(self.width)} bits, not {widths}")
+        used = np.zeros((tokens, num_helpers, len(widths)), dtype=bool)
+        used[rows, self.helper.reshape(-1)[sent], at] = True
+        counts: IntArray = used.sum(axis=0, dtype=np.int64)
+        return counts
 
     def helper_sets(self) -> list[list[int]]:
         """Helpers of each token, ascending."""

@@ -96,6 +96,10 @@ class SlottedAir(AirInterface):
                 "fast fading goes with one window per batch and direction: no shared deadline, "
                 "no price of the downlink, no windows of single tokens"
             )
+        if self.width_bits:
+            raise ValueError(
+                'fast fading sends vectors of one width; name it instead of bits = "auto"'
+            )
 
     @classmethod
     def over(cls, air: AirInterface, **options: Any) -> SlottedAir:
@@ -138,7 +142,7 @@ class SlottedAir(AirInterface):
             plan=lose(problem, plan, lost),
             lost=int(lost.sum()),
             up=self._up(loads, arrived, sent, tokens),
-            down=self.bursts(arrived, links, tokens=tokens, direction=Direction.DOWN),
+            down=self.bursts(self.replies(arrived), links, tokens=tokens, direction=Direction.DOWN),
         )
 
     def _cost_to_go(
@@ -163,6 +167,8 @@ class SlottedAir(AirInterface):
             helper=helper,
             tokens=count,
             missed=count - arrived[helper],
+            by_width=count[:, None],
+            width=self.widths,
             payload_bits=sent.bits[helper],
             tx_power_w=energy / on_air,
             airtime_s=airtime,

@@ -26,6 +26,7 @@ POLICIES: dict[str, str] = {
     "topk-1": f"{_PACKAGE}.topk:TopOne",
     "siftmoe": f"{_PACKAGE}.siftmoe:SiftMoE",
     "skip-only": f"{_PACKAGE}.baselines:SkipOnly",
+    "channel-width": f"{_PACKAGE}.channel_width:ChannelWidth",
     "gate-price": f"{_PACKAGE}.baselines:GatePrice",
     "des": f"{_PACKAGE}.des:Des",
     "wdmoe": f"{_PACKAGE}.wdmoe:Wdmoe",

@@ -34,7 +34,7 @@ from siftmoe.coordinator.fleet import AgentState, Fleet
 from siftmoe.coordinator.ledger import FaultRow, Ledger, SelectionRow, StepRow, TransmissionRow
 from siftmoe.coordinator.links import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.problems import unknown_tables
+from siftmoe.coordinator.layer_tables import unknown_tables
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.models.manifest import Manifest
 from siftmoe.models.tiny import checkpoint_dir

@@ -18,7 +18,7 @@ from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger import Ledger, SelectionRow, StepRow, TransmissionRow
 from siftmoe.coordinator.links import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.problems import unknown_tables
+from siftmoe.coordinator.layer_tables import unknown_tables
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.models.bundle import Bundle
 from siftmoe.models.bundle_writer import prepare_bundle

@@ -18,7 +18,7 @@ from siftmoe.coordinator.errors import AgentUnreachable
 from siftmoe.coordinator.ledger import Ledger, SelectionRow, StepRow, TransmissionRow
 from siftmoe.coordinator.links import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.problems import LayerTables, unknown_tables
+from siftmoe.coordinator.layer_tables import LayerTables, unknown_tables
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.models.bundle import Bundle
 from siftmoe.tools.inprocess import AllReady, ExpertsInProcess

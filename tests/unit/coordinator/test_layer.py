@@ -30,7 +30,7 @@ from siftmoe.coordinator.ledger import (
 )
 from siftmoe.coordinator.links import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.problems import LayerTables
+from siftmoe.coordinator.layer_tables import LayerTables
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.coordinator.slotted import SlottedAir
 from siftmoe.models.shape import ModelShape
