@@ -96,7 +96,7 @@ def distributed(bundle: Bundle, agents: int, ledger: Path) -> Iterator[Any]:
     shape = bundle.shape
     radio = RadioEntry(bandwidth_hz=2e6, payload_dtype="float16")
     with (
-        local_fleet(bundle, agents, payload_dtype="float16") as fleet,
+        local_fleet(bundle, agents, reply_width=16) as fleet,
         Ledger.create(ledger) as book,
     ):
         coordinator = Coordinator(

@@ -64,6 +64,8 @@ class AirInterface:
     deadline_shared : bool
         Uplink, compute and downlink share one deadline, divided as costs least at the downlink's
         price; at no price helpers answer as fast as their power limit allows.
+    width : int, bit
+        Of an entry of a hidden state on its way to a helper.
     """
 
     payload_bits: int
@@ -73,6 +75,7 @@ class AirInterface:
     downlink_price: float = 0.0
     shared_window: bool = True
     deadline_shared: bool = False
+    width: int = 16
 
     def __post_init__(self) -> None:
         for name in ("payload_bits", "token_deadline_s", "tx_power_limit_w"):

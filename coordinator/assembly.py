@@ -51,9 +51,14 @@ def simulated_links(radio: RadioEntry, distances_m: Sequence[float]) -> Simulate
     )
 
 
+def payload_width(radio: RadioEntry) -> int:
+    """Bits of an entry of a hidden state, either way."""
+    return _BITS[radio.payload_dtype]
+
+
 def payload_bits(radio: RadioEntry, hidden_size: int) -> int:
     """Bits of one token's hidden state."""
-    return hidden_size * _BITS[radio.payload_dtype]
+    return hidden_size * payload_width(radio)
 
 
 def air_interface(
@@ -82,6 +87,7 @@ def air_interface(
         compute_s_per_token=flops_per_token / NOMINAL_FLOPS_PER_S,
         downlink_price=radio.downlink_price,
         deadline_shared=radio.deadline_shared,
+        width=payload_width(radio),
     )
     if not radio.fading_slots:
         return air

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from siftmoe.coordinator.assembly import air_interface
+from siftmoe.coordinator.assembly import air_interface, payload_width
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.channel import open_channel
 from siftmoe.coordinator.client import Client
@@ -93,8 +93,8 @@ def connected(testbed: Testbed, bundle: Bundle, *, tolerant: bool = False) -> It
     )
     with Client(fleet, security=ClientSecurity.of(testbed)) as client:
         client.connect(timeout_s=CONNECT_TIMEOUT_S, tolerant=tolerant)
-        dtype = testbed.radio.payload_dtype
-        dispatcher = Dispatcher(client, payload_dtype=dtype, deadline_s=REQUEST_DEADLINE_S)
+        width = payload_width(testbed.radio)
+        dispatcher = Dispatcher(client, reply_width=width, deadline_s=REQUEST_DEADLINE_S)
         yield Connection(fleet, client, dispatcher)
 
 

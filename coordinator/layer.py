@@ -161,6 +161,7 @@ class LayerRun:
             gate_weights=gate_weights,
             hosts=self._hosts(links),
             energy=parts.air.energy_table(links, len(hidden)),
+            width=parts.air.width,
         )
         excluded = parts.excluded(links)
         first = self._round(problem, links, hidden, empty=empty, left_s=deadline_s)

@@ -211,6 +211,7 @@ def layer_problem(
     gate_weights: FloatArray,
     hosts: BoolArray,
     energy: FloatArray,
+    width: int = 16,
 ) -> SelectionProblem:
     """State the problem of one layer.
 
@@ -222,6 +223,8 @@ def layer_problem(
     hosts : (N, E) bool
         Only of helpers that can be reached now.
     energy : (N, T+1) float64, J
+    width : int, bit
+        Of an entry of the vectors that travel to helpers.
     """
     table = tables[layer]
     return SelectionProblem(
@@ -234,6 +237,7 @@ def layer_problem(
         energy=energy,
         budget=table.budget,
         weight_power=table.weight_power,
+        width=width,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
+from siftmoe.coordinator.assembly import payload_width
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger import Ledger
 from siftmoe.coordinator.policies.spec import PolicySpec
@@ -81,7 +82,7 @@ class Comparison:
     @cached_property
     def experts(self) -> ExpertsInProcess:
         """All experts in this process: for trials on validation text and for audits."""
-        return ExpertsInProcess(self.bundle, payload_dtype=self.radio.payload_dtype)
+        return ExpertsInProcess(self.bundle, reply_width=payload_width(self.radio))
 
     def run(self, policy: PolicySpec) -> None:
         """Answer the prompt and evaluate the tasks under one policy."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from siftmoe.coordinator.assembly import air_interface, simulated_links
+from siftmoe.coordinator.assembly import air_interface, payload_width, simulated_links
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.clock import VirtualClock
 from siftmoe.tools.comparison_setup import SIMULATED, fading_text
@@ -60,7 +60,7 @@ def local_site(
     def channel() -> tuple[Links, Clock]:
         return links(radio.seed), VirtualClock(realtime=job.realtime)
 
-    with local_fleet(bundle, num_agents, payload_dtype=radio.payload_dtype) as local:
+    with local_fleet(bundle, num_agents, reply_width=payload_width(radio)) as local:
         yield Site(
             fleet=local.fleet,
             dispatcher=local.dispatcher,

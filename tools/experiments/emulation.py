@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from siftmoe.tools.experiments.cells import Setting
 
 _PAYLOAD_DTYPE: Literal["float16"] = "float16"
+_WIDTH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class Emulation:
             bundle=bundle,
             profile=load_profile(bundle),
             session=Session(bundle.load_backbone(), bundle.load_tokenizer()),
-            experts=ExpertsInProcess(bundle, payload_dtype=_PAYLOAD_DTYPE),
+            experts=ExpertsInProcess(bundle, reply_width=_WIDTH),
         )
 
     def run(

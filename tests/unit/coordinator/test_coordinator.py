@@ -55,7 +55,7 @@ def bundle(family_bundle: Callable[[str], Path]) -> Bundle:
 
 @pytest.fixture(scope="module")
 def experts(bundle: Bundle) -> ExpertsInProcess:
-    return ExpertsInProcess(bundle, payload_dtype="float32")
+    return ExpertsInProcess(bundle, reply_width=32)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,7 @@ def make(bundle: Bundle, dispatcher: Any, ledger: Ledger, **changes: Any) -> Coo
             token_deadline_s=DEADLINE,
             tx_power_limit_w=1.0,
             compute_s_per_token=COMPUTE,
+            width=32,
         ),
         "policy": make_policy("topk"),
         "tables": unknown_tables(
