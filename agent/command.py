@@ -62,6 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--allow", metavar="FILE", help="public keys of those who may connect")
     add("--insecure", action="store_true", help="let anybody on the network in, without keys")
     add("--radio", metavar="URI", help="a Pluto for pilot exchanges: ip:HOST or usb:… (none)")
+    add("--widths", metavar="LIST", help="bits of an entry that vectors may travel in (all known)")
     add(
         "--idle-s",
         type=float,
@@ -139,6 +140,7 @@ def start(config: AgentConfig) -> tuple[Server, Service, Manifest]:
         num_experts=manifest.shape.num_experts,
     )
     # Before the long part:
+    widths = config.width_list()
     credentials = load_credentials(config.key, config.allow)
     check_address(config.bind, insecure=config.insecure, encrypted=credentials is not None)
     runtime = Runtime.load(manifest, residents, providers=providers, threads=config.num_threads)
@@ -155,6 +157,7 @@ def start(config: AgentConfig) -> tuple[Server, Service, Manifest]:
         soundings=None if config.radio is None else _soundings(config.radio, config.name),
         board=_board(config),
         thermometer=Thermometer(Path(config.sysfs), clock=time.monotonic),
+        widths=widths,
     )
     server = Server(
         service,

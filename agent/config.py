@@ -53,6 +53,9 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         File with the public keys of those who may connect.
     radio : str or None
         URI of the Pluto that takes part in pilot exchanges: ``ip:HOST`` or ``usb:...``.
+    widths : str
+        Bits of an entry that vectors may have on their way, with commas, or "all": a board too
+        slow for packed vectors takes "16,32" and says so.
     idle_s : float, s
         How long idling is measured before the agent serves, on a board with power sensors; 0
         leaves the board's power alone, as for several agents on one board.
@@ -77,6 +80,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     key: Annotated[str, Meta(min_length=1)] | None = None
     allow: Annotated[str, Meta(min_length=1)] | None = None
     radio: Annotated[str, Meta(min_length=1)] | None = None
+    widths: Annotated[str, Meta(min_length=1)] = "all"
     idle_s: Annotated[float, Meta(ge=0.0, le=600.0)] = 3.0
     sysfs: Annotated[str, Meta(min_length=1)] = "/sys"
     metrics_port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
@@ -106,6 +110,21 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def num_threads(self) -> int:
         """Threads to use, with 0 resolved."""
         return self.threads or len(os.sched_getaffinity(0))
+
+    def width_list(self) -> tuple[int, ...]:
+        """Return the widths as numbers, ascending; ConfigError if they cannot be."""
+        from siftmoe.models.records import ROW_WIDTHS  # brings numpy
+
+        words = self.widths.split(",")
+        known = {str(width): width for width in ROW_WIDTHS}
+        if words == ["all"]:
+            return ROW_WIDTHS
+        if not {"16", "32"} <= set(words) <= set(known):
+            raise ConfigError(
+                f"agent: widths {self.widths!r}: must be all, or some of {', '.join(known)} with "
+                f"16 and 32 among them"
+            )
+        return tuple(sorted({known[word] for word in words}))
 
     def arguments(self) -> list[str]:
         """Return the command line that gives these settings to ``python -m siftmoe.agent``."""

@@ -10,6 +10,7 @@
     ├── KeyUnusable             a key or an allow-list is missing, open to others or malformed
     └── WireError               what may cross the wire; each has one ErrorCode
         ├── ProtocolError       protocol            frames that are not a message of this protocol
+        │   └── UnknownWidth    width_unknown       rows of a width that this agent does not know
         ├── ShapeMismatch       shape_mismatch      a message that does not fit the model served
         ├── ExpertNotResident   expert_not_resident an expert that this agent does not host
         ├── DeadlineExceeded    deadline_exceeded   the deadline passed before the work began
@@ -33,6 +34,7 @@ class ErrorCode(str, Enum):
     """The ``code`` of an ``error`` message."""
 
     PROTOCOL = "protocol"
+    WIDTH_UNKNOWN = "width_unknown"
     SHAPE_MISMATCH = "shape_mismatch"
     EXPERT_NOT_RESIDENT = "expert_not_resident"
     DEADLINE_EXCEEDED = "deadline_exceeded"
@@ -96,6 +98,12 @@ class ProtocolError(WireError):
     def __init__(self, message: str, request_id: int = 0) -> None:
         super().__init__(message)
         self.request_id = request_id
+
+
+class UnknownWidth(ProtocolError):
+    """Rows of a width that this end does not know; ``hello`` lists those that it does."""
+
+    code = ErrorCode.WIDTH_UNKNOWN
 
 
 class ShapeMismatch(WireError):
@@ -168,6 +176,7 @@ _CLASSES: dict[ErrorCode, type[WireError]] = {
     cls.code: cls
     for cls in (
         ProtocolError,
+        UnknownWidth,
         ShapeMismatch,
         ExpertNotResident,
         DeadlineExceeded,

@@ -6,42 +6,39 @@ declared. :mod:`siftmoe.agent.protocol` turns messages into frames and back; imp
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from numpy.typing import NDArray
 
 from siftmoe.agent.errors import ErrorCode, WireError, error_class
+from siftmoe.agent.messages_bounds import (
+    MAX_HIDDEN_SIZE,
+    MAX_RESIDENTS,
+    MAX_TEXT,
+    MAX_WIDTH,
+    DTypeName,
+    Expert,
+    Figures,
+    Layer,
+    RequestId,
+    Runs,
+    Seconds,
+    Shape,
+    Text,
+    VectorsName,
+    Width,
+)
 from siftmoe.agent.messages_sound import MAX_SOUND_S, Burst, Heard, PilotPower
+from siftmoe.agent.packed import Packed, Vectors
+from siftmoe.models.packing import FLOAT_WIDTHS
+from siftmoe.models.quantise import Rotation
 
 #: Version of the protocol; a peer that speaks another is answered with an error.
 VERSION: Final = 1
 
-#: Bounds of what a peer may claim. Each is far above use and far below harm: a header for the
-#: largest published models (61 layers of 384 experts on one agent) is 130 KB.
-MAX_HEADER_BYTES: Final = 512 * 1024
-MAX_RESIDENTS: Final = 65_536
-MAX_LAYERS: Final = 4_096
-MAX_EXPERTS: Final = 65_536
-MAX_ROWS: Final = 65_536
-MAX_HIDDEN_SIZE: Final = 65_536
-MAX_PAIRS: Final = 1 << 20
-#: The largest payload frame; also the socket's limit, so that more is never even received.
-MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
-MAX_TEXT: Final = 4_096
-
-RequestId = Annotated[int, Meta(ge=0)]
-Layer = Annotated[int, Meta(ge=0, lt=MAX_LAYERS)]
-Expert = Annotated[int, Meta(ge=0, lt=MAX_EXPERTS)]
-Text = Annotated[str, Meta(max_length=MAX_TEXT)]
-Seconds = Annotated[float, Meta(ge=0)]
-Figures = Annotated[dict[Text, float], Meta(max_length=1_024)]
-Shape = tuple[
-    Annotated[int, Meta(ge=1, le=MAX_ROWS)], Annotated[int, Meta(ge=1, le=MAX_HIDDEN_SIZE)]
-]
-DTypeName = Literal["float32", "float16"]
 Version = Literal[1]
 
 _SOUND_KEYS = {"start_s": "start", "duration_s": "duration"}
@@ -79,6 +76,9 @@ class HelloReply(
         What its experts compute in.
     memory_bytes : int
         What loading the experts added to the process, measured; 0 if not measured.
+    widths : tuple of int, bit
+        Of an entry of vectors that it takes and gives. An agent that does not say is an older one
+        and knows floating-point numbers.
     """
 
     id: RequestId
@@ -91,6 +91,7 @@ class HelloReply(
     radio: Text | None = None
     dtype: DTypeName = "float32"
     memory_bytes: Annotated[int, Meta(ge=0)] = 0
+    widths: Annotated[tuple[Width, ...], Meta(max_length=MAX_WIDTH)] = FLOAT_WIDTHS
     v: Version = VERSION
 
 
@@ -199,7 +200,7 @@ class Apply(Struct, frozen=True, kw_only=True, eq=False):
         Unsigned 64 bit, echoed in the answer.
     layer : int
         MoE layer, counted from 0.
-    hidden : (n, d) float32 or float16
+    hidden : (n, d) float32 or float16, or Packed
         A row that is not finite stays so; it never touches another row.
     pairs : (m, 2) int32
         (row, expert) in any order.
@@ -207,14 +208,33 @@ class Apply(Struct, frozen=True, kw_only=True, eq=False):
         Weight of each pair; finite.
     deadline_s : float or None, s
         How long after its arrival the computation may begin; None waits.
+    reply_width : int or None, bit
+        Of an entry of the answer. None: as wide as ``hidden`` is, 16 if that is packed.
+    reply_rotation : "none" or "hadamard"
+        Of an answer that is quantised.
     """
 
     id: int
     layer: int
-    hidden: NDArray[np.floating[Any]]
+    hidden: Vectors
     pairs: NDArray[np.int32]
     weights: NDArray[np.float32]
     deadline_s: float | None = None
+    reply_width: int | None = None
+    reply_rotation: Rotation = "none"
+
+    @property
+    def answer_width(self) -> int:
+        """Width of an entry of the answer, bit."""
+        if self.reply_width is not None:
+            return self.reply_width
+        return 16 if isinstance(self.hidden, Packed) else 8 * self.hidden.dtype.itemsize
+
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of the answer's vectors, scales and padding left out."""
+        rows, size = self.hidden.shape
+        return int(rows * size * self.answer_width // 8)
 
 
 class Result(Struct, frozen=True, kw_only=True, eq=False):
@@ -223,13 +243,13 @@ class Result(Struct, frozen=True, kw_only=True, eq=False):
     Parameters
     ----------
     id : int
-    output : (n, d) float32 or float16
+    output : (n, d) float32 or float16, or Packed
     compute_s, queue_s : float, s
         Time of the computation (of the whole batch it was part of) and of waiting before it.
     """
 
     id: int
-    output: NDArray[np.floating[Any]]
+    output: Vectors
     compute_s: float
     queue_s: float
 
@@ -240,9 +260,13 @@ class ApplyHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="appl
     v: Version
     id: RequestId
     layer: Layer
-    dtype: DTypeName
+    dtype: VectorsName
     shape: Shape
     deadline_ms: Seconds | None = None
+    widths: Runs | UnsetType = UNSET
+    rotation: Rotation | UnsetType = UNSET
+    reply_width: Width | UnsetType = UNSET
+    reply_rotation: Rotation | UnsetType = UNSET
 
 
 class ResultHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="result"):
@@ -250,10 +274,12 @@ class ResultHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="res
 
     v: Version
     id: RequestId
-    dtype: DTypeName
+    dtype: VectorsName
     shape: Shape
     compute_s: Seconds
     queue_s: Seconds
+    widths: Runs | UnsetType = UNSET
+    rotation: Rotation | UnsetType = UNSET
 
 
 Request = Hello | Apply | Sound | Stats

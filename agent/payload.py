@@ -12,10 +12,13 @@ import sys
 from typing import Any, Final
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from siftmoe.agent.errors import ProtocolError
-from siftmoe.agent.messages import MAX_EXPERTS, MAX_FRAME_BYTES, MAX_PAIRS
+from siftmoe.agent.messages_bounds import MAX_EXPERTS, MAX_FRAME_BYTES, MAX_PAIRS
+from siftmoe.agent.packed import Packed, Vectors
+from siftmoe.models.quantise import Rotation
 
 Frame = bytes | bytearray | memoryview
 
@@ -32,8 +35,10 @@ _SMALL_BYTES = 4 * 1024
 _LITTLE_ENDIAN = sys.byteorder == "little"
 
 
-def dtype_name(array: NDArray[Any], what: str) -> Any:
-    """Return the name of an [n, d] array's dtype on the wire; TypeError, ValueError if none."""
+def dtype_name(array: Vectors, what: str) -> Any:
+    """Return the name of [n, d] vectors' dtype on the wire; TypeError, ValueError if none."""
+    if isinstance(array, Packed):
+        return "packed"
     name = _NAMES.get(array.dtype)
     if name is None:
         raise TypeError(f"{what} is float32 or float16, got {array.dtype}")
@@ -42,8 +47,17 @@ def dtype_name(array: NDArray[Any], what: str) -> Any:
     return name
 
 
-def frame_of(array: NDArray[Any]) -> Frame:
+def runs_and_rotation(
+    vectors: Vectors,
+) -> tuple[tuple[tuple[int, int], ...] | UnsetType, Rotation | UnsetType]:
+    """Return what a header says of packed vectors; nothing of an array."""
+    return (vectors.runs, vectors.rotation) if isinstance(vectors, Packed) else (UNSET, UNSET)
+
+
+def frame_of(array: NDArray[Any] | Packed) -> Frame:
     """Return an array's bytes in C order; a view of them if it is contiguous and not small."""
+    if isinstance(array, Packed):
+        return array.data
     if array.nbytes < _SMALL_BYTES and _LITTLE_ENDIAN:
         return array.tobytes()
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))

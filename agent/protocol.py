@@ -3,9 +3,10 @@
 Frame 0 is a msgpack map, the rest are raw little-endian buffers; the table is in
 ``docs/protocol.md``. Rules that :func:`decode` keeps whatever a peer sends:
 
-- it raises :class:`ProtocolError` and nothing else;
+- it raises :class:`ProtocolError` and nothing else (:class:`UnknownWidth` is one);
 - nothing is allocated in proportion to a number that a peer claims: every length is bounded and
-  compared with shape × dtype before use, and arrays are views into the frames;
+  compared with shape × dtype before use, and arrays are views into the frames; packed rows are
+  left packed, and what they would unpack to is bounded too;
 - unknown header keys are ignored, unknown kinds and versions are errors that carry the request's
   id, so that they can be answered;
 - a weight must be finite. Hidden vectors pass as they are: an expert works row by row, so a row
@@ -22,12 +23,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from msgspec import UNSET
 
 from siftmoe.agent.errors import ProtocolError
 from siftmoe.agent.messages import (
-    MAX_FRAME_BYTES,
-    MAX_HEADER_BYTES,
     VERSION,
     Apply,
     ApplyHeader,
@@ -37,7 +36,6 @@ from siftmoe.agent.messages import (
     Message,
     Reply,
     Request,
-    RequestId,
     Result,
     ResultHeader,
     Sound,
@@ -47,7 +45,9 @@ from siftmoe.agent.messages import (
     error_of,
     failure_of,
 )
+from siftmoe.agent.messages_bounds import MAX_FRAME_BYTES, MAX_HEADER_BYTES, RequestId
 from siftmoe.agent.messages_sound import Burst, Heard, PilotPower
+from siftmoe.agent.packed import Packed, Vectors, check_widths, pack_rows, packed, packed_of, plain
 from siftmoe.agent.payload import (
     ZERO_COPY_BYTES,
     Frame,
@@ -55,8 +55,10 @@ from siftmoe.agent.payload import (
     frame_of,
     matrix_of,
     pairs_of,
+    runs_and_rotation,
     weights_of,
 )
+from siftmoe.models.records import ROW_WIDTHS
 
 __all__ = [
     "MAX_FRAME_BYTES",
@@ -70,6 +72,7 @@ __all__ = [
     "Hello",
     "HelloReply",
     "Message",
+    "Packed",
     "PilotPower",
     "Reply",
     "Request",
@@ -78,13 +81,15 @@ __all__ = [
     "SoundReply",
     "Stats",
     "StatsReply",
+    "Vectors",
     "decode",
     "encode",
     "error_of",
     "failure_of",
+    "pack_rows",
+    "packed",
+    "plain",
 ]
-
-FloatArray = NDArray[np.floating[Any]]
 
 _S_TO_MS = 1e3
 _KEPT_OF_KIND = 64
@@ -103,16 +108,20 @@ def encode(message: Message) -> list[Frame]:
     if isinstance(message, Apply):
         return _encode_apply(message)
     if isinstance(message, Result):
-        name = dtype_name(message.output, "output")
+        output = message.output
+        name = dtype_name(output, "output")
+        widths, rotation = runs_and_rotation(output)
         header = ResultHeader(
             v=VERSION,
             id=message.id,
             dtype=name,
-            shape=message.output.shape,
+            shape=output.shape,
             compute_s=message.compute_s,
             queue_s=message.queue_s,
+            widths=widths,
+            rotation=rotation,
         )
-        return [_pack(header), frame_of(message.output)]
+        return [_pack(header), frame_of(output)]
     return [_pack(message)]
 
 
@@ -123,7 +132,10 @@ def _encode_apply(message: Apply) -> list[Frame]:
         raise TypeError(f"pairs are int32 and weights float32, got {pairs.dtype}, {weights.dtype}")
     if pairs.shape != (len(weights), 2) or weights.ndim != 1:
         raise ValueError(f"pairs are [m, 2], weights [m]; got {pairs.shape}, {weights.shape}")
+    if message.reply_width is not None:
+        check_widths((message.reply_width,), known=ROW_WIDTHS, what="reply_width")
     deadline_ms = None if message.deadline_s is None else message.deadline_s * _S_TO_MS
+    widths, rotation = runs_and_rotation(hidden)
     header = ApplyHeader(
         v=VERSION,
         id=message.id,
@@ -131,6 +143,10 @@ def _encode_apply(message: Apply) -> list[Frame]:
         dtype=name,
         shape=hidden.shape,
         deadline_ms=deadline_ms,
+        widths=widths,
+        rotation=rotation,
+        reply_width=UNSET if message.reply_width is None else message.reply_width,
+        reply_rotation=UNSET if message.reply_rotation == "none" else message.reply_rotation,
     )
     return [_pack(header), frame_of(hidden), frame_of(pairs), frame_of(weights)]
 
@@ -230,7 +246,7 @@ def _with_payload(header: ApplyHeader | ResultHeader, frames: Sequence[Frame]) -
     _expect_frames(frames, 1, header.id)
     return Result(
         id=header.id,
-        output=_matrix(frames[1], header, "output"),
+        output=_vectors(frames[1], header, "output"),
         compute_s=header.compute_s,
         queue_s=header.queue_s,
     )
@@ -239,18 +255,33 @@ def _with_payload(header: ApplyHeader | ResultHeader, frames: Sequence[Frame]) -
 def _decode_apply(header: ApplyHeader, frames: Sequence[Frame]) -> Message:
     _expect_frames(frames, 3, header.id)
     pairs = pairs_of(frames[2], num_rows=header.shape[0], request_id=header.id)
-    deadline_ms = header.deadline_ms
+    deadline_ms, reply_width = header.deadline_ms, header.reply_width
+    if reply_width is not UNSET:
+        check_widths((reply_width,), known=ROW_WIDTHS, what="reply_width", request_id=header.id)
     return Apply(
         id=header.id,
         layer=header.layer,
-        hidden=_matrix(frames[1], header, "hidden"),
+        hidden=_vectors(frames[1], header, "hidden"),
         pairs=pairs,
         weights=weights_of(frames[3], num_pairs=len(pairs), request_id=header.id),
         deadline_s=None if deadline_ms is None else deadline_ms / _S_TO_MS,
+        reply_width=None if reply_width is UNSET else reply_width,
+        reply_rotation="none" if header.reply_rotation is UNSET else header.reply_rotation,
     )
 
 
-def _matrix(frame: Frame, header: ApplyHeader | ResultHeader, what: str) -> FloatArray:
+def _vectors(frame: Frame, header: ApplyHeader | ResultHeader, what: str) -> Vectors:
+    if header.dtype == "packed":
+        if header.widths is UNSET:
+            raise ProtocolError(f"{what} is packed, the header has no widths", header.id)
+        return packed_of(
+            frame,
+            shape=header.shape,
+            runs=header.widths,
+            rotation="none" if header.rotation is UNSET else header.rotation,
+            what=what,
+            request_id=header.id,
+        )
     return matrix_of(frame, dtype=header.dtype, shape=header.shape, what=what, request_id=header.id)
 
 

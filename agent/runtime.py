@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from siftmoe.agent.packed import Vectors
     from siftmoe.models.manifest import Manifest
 
     FloatArray = NDArray[np.floating[Any]]
@@ -109,7 +110,7 @@ class Runtime:
         """What loading the experts added to the process."""
         return sum(expert.memory_bytes for expert in self.experts.values())
 
-    def check(self, layer: int, hidden: FloatArray, experts: Iterable[int]) -> None:
+    def check(self, layer: int, hidden: Vectors, experts: Iterable[int]) -> None:
         """Raise ShapeMismatch or ExpertNotResident if this cannot be computed here."""
         if hidden.shape[1] != self.hidden_size:
             raise ShapeMismatch(

@@ -247,6 +247,7 @@ class Server:
 
     def _dispatch(self, peer: bytes, message: Message) -> None:
         if isinstance(message, Apply):
+            self._service.admit(message)
             if self._unread:
                 with self._socket_lock:
                     self._unread.check(peer)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from siftmoe.agent.errors import DeadlineExceeded, InternalFailure, NotSupported, WireError
 from siftmoe.agent.heat import Heat
 from siftmoe.agent.messages import failure_of
+from siftmoe.agent.packed import Packed, Vectors, check_widths, pack_rows, plain, row_widths
 from siftmoe.agent.protocol import (
     Apply,
     Failure,
@@ -22,6 +23,7 @@ from siftmoe.agent.protocol import (
     Stats,
     StatsReply,
 )
+from siftmoe.models.records import ROW_WIDTHS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from siftmoe.agent.sounding import Soundings
     from siftmoe.agent.telemetry import Telemetry
 
-    FloatArray = NDArray[np.floating[Any]]
+    Float32Array = NDArray[np.float32]
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +71,19 @@ Answer = tuple[Job, Result | Failure]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """Answers requests on a runtime; ``clock`` tells seconds that only go forward."""
+    """Answers requests on a runtime.
+
+    Parameters
+    ----------
+    runtime : Runtime
+    identity : Identity
+    telemetry : Telemetry
+    clock : callable
+        Tells seconds that only go forward.
+    soundings, board, thermometer : Soundings, BoardPower, Thermometer, or None
+    widths : tuple of int, bit
+        Of an entry of vectors that it takes and gives.
+    """
 
     runtime: Runtime
     identity: Identity
@@ -78,6 +92,7 @@ class Service:
     soundings: Soundings | None = None
     board: BoardPower | None = None
     thermometer: Thermometer | None = None
+    widths: tuple[int, ...] = ROW_WIDTHS
 
     def reply(self, request: Hello | Stats, *, waiting: Mapping[str, float]) -> Reply:
         """Answer what needs no computation."""
@@ -131,7 +146,15 @@ class Service:
             radio=self.identity.radio,
             dtype="float16" if self.runtime.dtype == "float16" else "float32",
             memory_bytes=self.runtime.memory_bytes,
+            widths=self.widths,
         )
+
+    def admit(self, request: Apply) -> None:
+        """Raise UnknownWidth for a request in widths, or for an answer, that it does not know."""
+        if self.widths != ROW_WIDTHS:
+            what = f"agent {self.identity.name!r}"
+            widths = {*row_widths(request.hidden), request.answer_width}
+            check_widths(widths, known=self.widths, what=what, request_id=request.id)
 
     def compute(self, jobs: Sequence[Job]) -> Iterator[list[Answer]]:
         """Compute requests, those of one layer together; yields answers as they are ready.
@@ -183,9 +206,7 @@ class Service:
     def _alone(self, job: Job) -> Result | Failure:
         request, started_s = job.request, self.clock()
         try:
-            output = self.runtime.apply(
-                request.layer, request.hidden, pairs=request.pairs, weights=request.weights
-            )
+            output = apply_request(self.runtime, request)
         except WireError as error:
             self.telemetry.count("refused")
             return failure_of(error, request_id=request.id)
@@ -205,25 +226,35 @@ class Service:
         pairs[:, 0] += np.repeat(starts, [len(request.pairs) for request in requests])
         output = self.runtime.apply(
             requests[0].layer,
-            np.concatenate([request.hidden for request in requests]),
+            np.concatenate([plain(request.hidden) for request in requests]),
             pairs=pairs,
             weights=np.concatenate([request.weights for request in requests]),
         )
         return np.split(output, starts[1:])
 
-    def _result(self, job: Job, output: FloatArray, started_s: float) -> Result:
+    def _result(self, job: Job, output: Float32Array, started_s: float) -> Result:
         self.telemetry.count("served")
         self.telemetry.count("rows", len(output))
-        asked = job.request.hidden.dtype
-        if output.dtype != asked:
-            with np.errstate(over="ignore"):  # the asker chose float16
-                output = output.astype(asked)
         return Result(
             id=job.request.id,
-            output=output,
+            output=answer_to(job.request, output),
             compute_s=self.clock() - started_s,
             queue_s=max(0.0, started_s - job.arrived_s),
         )
+
+
+def apply_request(runtime: Runtime, request: Apply) -> Float32Array:
+    """Compute a request's weighted sums, (n, d); errors as `Runtime.apply`."""
+    hidden = request.hidden
+    if isinstance(hidden, Packed):
+        runtime.check(request.layer, hidden, ())  # what cannot be computed is not unpacked
+        hidden = hidden.rows()
+    return runtime.apply(request.layer, hidden, pairs=request.pairs, weights=request.weights)
+
+
+def answer_to(request: Apply, output: Float32Array) -> Vectors:
+    """Make sums (n, d) ready to travel as the request wants them."""
+    return pack_rows(output, request.answer_width, rotation=request.reply_rotation)
 
 
 def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:

@@ -39,9 +39,9 @@ from siftmoe.coordinator.config_radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch import Dispatcher
 from siftmoe.coordinator.fleet import AgentState, Fleet
+from siftmoe.coordinator.layer_tables import unknown_tables
 from siftmoe.coordinator.ledger import FaultRow, Ledger, SelectionRow, StepRow, TransmissionRow
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.layer_tables import unknown_tables
 from siftmoe.coordinator.selection import NOBODY, Budget, BudgetKind
 from siftmoe.models.manifest import Manifest
 from tests.bundles import reference, shape_of, write_bundle

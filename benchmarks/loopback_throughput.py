@@ -27,10 +27,10 @@ from transformers import AutoModelForCausalLM
 from siftmoe.coordinator.assembly import air_interface
 from siftmoe.coordinator.config_radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
+from siftmoe.coordinator.layer_tables import unknown_tables
 from siftmoe.coordinator.ledger import Ledger
 from siftmoe.coordinator.links import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.layer_tables import unknown_tables
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.models.tiny import checkpoint_dir
 from siftmoe.tools.bundles import open_model
@@ -96,7 +96,7 @@ def distributed(bundle: Bundle, agents: int, ledger: Path) -> Iterator[Any]:
     shape = bundle.shape
     radio = RadioEntry(bandwidth_hz=2e6, payload_dtype="float16")
     with (
-        local_fleet(bundle, agents, payload_dtype="float16") as fleet,
+        local_fleet(bundle, agents, reply_width=16) as fleet,
         Ledger.create(ledger) as book,
     ):
         coordinator = Coordinator(

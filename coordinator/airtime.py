@@ -158,7 +158,7 @@ class AirInterface:
             table = np.where(np.isinf(back), np.inf, priced)
         return table if self.shared_window else _linear(table, tokens)
 
-    def _bits(self, direction: Direction) -> int:
+    def bits(self, direction: Direction) -> int:
         """Bits of a token of the one width that there is."""
         if direction is Direction.UP or self.reply_bits is None:
             return self.payload_bits
@@ -170,7 +170,7 @@ class AirInterface:
         way = self._way(links, direction)
         return uplink_energy_table(
             max_load=tokens,
-            payload_bits=self._bits(direction) if bits is None else bits,
+            payload_bits=self.bits(direction) if bits is None else bits,
             window_s=self.window_s(max(tokens, 1)),
             bandwidth_hz=way.bandwidth_hz,
             gain=way.gain,
@@ -188,8 +188,8 @@ class AirInterface:
 
     def _round_trip(self, links: LinkStates, tokens: int) -> RoundTrip:
         return RoundTrip(
-            uplink_bits=self._bits(Direction.UP),
-            downlink_bits=self._bits(Direction.DOWN),
+            uplink_bits=self.bits(Direction.UP),
+            downlink_bits=self.bits(Direction.DOWN),
             window_s=self.window_s(max(tokens, 1)),
             fixed_s=0.0,
             compute_s=np.full(links.num_links, self.compute_s_per_token),
@@ -237,7 +237,7 @@ class AirInterface:
         return Load(
             count=tokens[:, None],
             width=(self.reply_width,),
-            bits=np.array([self._bits(Direction.DOWN)], dtype=np.float64),
+            bits=np.array([self.bits(Direction.DOWN)], dtype=np.float64),
         )
 
     def bursts(self, load: Load, links: LinkStates, *, tokens: int, direction: Direction) -> Bursts:

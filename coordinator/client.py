@@ -239,7 +239,7 @@ class Client:
                 raise ValueError(f"request id {request.id} was used before; take ids of next_id()")
             self._last_id = max(self._last_id, request.id)
             if isinstance(request, Apply):
-                largest = max(largest, request.hidden.nbytes)
+                largest = max(largest, request.answer_bytes)
             if self.fleet[index].state is not AgentState.READY:
                 self._fail(index, unreachable(self.fleet[index]))
                 continue
@@ -249,8 +249,9 @@ class Client:
                 self._fail(index, unreachable(self.fleet[index], problem))
             else:
                 self._pending[request.id] = index
+                self._round.sent.add(index)
                 self._asked[index] = request.id
-        self._copy = largest < ZERO_COPY_BYTES  # a result is as large as its request
+        self._copy = largest < ZERO_COPY_BYTES
 
     def _collect(self, end_s: float) -> None:
         while self._pending:

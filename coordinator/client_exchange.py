@@ -35,12 +35,15 @@ class Exchange:
         From sending to having the reply in hand.
     given_up_s : dict, s
         From sending to knowing that there will be none.
+    sent : set
+        Helpers to which the request went out.
     """
 
     replies: dict[int, Message] = field(default_factory=dict)
     failures: dict[int, CoordinatorError] = field(default_factory=dict)
     round_trip_s: dict[int, float] = field(default_factory=dict)
     given_up_s: dict[int, float] = field(default_factory=dict)
+    sent: set[int] = field(default_factory=set)
 
     def require(self) -> dict[int, Message]:
         """Return the replies; raise if one is missing."""

@@ -34,9 +34,9 @@ from siftmoe.coordinator.fleet_placement import place
 from siftmoe.coordinator.ledger import Ledger
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.policies.wdmoe import wdmoe_links
-from siftmoe.coordinator.policy_setup import prepare_policy
+from siftmoe.coordinator.policy_setup import prepare_policy, widths_of
 from siftmoe.models.bundle import Bundle
-from siftmoe.models.similarity_file import read_profile
+from siftmoe.models.similarity_file import read_profile, rotation_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,8 +93,7 @@ def connected(testbed: Testbed, bundle: Bundle, *, tolerant: bool = False) -> It
     )
     with Client(fleet, security=ClientSecurity.of(testbed)) as client:
         client.connect(timeout_s=CONNECT_TIMEOUT_S, tolerant=tolerant)
-        dtype = testbed.radio.payload_dtype
-        dispatcher = Dispatcher(client, payload_dtype=dtype, deadline_s=REQUEST_DEADLINE_S)
+        dispatcher = Dispatcher(client, rotation=rotation_of(bundle), deadline_s=REQUEST_DEADLINE_S)
         yield Connection(fleet, client, dispatcher)
 
 
@@ -130,7 +129,11 @@ def connect(
     bundle = Bundle.open(config.model.bundle)
     profile = None if bundle.manifest.profile_file() is None else read_profile(bundle.manifest)
     distances = [agent.distance_m for agent in config.agent]
-    air = air_interface(config.radio, bundle.shape, distances_m=distances)
+    spec = PolicySpec(config.policy.name, config.policy.options)
+    widths = widths_of(
+        spec, profile, bits=config.radio.bits, downlink_bits=config.radio.downlink_bits
+    )
+    air = air_interface(config.radio, bundle.shape, widths, distances_m=distances)
     with (
         connected(config, bundle) as there,
         Ledger.create(ledger, msgspec.to_builtins(config), label=config.policy.name) as books,
@@ -138,10 +141,12 @@ def connect(
     ):
         _log.info("%s", channel.note())
         policy = prepare_policy(
-            PolicySpec(config.policy.name, config.policy.options),
+            spec,
             shape=bundle.shape,
             profile=profile,
             links=lambda: wdmoe_links(channel.links.states(channel.clock.now_s), air),
+            bits=config.radio.bits,
+            downlink_bits=config.radio.downlink_bits,
         )
         coordinator = Coordinator(
             fleet=there.fleet,

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from siftmoe.agent.protocol import Result
+from siftmoe.agent.protocol import Result, plain
 from siftmoe.coordinator.client_exchange import raise_first
 from siftmoe.coordinator.dispatch_group import combine, group
 from siftmoe.coordinator.errors import AgentRefused, AgentUnreachable
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from siftmoe.agent.protocol import Apply, Message
     from siftmoe.coordinator.client import Client
-    from siftmoe.coordinator.dispatch_group import PayloadDtype, Share
+    from siftmoe.coordinator.dispatch_group import Share
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.selection import SelectionPlan
+    from siftmoe.models.quantise import Rotation
 
     Float32Array = NDArray[np.float32]
     Outputs = dict[int, NDArray[np.floating[Any]]]
@@ -66,12 +67,17 @@ class DispatchResult:
         Helpers that gave no result, and why; what they were to compute is missing in ``output``.
     given_up_s : dict, s
         After how long.
+    uplink_bits, downlink_bits : dict, bit
+        By helper, of the vectors in the messages that were sent and that came back, scales and
+        padding included.
     """
 
     output: Float32Array
     timings: tuple[HelperTiming, ...]
     failures: dict[int, CoordinatorError]
     given_up_s: dict[int, float]
+    uplink_bits: dict[int, int]
+    downlink_bits: dict[int, int]
 
     @property
     def slowest(self) -> HelperTiming | None:
@@ -97,8 +103,8 @@ class Dispatcher:
     client : Client
     deadline_s : float, s
         How long a layer's results may take, in real time.
-    payload_dtype : str
-        Precision in which vectors travel.
+    rotation : "none" or "hadamard"
+        Of vectors that travel quantised, both ways.
     local : LocalExperts or None
         Computes the slots that a plan leaves on the user's device, while the helpers compute.
     patience_s : float, s
@@ -110,7 +116,7 @@ class Dispatcher:
         client: Client,
         *,
         deadline_s: float,
-        payload_dtype: PayloadDtype = "float32",
+        rotation: Rotation = "hadamard",
         local: LocalExperts | None = None,
         patience_s: float = 120.0,
     ) -> None:
@@ -118,7 +124,7 @@ class Dispatcher:
             raise ValueError(f"deadline_s must be positive, got {deadline_s}")
         self._client = client
         self._deadline_s = deadline_s
-        self._payload_dtype: PayloadDtype = payload_dtype
+        self._rotation: Rotation = rotation
         self._local = local
         self._patience_s = patience_s
 
@@ -146,7 +152,9 @@ class Dispatcher:
                 f"start one. What was booked is kept"
             )
 
-    def run(self, plan: SelectionPlan, hidden: Float32Array, *, layer: int) -> DispatchResult:
+    def run(
+        self, plan: SelectionPlan, hidden: Float32Array, *, layer: int, reply_width: int = 32
+    ) -> DispatchResult:
         """Compute a layer as planned.
 
         Parameters
@@ -154,13 +162,15 @@ class Dispatcher:
         plan : SelectionPlan
         hidden : (T, d) float32
         layer : int
+        reply_width : int, bit
+            As of `attempt`.
 
         Raises
         ------
         AgentUnreachable, DeadlineMissed, AgentRefused
             If a helper gave no result; the message names it and says why.
         """
-        result = self.attempt(plan, hidden, layer=layer)
+        result = self.attempt(plan, hidden, layer=layer, reply_width=reply_width)
         raise_first(result.failures)
         return result
 
@@ -170,6 +180,7 @@ class Dispatcher:
         hidden: Float32Array,
         *,
         layer: int,
+        reply_width: int,
         deadline_s: float | None = None,
     ) -> DispatchResult:
         """Compute a layer as far as helpers answer; look at ``failures`` before using it.
@@ -181,24 +192,35 @@ class Dispatcher:
         plan : SelectionPlan
         hidden : (T, d) float32
         layer : int
+        reply_width : int, bit
+            Of an entry of what helpers answer; how wide what goes to them is says the plan.
         deadline_s : float or None, s
             Shorter than the layer's if what is missing is to be asked of others.
+
+        Raises
+        ------
+        ValueError
+            If vectors cannot travel in the widths of the plan, see `group`.
         """
         deadline_s = self._deadline_s if deadline_s is None else deadline_s
-        shares = group(plan, hidden, payload_dtype=self._payload_dtype)
+        shares = group(plan, hidden, layer=layer, rotation=self._rotation)
         remote = [share for share in shares if share.helper != LOCAL]
         outputs: Outputs = {}
         exchange = self._client.exchange(
-            {share.helper: self._request(share, layer, deadline_s) for share in remote},
+            {
+                share.helper: self._request(share, layer, reply_width, deadline_s)
+                for share in remote
+            },
             deadline_s=deadline_s,
             meanwhile=self._local_work(shares, layer, outputs),
         )
         failures, given_up_s = dict(exchange.failures), dict(exchange.given_up_s)
-        timings = []
+        timings, downlink_bits = [], {}
         for share in remote:
             reply = exchange.replies.get(share.helper)
             if isinstance(reply, Result) and reply.output.shape == share.hidden.shape:
-                outputs[share.helper] = reply.output
+                outputs[share.helper] = plain(reply.output)
+                downlink_bits[share.helper] = 8 * reply.output.nbytes
                 timings.append(_timing(share, reply, exchange.round_trip_s[share.helper]))
             elif reply is not None:
                 name = self._client.fleet[share.helper].name
@@ -211,10 +233,18 @@ class Dispatcher:
             timings=tuple(timings),
             failures=failures,
             given_up_s=given_up_s,
+            uplink_bits={s.helper: s.payload_bits for s in remote if s.helper in exchange.sent},
+            downlink_bits=downlink_bits,
         )
 
-    def _request(self, share: Share, layer: int, deadline_s: float) -> Apply:
-        return share.request(request_id=self._client.next_id(), layer=layer, deadline_s=deadline_s)
+    def _request(self, share: Share, layer: int, reply_width: int, deadline_s: float) -> Apply:
+        return share.request(
+            request_id=self._client.next_id(),
+            layer=layer,
+            deadline_s=deadline_s,
+            reply_width=reply_width,
+            rotation=self._rotation,
+        )
 
     def _local_work(
         self, shares: list[Share], layer: int, outputs: Outputs
@@ -227,7 +257,7 @@ class Dispatcher:
             raise ValueError("the plan leaves slots on the user's device, which has no experts")
 
         def compute() -> None:
-            outputs[LOCAL] = local(layer, share.hidden, share.pairs, share.weights)
+            outputs[LOCAL] = local(layer, plain(share.hidden), share.pairs, share.weights)
 
         return compute
 

@@ -157,6 +157,11 @@ class Fleet:
         """Which helpers are ready, (N,)."""
         return np.array([agent.state is AgentState.READY for agent in self._agents])
 
+    def knows(self, widths: Sequence[int]) -> BoolArray:
+        """Which helper knows which widths of vectors, (N, B), by what it last said of itself."""
+        known = [() if agent.hello is None else agent.hello.widths for agent in self._agents]
+        return np.array([[width in those for width in widths] for those in known], dtype=bool)
+
     def excluded(self) -> str:
         """Helpers that are not ready and why, as the ledger keeps it; empty if all are."""
         return "; ".join(

@@ -72,14 +72,13 @@ class Parts:
         return self.fleet.knows(self.air.widths)
 
     def _unable(self) -> str:
-        """Who understands none of them."""
-        names = [
-            name
-            for name, able in zip(self.fleet.names, self.known().any(axis=1), strict=True)
-            if not able
-        ]
+        """Who is there and understands none of them."""
+        unable = self.fleet.hosts(0).any(axis=1) & ~self.known().any(axis=1)  # [N]
+        if not unable.any():
+            return ""
+        names = ", ".join(self.fleet.names[n] for n in np.flatnonzero(unable))
         bits = ", ".join(map(str, self.air.widths))
-        return f"no width of {bits} bits is known to {', '.join(names)}" if names else ""
+        return f"{names}: knows no width of {bits} bits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -263,7 +262,11 @@ class LayerRun:
         sent = parts.air.transfer(problem, plan, links, policy=select)
         try:
             result = parts.dispatcher.attempt(
-                sent.plan, hidden, layer=self._layer, deadline_s=SHARE * left_s
+                sent.plan,
+                hidden,
+                layer=self._layer,
+                reply_width=parts.air.reply_width,
+                deadline_s=SHARE * left_s,
             )
         except BaseException:  # an interrupt too: what was sent is spent
             self._book(sent.up, links)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -27,6 +27,10 @@ class Helpers(Protocol):
 
     def hosts(self, layer: int) -> NDArray[np.bool_]:
         """Which ready helper holds which expert of a layer, (N, E)."""
+        ...
+
+    def knows(self, widths: Sequence[int]) -> NDArray[np.bool_]:
+        """Which helper takes and gives vectors of which widths, (N, B)."""
         ...
 
     def excluded(self) -> str:
@@ -50,6 +54,16 @@ class Computation(Protocol):
     @property
     def queue_s(self) -> float:
         """Time that work waited there."""
+        ...
+
+    @property
+    def uplink_bits(self) -> Mapping[int, int]:
+        """Bits of the vectors that were sent to each helper, scales and padding included."""
+        ...
+
+    @property
+    def downlink_bits(self) -> Mapping[int, int]:
+        """Bits of the vectors that each helper answered with."""
         ...
 
     @property
@@ -81,9 +95,13 @@ class Dispatch(Protocol):
         hidden: NDArray[np.float32],
         *,
         layer: int,
+        reply_width: int,
         deadline_s: float | None = None,
     ) -> Computation:
-        """Compute a layer as planned, as far as helpers answer in time."""
+        """Compute a layer as planned, as far as helpers answer in time.
+
+        ``reply_width`` is the bits of an entry of what they answer; the plan says it of the rest.
+        """
         ...
 
 

@@ -121,4 +121,6 @@ class Precision:
         self, table: FloatArray, routed: IntArray, expert: IntArray, width: IntArray
     ) -> FloatArray:
         """Look ``deviation`` or ``scale`` up for slots that travel at a width, (T, K) each."""
-        return table[np.searchsorted(self.width, np.maximum(width, self.width[0])), routed, expert]
+        row = np.searchsorted(self.width, np.maximum(width, self.width[0]))
+        found: FloatArray = table[row, routed, expert]
+        return found

@@ -97,9 +97,7 @@ class SlottedAir(AirInterface):
                 "no price of the downlink, no windows of single tokens"
             )
         if self.width_bits:
-            raise ValueError(
-                'fast fading sends vectors of one width; name it instead of bits = "auto"'
-            )
+            raise ValueError("fast fading sends vectors of one width, got several")
 
     @classmethod
     def over(cls, air: AirInterface, **options: Any) -> SlottedAir:

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from siftmoe.models.packing import FLOAT_WIDTHS
-from siftmoe.models.quantise import WIDTHS
+from siftmoe.models.records import ROW_WIDTHS
 
-#: Every width that an entry may have.
-ALL_WIDTHS: Final = (*WIDTHS, *FLOAT_WIDTHS)
 #: Asks the policy to choose the width of every vector.
 AUTO: Final = "auto"
 #: Of answers where requests are quantised: it costs a hundred-thousandth of the output's square.
@@ -37,8 +35,8 @@ class Widths:
         if not self.up or list(self.up) != sorted(set(self.up)):
             raise ValueError(f"widths must ascend, got {self.up}")
         for width in (*self.up, self.down):
-            if width not in ALL_WIDTHS:
-                known = ", ".join(map(str, ALL_WIDTHS))
+            if width not in ROW_WIDTHS:
+                known = ", ".join(map(str, ROW_WIDTHS))
                 raise ValueError(f"an entry has {known} bits, got {width}")
 
     @property
@@ -64,7 +62,7 @@ def parse_bits(text: str) -> Bits:
     """
     if text == AUTO:
         return AUTO
-    if not text.isdecimal() or int(text) not in ALL_WIDTHS:
-        known = ", ".join(map(str, ALL_WIDTHS))
+    if not text.isdecimal() or int(text) not in ROW_WIDTHS:
+        known = ", ".join(map(str, ROW_WIDTHS))
         raise ValueError(f"bits are {AUTO!r} or one of {known}, got {text!r}")
     return int(text)

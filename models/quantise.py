@@ -59,6 +59,17 @@ _LEAST_STEP = np.float32(2.0**-100)
 _MOST_ROTATED = 4096
 
 
+class NotFinite(ValueError):
+    """A row has a number that is not finite and so has no step; ``row`` is its index."""
+
+    def __init__(self, row: int, width: int) -> None:
+        super().__init__(
+            f"row {row} has a number that is not finite; it cannot be sent in {width} bits, send "
+            f"it at 16 or 32"
+        )
+        self.row = row
+
+
 def check_width(width: int) -> None:
     """Raise ValueError for a width that rows are not quantised to."""
     if width not in WIDTHS:
@@ -83,8 +94,10 @@ def quantise(rows: Float32Array, width: int) -> tuple[CodeArray, StepArray]:
 
     Raises
     ------
+    NotFinite
+        If a number is not finite.
     ValueError
-        If a number is not finite, or there is no such width.
+        If there is no such width.
     """
     check_width(width)
     steps = _steps(rows, width)
@@ -101,7 +114,8 @@ def reconstruct(codes: CodeArray, steps: StepArray, width: int) -> Float32Array:
     rows = codes.astype(np.float32)
     rows -= np.float32(((1 << width) - 1) / 2)
     rows *= step_values(steps)[:, None]
-    return rows
+    result: Float32Array = rows
+    return result
 
 
 def round_trip(rows: Float32Array, width: int, *, rotation: Rotation) -> Float32Array:
@@ -122,16 +136,14 @@ def round_trip(rows: Float32Array, width: int, *, rotation: Rotation) -> Float32
 
 def step_values(steps: StepArray) -> Float32Array:
     """Value of steps given as the bits of bfloat16, (n,)."""
-    return (steps.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    values: Float32Array = (steps.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return values
 
 
 def _steps(rows: Float32Array, width: int) -> StepArray:
     largest = np.abs(rows).max(axis=1)  # [n]; NaN where one is
     if not np.isfinite(largest).all():
-        row = int(np.flatnonzero(~np.isfinite(largest))[0])
-        raise ValueError(
-            f"row {row} has a number that is not finite; it cannot be sent in {width} bits"
-        )
+        raise NotFinite(int(np.flatnonzero(~np.isfinite(largest))[0]), width)
     step = largest / np.float32(1 << (width - 1))
     if width in GAUSSIAN_STEP:
         scaled = rows / np.maximum(largest, _LEAST_STEP)[:, None]  # squares cannot overflow
@@ -146,7 +158,8 @@ def _steps(rows: Float32Array, width: int) -> StepArray:
 def _bfloat16_above(values: Float32Array) -> StepArray:
     """Bits of the least bfloat16 not below each value: with it no largest entry is clipped."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    return ((bits + np.uint32(0xFFFF)) >> np.uint32(16)).astype(np.uint16)
+    above: StepArray = ((bits + np.uint32(0xFFFF)) >> np.uint32(16)).astype(np.uint16)
+    return above
 
 
 def rotate(rows: Float32Array, rotation: Rotation) -> Float32Array:
@@ -203,7 +216,8 @@ def _hadamard(power: int) -> Float32Array:
     matrix = np.ones((1, 1))
     for _ in range(power):
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    return (matrix / np.sqrt(len(matrix))).astype(np.float32)
+    scaled: Float32Array = (matrix / np.sqrt(len(matrix))).astype(np.float32)
+    return scaled
 
 
 def _signs(size: int) -> Float32Array:
@@ -212,4 +226,5 @@ def _signs(size: int) -> Float32Array:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
     state ^= state >> np.uint64(31)
-    return np.where(state >> np.uint64(63), -1.0, 1.0).astype(np.float32)
+    signs: Float32Array = np.where(state >> np.uint64(63), -1.0, 1.0).astype(np.float32)
+    return signs

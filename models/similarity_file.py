@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from siftmoe.models.bundle import Bundle
     from siftmoe.models.manifest import Manifest
+    from siftmoe.models.quantise import Rotation
     from siftmoe.models.shape import ModelShape
 
 _ERROR_SUFFIX = "_se"
@@ -81,6 +83,13 @@ def read_profile(manifest: Manifest) -> Profile:
     profile = parse_profile(manifest.read_file(entry), title=title)
     _check_fits(profile, manifest.shape, manifest.model_hash, title)
     return profile
+
+
+def rotation_of(bundle: Bundle) -> Rotation:
+    """Rotation of a bundle's rows before they are quantised: what its profile was measured with."""
+    if bundle.manifest.profile_file() is None:
+        return "hadamard"
+    return read_profile(bundle.manifest).calibration.rotation
 
 
 def _check_fits(profile: Profile, shape: ModelShape, model_hash: str, title: str) -> None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from siftmoe.coordinator.widths import Bits
 
 DEFAULT_TASKS = "choice,perplexity"
 DEFAULT_PROMPT = "Return the number of"
+#: As `siftmoe.coordinator.widths` has them; that needs numpy, and --help is to be quick.
+_WIDTHS = "2, 3, 4, 5, 6, 8, 16, 32"
 
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +31,19 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     add("--tokens", type=count, default=40, metavar="N", help="tokens of the answer (40)")
     add("--batch", type=count, default=8, metavar="N", help="sequences of one prefill (8)")
     add("--realtime", action="store_true", help="wait the airtime instead of only booking it")
+    add(
+        "--bits",
+        type=bits,
+        metavar="B",
+        help="of an entry on the way to a helper: auto, for each vector as the policy chooses, or "
+        f"{_WIDTHS} (16, or what the testbed says)",
+    )
+    add(
+        "--downlink-bits",
+        type=whole_bits,
+        metavar="B",
+        help="of an entry on the way back (as up at 16 or 32, else 8)",
+    )
     add("--audit", action="store_true", help="recompute every layer undivided, book the deviation")
     add("--json", action="store_true", help="print the results as one JSON object")
     add("--out", type=Path, metavar="FOLDER", help="where to write (the next free one in runs)")
@@ -47,6 +66,24 @@ def count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
     return value
+
+
+def bits(text: str) -> Bits:
+    """Read a number of bits, or ``auto``."""
+    from siftmoe.coordinator.widths import parse_bits
+
+    try:
+        return parse_bits(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def whole_bits(text: str) -> int:
+    """Read a number of bits."""
+    found = bits(text)
+    if not isinstance(found, int):
+        raise argparse.ArgumentTypeError(f"must be one of {_WIDTHS}, got {text!r}")
+    return found
 
 
 def slots(text: str) -> int:

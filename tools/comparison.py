@@ -14,6 +14,7 @@ from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.policies.wdmoe import wdmoe_links
 from siftmoe.coordinator.policy_setup import prepare_policy
 from siftmoe.coordinator.session import Session
+from siftmoe.models.similarity_file import rotation_of
 from siftmoe.models.tasks import GenerationTask, load_task
 from siftmoe.tools.bundles import open_with_progress
 from siftmoe.tools.comparison_setup import (
@@ -81,7 +82,7 @@ class Comparison:
     @cached_property
     def experts(self) -> ExpertsInProcess:
         """All experts in this process: for trials on validation text and for audits."""
-        return ExpertsInProcess(self.bundle, payload_dtype=self.radio.payload_dtype)
+        return ExpertsInProcess(self.bundle, rotation=rotation_of(self.bundle))
 
     def run(self, policy: PolicySpec) -> None:
         """Answer the prompt and evaluate the tasks under one policy."""
@@ -117,6 +118,8 @@ class Comparison:
             seed=self.radio.seed,
             task=validation_task(self.session.tokenizer),
             batch_size=self.job.batch_size,
+            bits=self.radio.bits,
+            downlink_bits=self.radio.downlink_bits,
         )
         with progress_bar(f"{policy}: rate on validation text", None) as advance:
             rate = find_rate(
@@ -128,14 +131,16 @@ class Comparison:
     def _coordinated(self, label: str, policy: PolicySpec) -> Iterator[None]:
         """Attach the model to a new coordinator."""
         self.ledger.start_run(label, {"policy": str(policy)}, again=True)
-        air = self.site.air()
         links, clock = self.site.channel()
         prepared = prepare_policy(
             policy,
             shape=self.bundle.shape,
             profile=self.profile,
             links=lambda: wdmoe_links(links.states(coordinator.now_s), air),
+            bits=self.radio.bits,
+            downlink_bits=self.radio.downlink_bits,
         )
+        air = self.site.air(prepared.widths)
         coordinator = Coordinator(
             fleet=self.site.fleet,
             dispatcher=self.site.dispatcher,
@@ -199,8 +204,8 @@ def compare(
     bundle = open_with_progress(model)
     check(bundle)
     profile = load_profile(bundle)
-    check_policies(policies, bundle, profile)
     radio = settings(bundle.shape.hidden_size)
+    check_policies(policies, bundle, profile, radio)
     tokenizer = bundle.load_tokenizer()
     tasks = [load_task(spec, tokenizer=tokenizer, limit=job.items) for spec in job.tasks]
     config = describe(job, radio, bundle, model=model)

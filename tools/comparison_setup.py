@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from siftmoe.coordinator.assembly import payload_bits
+from siftmoe.coordinator.assembly import REFERENCE_WIDTH, air_interface
 from siftmoe.coordinator.config_radio import RadioEntry
 from siftmoe.coordinator.errors import ConfigError
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.policy_setup import BUDGETED, BUDGETS, prepare_policy
+from siftmoe.models.packing import row_bits
 from siftmoe.models.similarity import Profile
 from siftmoe.models.similarity_file import read_profile
 from siftmoe.tools.arguments import names
@@ -24,6 +25,7 @@ from siftmoe.tools.report import si
 if TYPE_CHECKING:
     import argparse
 
+    from siftmoe.coordinator.widths import Bits
     from siftmoe.models.bundle import Bundle
 
 #: SiftMoE's operating point: a Mixtral token, 4096 x 16 bit, over 2 MHz in 0.074 s.
@@ -102,40 +104,59 @@ def with_budget(policy: PolicySpec) -> PolicySpec:
     return PolicySpec(policy.name, {**policy.options, LOSS: USUAL_LOSS})
 
 
-def check_policies(policies: list[PolicySpec], bundle: Bundle, profile: Profile | None) -> None:
+def check_policies(
+    policies: list[PolicySpec], bundle: Bundle, profile: Profile | None, radio: RadioEntry
+) -> None:
     """Tell of a wrong option before anything starts."""
     for policy in policies:
         options = dict(policy.options)
         if options.pop(LOSS, None) is not None:
             options["price"] = 0.0
-        prepare_policy(PolicySpec(policy.name, options), shape=bundle.shape, profile=profile)
+        prepared = prepare_policy(
+            PolicySpec(policy.name, options),
+            shape=bundle.shape,
+            profile=profile,
+            bits=radio.bits,
+            downlink_bits=radio.downlink_bits,
+        )
+        air_interface(radio, bundle.shape, prepared.widths, distances_m=(1.0,))
 
 
 def simulated_radio(
     hidden_size: int, *, deadline_s: float | None, bandwidth_hz: float, **given: Any
 ) -> RadioEntry:
     """Air of a simulation; without a deadline a token is at the paper's operating point."""
-    try:
-        radio = msgspec.convert({"bandwidth_hz": bandwidth_hz, **given}, RadioEntry)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"radio settings: {error}") from error
-    bits = payload_bits(radio, hidden_size)
+    radio = _checked({"bandwidth_hz": bandwidth_hz, **given})
+    bits = row_bits(hidden_size, REFERENCE_WIDTH)
     paper_s = bits / (bandwidth_hz * PAPER_BITS_PER_HERTZ)
     return msgspec.structs.replace(radio, deadline_s=deadline_s or paper_s)
 
 
+def with_bits(radio: RadioEntry, bits: Bits | None, downlink_bits: int | None) -> RadioEntry:
+    """Exchange what was said of widths."""
+    said = {"bits": bits, "downlink_bits": downlink_bits}
+    given = {name: value for name, value in said.items() if value is not None}
+    return _checked(msgspec.structs.asdict(radio) | given) if given else radio
+
+
+def _checked(settings: dict[str, Any]) -> RadioEntry:
+    try:
+        return msgspec.convert(settings, RadioEntry)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"radio settings: {error}") from error
+
+
 def describe(job: Job, radio: RadioEntry, bundle: Bundle, *, model: str) -> dict[str, Any]:
     """Say what a run does, for its folder, its report and the screen."""
-    density = payload_bits(radio, bundle.shape.hidden_size) / (
-        radio.bandwidth_hz * radio.deadline_s
-    )
+    bits = row_bits(bundle.shape.hidden_size, REFERENCE_WIDTH)
+    density = bits / (radio.bandwidth_hz * radio.deadline_s)
     where = "the paper's operating point" if _is_paper(density) else "not the paper's 0.44"
     return {
         "model": model,
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "siftmoe": version("siftmoe"),
         "operating_point": (
-            f"{payload_bits(radio, bundle.shape.hidden_size)} bit per token over "
+            f"{bits} bit per token at {REFERENCE_WIDTH} bits an entry over "
             f"{radio.bandwidth_hz / 1e6:g} MHz in {si(radio.deadline_s, 's')} {_each(radio)}: "
             f"{density:.2f} bit/s/Hz ({where}; a batch shares its tokens' deadlines)"
         ),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from siftmoe.coordinator.session import Session
+    from siftmoe.coordinator.widths import Bits
     from siftmoe.models.bundle import Bundle
     from siftmoe.models.similarity import Profile
     from siftmoe.tools.inprocess import ExpertsInProcess
@@ -37,6 +38,8 @@ _TOLERABLE = 0.5
 #: Some 4,000 tokens: a trial takes a second and a paired change of perplexity is good to 0.3%.
 VALIDATION_DOCUMENTS = 32
 _VALIDATION_SEED_OFFSET = 7_919
+#: What a loss is measured against: every expert, at 16 bits each way.
+REFERENCE = PolicySpec("topk", {"bits": 16.0, "downlink_bits": 16.0})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +71,18 @@ class Trials:
     seed: int
     task: Task
     batch_size: int
+    bits: Bits
+    downlink_bits: int | None
 
     def run(self, spec: PolicySpec) -> tuple[float, float]:
         """Perplexity on the validation text, and uplink energy of a token in joule."""
-        prepared = prepare_policy(spec, shape=self.bundle.shape, profile=self.profile)
+        prepared = prepare_policy(
+            spec,
+            shape=self.bundle.shape,
+            profile=self.profile,
+            bits=self.bits,
+            downlink_bits=self.downlink_bits,
+        )
         with (
             tempfile.TemporaryDirectory() as folder,
             Ledger.create(Path(folder) / "trial.sqlite") as ledger,
@@ -80,7 +91,7 @@ class Trials:
                 fleet=self.site.fleet,
                 dispatcher=self.experts,
                 links=self.site.trial_links(self.seed + _VALIDATION_SEED_OFFSET),
-                air=self.site.air(),
+                air=self.site.air(prepared.widths),
                 policy=prepared.select,
                 tables=prepared.tables,
                 ledger=ledger,
@@ -127,7 +138,7 @@ def find_rate(
     """
     if not loss > 0.0:
         raise ValueError(f"policy {spec}: loss must be positive, got {loss}; topk has none")
-    reference, energy = trials.run(PolicySpec("topk"))
+    reference, energy = trials.run(REFERENCE)
     on_trial()
     low, high = -math.inf, math.inf  # log of prices: too cheap (loss too high), too dear
     # A nat of loss over all layers is worth some hundred tokens' energy at moderate losses.

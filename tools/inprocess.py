@@ -1,8 +1,9 @@
 """Experts in this process instead of on agents, behind the same selection and the same books.
 
 Studies that need thousands of tokens under many settings, and the choice of an exchange rate on
-validation text, run the coordinator on it: everything but the sockets is the same code. Hidden
-states are rounded to the payload's precision as if they had travelled.
+validation text, run the coordinator on it: everything but the sockets is the same code. Vectors are
+packed, unpacked and added up as if they had travelled, helper by helper, so that the result is the
+one that agents would give.
 """
 
 from __future__ import annotations
@@ -14,18 +15,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.agent.protocol import plain
 from siftmoe.agent.providers import provider_order
 from siftmoe.agent.runtime import Runtime
-from siftmoe.coordinator.selection import NOBODY
+from siftmoe.agent.service import answer_to, apply_request
+from siftmoe.coordinator.dispatch_group import combine, group
+from siftmoe.coordinator.selection import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from numpy.typing import NDArray
 
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.selection import SelectionPlan
     from siftmoe.models.bundle import Bundle
+    from siftmoe.models.quantise import Rotation
     from siftmoe.models.shape import ModelShape
 
 
@@ -35,6 +41,8 @@ class Computed:
 
     output: NDArray[np.float32]
     compute_s: float
+    uplink_bits: Mapping[int, int]
+    downlink_bits: Mapping[int, int]
     queue_s: float = 0.0
     failures: Mapping[int, CoordinatorError] = field(default_factory=dict)
     given_up_s: Mapping[int, float] = field(default_factory=dict)
@@ -46,13 +54,13 @@ class ExpertsInProcess:
     Parameters
     ----------
     bundle : Bundle
-    payload_dtype : "float16" or "float32"
-        Precision in which hidden states would travel.
+    rotation : "none" or "hadamard"
+        Of vectors that would travel quantised, both ways.
     """
 
-    def __init__(self, bundle: Bundle, *, payload_dtype: str) -> None:
+    def __init__(self, bundle: Bundle, *, rotation: Rotation = "hadamard") -> None:
         shape = bundle.shape
-        self._dtype = np.dtype(payload_dtype)
+        self._rotation: Rotation = rotation
         self._runtime = Runtime.load(
             bundle.manifest, _every_expert(shape), providers=provider_order("auto"), threads=1
         )
@@ -69,21 +77,32 @@ class ExpertsInProcess:
         hidden: NDArray[np.float32],
         *,
         layer: int,
+        reply_width: int,
         deadline_s: float | None = None,
     ) -> Computed:
         """Weighted sum over each token's served slots, (T, d)."""
         del deadline_s
         began = time.perf_counter()
-        rows, slots = np.nonzero(plan.helper != NOBODY)
-        pairs = np.stack((rows, plan.expert[rows, slots]), axis=1).astype(np.int32)  # [m, 2]
-        output = self._runtime.apply(
-            layer,
-            hidden.astype(self._dtype).astype(np.float32),
-            pairs=pairs,
-            weights=plan.weight[rows, slots].astype(np.float32),
+        shares = group(plan, hidden, layer=layer, rotation=self._rotation)
+        outputs: dict[int, NDArray[np.floating[Any]]] = {}
+        uplink_bits, downlink_bits = {}, {}
+        for share in shares:
+            request = share.request(
+                request_id=0, layer=layer, reply_width=reply_width, rotation=self._rotation
+            )
+            output = apply_request(self._runtime, request)
+            if share.helper != LOCAL:
+                answer = answer_to(request, output)
+                uplink_bits[share.helper] = share.payload_bits
+                downlink_bits[share.helper] = 8 * answer.nbytes
+                output = plain(answer)
+            outputs[share.helper] = output
+        return Computed(
+            output=combine(shares, outputs, num_tokens=len(hidden), hidden_size=hidden.shape[1]),
+            compute_s=time.perf_counter() - began,
+            uplink_bits=uplink_bits,
+            downlink_bits=downlink_bits,
         )
-        returned = output.astype(self._dtype).astype(np.float32)
-        return Computed(output=returned, compute_s=time.perf_counter() - began)
 
     def undivided(
         self,
@@ -126,6 +145,10 @@ class AllReady:
         """Which helper holds which expert, the same in every layer."""
         del layer
         return self._hosts
+
+    def knows(self, widths: Sequence[int]) -> NDArray[np.bool_]:
+        """Everybody knows every width, (N, B)."""
+        return np.ones((len(self._names), len(widths)), dtype=bool)
 
     def excluded(self) -> str:
         """Nobody is ever missing."""

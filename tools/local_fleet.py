@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from siftmoe.agent.launch import LaunchedAgent, Spawned
-    from siftmoe.coordinator.dispatch_group import PayloadDtype
     from siftmoe.models.bundle import Bundle
+    from siftmoe.models.quantise import Rotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class LocalFleet:
 
 @contextmanager
 def local_fleet(
-    bundle: Bundle, num_agents: int, *, payload_dtype: PayloadDtype
+    bundle: Bundle, num_agents: int, *, rotation: Rotation = "hadamard"
 ) -> Iterator[LocalFleet]:
     """Start agents that share a bundle's experts in turn; all end when the block is left.
 
@@ -44,8 +44,8 @@ def local_fleet(
     ----------
     bundle : Bundle
     num_agents : int
-    payload_dtype : "float16" or "float32"
-        Precision in which hidden states travel.
+    rotation : "none" or "hadamard"
+        Of vectors that travel quantised, both ways.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def local_fleet(
         )
         client = stack.enter_context(Client(fleet))
         client.connect(timeout_s=CONNECT_TIMEOUT_S)
-        dispatcher = Dispatcher(client, payload_dtype=payload_dtype, deadline_s=REQUEST_DEADLINE_S)
+        dispatcher = Dispatcher(client, rotation=rotation, deadline_s=REQUEST_DEADLINE_S)
         yield LocalFleet(tuple(agents), fleet, client, dispatcher)
 
 

@@ -11,6 +11,7 @@ import msgspec
 from siftmoe.coordinator.assembly import air_interface, simulated_links
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.clock import VirtualClock
+from siftmoe.models.similarity_file import rotation_of
 from siftmoe.tools.comparison_setup import SIMULATED, fading_text
 from siftmoe.tools.local_fleet import local_fleet
 from siftmoe.tools.site import Site
@@ -60,7 +61,7 @@ def local_site(
     def channel() -> tuple[Links, Clock]:
         return links(radio.seed), VirtualClock(realtime=job.realtime)
 
-    with local_fleet(bundle, num_agents, payload_dtype=radio.payload_dtype) as local:
+    with local_fleet(bundle, num_agents, rotation=rotation_of(bundle)) as local:
         yield Site(
             fleet=local.fleet,
             dispatcher=local.dispatcher,

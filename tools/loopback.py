@@ -79,7 +79,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of fast fading: price of a token that misses its window, in energies of a token at "
         "the mean gain (60)",
     )
-    add("--payload", default="float16", choices=("float16", "float32"), help="on the air (float16)")
     add(
         "--downlink-price",
         type=not_negative,
@@ -124,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
             deadline_shared=args.deadline_shared,
             coherence_time_s=args.coherence,
             seed=args.seed,
-            payload_dtype=args.payload,
+            bits=16 if args.bits is None else args.bits,
+            downlink_bits=args.downlink_bits,
             downlink_price=args.downlink_price,
         )
 

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from siftmoe.coordinator.config import load_testbed
     from siftmoe.coordinator.connect import placement_of
     from siftmoe.tools.comparison import compare
-    from siftmoe.tools.comparison_setup import job_of
+    from siftmoe.tools.comparison_setup import job_of, with_bits
     from siftmoe.tools.run_metrics import with_metrics
     from siftmoe.tools.testbed_site import testbed_site
 
@@ -70,12 +70,18 @@ def run(args: argparse.Namespace) -> int:
     testbed = load_testbed(args.testbed if job is None else job.site["testbed"])
     if job is None:
         policies = names(args.policy, "--policy") if args.policy else _usual(testbed)
-        where = {"testbed": str(Path(args.testbed).resolve()), "radio": args.radio}
+        where = {
+            "testbed": str(Path(args.testbed).resolve()),
+            "radio": args.radio,
+            "bits": args.bits,
+            "downlink_bits": args.downlink_bits,
+        }
         job = job_of(args, name="run", policies=policies, site=where)
+    radio = with_bits(testbed.radio, job.site["bits"], job.site["downlink_bits"])
     return compare(
         job,
         model=testbed.model.bundle,
-        settings=lambda _hidden_size: testbed.radio,
+        settings=lambda _hidden_size: radio,
         check=partial(placement_of, testbed.agent),
         open_site=with_metrics(
             partial(

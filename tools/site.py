@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.ledger import Ledger
     from siftmoe.coordinator.links import Links
     from siftmoe.coordinator.parts import Dispatch, Helpers
+    from siftmoe.coordinator.widths import Widths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,8 @@ class Site:
     fleet : Helpers
     dispatcher : Dispatch
     air : callable
-        The air interface for one policy; fast fading is the same for each.
+        The air interface for one policy, given the widths of its vectors; fast fading is the
+        same for each.
     channel : callable
         Links and clock for one policy: simulated ones start anew for each, so that all see the
         same; those that radios sound go on.
@@ -42,7 +44,7 @@ class Site:
 
     fleet: Helpers
     dispatcher: Dispatch
-    air: Callable[[], AirInterface]
+    air: Callable[[Widths], AirInterface]
     channel: Callable[[], tuple[Links, Clock]]
     trial_links: Callable[[int], Links]
     note: str

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from siftmoe.coordinator.bursts import Direction
 from siftmoe.coordinator.policies.bandwidth import allocate_bandwidth, token_latency
 from siftmoe.coordinator.policies.dropping import drop_by_cosine, drop_from_slowest
 from siftmoe.coordinator.policies.hosting import keep_slots
@@ -98,8 +99,8 @@ def wdmoe_links(states: LinkStates, air: AirInterface) -> WdmoeLinks:
     power = np.full(states.num_links, air.tx_power_limit_w)
     return WdmoeLinks(
         compute_s=np.full(states.num_links, air.compute_s_per_token),
-        downlink_bits=float(air.payload_bits),
-        uplink_bits=float(air.payload_bits),
+        downlink_bits=float(air.bits(Direction.UP)),  # WDMoE looks from the base station
+        uplink_bits=float(air.bits(Direction.DOWN)),
         downlink_power_w=power,
         downlink_gain=states.uplink_gain,
         uplink_power_w=power,

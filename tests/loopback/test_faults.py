@@ -31,10 +31,10 @@ from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch import Dispatcher
 from siftmoe.coordinator.errors import LedgerError
 from siftmoe.coordinator.fleet import AgentState, Fleet
+from siftmoe.coordinator.layer_tables import unknown_tables
 from siftmoe.coordinator.ledger import FaultRow, Ledger, SelectionRow, StepRow, TransmissionRow
 from siftmoe.coordinator.links import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.layer_tables import unknown_tables
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.models.manifest import Manifest
 from siftmoe.models.tiny import checkpoint_dir
@@ -81,7 +81,9 @@ class Site:
             fleet=self.fleet,
             dispatcher=Dispatcher(self.client, deadline_s=DEADLINE_S),
             links=FixedLinks(gain=GAINS, noise_psd=4e-21, bandwidth_hz=2e6),
-            air=AirInterface(payload_bits=256, token_deadline_s=2e-4, tx_power_limit_w=1.0),
+            air=AirInterface(
+                payload_bits=256, token_deadline_s=2e-4, tx_power_limit_w=1.0, width=32
+            ),
             policy=make_policy("topk"),
             tables=unknown_tables(2, 4, budget=budget),
             ledger=ledger,

@@ -15,10 +15,10 @@ from transformers.modeling_outputs import MoEModelOutput
 
 from siftmoe.coordinator.airtime import AirInterface
 from siftmoe.coordinator.coordinator import Coordinator
+from siftmoe.coordinator.layer_tables import unknown_tables
 from siftmoe.coordinator.ledger import Ledger, SelectionRow, StepRow, TransmissionRow
 from siftmoe.coordinator.links import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.layer_tables import unknown_tables
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.models.bundle import Bundle
 from siftmoe.models.bundle_writer import prepare_bundle
@@ -61,7 +61,9 @@ class Served:
                 fleet=self.fleet.fleet,
                 dispatcher=self.fleet.dispatcher,
                 links=FixedLinks(gain=[1e-7, 2e-7], noise_psd=4e-21, bandwidth_hz=2e6),
-                air=AirInterface(payload_bits=512, token_deadline_s=1e-3, tx_power_limit_w=10.0),
+                air=AirInterface(
+                    payload_bits=512, token_deadline_s=1e-3, tx_power_limit_w=10.0, width=32
+                ),
                 policy=policy or make_policy("topk"),
                 tables=unknown_tables(
                     shape.num_layers,
@@ -80,7 +82,7 @@ class Served:
 @contextmanager
 def serve(family: Family, checkpoint: Path, bundle: Bundle, folder: Path) -> Iterator[Served]:
     plain = getattr(transformers, family.model).from_pretrained(checkpoint).eval()
-    with local_fleet(bundle, AGENTS, payload_dtype="float32") as fleet:
+    with local_fleet(bundle, AGENTS, reply_width=32) as fleet:
         yield Served(family, bundle, plain, bundle.load_backbone().eval(), fleet, folder)
 
 

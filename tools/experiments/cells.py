@@ -29,9 +29,9 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bandwidth_hz : float
     deadline_s : float or None
         Airtime of a token in one direction; None takes the paper's 0.44 bit/s/Hz.
-    payload_bits : int or None
-        Bits of one token; None takes the model's own hidden size. Another one asks what the same
-        selection would cost in a wider model.
+    hidden_size : int or None
+        Entries of one token's vector on the air; None takes the model's own. Another one asks what
+        the same selection would cost in a wider model.
     fading : str
     gain_floor : float
         Least fading gain over its mean.
@@ -57,7 +57,7 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tx_power_limit_w: float = 1.0
     bandwidth_hz: float = 2e6
     deadline_s: float | None = None
-    payload_bits: int | None = None
+    hidden_size: int | None = None
     fading: str = "rayleigh"
     gain_floor: float = 0.05
     coherence_time_s: float = 1e-4

@@ -11,12 +11,17 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from siftmoe.coordinator.assembly import air_interface, payload_bits, simulated_links
+from siftmoe.coordinator.assembly import (
+    REFERENCE_WIDTH,
+    air_interface,
+    payload_of,
+    simulated_links,
+)
 from siftmoe.coordinator.config_radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger import Ledger, SelectionRow, StepRow
@@ -24,6 +29,9 @@ from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.policies.wdmoe import wdmoe_links
 from siftmoe.coordinator.policy_setup import prepare_policy
 from siftmoe.coordinator.slotted import SlottedAir
+from siftmoe.coordinator.widths import Widths
+from siftmoe.models.packing import row_bits
+from siftmoe.models.similarity_file import rotation_of
 from siftmoe.models.tasks import GenerationTask
 from siftmoe.radio.link import transmit_energy
 from siftmoe.tools.bundles import open_model
@@ -42,7 +50,7 @@ if TYPE_CHECKING:
     from siftmoe.models.tasks import Task
     from siftmoe.tools.experiments.cells import Setting
 
-_PAYLOAD_DTYPE: Literal["float16"] = "float16"
+_FLOATS = Widths()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +72,7 @@ class Emulation:
             bundle=bundle,
             profile=load_profile(bundle),
             session=Session(bundle.load_backbone(), bundle.load_tokenizer()),
-            experts=ExpertsInProcess(bundle, payload_dtype=_PAYLOAD_DTYPE),
+            experts=ExpertsInProcess(bundle, rotation=rotation_of(bundle)),
         )
 
     def run(
@@ -89,13 +97,13 @@ class Emulation:
             Sequences of one prefill: all their tokens see one channel state per layer.
         """
         links = _links(setting, seed)
-        air = self.air(setting, seed)
         prepared = prepare_policy(
             policy,
             shape=self.bundle.shape,
             profile=self.profile,
             links=lambda: wdmoe_links(links.states(coordinator.now_s), air),
         )
+        air = self.air(setting, prepared.widths, seed)
         probe = Probe(
             prepared.select,
             links=links,
@@ -134,14 +142,16 @@ class Emulation:
                 wall_s=time.perf_counter() - began,
             )
 
-    def air(self, setting: Setting, seed: int = 0) -> AirInterface:
+    def air(self, setting: Setting, widths: Widths = _FLOATS, seed: int = 0) -> AirInterface:
         """How hidden states travel under a setting; the seed is of fast fading's later blocks."""
-        bits = setting.payload_bits or payload_bits(_radio(setting, 0), self._hidden_size)
-        deadline_s = setting.deadline_s or bits / (setting.bandwidth_hz * PAPER_BITS_PER_HERTZ)
-        air = air_interface(_radio(setting, 0), self.bundle.shape)
+        entries = setting.hidden_size or self._hidden_size
+        deadline_s = setting.deadline_s or row_bits(entries, REFERENCE_WIDTH) / (
+            setting.bandwidth_hz * PAPER_BITS_PER_HERTZ
+        )
+        air = air_interface(_radio(setting, 0), self.bundle.shape, widths)
         air = replace(
             air,
-            payload_bits=bits,
+            **payload_of(entries, widths),
             token_deadline_s=deadline_s,
             compute_s_per_token=air.compute_s_per_token if setting.with_compute else 0.0,
             shared_window=setting.shared_window,
@@ -179,7 +189,6 @@ def _radio(setting: Setting, seed: int) -> RadioEntry:
     return RadioEntry(
         bandwidth_hz=setting.bandwidth_hz,
         tx_power_limit_w=setting.tx_power_limit_w,
-        payload_dtype=_PAYLOAD_DTYPE,
         fading=setting.fading,  # type: ignore[arg-type]
         coherence_time_s=setting.coherence_time_s,
         gain_floor=setting.gain_floor,

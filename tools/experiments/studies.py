@@ -23,9 +23,9 @@ LOSSES = (0.01, 0.025, 0.05, 0.10)
 USUAL_LOSS = 0.025
 
 #: A token of Mixtral, 4096 entries of 16 bit, over 2 MHz in 0.074 s: 0.44 bit/s/Hz.
-_MIXTRAL: dict[str, Any] = {"payload_bits": 4096 * 16, "bandwidth_hz": 2e6, "deadline_s": 0.074}
+_MIXTRAL: dict[str, Any] = {"hidden_size": 4096, "bandwidth_hz": 2e6, "deadline_s": 0.074}
 #: A token of Switch-base, 768 entries, on the same air: 0.08 bit/s/Hz.
-_SWITCH: dict[str, Any] = {**_MIXTRAL, "payload_bits": 768 * 16}
+_SWITCH: dict[str, Any] = {**_MIXTRAL, "hidden_size": 768}
 
 _PERCENT: dict[str, Any] = {
     "x": "perplexity_rise",

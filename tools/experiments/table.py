@@ -31,7 +31,7 @@ _SETTING = (
     "tx_power_limit_w",
     "bandwidth_hz",
     "deadline_s",
-    "payload_bits",
+    "hidden_size",
     "fading",
     "coherence_time_s",
     "shared_window",

@@ -4,7 +4,10 @@ from siftmoe.agent.protocol import decode, encode
 
 
 def wire_errors():
-    return errors.WireError.__subclasses__()
+    found = errors.WireError.__subclasses__()
+    for cls in found:  # grows while it is gone through
+        found.extend(cls.__subclasses__())
+    return found
 
 
 def test_codes_and_errors_are_one_to_one():

@@ -15,10 +15,10 @@ import torch
 from siftmoe.coordinator.airtime import AirInterface
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.errors import AgentUnreachable
+from siftmoe.coordinator.layer_tables import LayerTables, unknown_tables
 from siftmoe.coordinator.ledger import Ledger, SelectionRow, StepRow, TransmissionRow
 from siftmoe.coordinator.links import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.layer_tables import LayerTables, unknown_tables
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.models.bundle import Bundle
 from siftmoe.tools.inprocess import AllReady, ExpertsInProcess
@@ -55,7 +55,7 @@ def bundle(family_bundle: Callable[[str], Path]) -> Bundle:
 
 @pytest.fixture(scope="module")
 def experts(bundle: Bundle) -> ExpertsInProcess:
-    return ExpertsInProcess(bundle, payload_dtype="float32")
+    return ExpertsInProcess(bundle, reply_width=32)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,7 @@ def make(bundle: Bundle, dispatcher: Any, ledger: Ledger, **changes: Any) -> Coo
             token_deadline_s=DEADLINE,
             tx_power_limit_w=1.0,
             compute_s_per_token=COMPUTE,
+            width=32,
         ),
         "policy": make_policy("topk"),
         "tables": unknown_tables(

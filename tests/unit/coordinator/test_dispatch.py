@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,13 +30,13 @@ E = 4  # experts; expert e scales a vector by e + 1, whoever computes it
 D = 3
 
 
-def plan_of(helper: Any, expert: Any, weight: Any) -> SelectionPlan:
+def plan_of(helper: Any, expert: Any, weight: Any, width: Any = 32) -> SelectionPlan:
     helper = np.asarray(helper, np.int64)
     return SelectionPlan(
         helper=helper,
         expert=np.asarray(expert, np.int64),
         weight=np.asarray(weight, np.float64),
-        width=np.where(helper >= 0, 16, 0),
+        width=np.where(helper >= 0, width, 0),
         status=Status.FEASIBLE,
         energy_j=0.0,
         lower_bound_j=0.0,
@@ -79,7 +80,7 @@ def plans(draw: st.DrawFn) -> SelectionPlan:
 @given(plan=plans())
 def test_what_the_helpers_compute_adds_up_to_the_layer(plan: SelectionPlan) -> None:
     hidden = vectors(len(plan.helper))
-    shares = group(plan, hidden)
+    shares = group(plan, hidden, layer=0)
     outputs = {share.helper: compute(share.hidden, share.pairs, share.weights) for share in shares}
     total = combine(shares, outputs, num_tokens=len(hidden), hidden_size=D)
     np.testing.assert_allclose(total, expected(plan, hidden), rtol=1e-5, atol=1e-6)
@@ -88,7 +89,7 @@ def test_what_the_helpers_compute_adds_up_to_the_layer(plan: SelectionPlan) -> N
 
 @given(plan=plans())
 def test_a_token_goes_to_a_helper_once_and_the_loads_are_the_plans(plan: SelectionPlan) -> None:
-    shares = group(plan, vectors(len(plan.helper)))
+    shares = group(plan, vectors(len(plan.helper)), layer=0)
     loads = {share.helper: len(share.tokens) for share in shares if share.helper != LOCAL}
     planned = plan.loads(5)
     assert loads == {n: int(planned[n]) for n in range(5) if planned[n]}
@@ -102,7 +103,7 @@ def test_a_token_goes_to_a_helper_once_and_the_loads_are_the_plans(plan: Selecti
 
 def test_two_slots_on_one_expert_become_one_pair() -> None:
     plan = plan_of([[1, 1, 1]], [[2, 2, 0]], [[0.5, 0.25, 1.0]])
-    (share,) = group(plan, vectors(1))
+    (share,) = group(plan, vectors(1), layer=0)
     assert share.pairs.tolist() == [[0, 0], [0, 2]]
     assert share.weights.tolist() == [1.0, 0.75]
     assert share.pairs.dtype == np.int32
@@ -111,26 +112,29 @@ def test_two_slots_on_one_expert_become_one_pair() -> None:
 
 def test_a_plan_that_skips_everything_sends_nothing() -> None:
     plan = plan_of([[NOBODY], [NOBODY]], [[E], [E]], [[0.0], [0.0]])
-    assert group(plan, vectors(2)) == []
+    assert group(plan, vectors(2), layer=0) == []
     assert not combine([], {}, num_tokens=2, hidden_size=D).any()
 
 
 def test_vectors_travel_as_float16_and_local_ones_stay_as_they_are() -> None:
-    plan = plan_of([[LOCAL, 0]], [[0, 1]], [[1.0, 1.0]])
-    local, remote = group(plan, vectors(1), payload_dtype="float16")
+    plan = plan_of([[LOCAL, 0]], [[0, 1]], [[1.0, 1.0]], width=16)
+    local, remote = group(plan, vectors(1), layer=0)
     assert (local.hidden.dtype, remote.hidden.dtype) == (np.float32, np.float16)
     np.testing.assert_array_equal(remote.hidden, vectors(1).astype(np.float16))
 
 
 def test_a_number_beyond_float16_is_an_error_and_not_an_infinity() -> None:
-    plan = plan_of([[0]], [[0]], [[1.0]])
-    with pytest.raises(ValueError, match="reach 70000, float16 ends at 65504; set payload_dtype"):
-        group(plan, np.full((1, D), 7e4, np.float32), payload_dtype="float16")
+    plan = plan_of([[0]], [[0]], [[1.0]], width=16)
+    text = (
+        "layer 3: the hidden state of token 0 reaches 70000, float16 ends at 65504; send it at 32"
+    )
+    with pytest.raises(ValueError, match=text):
+        group(plan, np.full((1, D), 7e4, np.float32), layer=3)
 
 
 def test_a_plan_of_another_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="the plan is for 1 tokens, hidden has 2"):
-        group(plan_of([[0]], [[0]], [[1.0]]), vectors(2))
+        group(plan_of([[0]], [[0]], [[1.0]]), vectors(2), layer=0)
 
 
 def answer(request: Apply) -> list[Any]:
@@ -208,8 +212,9 @@ def test_the_sum_does_not_depend_on_who_answers_first() -> None:
 def test_float16_payloads_are_asked_for_and_come_back() -> None:
     hidden = vectors(4)
     peers = [peer() for _ in range(3)]
-    with dispatching(*peers, payload_dtype="float16") as dispatcher:
-        result = dispatcher.run(PLAN, hidden, layer=0)
+    plan = replace(PLAN, width=np.where(PLAN.helper >= 0, 16, 0))
+    with dispatching(*peers, reply_width=16) as dispatcher:
+        result = dispatcher.run(plan, hidden, layer=0)
     assert {request.hidden.dtype for one in peers for request in one.requests} == {
         np.dtype(np.float16)
     }

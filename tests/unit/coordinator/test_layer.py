@@ -21,6 +21,7 @@ from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch import Dispatcher
 from siftmoe.coordinator.errors import AgentUnreachable
 from siftmoe.coordinator.fleet import AgentState, Fleet
+from siftmoe.coordinator.layer_tables import LayerTables
 from siftmoe.coordinator.ledger import (
     FaultRow,
     Ledger,
@@ -30,7 +31,6 @@ from siftmoe.coordinator.ledger import (
 )
 from siftmoe.coordinator.links import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.layer_tables import LayerTables
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.coordinator.slotted import SlottedAir
 from siftmoe.models.shape import ModelShape
@@ -52,7 +52,7 @@ SHAPE = ModelShape(
 )
 ROUTED = np.array([[0, 2], [1, 3], [0, 1], [2, 3], [3, 0]])
 GATES = np.tile([0.6, 0.4], (5, 1))
-AIR = AirInterface(payload_bits=256, token_deadline_s=2e-4, tx_power_limit_w=1.0)
+AIR = AirInterface(payload_bits=256, token_deadline_s=2e-4, tx_power_limit_w=1.0, width=32)
 LINKS = FixedLinks(gain=GAINS, noise_psd=4e-21, bandwidth_hz=2e6)
 HIDDEN = np.random.default_rng(0).standard_normal((5, D)).astype(np.float32)
 WHOLE = (HIDDEN.astype(float)[:, None] * (GATES * (ROUTED + 1))[..., None]).sum(axis=1)

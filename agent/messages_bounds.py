@@ -1,0 +1,44 @@
+"""What a peer may claim: bounds of the fields of a header, as types that are checked.
+
+Each bound is far above use and far below harm: a header for the largest published models (61 layers
+of 384 experts on one agent) is 130 KB.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta
+
+MAX_HEADER_BYTES: Final = 512 * 1024
+MAX_RESIDENTS: Final = 65_536
+MAX_LAYERS: Final = 4_096
+MAX_EXPERTS: Final = 65_536
+MAX_ROWS: Final = 65_536
+MAX_HIDDEN_SIZE: Final = 65_536
+MAX_PAIRS: Final = 1 << 20
+#: The largest payload frame; also the socket's limit, so that more is never even received.
+MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
+MAX_TEXT: Final = 4_096
+#: Runs of equally wide rows in one message. A coordinator sorts its rows by width and needs one for
+#: each; an agent may have to send single rows of an answer as they are.
+MAX_RUNS: Final = 256
+#: Widest entry that a header may speak of; which widths there are is another question.
+MAX_WIDTH: Final = 64
+
+RequestId = Annotated[int, Meta(ge=0)]
+Layer = Annotated[int, Meta(ge=0, lt=MAX_LAYERS)]
+Expert = Annotated[int, Meta(ge=0, lt=MAX_EXPERTS)]
+Text = Annotated[str, Meta(max_length=MAX_TEXT)]
+Seconds = Annotated[float, Meta(ge=0)]
+Figures = Annotated[dict[Text, float], Meta(max_length=1_024)]
+Shape = tuple[
+    Annotated[int, Meta(ge=1, le=MAX_ROWS)], Annotated[int, Meta(ge=1, le=MAX_HIDDEN_SIZE)]
+]
+DTypeName = Literal["float32", "float16"]
+VectorsName = Literal["float32", "float16", "packed"]
+Width = Annotated[int, Meta(ge=1, le=MAX_WIDTH)]
+Runs = Annotated[
+    tuple[tuple[Width, Annotated[int, Meta(ge=1, le=MAX_ROWS)]], ...],
+    Meta(min_length=1, max_length=MAX_RUNS),
+]
