@@ -63,32 +63,18 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def rows(self) -> Float32Array:
         """Unpack: the rows (n, d) as float32. A row whose step is so large overflows alone."""
-        with np.errstate(all="ignore"):
-            return self._unpacked()
+        return _unpack([self])
 
-    def _unpacked(self) -> Float32Array:
-        (count, size), first = self.shape, self.runs[0][0]
+    def parts(self) -> Iterator[tuple[int, int, ByteArray]]:
+        """Width, first row and records [count, bytes] of every run."""
         if len(self.runs) == 1:
-            records = np.frombuffer(self.data, np.uint8).reshape(count, -1)
-            rows = from_records(records, first, size=size)
-            return rotate_back(rows, self.rotation) if first in WIDTHS else rows
-        rows = np.empty(self.shape, np.float32)
-        turned = np.zeros(count, bool)
-        for width, begin, end, records in self._parts():
-            rows[begin:end] = from_records(records, width, size=size)
-            turned[begin:end] = width in WIDTHS
-        if turned.all():
-            return rotate_back(rows, self.rotation)
-        rows[turned] = rotate_back(rows[turned], self.rotation)
-        return rows
-
-    def _parts(self) -> Iterator[tuple[int, int, int, ByteArray]]:
-        """Width, first row, last row + 1 and records [count, bytes] of every run."""
+            ((width, count),) = self.runs
+            yield width, 0, np.frombuffer(self.data, np.uint8).reshape(count, -1)
+            return
         place = row = 0
         for width, count in self.runs:
             length = count * record_bytes(self.shape[1], width)
-            records = np.frombuffer(self.data, np.uint8, length, place).reshape(count, -1)
-            yield width, row, row + count, records
+            yield width, row, np.frombuffer(self.data, np.uint8, length, place).reshape(count, -1)
             place += length
             row += count
 
@@ -99,6 +85,58 @@ Vectors = NDArray[np.floating[Any]] | Packed
 def plain(vectors: Vectors) -> NDArray[np.floating[Any]]:
     """Return vectors as an array."""
     return vectors.rows() if isinstance(vectors, Packed) else vectors
+
+
+def plain_all(vectors: Sequence[Vectors]) -> list[NDArray[np.floating[Any]]]:
+    """Return several messages' vectors as arrays.
+
+    What is packed is unpacked together, which costs about as much as one of them alone; no row
+    depends on others, so the rows are the same to the last bit.
+    """
+    together = [one for one in vectors if isinstance(one, Packed)]
+    if len({(one.shape[1], one.rotation) for one in together}) != 1:
+        return [plain(one) for one in vectors]
+    rows, begin, found = _unpack(together), 0, []
+    for one in vectors:
+        if isinstance(one, Packed):
+            found.append(rows[begin : begin + len(one)])
+            begin += len(one)
+        else:
+            found.append(one)
+    return found
+
+
+def _unpack(messages: Sequence[Packed]) -> Float32Array:
+    """Rows of messages of one size and rotation, one after the other, (n, d)."""
+    size, rotation = messages[0].shape[1], messages[0].rotation
+    of_width: dict[int, list[tuple[int, ByteArray]]] = {}
+    first = 0
+    for message in messages:
+        for width, begin, records in message.parts():
+            of_width.setdefault(width, []).append((first + begin, records))
+        first += len(message)
+    with np.errstate(all="ignore"):
+        if len(of_width) == 1:
+            ((width, found),) = of_width.items()
+            rows = from_records(_joined(found), width, size=size)
+            return rotate_back(rows, rotation) if width in WIDTHS else rows
+        rows = np.empty((first, size), np.float32)
+        turned = np.ones(first, bool)
+        for width, found in of_width.items():
+            values, taken = from_records(_joined(found), width, size=size), 0
+            for begin, records in found:
+                end = begin + len(records)
+                rows[begin:end] = values[taken : taken + len(records)]
+                turned[begin:end] = width in WIDTHS
+                taken += len(records)
+        if turned.all():
+            return rotate_back(rows, rotation)
+        rows[turned] = rotate_back(rows[turned], rotation)
+        return rows
+
+
+def _joined(found: Sequence[tuple[int, ByteArray]]) -> ByteArray:
+    return found[0][1] if len(found) == 1 else np.concatenate([records for _, records in found])
 
 
 def row_widths(vectors: Vectors) -> set[int]:
@@ -120,12 +158,19 @@ def packed(runs: Sequence[tuple[int, ByteArray]], *, size: int, rotation: Rotati
     rotation : "none" or "hadamard"
         That of the quantised ones.
     """
-    flat = [records.reshape(-1) for _, records in runs]
+    if len(runs) == 1:
+        ((width, records),) = runs
+        return Packed(
+            shape=(len(records), size),
+            runs=((width, len(records)),),
+            rotation=rotation,
+            data=records.reshape(-1).data,
+        )
     return Packed(
         shape=(sum(len(records) for _, records in runs), size),
         runs=tuple((width, len(records)) for width, records in runs),
         rotation=rotation,
-        data=(flat[0] if len(flat) == 1 else np.concatenate(flat)).data,
+        data=np.concatenate([records.reshape(-1) for _, records in runs]).data,
     )
 
 
@@ -210,7 +255,7 @@ def packed_of(
             request_id,
         )
     result = Packed(shape=shape, runs=runs, rotation=rotation, data=frame)
-    for width, begin, _, records in result._parts():
+    for width, begin, records in result.parts():
         if width in WIDTHS:
             _check_steps(records, first_row=begin, what=what, request_id=request_id)
     return result

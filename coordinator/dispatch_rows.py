@@ -12,7 +12,7 @@ import numpy as np
 
 from siftmoe.agent.protocol import packed
 from siftmoe.models.packing import FLOAT_WIDTHS
-from siftmoe.models.quantise import NotFinite, rotate
+from siftmoe.models.quantise import WIDTHS, NotFinite, rotate
 from siftmoe.models.records import ROW_WIDTHS, to_records
 
 if TYPE_CHECKING:
@@ -106,15 +106,15 @@ class RowsOut:
         """For each width the records of its tokens, and each token's place among them, (T,)."""
         if not widths:
             return {}
-        ranks = [RANK[width] for width in widths]
-        chosen, place = self._once(np.isin(self._ranks, ranks))
+        # Of the ranks those of quantised rows come first, after that of rows that stay.
+        chosen, place = self._once((self._ranks > 0) & (self._ranks <= len(WIDTHS)))
         with np.errstate(all="ignore"):
             turned = rotate(self._hidden[chosen], self._rotation)
         if len(widths) == 1:
             return {widths[0]: (self._written(turned, chosen, widths[0]), place)}
         found = {}
-        for width, rank in zip(widths, ranks, strict=True):
-            tokens, place_at_width = self._once(self._ranks == rank)
+        for width in widths:
+            tokens, place_at_width = self._once(self._ranks == RANK[width])
             records = self._written(turned[place[tokens]], tokens, width)
             found[width] = records, place_at_width
         return found

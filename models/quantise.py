@@ -55,8 +55,18 @@ GAUSSIAN_STEP: Final = {2: 0.9957, 3: 0.5860, 4: 0.3352}
 GAUSSIAN_ERROR: Final = {2: 0.1188, 3: 0.03744, 4: 0.01154}
 #: Step of a row of zeros, and the least there is: their image is as good as zero.
 _LEAST_STEP = np.float32(2.0**-100)
+#: Rows of smaller entries are quantised by the largest: their squares vanish in float32.
+_LEAST_SQUARED = np.float32(1e-15)
+#: A row's largest magnitude times this must be above its Gaussian step for that to have the smaller
+#: error: :math:`D_b \overline{x^2} < (\max|x| / 2^{b-1})^2 / 12`.
+_BETTER = {
+    b: GAUSSIAN_STEP[b] / (12.0 * error * 4.0 ** (b - 1)) ** 0.5
+    for b, error in GAUSSIAN_ERROR.items()
+}
 #: Longest block that is rotated as a whole; longer ones cost more and gain nothing.
 _MOST_ROTATED = 4096
+#: Powers of two that one product takes: matrices of 16 have the least cost in all.
+_MOST_MIXED = 4
 
 
 class NotFinite(ValueError):
@@ -100,22 +110,21 @@ def quantise(rows: Float32Array, width: int) -> tuple[CodeArray, StepArray]:
         If there is no such width.
     """
     check_width(width)
-    steps = _steps(rows, width)
+    values = _step_values(rows, width)
     half = np.float32(1 << (width - 1))
-    levels = rows * (np.float32(1.0) / step_values(steps))[:, None]  # [n, d]
-    np.floor(levels, out=levels)
+    levels = rows * (np.float32(1.0) / values)[:, None]  # [n, d]
     levels += half
-    np.clip(levels, 0.0, 2.0 * half - 1.0, out=levels)
-    return levels.astype(np.uint8), steps
+    if width in GAUSSIAN_STEP:
+        levels.clip(0.0, 2.0 * half - 1.0, out=levels)
+    steps = (values.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+    return levels.astype(np.uint8), steps  # rounds down
 
 
 def reconstruct(codes: CodeArray, steps: StepArray, width: int) -> Float32Array:
     """Return the rows (n, d) that codes (n, d) and steps (n,) stand for."""
-    rows = codes.astype(np.float32)
-    rows -= np.float32(((1 << width) - 1) / 2)
+    rows: Float32Array = np.subtract(codes, ((1 << width) - 1) / 2, dtype=np.float32)
     rows *= step_values(steps)[:, None]
-    result: Float32Array = rows
-    return result
+    return rows
 
 
 def round_trip(rows: Float32Array, width: int, *, rotation: Rotation) -> Float32Array:
@@ -140,57 +149,41 @@ def step_values(steps: StepArray) -> Float32Array:
     return values
 
 
-def _steps(rows: Float32Array, width: int) -> StepArray:
-    largest = np.abs(rows).max(axis=1)  # [n]; NaN where one is
-    if not np.isfinite(largest).all():
-        raise NotFinite(int(np.flatnonzero(~np.isfinite(largest))[0]), width)
-    step = largest / np.float32(1 << (width - 1))
+def _step_values(rows: Float32Array, width: int) -> Float32Array:
+    """Step of each row, (n,), all of them bfloat16."""
+    largest: Float32Array = np.maximum.reduce(np.abs(rows), axis=1)  # [n]; NaN where one is
+    if len(rows) and not np.maximum.reduce(largest) < np.inf:
+        raise NotFinite(int((largest < np.inf).argmin()), width)
+    step = largest * np.float32(0.5 ** (width - 1))
     if width in GAUSSIAN_STEP:
-        scaled = rows / np.maximum(largest, _LEAST_STEP)[:, None]  # squares cannot overflow
-        size = np.float32(rows.shape[1])
-        mean_square = np.einsum("nd,nd->n", scaled, scaled) / size  # of 1 for the largest entry
-        better = 12.0 * GAUSSIAN_ERROR[width] * mean_square < 0.25 ** (width - 1)
-        gaussian = np.float32(GAUSSIAN_STEP[width]) * largest * np.sqrt(mean_square)
+        squares = (rows[:, None, :] @ rows[:, :, None])[:, 0, 0]  # infinite where they overflow
+        gaussian = np.sqrt(squares * np.float32(GAUSSIAN_STEP[width] ** 2 / rows.shape[1]))
+        better = largest * np.float32(_BETTER[width]) > np.maximum(gaussian, _LEAST_SQUARED)
         step = np.where(better, gaussian, step)
-    return _bfloat16_above(np.maximum(step, _LEAST_STEP))
-
-
-def _bfloat16_above(values: Float32Array) -> StepArray:
-    """Bits of the least bfloat16 not below each value: with it no largest entry is clipped."""
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    above: StepArray = ((bits + np.uint32(0xFFFF)) >> np.uint32(16)).astype(np.uint16)
-    return above
+    np.maximum(step, _LEAST_STEP, out=step)
+    # The next bfloat16 above: with it no largest entry is clipped, nor reaches the end.
+    bits = step.view(np.uint32)
+    bits += np.uint32(0x10000)
+    bits &= np.uint32(0xFFFF0000)
+    return step
 
 
 def rotate(rows: Float32Array, rotation: Rotation) -> Float32Array:
-    """Spread every entry of a row over its block: random signs, then a Hadamard matrix.
+    """Spread every entry of a row over its block: signs, then a Hadamard matrix.
 
-    A block is the largest power of two that divides the row's length. The result's order is that
-    of `rotate_back`, and of no other meaning.
+    A block is the largest power of two that divides the row's length.
 
     Parameters
     ----------
     rows : (n, d) float32
     rotation : "none" or "hadamard"
     """
-    if not _turns(rotation):
-        return rows
-    signs, first, second = _factors(rows.shape[1])
-    turned = (rows * signs).reshape(-1, len(second)) @ second  # [n * blocks * p, q]
-    crossed = turned.reshape(-1, len(first), len(second)).swapaxes(1, 2)  # [n * blocks, q, p]
-    mixed: Float32Array = crossed.reshape(-1, len(first)) @ first
-    return mixed.reshape(rows.shape)
+    return _mixed(rows, _factors(rows.shape[1])) if _turns(rotation) else rows
 
 
 def rotate_back(rows: Float32Array, rotation: Rotation) -> Float32Array:
     """Undo `rotate`."""
-    if not _turns(rotation):
-        return rows
-    signs, first, second = _factors(rows.shape[1])
-    turned = rows.reshape(-1, len(first)) @ first  # [n * blocks * q, p]
-    crossed = turned.reshape(-1, len(second), len(first)).swapaxes(1, 2)  # [n * blocks, p, q]
-    mixed: Float32Array = crossed.reshape(-1, len(second)) @ second
-    return mixed.reshape(rows.shape) * signs
+    return _mixed(rows, _factors(rows.shape[1], back=True)) if _turns(rotation) else rows
 
 
 def _turns(rotation: Rotation) -> bool:
@@ -199,32 +192,44 @@ def _turns(rotation: Rotation) -> bool:
     return rotation != "none"
 
 
-@lru_cache(maxsize=16)
-def _factors(size: int) -> tuple[Float32Array, Float32Array, Float32Array]:
-    """Signs (d,), and two Hadamard matrices whose Kronecker product is a block's."""
-    block = min(size & -size, _MOST_ROTATED)
-    power = block.bit_length() - 1
-    parts = (_hadamard(power // 2), _hadamard(power - power // 2))
-    arrays = (_signs(size), *parts)
-    for array in arrays:
-        array.flags.writeable = False
-    return arrays
+def _mixed(rows: Float32Array, factors: tuple[Float32Array, ...]) -> Float32Array:
+    """Multiply every block of rows (n, d) by the Kronecker product of matrices.
+
+    Every product is of one row's, or one block's, entries alone, so what becomes of a row does not
+    depend on the others to the last bit.
+    """
+    count, size = rows.shape
+    first, *others = factors
+    inner = len(first)
+    mixed: Float32Array = rows.reshape(count, size // inner, inner) @ first
+    for factor in others:
+        mixed = factor @ mixed.reshape(-1, len(factor), inner)
+        inner *= len(factor)
+    return mixed.reshape(rows.shape)
 
 
-def _hadamard(power: int) -> Float32Array:
-    """Orthonormal Hadamard matrix of size 2^power; symmetric, so its own inverse."""
+@lru_cache(maxsize=32)
+def _factors(size: int, *, back: bool = False) -> tuple[Float32Array, ...]:
+    """Matrices whose Kronecker product turns a block, the first for products from the right."""
+    power = min(size & -size, _MOST_ROTATED).bit_length() - 1
+    parts = [_MOST_MIXED] * (power // _MOST_MIXED) + [power % _MOST_MIXED]
+    turning = [_turning(part) for part in parts if part] or [_turning(0)]
+    if back:
+        turning = [matrix.T for matrix in turning]
+    factors = (turning[0].T, *turning[1:])
+    return tuple(np.ascontiguousarray(matrix) for matrix in factors)
+
+
+def _turning(power: int) -> Float32Array:
+    """Orthonormal Hadamard matrix of size 2^power whose columns have signs.
+
+    The signs are those of x0 x1 + x2 x3, a bent function for four bits: a block of equal entries,
+    or any other row of a Hadamard matrix, is spread over all entries like a single one.
+    """
     matrix = np.ones((1, 1))
     for _ in range(power):
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    scaled: Float32Array = (matrix / np.sqrt(len(matrix))).astype(np.float32)
-    return scaled
-
-
-def _signs(size: int) -> Float32Array:
-    """Signs that no row of a Hadamard matrix resembles, the same on every machine (splitmix64)."""
-    state = np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
-    state ^= state >> np.uint64(31)
-    signs: Float32Array = np.where(state >> np.uint64(63), -1.0, 1.0).astype(np.float32)
-    return signs
+    x = np.arange(len(matrix))
+    bent = (x & x >> 1) & 1 ^ (x >> 2 & x >> 3) & 1
+    turning: Float32Array = (matrix * (1 - 2 * bent) / np.sqrt(len(matrix))).astype(np.float32)
+    return turning

@@ -59,7 +59,7 @@ def to_records(rows: Float32Array, width: int) -> ByteArray:
     codes, steps = quantise(rows, width)
     records = np.empty((len(rows), STEP_BYTES + packed_bytes(rows.shape[1], width)), np.uint8)
     records[:, :STEP_BYTES] = steps.astype(_STEP, copy=False)[:, None].view(np.uint8)
-    records[:, STEP_BYTES:] = pack(codes, width)
+    pack(codes, width, out=records[:, STEP_BYTES:])
     return records
 
 
