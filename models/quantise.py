@@ -15,13 +15,13 @@ of how the step was chosen. The sender chooses it by
   all others are finer. It is taken where its mean squared error on Gaussian entries,
   :math:`D_b \overline{x^2}`, is less than :math:`\Delta^2 / 12`, as it is in long rows.
 
-Steps are bfloat16: eight bits of mantissa, the range of float32. The codes are made with the
-step as it travels, so its rounding costs nothing.
+Steps are bfloat16, eight bits of mantissa and the range of float32, and the next one above what
+the formulas give: so the largest entry stays within the last level. The codes are made with the
+step as it travels.
 
 *Rotation*: models have channels whose entries are many times the others' and would set the step
-of the whole row. A row is multiplied by random signs and a Hadamard matrix first, both orthogonal,
-which makes its entries nearly Gaussian; the receiver turns it back, and the error's norm is
-unchanged.
+of the whole row. A row is multiplied by signs and a Hadamard matrix first, both orthogonal, which
+makes its entries nearly Gaussian; the receiver turns it back, and the error's norm is unchanged.
 
 The optimal steps are those of J. Max, "Quantizing for minimum distortion", IRE Trans. Inf. Theory 6
 (1960). docs/theory.md, section 8.
@@ -156,7 +156,8 @@ def _step_values(rows: Float32Array, width: int) -> Float32Array:
         raise NotFinite(int((largest < np.inf).argmin()), width)
     step = largest * np.float32(0.5 ** (width - 1))
     if width in GAUSSIAN_STEP:
-        squares = (rows[:, None, :] @ rows[:, :, None])[:, 0, 0]  # infinite where they overflow
+        with np.errstate(over="ignore"):  # infinite, and so not better
+            squares = (rows[:, None, :] @ rows[:, :, None])[:, 0, 0]  # [n]
         gaussian = np.sqrt(squares * np.float32(GAUSSIAN_STEP[width] ** 2 / rows.shape[1]))
         better = largest * np.float32(_BETTER[width]) > np.maximum(gaussian, _LEAST_SQUARED)
         step = np.where(better, gaussian, step)
