@@ -154,7 +154,7 @@ def _step_values(rows: Float32Array, width: int) -> Float32Array:
     largest: Float32Array = np.maximum.reduce(np.abs(rows), axis=1)  # [n]; NaN where one is
     if len(rows) and not np.maximum.reduce(largest) < np.inf:
         raise NotFinite(int((largest < np.inf).argmin()), width)
-    step = largest * np.float32(0.5 ** (width - 1))
+    step: Float32Array = largest * np.float32(0.5 ** (width - 1))
     if width in GAUSSIAN_STEP:
         with np.errstate(over="ignore"):  # infinite, and so not better
             squares = (rows[:, None, :] @ rows[:, :, None])[:, 0, 0]  # [n]

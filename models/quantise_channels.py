@@ -51,7 +51,8 @@ def channel_steps(rows: Float32Array, width: int) -> Float32Array:
     if not np.isfinite(largest).all():
         channel = int((~np.isfinite(largest)).argmax())
         raise ValueError(f"channel {channel} has a calibration number that is not finite")
-    return np.maximum(largest / np.float32(1 << (width - 1)), _LEAST_STEP)
+    steps: Float32Array = np.maximum(largest / np.float32(1 << (width - 1)), _LEAST_STEP)
+    return steps
 
 
 def quantise_channels(rows: Float32Array, steps: Float32Array, width: int) -> CodeArray:
@@ -73,7 +74,8 @@ def quantise_channels(rows: Float32Array, steps: Float32Array, width: int) -> Co
     # Clipped before it is shifted: a number far beyond a small step must not overflow.
     with np.errstate(over="ignore"):
         levels = np.clip(rows / steps, -half, half - 1.0) + half
-    return levels.astype(np.uint8)
+    codes: CodeArray = levels.astype(np.uint8)
+    return codes
 
 
 def reconstruct_channels(codes: CodeArray, steps: Float32Array, width: int) -> Float32Array:
