@@ -2,22 +2,35 @@
 
 A frame of packed rows is their records (`siftmoe.models.records`) in row order, and the header says
 in runs how wide they are: ``[[4, 3], [16, 1]]`` is three rows of 4 bits and then one of float16.
-Whoever receives a frame checks it before it is used (`packed_of`), whoever computes unpacks it.
+Whoever receives a frame checks it before it is used (`siftmoe.agent.packed_check`), whoever computes
+unpacks it.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from siftmoe.agent.errors import ProtocolError, UnknownWidth
-from siftmoe.agent.messages_bounds import MAX_FRAME_BYTES, MAX_RUNS
-from siftmoe.models.quantise import WIDTHS, NotFinite, Rotation, rotate, rotate_back
-from siftmoe.models.records import ROW_WIDTHS, from_records, record_bytes, steps_of, to_records
+from siftmoe.agent.messages_bounds import MAX_RUNS
+from siftmoe.models.quantise import (
+    WIDTHS,
+    NotFinite,
+    Rotation,
+    reconstruct_runs,
+    rotate,
+    rotate_back,
+)
+from siftmoe.models.records import (
+    codes_of,
+    from_records,
+    record_bytes,
+    steps_of,
+    to_records,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,10 +40,6 @@ if TYPE_CHECKING:
     Run = tuple[int, int]
 
 _FLOAT_NAMES: dict[int, Any] = {16: np.float16, 32: np.float32}
-#: Bits of the least bfloat16 that is not finite.
-_INFINITE = 0x7F80
-#: Runs that an error lists.
-_LISTED = 8
 
 
 class Packed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -65,18 +74,13 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """Unpack: the rows (n, d) as float32. A row whose step is so large overflows alone."""
         return _unpack([self])
 
-    def parts(self) -> Iterator[tuple[int, int, ByteArray]]:
-        """Width, first row and records [count, bytes] of every run."""
-        if len(self.runs) == 1:
-            ((width, count),) = self.runs
-            yield width, 0, np.frombuffer(self.data, np.uint8).reshape(count, -1)
-            return
-        place = row = 0
+    def parts(self) -> Iterator[tuple[int, ByteArray]]:
+        """Width and records [count, bytes] of every run."""
+        place = 0
         for width, count in self.runs:
             length = count * record_bytes(self.shape[1], width)
-            yield width, row, np.frombuffer(self.data, np.uint8, length, place).reshape(count, -1)
+            yield width, np.frombuffer(self.data, np.uint8, length, place).reshape(count, -1)
             place += length
-            row += count
 
 
 Vectors = NDArray[np.floating[Any]] | Packed
@@ -109,34 +113,46 @@ def plain_all(vectors: Sequence[Vectors]) -> list[NDArray[np.floating[Any]]]:
 def _unpack(messages: Sequence[Packed]) -> Float32Array:
     """Rows of messages of one size and rotation, one after the other, (n, d)."""
     size, rotation = messages[0].shape[1], messages[0].rotation
-    of_width: dict[int, list[tuple[int, ByteArray]]] = {}
-    first = 0
-    for message in messages:
-        for width, begin, records in message.parts():
-            of_width.setdefault(width, []).append((first + begin, records))
-        first += len(message)
+    parts = [(width, records) for message in messages for width, records in message.parts()]
+    few = [(width, records) for width, records in parts if width in WIDTHS]
     with np.errstate(all="ignore"):
-        if len(of_width) == 1:
-            ((width, found),) = of_width.items()
-            rows = from_records(_joined(found), width, size=size)
-            return rotate_back(rows, rotation) if width in WIDTHS else rows
-        rows = np.empty((first, size), np.float32)
-        turned = np.ones(first, bool)
-        for width, found in of_width.items():
-            values, taken = from_records(_joined(found), width, size=size), 0
-            for begin, records in found:
-                end = begin + len(records)
-                rows[begin:end] = values[taken : taken + len(records)]
-                turned[begin:end] = width in WIDTHS
+        turned = rotate_back(_quantised(few, size), rotation) if few else None
+        if len(few) == len(parts) and turned is not None:
+            return turned
+        rows = np.empty((sum(len(records) for _, records in parts), size), np.float32)
+        begin = taken = 0
+        for width, records in parts:
+            end = begin + len(records)
+            if width in WIDTHS and turned is not None:
+                rows[begin:end] = turned[taken : taken + len(records)]
                 taken += len(records)
-        if turned.all():
-            return rotate_back(rows, rotation)
-        rows[turned] = rotate_back(rows[turned], rotation)
+            else:
+                rows[begin:end] = from_records(records, width, size=size)
+            begin = end
         return rows
 
 
-def _joined(found: Sequence[tuple[int, ByteArray]]) -> ByteArray:
-    return found[0][1] if len(found) == 1 else np.concatenate([records for _, records in found])
+def _quantised(parts: Sequence[tuple[int, ByteArray]], size: int) -> Float32Array:
+    """Rows of quantised records, one part after the other and still turned, (n, d)."""
+    if len({width for width, _ in parts}) == 1:
+        return from_records(_joined([records for _, records in parts]), parts[0][0], size=size)
+    runs = [(width, len(records)) for width, records in parts]
+    steps = np.concatenate([steps_of(records) for _, records in parts])
+    codes = np.empty((len(steps), size), np.uint8)
+    starts = list(accumulate((count for _, count in runs), initial=0))
+    for width in {width for width, _ in parts}:
+        here = [place for place, (of, _) in enumerate(parts) if of == width]
+        found = codes_of(_joined([parts[place][1] for place in here]), width, size=size)
+        taken = 0
+        for place in here:
+            count = runs[place][1]
+            codes[starts[place] : starts[place] + count] = found[taken : taken + count]
+            taken += count
+    return reconstruct_runs(codes, steps, runs)
+
+
+def _joined(found: Sequence[ByteArray]) -> ByteArray:
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def row_widths(vectors: Vectors) -> set[int]:
@@ -216,78 +232,3 @@ def _pack_around(
         part = turned if fits[begin] else rows
         runs.append((of, to_records(part[begin:end], of)))
     return packed(runs, size=rows.shape[1], rotation=rotation)
-
-
-def packed_of(
-    frame: bytes | bytearray | memoryview,
-    *,
-    shape: tuple[int, int],
-    runs: tuple[Run, ...],
-    rotation: Rotation,
-    what: str,
-    request_id: int,
-) -> Packed:
-    """Check a frame of packed rows, of which nothing is believed.
-
-    Raises
-    ------
-    UnknownWidth
-        If a width is none that rows have.
-    ProtocolError
-        If the runs are not for the shape's rows, the frame's length is another than they say, it
-        would unpack to too much, or a step is not positive and finite.
-    """
-    count, size = shape
-    told = sum(rows for _, rows in runs)
-    if told != count:
-        raise ProtocolError(
-            f"{what} has {count} rows, its widths are for {told}: they are [[width, count], …] in "
-            f"the order of the rows",
-            request_id,
-        )
-    check_widths((width for width, _ in runs), known=ROW_WIDTHS, what=what, request_id=request_id)
-    expected = sum(rows * record_bytes(size, width) for width, rows in runs)
-    # A few bits become float32: what they unpack to is bounded as a frame of float32 is.
-    if len(frame) != expected or count * size * 4 > MAX_FRAME_BYTES:
-        raise ProtocolError(
-            f"{what} {list(shape)} in widths {_listed(runs)} is {expected} bytes (at most "
-            f"{MAX_FRAME_BYTES} unpacked), the frame has {len(frame)}",
-            request_id,
-        )
-    result = Packed(shape=shape, runs=runs, rotation=rotation, data=frame)
-    for width, begin, records in result.parts():
-        if width in WIDTHS:
-            _check_steps(records, first_row=begin, what=what, request_id=request_id)
-    return result
-
-
-def check_widths(widths: Any, *, known: Sequence[int], what: str, request_id: int = 0) -> None:
-    """Raise UnknownWidth for the first width that is not known."""
-    for width in widths:
-        if width not in known:
-            raise UnknownWidth(
-                f"{what}: entries of {width} bits are not known here, only of "
-                f"{', '.join(map(str, known))}",
-                request_id,
-            )
-
-
-def _check_steps(records: ByteArray, *, first_row: int, what: str, request_id: int) -> None:
-    steps = steps_of(records)
-    # Zero would be the largest after one is taken off, a negative number is large as it is.
-    good = steps - np.uint16(1) < _INFINITE - 1
-    if good.all():
-        return
-    row = int(good.argmin())
-    bits = int(steps[row])
-    value = np.array([bits << 16], np.uint32).view(np.float32)[0]
-    raise ProtocolError(
-        f"{what}: the step of row {first_row + row} is {value}, it must be positive and finite",
-        request_id,
-    )
-
-
-def _listed(runs: Sequence[Run]) -> str:
-    shown = [list(run) for run in runs[:_LISTED]]
-    more = len(runs) - len(shown)
-    return f"{shown} and {more} more runs" if more else str(shown)

@@ -47,16 +47,8 @@ from siftmoe.agent.messages import (
 )
 from siftmoe.agent.messages_bounds import MAX_FRAME_BYTES, MAX_HEADER_BYTES, RequestId
 from siftmoe.agent.messages_sound import Burst, Heard, PilotPower
-from siftmoe.agent.packed import (
-    Packed,
-    Vectors,
-    check_widths,
-    pack_rows,
-    packed,
-    packed_of,
-    plain,
-    plain_all,
-)
+from siftmoe.agent.packed import Packed, Vectors, pack_rows, packed, plain, plain_all
+from siftmoe.agent.packed_check import check_widths, packed_of
 from siftmoe.agent.payload import (
     ZERO_COPY_BYTES,
     Frame,

@@ -19,9 +19,7 @@ Steps are bfloat16, eight bits of mantissa and the range of float32, and the nex
 the formulas give: so the largest entry stays within the last level. The codes are made with the
 step as it travels.
 
-*Rotation*: models have channels whose entries are many times the others' and would set the step
-of the whole row. A row is multiplied by signs and a Hadamard matrix first, both orthogonal, which
-makes its entries nearly Gaussian; the receiver turns it back, and the error's norm is unchanged.
+Rows are turned first, so that no single entry sets the step (`siftmoe.models.rotation`).
 
 The optimal steps are those of J. Max, "Quantizing for minimum distortion", IRE Trans. Inf. Theory 6
 (1960). docs/theory.md, section 8.
@@ -29,23 +27,46 @@ The optimal steps are those of J. Max, "Quantizing for minimum distortion", IRE 
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Literal
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from siftmoe.models.rotation import ROTATIONS, Rotation, rotate, rotate_back
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    #: Width and number of rows that follow each other.
+    Runs = Sequence[tuple[int, int]]
 
     Float32Array = NDArray[np.float32]
     CodeArray = NDArray[np.uint8]
     StepArray = NDArray[np.uint16]
 
-Rotation = Literal["none", "hadamard"]
+__all__ = [
+    "GAUSSIAN_ERROR",
+    "GAUSSIAN_STEP",
+    "ROTATIONS",
+    "STEP_BYTES",
+    "WIDTHS",
+    "NotFinite",
+    "Rotation",
+    "check_width",
+    "quantise",
+    "quantise_runs",
+    "reconstruct",
+    "reconstruct_runs",
+    "rotate",
+    "rotate_back",
+    "round_trip",
+    "step_values",
+]
 
 #: Bits of an entry that a quantised row may have.
 WIDTHS: Final = (2, 3, 4, 5, 6, 8)
-ROTATIONS: Final[tuple[Rotation, ...]] = ("none", "hadamard")
 #: Bytes of a row's step.
 STEP_BYTES: Final = 2
 
@@ -57,16 +78,22 @@ GAUSSIAN_ERROR: Final = {2: 0.1188, 3: 0.03744, 4: 0.01154}
 _LEAST_STEP = np.float32(2.0**-100)
 #: Rows of smaller entries are quantised by the largest: their squares vanish in float32.
 _LEAST_SQUARED = np.float32(1e-15)
-#: A row's largest magnitude times this must be above its Gaussian step for that to have the smaller
-#: error: :math:`D_b \overline{x^2} < (\max|x| / 2^{b-1})^2 / 12`.
-_BETTER = {
-    b: GAUSSIAN_STEP[b] / (12.0 * error * 4.0 ** (b - 1)) ** 0.5
-    for b, error in GAUSSIAN_ERROR.items()
-}
-#: Longest block that is rotated as a whole; longer ones cost more and gain nothing.
-_MOST_ROTATED = 4096
-#: Powers of two that one product takes: matrices of 16 have the least cost in all.
-_MOST_MIXED = 4
+#: By width: half the number of levels, and what lies between the middle two; the square of the
+#: optimal step, 0 where none is used; and what a row's largest magnitude is multiplied by to be
+#: above its Gaussian step where that has the smaller error,
+#: :math:`D_b \overline{x^2} < (\max|x| / 2^{b-1})^2 / 12`.
+_HALF = np.array([2.0 ** (b - 1) for b in range(9)], np.float32)
+_MIDDLE = _HALF - np.float32(0.5)
+_STEP_SQUARED = np.array([GAUSSIAN_STEP.get(b, 0.0) ** 2 for b in range(9)], np.float32)
+_BETTER = np.array(
+    [
+        GAUSSIAN_STEP[b] / (12.0 * GAUSSIAN_ERROR[b]) ** 0.5 / 2.0 ** (b - 1)
+        if b in GAUSSIAN_STEP
+        else 0.0
+        for b in range(9)
+    ],
+    np.float32,
+)
 
 
 class NotFinite(ValueError):
@@ -78,6 +105,7 @@ class NotFinite(ValueError):
             f"it at 16 or 32"
         )
         self.row = row
+        self.width = width
 
 
 def check_width(width: int) -> None:
@@ -109,20 +137,51 @@ def quantise(rows: Float32Array, width: int) -> tuple[CodeArray, StepArray]:
     ValueError
         If there is no such width.
     """
-    check_width(width)
-    values = _step_values(rows, width)
-    half = np.float32(1 << (width - 1))
+    return quantise_runs(rows, ((width, len(rows)),))
+
+
+def quantise_runs(rows: Float32Array, runs: Runs) -> tuple[CodeArray, StepArray]:
+    """Quantise rows of several widths at once; each comes out as it would by itself.
+
+    Parameters
+    ----------
+    rows : (n, d) float32
+    runs : sequence of (width, count)
+        Widths of the rows in their order.
+
+    Returns
+    -------
+    codes : (n, d) uint8
+    steps : (n,) uint16
+
+    Raises
+    ------
+    NotFinite, ValueError
+        As `quantise`.
+    """
+    for width, _ in runs:
+        check_width(width)
+    values = _step_values(rows, runs)
     levels = rows * (np.float32(1.0) / values)[:, None]  # [n, d]
-    levels += half
-    if width in GAUSSIAN_STEP:
-        levels.clip(0.0, 2.0 * half - 1.0, out=levels)
+    levels += _column(_HALF, runs)
+    begin = 0
+    for width, count in runs:
+        if width in GAUSSIAN_STEP:
+            part = levels[begin : begin + count]
+            part.clip(0.0, 2.0**width - 1.0, out=part)
+        begin += count
     steps = (values.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
     return levels.astype(np.uint8), steps  # rounds down
 
 
 def reconstruct(codes: CodeArray, steps: StepArray, width: int) -> Float32Array:
     """Return the rows (n, d) that codes (n, d) and steps (n,) stand for."""
-    rows: Float32Array = np.subtract(codes, ((1 << width) - 1) / 2, dtype=np.float32)
+    return reconstruct_runs(codes, steps, ((width, len(codes)),))
+
+
+def reconstruct_runs(codes: CodeArray, steps: StepArray, runs: Runs) -> Float32Array:
+    """Return the rows (n, d) that codes and steps of several widths stand for."""
+    rows: Float32Array = np.subtract(codes, _column(_MIDDLE, runs), dtype=np.float32)
     rows *= step_values(steps)[:, None]
     return rows
 
@@ -149,88 +208,38 @@ def step_values(steps: StepArray) -> Float32Array:
     return values
 
 
-def _step_values(rows: Float32Array, width: int) -> Float32Array:
+def _step_values(rows: Float32Array, runs: Runs) -> Float32Array:
     """Step of each row, (n,), all of them bfloat16."""
     largest: Float32Array = np.maximum.reduce(np.abs(rows), axis=1)  # [n]; NaN where one is
     if len(rows) and not np.maximum.reduce(largest) < np.inf:
-        raise NotFinite(int((largest < np.inf).argmin()), width)
-    step: Float32Array = largest * np.float32(0.5 ** (width - 1))
-    if width in GAUSSIAN_STEP:
+        row = int((largest < np.inf).argmin())
+        ends = accumulate(count for _, count in runs)
+        raise NotFinite(row, next(w for (w, _), end in zip(runs, ends, strict=True) if row < end))
+    step: Float32Array = largest / _of_rows(_HALF, runs)
+    if any(width in GAUSSIAN_STEP for width, _ in runs):
         with np.errstate(over="ignore"):  # infinite, and so not better
             squares = (rows[:, None, :] @ rows[:, :, None])[:, 0, 0]  # [n]
-        gaussian = np.sqrt(squares * np.float32(GAUSSIAN_STEP[width] ** 2 / rows.shape[1]))
-        better = largest * np.float32(_BETTER[width]) > np.maximum(gaussian, _LEAST_SQUARED)
-        step = np.where(better, gaussian, step)
+        finer = np.sqrt(squares * (_of_rows(_STEP_SQUARED, runs) / np.float32(rows.shape[1])))
+        better = largest * _of_rows(_BETTER, runs) > np.maximum(finer, _LEAST_SQUARED)
+        step = np.where(better, finer, step)
     np.maximum(step, _LEAST_STEP, out=step)
-    # The next bfloat16 above: with it no largest entry is clipped, nor reaches the end.
+    # The next bfloat16 above, and by more than the rounding of the division that follows: with it
+    # the largest entry is neither clipped nor rounded up to the end of the last level.
     bits = step.view(np.uint32)
-    bits += np.uint32(0x10000)
+    bits += np.uint32(0x10000 + 8)
     bits &= np.uint32(0xFFFF0000)
     return step
 
 
-def rotate(rows: Float32Array, rotation: Rotation) -> Float32Array:
-    """Spread every entry of a row over its block: signs, then a Hadamard matrix.
-
-    A block is the largest power of two that divides the row's length.
-
-    Parameters
-    ----------
-    rows : (n, d) float32
-    rotation : "none" or "hadamard"
-    """
-    return _mixed(rows, _factors(rows.shape[1])) if _turns(rotation) else rows
+def _column(table: Float32Array, runs: Runs) -> Any:
+    """Look up the widths of rows: (n, 1), or a number where there is a single width."""
+    found = _of_rows(table, runs)
+    return found if len(runs) == 1 else found[:, None]
 
 
-def rotate_back(rows: Float32Array, rotation: Rotation) -> Float32Array:
-    """Undo `rotate`."""
-    return _mixed(rows, _factors(rows.shape[1], back=True)) if _turns(rotation) else rows
-
-
-def _turns(rotation: Rotation) -> bool:
-    if rotation not in ROTATIONS:
-        raise ValueError(f"rotation must be one of {', '.join(ROTATIONS)}, got {rotation!r}")
-    return rotation != "none"
-
-
-def _mixed(rows: Float32Array, factors: tuple[Float32Array, ...]) -> Float32Array:
-    """Multiply every block of rows (n, d) by the Kronecker product of matrices.
-
-    Every product is of one row's, or one block's, entries alone, so what becomes of a row does not
-    depend on the others to the last bit.
-    """
-    count, size = rows.shape
-    first, *others = factors
-    inner = len(first)
-    mixed: Float32Array = rows.reshape(count, size // inner, inner) @ first
-    for factor in others:
-        mixed = factor @ mixed.reshape(-1, len(factor), inner)
-        inner *= len(factor)
-    return mixed.reshape(rows.shape)
-
-
-@lru_cache(maxsize=32)
-def _factors(size: int, *, back: bool = False) -> tuple[Float32Array, ...]:
-    """Matrices whose Kronecker product turns a block, the first for products from the right."""
-    power = min(size & -size, _MOST_ROTATED).bit_length() - 1
-    parts = [_MOST_MIXED] * (power // _MOST_MIXED) + [power % _MOST_MIXED]
-    turning = [_turning(part) for part in parts if part] or [_turning(0)]
-    if back:
-        turning = [matrix.T for matrix in turning]
-    factors = (turning[0].T, *turning[1:])
-    return tuple(np.ascontiguousarray(matrix) for matrix in factors)
-
-
-def _turning(power: int) -> Float32Array:
-    """Orthonormal Hadamard matrix of size 2^power whose columns have signs.
-
-    The signs are those of x0 x1 + x2 x3, a bent function for four bits: a block of equal entries,
-    or any other row of a Hadamard matrix, is spread over all entries like a single one.
-    """
-    matrix = np.ones((1, 1))
-    for _ in range(power):
-        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    x = np.arange(len(matrix))
-    bent = (x & x >> 1) & 1 ^ (x >> 2 & x >> 3) & 1
-    turning: Float32Array = (matrix * (1 - 2 * bent) / np.sqrt(len(matrix))).astype(np.float32)
-    return turning
+def _of_rows(table: Float32Array, runs: Runs) -> Any:
+    """Look up the widths of rows: (n,), or a number where there is a single width."""
+    if len(runs) == 1:
+        return table[runs[0][0]]
+    widths, counts = zip(*runs, strict=True)
+    return np.repeat(table[list(widths)], counts)

@@ -74,7 +74,7 @@ def test_the_frame_is_the_records_in_row_order():
 def test_only_quantised_rows_are_turned():
     rows = rows_of(6)
     half = pack_rows(rows[:3], 5, rotation="hadamard")
-    runs = [(16, to_records(rows[3:5], 16)), *((w, r) for w, _, r in half.parts())]
+    runs = [(16, to_records(rows[3:5], 16)), *half.parts()]
     pack = protocol.packed([*runs, (32, to_records(rows[5:], 32))], size=D, rotation="hadamard")
     expected = [
         rows[3:5].astype(np.float16),

@@ -114,7 +114,18 @@ def test_steps_are_the_next_bfloat16_above(width):
     assert (values > wanted).all()
     assert (values <= wanted * (1 + 2.0**-7)).all()
     below = q.step_values(steps - np.uint16(1))
-    assert (below <= wanted).all()
+    assert (below <= wanted * (1 + 2.0**-19)).all()
+
+
+@pytest.mark.parametrize("width", [5, 6, 8])
+def test_the_largest_entry_stays_in_the_last_level_however_it_rounds(width):
+    """Just below a bfloat16 times the levels, where a quotient would round to the end."""
+    for exponent in range(-90, 120, 7):
+        top = np.float32(2.0**exponent * 1.25)
+        near = np.array([top], np.float32).view(np.int32) + np.arange(-20, 20, dtype=np.int32)
+        rows = near.view(np.float32)[:, None]
+        codes, _ = q.quantise(np.concatenate([rows, -rows], axis=1), width)
+        assert (codes == [(1 << width) - 1, 0]).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
