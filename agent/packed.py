@@ -2,7 +2,7 @@
 
 A frame of packed rows is their records (`siftmoe.models.records`) in row order, and the header says
 in runs how wide they are: ``[[4, 3], [16, 1]]`` is three rows of 4 bits and then one of float16.
-Whoever receives a frame checks it before it is used (`siftmoe.agent.packed_check`), whoever computes
+Whoever receives a frame checks it before it is used (`packed_check`), whoever computes
 unpacks it.
 """
 
