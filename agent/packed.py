@@ -2,22 +2,35 @@
 
 A frame of packed rows is their records (`siftmoe.models.records`) in row order, and the header says
 in runs how wide they are: ``[[4, 3], [16, 1]]`` is three rows of 4 bits and then one of float16.
-Whoever receives a frame checks it before it is used (`packed_of`), whoever computes unpacks it.
+Whoever receives a frame checks it before it is used (`packed_check`), whoever computes
+unpacks it.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from siftmoe.agent.errors import ProtocolError, UnknownWidth
-from siftmoe.agent.messages_bounds import MAX_FRAME_BYTES, MAX_RUNS
-from siftmoe.models.quantise import WIDTHS, NotFinite, Rotation, rotate, rotate_back
-from siftmoe.models.records import ROW_WIDTHS, from_records, record_bytes, steps_of, to_records
+from siftmoe.agent.messages_bounds import MAX_RUNS
+from siftmoe.models.quantise import (
+    WIDTHS,
+    NotFinite,
+    Rotation,
+    reconstruct_runs,
+    rotate,
+    rotate_back,
+)
+from siftmoe.models.records import (
+    codes_of,
+    from_records,
+    record_bytes,
+    steps_of,
+    to_records,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,10 +40,6 @@ if TYPE_CHECKING:
     Run = tuple[int, int]
 
 _FLOAT_NAMES: dict[int, Any] = {16: np.float16, 32: np.float32}
-#: Bits of the least bfloat16 that is not finite.
-_INFINITE = 0x7F80
-#: Runs that an error lists.
-_LISTED = 8
 
 
 class Packed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -63,34 +72,15 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def rows(self) -> Float32Array:
         """Unpack: the rows (n, d) as float32. A row whose step is so large overflows alone."""
-        with np.errstate(all="ignore"):
-            return self._unpacked()
+        return _unpack([self])
 
-    def _unpacked(self) -> Float32Array:
-        (count, size), first = self.shape, self.runs[0][0]
-        if len(self.runs) == 1:
-            records = np.frombuffer(self.data, np.uint8).reshape(count, -1)
-            rows = from_records(records, first, size=size)
-            return rotate_back(rows, self.rotation) if first in WIDTHS else rows
-        rows = np.empty(self.shape, np.float32)
-        turned = np.zeros(count, bool)
-        for width, begin, end, records in self._parts():
-            rows[begin:end] = from_records(records, width, size=size)
-            turned[begin:end] = width in WIDTHS
-        if turned.all():
-            return rotate_back(rows, self.rotation)
-        rows[turned] = rotate_back(rows[turned], self.rotation)
-        return rows
-
-    def _parts(self) -> Iterator[tuple[int, int, int, ByteArray]]:
-        """Width, first row, last row + 1 and records [count, bytes] of every run."""
-        place = row = 0
+    def parts(self) -> Iterator[tuple[int, ByteArray]]:
+        """Width and records [count, bytes] of every run."""
+        place = 0
         for width, count in self.runs:
             length = count * record_bytes(self.shape[1], width)
-            records = np.frombuffer(self.data, np.uint8, length, place).reshape(count, -1)
-            yield width, row, row + count, records
+            yield width, np.frombuffer(self.data, np.uint8, length, place).reshape(count, -1)
             place += length
-            row += count
 
 
 Vectors = NDArray[np.floating[Any]] | Packed
@@ -99,6 +89,70 @@ Vectors = NDArray[np.floating[Any]] | Packed
 def plain(vectors: Vectors) -> NDArray[np.floating[Any]]:
     """Return vectors as an array."""
     return vectors.rows() if isinstance(vectors, Packed) else vectors
+
+
+def plain_all(vectors: Sequence[Vectors]) -> list[NDArray[np.floating[Any]]]:
+    """Return several messages' vectors as arrays.
+
+    What is packed is unpacked together, which costs about as much as one of them alone; no row
+    depends on others, so the rows are the same to the last bit.
+    """
+    together = [one for one in vectors if isinstance(one, Packed)]
+    if len({(one.shape[1], one.rotation) for one in together}) != 1:
+        return [plain(one) for one in vectors]
+    rows, begin, found = _unpack(together), 0, []
+    for one in vectors:
+        if isinstance(one, Packed):
+            found.append(rows[begin : begin + len(one)])
+            begin += len(one)
+        else:
+            found.append(one)
+    return found
+
+
+def _unpack(messages: Sequence[Packed]) -> Float32Array:
+    """Rows of messages of one size and rotation, one after the other, (n, d)."""
+    size, rotation = messages[0].shape[1], messages[0].rotation
+    parts = [(width, records) for message in messages for width, records in message.parts()]
+    few = [(width, records) for width, records in parts if width in WIDTHS]
+    with np.errstate(all="ignore"):
+        turned = rotate_back(_quantised(few, size), rotation) if few else None
+        if len(few) == len(parts) and turned is not None:
+            return turned
+        rows = np.empty((sum(len(records) for _, records in parts), size), np.float32)
+        begin = taken = 0
+        for width, records in parts:
+            end = begin + len(records)
+            if width in WIDTHS and turned is not None:
+                rows[begin:end] = turned[taken : taken + len(records)]
+                taken += len(records)
+            else:
+                rows[begin:end] = from_records(records, width, size=size)
+            begin = end
+        return rows
+
+
+def _quantised(parts: Sequence[tuple[int, ByteArray]], size: int) -> Float32Array:
+    """Rows of quantised records, one part after the other and still turned, (n, d)."""
+    if len({width for width, _ in parts}) == 1:
+        return from_records(_joined([records for _, records in parts]), parts[0][0], size=size)
+    runs = [(width, len(records)) for width, records in parts]
+    steps = np.concatenate([steps_of(records) for _, records in parts])
+    codes = np.empty((len(steps), size), np.uint8)
+    starts = list(accumulate((count for _, count in runs), initial=0))
+    for width in {width for width, _ in parts}:
+        here = [place for place, (of, _) in enumerate(parts) if of == width]
+        found = codes_of(_joined([parts[place][1] for place in here]), width, size=size)
+        taken = 0
+        for place in here:
+            count = runs[place][1]
+            codes[starts[place] : starts[place] + count] = found[taken : taken + count]
+            taken += count
+    return reconstruct_runs(codes, steps, runs)
+
+
+def _joined(found: Sequence[ByteArray]) -> ByteArray:
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def row_widths(vectors: Vectors) -> set[int]:
@@ -120,12 +174,19 @@ def packed(runs: Sequence[tuple[int, ByteArray]], *, size: int, rotation: Rotati
     rotation : "none" or "hadamard"
         That of the quantised ones.
     """
-    flat = [records.reshape(-1) for _, records in runs]
+    if len(runs) == 1:
+        ((width, records),) = runs
+        return Packed(
+            shape=(len(records), size),
+            runs=((width, len(records)),),
+            rotation=rotation,
+            data=records.reshape(-1).data,
+        )
     return Packed(
         shape=(sum(len(records) for _, records in runs), size),
         runs=tuple((width, len(records)) for width, records in runs),
         rotation=rotation,
-        data=(flat[0] if len(flat) == 1 else np.concatenate(flat)).data,
+        data=np.concatenate([records.reshape(-1) for _, records in runs]).data,
     )
 
 
@@ -171,78 +232,3 @@ def _pack_around(
         part = turned if fits[begin] else rows
         runs.append((of, to_records(part[begin:end], of)))
     return packed(runs, size=rows.shape[1], rotation=rotation)
-
-
-def packed_of(
-    frame: bytes | bytearray | memoryview,
-    *,
-    shape: tuple[int, int],
-    runs: tuple[Run, ...],
-    rotation: Rotation,
-    what: str,
-    request_id: int,
-) -> Packed:
-    """Check a frame of packed rows, of which nothing is believed.
-
-    Raises
-    ------
-    UnknownWidth
-        If a width is none that rows have.
-    ProtocolError
-        If the runs are not for the shape's rows, the frame's length is another than they say, it
-        would unpack to too much, or a step is not positive and finite.
-    """
-    count, size = shape
-    told = sum(rows for _, rows in runs)
-    if told != count:
-        raise ProtocolError(
-            f"{what} has {count} rows, its widths are for {told}: they are [[width, count], …] in "
-            f"the order of the rows",
-            request_id,
-        )
-    check_widths((width for width, _ in runs), known=ROW_WIDTHS, what=what, request_id=request_id)
-    expected = sum(rows * record_bytes(size, width) for width, rows in runs)
-    # A few bits become float32: what they unpack to is bounded as a frame of float32 is.
-    if len(frame) != expected or count * size * 4 > MAX_FRAME_BYTES:
-        raise ProtocolError(
-            f"{what} {list(shape)} in widths {_listed(runs)} is {expected} bytes (at most "
-            f"{MAX_FRAME_BYTES} unpacked), the frame has {len(frame)}",
-            request_id,
-        )
-    result = Packed(shape=shape, runs=runs, rotation=rotation, data=frame)
-    for width, begin, _, records in result._parts():
-        if width in WIDTHS:
-            _check_steps(records, first_row=begin, what=what, request_id=request_id)
-    return result
-
-
-def check_widths(widths: Any, *, known: Sequence[int], what: str, request_id: int = 0) -> None:
-    """Raise UnknownWidth for the first width that is not known."""
-    for width in widths:
-        if width not in known:
-            raise UnknownWidth(
-                f"{what}: entries of {width} bits are not known here, only of "
-                f"{', '.join(map(str, known))}",
-                request_id,
-            )
-
-
-def _check_steps(records: ByteArray, *, first_row: int, what: str, request_id: int) -> None:
-    steps = steps_of(records)
-    # Zero would be the largest after one is taken off, a negative number is large as it is.
-    good = steps - np.uint16(1) < _INFINITE - 1
-    if good.all():
-        return
-    row = int(good.argmin())
-    bits = int(steps[row])
-    value = np.array([bits << 16], np.uint32).view(np.float32)[0]
-    raise ProtocolError(
-        f"{what}: the step of row {first_row + row} is {value}, it must be positive and finite",
-        request_id,
-    )
-
-
-def _listed(runs: Sequence[Run]) -> str:
-    shown = [list(run) for run in runs[:_LISTED]]
-    more = len(runs) - len(shown)
-    return f"{shown} and {more} more runs" if more else str(shown)

@@ -47,7 +47,8 @@ from siftmoe.agent.messages import (
 )
 from siftmoe.agent.messages_bounds import MAX_FRAME_BYTES, MAX_HEADER_BYTES, RequestId
 from siftmoe.agent.messages_sound import Burst, Heard, PilotPower
-from siftmoe.agent.packed import Packed, Vectors, check_widths, pack_rows, packed, packed_of, plain
+from siftmoe.agent.packed import Packed, Vectors, pack_rows, packed, plain, plain_all
+from siftmoe.agent.packed_check import check_widths, packed_of
 from siftmoe.agent.payload import (
     ZERO_COPY_BYTES,
     Frame,
@@ -89,6 +90,7 @@ __all__ = [
     "pack_rows",
     "packed",
     "plain",
+    "plain_all",
 ]
 
 _S_TO_MS = 1e3

@@ -11,7 +11,8 @@ import numpy as np
 from siftmoe.agent.errors import DeadlineExceeded, InternalFailure, NotSupported, WireError
 from siftmoe.agent.heat import Heat
 from siftmoe.agent.messages import failure_of
-from siftmoe.agent.packed import Packed, Vectors, check_widths, pack_rows, plain, row_widths
+from siftmoe.agent.packed import Packed, Vectors, pack_rows, plain_all, row_widths
+from siftmoe.agent.packed_check import check_widths
 from siftmoe.agent.protocol import (
     Apply,
     Failure,
@@ -226,7 +227,7 @@ class Service:
         pairs[:, 0] += np.repeat(starts, [len(request.pairs) for request in requests])
         output = self.runtime.apply(
             requests[0].layer,
-            np.concatenate([plain(request.hidden) for request in requests]),
+            np.concatenate(plain_all([request.hidden for request in requests])),
             pairs=pairs,
             weights=np.concatenate([request.weights for request in requests]),
         )

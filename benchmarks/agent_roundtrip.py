@@ -25,7 +25,7 @@ import zmq
 from benchmarks.agent_peers import METHOD, OPTIONS
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.launch import launch
-from siftmoe.agent.protocol import ZERO_COPY_BYTES, Apply, Result, decode, encode
+from siftmoe.agent.protocol import ZERO_COPY_BYTES, Apply, Result, Vectors, decode, encode
 from siftmoe.agent.providers import open_session
 from siftmoe.agent.sockets import receive
 from siftmoe.models.manifest import Manifest, expert_name
@@ -50,13 +50,15 @@ class Client:
 
     def ask(self, hidden: np.ndarray, pairs: np.ndarray, weights: np.ndarray) -> None:
         self.next_id += 1
-        request = Apply(id=self.next_id, layer=0, hidden=hidden, pairs=pairs, weights=weights)
+        self.send(Apply(id=self.next_id, layer=0, hidden=hidden, pairs=pairs, weights=weights))
+
+    def send(self, request: Apply) -> None:
         frames = encode(request)
         for place, frame in enumerate(frames):
             more = zmq.SNDMORE if place < len(frames) - 1 else 0
             self.socket.send(frame, more, copy=len(frame) < ZERO_COPY_BYTES)
 
-    def answer(self) -> np.ndarray:
+    def answer(self) -> Vectors:
         reply = decode(receive(self.socket, flags=0))
         if not isinstance(reply, Result) or reply.id != self.next_id:
             raise RuntimeError(f"unexpected answer {reply}")

@@ -27,6 +27,8 @@ BENCHMARKS: dict[str, list[str]] = {
     "loopback_throughput": [],
     "agent_roundtrip": [],
     "agent_clients": [],
+    "packing_cost": [],
+    "quantisers": [],
     "coordinator_cost": [],
     "coordinator_liveness": [],
     "chaos": [],

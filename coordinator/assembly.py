@@ -10,6 +10,7 @@ import numpy as np
 from siftmoe.coordinator.airtime import AirInterface
 from siftmoe.coordinator.links import SimulatedLinks
 from siftmoe.coordinator.slotted import SlottedAir
+from siftmoe.coordinator.widths import AUTO, Widths
 from siftmoe.models.packing import row_bits
 from siftmoe.radio.fading import FadingKind, FadingModel
 from siftmoe.radio.units import db_to_linear
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from siftmoe.coordinator.config_radio import RadioEntry
-    from siftmoe.coordinator.widths import Widths
     from siftmoe.models.shape import ModelShape
 
 #: Rate at which a helper is taken to compute for the latency on the virtual clock: an Orin Nano's
@@ -57,7 +57,7 @@ def simulated_links(radio: RadioEntry, distances_m: Sequence[float]) -> Simulate
 def air_interface(
     radio: RadioEntry,
     shape: ModelShape,
-    widths: Widths,
+    widths: Widths | None = None,
     *,
     distances_m: Sequence[float] = (),
 ) -> AirInterface:
@@ -67,8 +67,9 @@ def air_interface(
     ----------
     radio : RadioEntry
     shape : ModelShape
-    widths : Widths
-        Of the policy's vectors.
+    widths : Widths or None
+        Of the policy's vectors; by default those of the settings, 16 bits where they leave them
+        to the policy.
     distances_m : sequence of float, m
         Of the helpers; only fast fading asks, which goes by the mean gains.
 
@@ -77,6 +78,9 @@ def air_interface(
     ValueError
         If it is fast fading and the distances are missing.
     """
+    if widths is None:
+        bits = REFERENCE_WIDTH if radio.bits == AUTO else radio.bits
+        widths = Widths.of((bits,), radio.downlink_bits)
     # Three matrices of d x I, a multiplication and an addition per entry.
     flops_per_token = 6.0 * shape.hidden_size * shape.intermediate_size
     air = AirInterface(

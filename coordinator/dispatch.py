@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from siftmoe.agent.protocol import Result, plain
+from siftmoe.agent.protocol import Result, plain, plain_all
 from siftmoe.coordinator.client_exchange import raise_first
 from siftmoe.coordinator.dispatch_group import combine, group
 from siftmoe.coordinator.errors import AgentRefused, AgentUnreachable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from siftmoe.agent.protocol import Apply, Message
+    from siftmoe.agent.protocol import Apply, Message, Vectors
     from siftmoe.coordinator.client import Client
     from siftmoe.coordinator.dispatch_group import Share
     from siftmoe.coordinator.errors import CoordinatorError
@@ -180,7 +180,7 @@ class Dispatcher:
         hidden: Float32Array,
         *,
         layer: int,
-        reply_width: int,
+        reply_width: int = 32,
         deadline_s: float | None = None,
     ) -> DispatchResult:
         """Compute a layer as far as helpers answer; look at ``failures`` before using it.
@@ -206,6 +206,7 @@ class Dispatcher:
         shares = group(plan, hidden, layer=layer, rotation=self._rotation)
         remote = [share for share in shares if share.helper != LOCAL]
         outputs: Outputs = {}
+        answers: dict[int, Vectors] = {}
         exchange = self._client.exchange(
             {
                 share.helper: self._request(share, layer, reply_width, deadline_s)
@@ -215,12 +216,11 @@ class Dispatcher:
             meanwhile=self._local_work(shares, layer, outputs),
         )
         failures, given_up_s = dict(exchange.failures), dict(exchange.given_up_s)
-        timings, downlink_bits = [], {}
+        timings = []
         for share in remote:
             reply = exchange.replies.get(share.helper)
             if isinstance(reply, Result) and reply.output.shape == share.hidden.shape:
-                outputs[share.helper] = plain(reply.output)
-                downlink_bits[share.helper] = 8 * reply.output.nbytes
+                answers[share.helper] = reply.output
                 timings.append(_timing(share, reply, exchange.round_trip_s[share.helper]))
             elif reply is not None:
                 name = self._client.fleet[share.helper].name
@@ -228,13 +228,14 @@ class Dispatcher:
                 given_up_s[share.helper] = exchange.round_trip_s[share.helper]
         for helper, failure in failures.items():
             self._client.rest(helper, reason=str(failure))
+        outputs.update(zip(answers, plain_all(list(answers.values())), strict=True))
         return DispatchResult(
             output=combine(shares, outputs, num_tokens=len(hidden), hidden_size=hidden.shape[1]),
             timings=tuple(timings),
             failures=failures,
             given_up_s=given_up_s,
             uplink_bits={s.helper: s.payload_bits for s in remote if s.helper in exchange.sent},
-            downlink_bits=downlink_bits,
+            downlink_bits={helper: 8 * answer.nbytes for helper, answer in answers.items()},
         )
 
     def _request(self, share: Share, layer: int, reply_width: int, deadline_s: float) -> Apply:

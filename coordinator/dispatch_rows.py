@@ -13,7 +13,7 @@ import numpy as np
 from siftmoe.agent.protocol import packed
 from siftmoe.models.packing import FLOAT_WIDTHS
 from siftmoe.models.quantise import NotFinite, rotate
-from siftmoe.models.records import ROW_WIDTHS, to_records
+from siftmoe.models.records import ROW_WIDTHS, to_records, to_records_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,30 +106,23 @@ class RowsOut:
         """For each width the records of its tokens, and each token's place among them, (T,)."""
         if not widths:
             return {}
-        ranks = [RANK[width] for width in widths]
-        chosen, place = self._once(np.isin(self._ranks, ranks))
+        of_width = [self._once(self._ranks == RANK[width]) for width in widths]
+        tokens = np.concatenate([chosen for chosen, _ in of_width])
+        runs = [(width, len(chosen)) for width, (chosen, _) in zip(widths, of_width, strict=True)]
         with np.errstate(all="ignore"):
-            turned = rotate(self._hidden[chosen], self._rotation)
-        if len(widths) == 1:
-            return {widths[0]: (self._written(turned, chosen, widths[0]), place)}
-        found = {}
-        for width, rank in zip(widths, ranks, strict=True):
-            tokens, place_at_width = self._once(self._ranks == rank)
-            records = self._written(turned[place[tokens]], tokens, width)
-            found[width] = records, place_at_width
-        return found
+            turned = rotate(self._hidden[tokens], self._rotation)
+        try:
+            records = to_records_of(turned, runs)
+        except NotFinite as error:
+            raise ValueError(
+                f"layer {self._layer}: the hidden state of token {tokens[error.row]} has a number "
+                f"that is not finite, which cannot be sent in {error.width} bits; send it at 16"
+            ) from error
+        places = [place for _, place in of_width]
+        return dict(zip(widths, zip(records, places, strict=True), strict=True))
 
     def _once(self, vectors: NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
         """Tokens of the marked vectors, each once, and each token's place among them, (T,)."""
         marked = np.zeros(len(self._hidden), dtype=bool)
         marked[self._tokens[vectors]] = True
         return marked.nonzero()[0], marked.cumsum() - 1
-
-    def _written(self, turned: Float32Array, tokens: IntArray, width: int) -> ByteArray:
-        try:
-            return to_records(turned, width)
-        except NotFinite as error:
-            raise ValueError(
-                f"layer {self._layer}: the hidden state of token {tokens[error.row]} has a number "
-                f"that is not finite, which cannot be sent in {width} bits; send it at 16"
-            ) from error

@@ -159,8 +159,11 @@ class Fleet:
 
     def knows(self, widths: Sequence[int]) -> BoolArray:
         """Which helper knows which widths of vectors, (N, B), by what it last said of itself."""
-        known = [() if agent.hello is None else agent.hello.widths for agent in self._agents]
-        return np.array([[width in those for width in widths] for those in known], dtype=bool)
+        known = np.zeros((len(self._agents), len(widths)), dtype=bool)
+        for agent in self._agents:
+            if agent.hello is not None:
+                known[agent.index] = [width in agent.hello.widths for width in widths]
+        return known
 
     def excluded(self) -> str:
         """Helpers that are not ready and why, as the ledger keeps it; empty if all are."""

@@ -15,13 +15,11 @@ of how the step was chosen. The sender chooses it by
   all others are finer. It is taken where its mean squared error on Gaussian entries,
   :math:`D_b \overline{x^2}`, is less than :math:`\Delta^2 / 12`, as it is in long rows.
 
-Steps are bfloat16: eight bits of mantissa, the range of float32. The codes are made with the
-step as it travels, so its rounding costs nothing.
+Steps are bfloat16, eight bits of mantissa and the range of float32, and the next one above what
+the formulas give: so the largest entry stays within the last level. The codes are made with the
+step as it travels.
 
-*Rotation*: models have channels whose entries are many times the others' and would set the step
-of the whole row. A row is multiplied by random signs and a Hadamard matrix first, both orthogonal,
-which makes its entries nearly Gaussian; the receiver turns it back, and the error's norm is
-unchanged.
+Rows are turned first, so that no single entry sets the step (`siftmoe.models.rotation`).
 
 The optimal steps are those of J. Max, "Quantizing for minimum distortion", IRE Trans. Inf. Theory 6
 (1960). docs/theory.md, section 8.
@@ -29,23 +27,46 @@ The optimal steps are those of J. Max, "Quantizing for minimum distortion", IRE 
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Literal
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from siftmoe.models.rotation import ROTATIONS, Rotation, rotate, rotate_back
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    #: Width and number of rows that follow each other.
+    Runs = Sequence[tuple[int, int]]
 
     Float32Array = NDArray[np.float32]
     CodeArray = NDArray[np.uint8]
     StepArray = NDArray[np.uint16]
 
-Rotation = Literal["none", "hadamard"]
+__all__ = [
+    "GAUSSIAN_ERROR",
+    "GAUSSIAN_STEP",
+    "ROTATIONS",
+    "STEP_BYTES",
+    "WIDTHS",
+    "NotFinite",
+    "Rotation",
+    "check_width",
+    "quantise",
+    "quantise_runs",
+    "reconstruct",
+    "reconstruct_runs",
+    "rotate",
+    "rotate_back",
+    "round_trip",
+    "step_values",
+]
 
 #: Bits of an entry that a quantised row may have.
 WIDTHS: Final = (2, 3, 4, 5, 6, 8)
-ROTATIONS: Final[tuple[Rotation, ...]] = ("none", "hadamard")
 #: Bytes of a row's step.
 STEP_BYTES: Final = 2
 
@@ -55,8 +76,24 @@ GAUSSIAN_STEP: Final = {2: 0.9957, 3: 0.5860, 4: 0.3352}
 GAUSSIAN_ERROR: Final = {2: 0.1188, 3: 0.03744, 4: 0.01154}
 #: Step of a row of zeros, and the least there is: their image is as good as zero.
 _LEAST_STEP = np.float32(2.0**-100)
-#: Longest block that is rotated as a whole; longer ones cost more and gain nothing.
-_MOST_ROTATED = 4096
+#: Rows of smaller entries are quantised by the largest: their squares vanish in float32.
+_LEAST_SQUARED = np.float32(1e-15)
+#: By width: half the number of levels, and what lies between the middle two; the square of the
+#: optimal step, 0 where none is used; and what a row's largest magnitude is multiplied by to be
+#: above its Gaussian step where that has the smaller error,
+#: :math:`D_b \overline{x^2} < (\max|x| / 2^{b-1})^2 / 12`.
+_HALF = np.array([2.0 ** (b - 1) for b in range(9)], np.float32)
+_MIDDLE = _HALF - np.float32(0.5)
+_STEP_SQUARED = np.array([GAUSSIAN_STEP.get(b, 0.0) ** 2 for b in range(9)], np.float32)
+_BETTER = np.array(
+    [
+        GAUSSIAN_STEP[b] / (12.0 * GAUSSIAN_ERROR[b]) ** 0.5 / 2.0 ** (b - 1)
+        if b in GAUSSIAN_STEP
+        else 0.0
+        for b in range(9)
+    ],
+    np.float32,
+)
 
 
 class NotFinite(ValueError):
@@ -68,6 +105,7 @@ class NotFinite(ValueError):
             f"it at 16 or 32"
         )
         self.row = row
+        self.width = width
 
 
 def check_width(width: int) -> None:
@@ -99,23 +137,53 @@ def quantise(rows: Float32Array, width: int) -> tuple[CodeArray, StepArray]:
     ValueError
         If there is no such width.
     """
-    check_width(width)
-    steps = _steps(rows, width)
-    half = np.float32(1 << (width - 1))
-    levels = rows * (np.float32(1.0) / step_values(steps))[:, None]  # [n, d]
-    np.floor(levels, out=levels)
-    levels += half
-    np.clip(levels, 0.0, 2.0 * half - 1.0, out=levels)
-    return levels.astype(np.uint8), steps
+    return quantise_runs(rows, ((width, len(rows)),))
+
+
+def quantise_runs(rows: Float32Array, runs: Runs) -> tuple[CodeArray, StepArray]:
+    """Quantise rows of several widths at once; each comes out as it would by itself.
+
+    Parameters
+    ----------
+    rows : (n, d) float32
+    runs : sequence of (width, count)
+        Widths of the rows in their order.
+
+    Returns
+    -------
+    codes : (n, d) uint8
+    steps : (n,) uint16
+
+    Raises
+    ------
+    NotFinite, ValueError
+        As `quantise`.
+    """
+    for width, _ in runs:
+        check_width(width)
+    values = _step_values(rows, runs)
+    levels = rows * (np.float32(1.0) / values)[:, None]  # [n, d]
+    levels += _column(_HALF, runs)
+    begin = 0
+    for width, count in runs:
+        if width in GAUSSIAN_STEP:
+            part = levels[begin : begin + count]
+            part.clip(0.0, 2.0**width - 1.0, out=part)
+        begin += count
+    steps = (values.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+    return levels.astype(np.uint8), steps  # rounds down
 
 
 def reconstruct(codes: CodeArray, steps: StepArray, width: int) -> Float32Array:
     """Return the rows (n, d) that codes (n, d) and steps (n,) stand for."""
-    rows = codes.astype(np.float32)
-    rows -= np.float32(((1 << width) - 1) / 2)
+    return reconstruct_runs(codes, steps, ((width, len(codes)),))
+
+
+def reconstruct_runs(codes: CodeArray, steps: StepArray, runs: Runs) -> Float32Array:
+    """Return the rows (n, d) that codes and steps of several widths stand for."""
+    rows: Float32Array = np.subtract(codes, _column(_MIDDLE, runs), dtype=np.float32)
     rows *= step_values(steps)[:, None]
-    result: Float32Array = rows
-    return result
+    return rows
 
 
 def round_trip(rows: Float32Array, width: int, *, rotation: Rotation) -> Float32Array:
@@ -140,91 +208,38 @@ def step_values(steps: StepArray) -> Float32Array:
     return values
 
 
-def _steps(rows: Float32Array, width: int) -> StepArray:
-    largest = np.abs(rows).max(axis=1)  # [n]; NaN where one is
-    if not np.isfinite(largest).all():
-        raise NotFinite(int(np.flatnonzero(~np.isfinite(largest))[0]), width)
-    step = largest / np.float32(1 << (width - 1))
-    if width in GAUSSIAN_STEP:
-        scaled = rows / np.maximum(largest, _LEAST_STEP)[:, None]  # squares cannot overflow
-        size = np.float32(rows.shape[1])
-        mean_square = np.einsum("nd,nd->n", scaled, scaled) / size  # of 1 for the largest entry
-        better = 12.0 * GAUSSIAN_ERROR[width] * mean_square < 0.25 ** (width - 1)
-        gaussian = np.float32(GAUSSIAN_STEP[width]) * largest * np.sqrt(mean_square)
-        step = np.where(better, gaussian, step)
-    return _bfloat16_above(np.maximum(step, _LEAST_STEP))
+def _step_values(rows: Float32Array, runs: Runs) -> Float32Array:
+    """Step of each row, (n,), all of them bfloat16."""
+    largest: Float32Array = np.maximum.reduce(np.abs(rows), axis=1)  # [n]; NaN where one is
+    if len(rows) and not np.maximum.reduce(largest) < np.inf:
+        row = int((largest < np.inf).argmin())
+        ends = accumulate(count for _, count in runs)
+        raise NotFinite(row, next(w for (w, _), end in zip(runs, ends, strict=True) if row < end))
+    step: Float32Array = largest / _of_rows(_HALF, runs)
+    if any(width in GAUSSIAN_STEP for width, _ in runs):
+        with np.errstate(over="ignore"):  # infinite, and so not better
+            squares = (rows[:, None, :] @ rows[:, :, None])[:, 0, 0]  # [n]
+        finer = np.sqrt(squares * (_of_rows(_STEP_SQUARED, runs) / np.float32(rows.shape[1])))
+        better = largest * _of_rows(_BETTER, runs) > np.maximum(finer, _LEAST_SQUARED)
+        step = np.where(better, finer, step)
+    np.maximum(step, _LEAST_STEP, out=step)
+    # The next bfloat16 above, and by more than the rounding of the division that follows: with it
+    # the largest entry is neither clipped nor rounded up to the end of the last level.
+    bits = step.view(np.uint32)
+    bits += np.uint32(0x10000 + 8)
+    bits &= np.uint32(0xFFFF0000)
+    return step
 
 
-def _bfloat16_above(values: Float32Array) -> StepArray:
-    """Bits of the least bfloat16 not below each value: with it no largest entry is clipped."""
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    above: StepArray = ((bits + np.uint32(0xFFFF)) >> np.uint32(16)).astype(np.uint16)
-    return above
+def _column(table: Float32Array, runs: Runs) -> Any:
+    """Look up the widths of rows: (n, 1), or a number where there is a single width."""
+    found = _of_rows(table, runs)
+    return found if len(runs) == 1 else found[:, None]
 
 
-def rotate(rows: Float32Array, rotation: Rotation) -> Float32Array:
-    """Spread every entry of a row over its block: random signs, then a Hadamard matrix.
-
-    A block is the largest power of two that divides the row's length. The result's order is that
-    of `rotate_back`, and of no other meaning.
-
-    Parameters
-    ----------
-    rows : (n, d) float32
-    rotation : "none" or "hadamard"
-    """
-    if not _turns(rotation):
-        return rows
-    signs, first, second = _factors(rows.shape[1])
-    turned = (rows * signs).reshape(-1, len(second)) @ second  # [n * blocks * p, q]
-    crossed = turned.reshape(-1, len(first), len(second)).swapaxes(1, 2)  # [n * blocks, q, p]
-    mixed: Float32Array = crossed.reshape(-1, len(first)) @ first
-    return mixed.reshape(rows.shape)
-
-
-def rotate_back(rows: Float32Array, rotation: Rotation) -> Float32Array:
-    """Undo `rotate`."""
-    if not _turns(rotation):
-        return rows
-    signs, first, second = _factors(rows.shape[1])
-    turned = rows.reshape(-1, len(first)) @ first  # [n * blocks * q, p]
-    crossed = turned.reshape(-1, len(second), len(first)).swapaxes(1, 2)  # [n * blocks, p, q]
-    mixed: Float32Array = crossed.reshape(-1, len(second)) @ second
-    return mixed.reshape(rows.shape) * signs
-
-
-def _turns(rotation: Rotation) -> bool:
-    if rotation not in ROTATIONS:
-        raise ValueError(f"rotation must be one of {', '.join(ROTATIONS)}, got {rotation!r}")
-    return rotation != "none"
-
-
-@lru_cache(maxsize=16)
-def _factors(size: int) -> tuple[Float32Array, Float32Array, Float32Array]:
-    """Signs (d,), and two Hadamard matrices whose Kronecker product is a block's."""
-    block = min(size & -size, _MOST_ROTATED)
-    power = block.bit_length() - 1
-    parts = (_hadamard(power // 2), _hadamard(power - power // 2))
-    arrays = (_signs(size), *parts)
-    for array in arrays:
-        array.flags.writeable = False
-    return arrays
-
-
-def _hadamard(power: int) -> Float32Array:
-    """Orthonormal Hadamard matrix of size 2^power; symmetric, so its own inverse."""
-    matrix = np.ones((1, 1))
-    for _ in range(power):
-        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    scaled: Float32Array = (matrix / np.sqrt(len(matrix))).astype(np.float32)
-    return scaled
-
-
-def _signs(size: int) -> Float32Array:
-    """Signs that no row of a Hadamard matrix resembles, the same on every machine (splitmix64)."""
-    state = np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
-    state ^= state >> np.uint64(31)
-    signs: Float32Array = np.where(state >> np.uint64(63), -1.0, 1.0).astype(np.float32)
-    return signs
+def _of_rows(table: Float32Array, runs: Runs) -> Any:
+    """Look up the widths of rows: (n,), or a number where there is a single width."""
+    if len(runs) == 1:
+        return table[runs[0][0]]
+    widths, counts = zip(*runs, strict=True)
+    return np.repeat(table[list(widths)], counts)

@@ -8,15 +8,18 @@ writes its record once. Needs no torch.
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from siftmoe.models.packing import FLOAT_WIDTHS, pack, packed_bytes, row_bits, unpack
-from siftmoe.models.quantise import STEP_BYTES, WIDTHS, quantise, reconstruct
+from siftmoe.models.quantise import STEP_BYTES, WIDTHS, quantise, quantise_runs, reconstruct
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from siftmoe.models.quantise import Runs
 
     Float32Array = NDArray[np.float32]
     ByteArray = NDArray[np.uint8]
@@ -56,10 +59,29 @@ def to_records(rows: Float32Array, width: int) -> ByteArray:
     """
     if width in _FLOATS:
         return np.ascontiguousarray(rows, _FLOATS[width]).view(np.uint8)
-    codes, steps = quantise(rows, width)
-    records = np.empty((len(rows), STEP_BYTES + packed_bytes(rows.shape[1], width)), np.uint8)
+    return _written(*quantise(rows, width), width)
+
+
+def to_records_of(rows: Float32Array, runs: Runs) -> list[ByteArray]:
+    """Write quantised rows of several widths, (width, count) in runs; records of each run.
+
+    Raises
+    ------
+    NotFinite, ValueError
+        As `to_records`.
+    """
+    codes, steps = quantise_runs(rows, runs)
+    ends = [0, *accumulate(count for _, count in runs)]
+    return [
+        _written(codes[a:b], steps[a:b], width)
+        for (width, _), (a, b) in zip(runs, pairwise(ends), strict=True)
+    ]
+
+
+def _written(codes: ByteArray, steps: NDArray[np.uint16], width: int) -> ByteArray:
+    records = np.empty((len(codes), STEP_BYTES + packed_bytes(codes.shape[1], width)), np.uint8)
     records[:, :STEP_BYTES] = steps.astype(_STEP, copy=False)[:, None].view(np.uint8)
-    records[:, STEP_BYTES:] = pack(codes, width)
+    pack(codes, width, out=records[:, STEP_BYTES:])
     return records
 
 
@@ -67,8 +89,12 @@ def from_records(records: ByteArray, width: int, *, size: int) -> Float32Array:
     """Read the rows (n, size) that `to_records` wrote; still turned if they were."""
     if width in _FLOATS:
         return records.view(_FLOATS[width]).astype(np.float32)
-    codes = unpack(records[:, STEP_BYTES:], width, size=size)
-    return reconstruct(codes, steps_of(records), width)
+    return reconstruct(codes_of(records, width, size=size), steps_of(records), width)
+
+
+def codes_of(records: ByteArray, width: int, *, size: int) -> ByteArray:
+    """Read the codes (n, size) of the records of quantised rows."""
+    return unpack(records[:, STEP_BYTES:], width, size=size)
 
 
 def steps_of(records: ByteArray) -> NDArray[np.uint16]:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.agent.protocol import plain
+from siftmoe.agent.protocol import Packed, pack_rows, plain, plain_all
 from siftmoe.agent.providers import provider_order
 from siftmoe.agent.runtime import Runtime
-from siftmoe.agent.service import answer_to, apply_request
 from siftmoe.coordinator.dispatch_group import combine, group
 from siftmoe.coordinator.selection import LOCAL
 
@@ -77,32 +77,48 @@ class ExpertsInProcess:
         hidden: NDArray[np.float32],
         *,
         layer: int,
-        reply_width: int,
+        reply_width: int = 32,
         deadline_s: float | None = None,
     ) -> Computed:
         """Weighted sum over each token's served slots, (T, d)."""
         del deadline_s
         began = time.perf_counter()
         shares = group(plan, hidden, layer=layer, rotation=self._rotation)
-        outputs: dict[int, NDArray[np.floating[Any]]] = {}
-        uplink_bits, downlink_bits = {}, {}
-        for share in shares:
-            request = share.request(
-                request_id=0, layer=layer, reply_width=reply_width, rotation=self._rotation
-            )
-            output = apply_request(self._runtime, request)
-            if share.helper != LOCAL:
-                answer = answer_to(request, output)
-                uplink_bits[share.helper] = share.payload_bits
-                downlink_bits[share.helper] = 8 * answer.nbytes
-                output = plain(answer)
-            outputs[share.helper] = output
+        sums = [
+            self._runtime.apply(layer, rows, pairs=share.pairs, weights=share.weights)
+            for share, rows in zip(shares, plain_all([s.hidden for s in shares]), strict=True)
+        ]
+        remote = {s.helper: rows for s, rows in zip(shares, sums, strict=True) if s.helper != LOCAL}
+        answered, downlink_bits = self._travelled(remote, reply_width) if remote else ({}, {})
+        outputs = {share.helper: rows for share, rows in zip(shares, sums, strict=True)}
         return Computed(
-            output=combine(shares, outputs, num_tokens=len(hidden), hidden_size=hidden.shape[1]),
+            output=combine(
+                shares, {**outputs, **answered}, num_tokens=len(hidden), hidden_size=hidden.shape[1]
+            ),
             compute_s=time.perf_counter() - began,
-            uplink_bits=uplink_bits,
+            uplink_bits={s.helper: s.payload_bits for s in shares if s.helper != LOCAL},
             downlink_bits=downlink_bits,
         )
+
+    def _travelled(
+        self, sums: dict[int, NDArray[np.float32]], width: int
+    ) -> tuple[dict[int, NDArray[np.floating[Any]]], dict[int, int]]:
+        """Return what helpers computed as it arrives, and its bits."""
+        whole = pack_rows(
+            np.concatenate([*sums.values()]), width, rotation=self._rotation
+        )
+        if isinstance(whole, Packed) and len(whole.runs) > 1:  # rows that are not finite
+            answers = [
+                pack_rows(rows, width, rotation=self._rotation) for rows in sums.values()
+            ]
+            bits = [8 * answer.nbytes for answer in answers]
+            returned = plain_all(answers)
+        else:
+            ends = list(accumulate(len(rows) for rows in sums.values()))
+            bits = [8 * whole.nbytes // len(whole) * len(rows) for rows in sums.values()]
+            rows_back = plain(whole)
+            returned = [rows_back[a:b] for a, b in pairwise([0, *ends])]
+        return dict(zip(sums, returned, strict=True)), dict(zip(sums, bits, strict=True))
 
     def undivided(
         self,

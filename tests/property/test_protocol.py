@@ -8,6 +8,9 @@ from hypothesis.extra import numpy as hnp
 
 from siftmoe.agent import protocol
 from siftmoe.agent.errors import ErrorCode, ProtocolError
+from siftmoe.models.packing import row_bits
+from siftmoe.models.quantise import ROTATIONS, WIDTHS
+from siftmoe.models.records import ROW_WIDTHS, to_records
 
 IDS = st.integers(0, 2**64 - 1)
 TEXT = st.text(max_size=40)
@@ -54,8 +57,24 @@ def matrices(draw):
 
 
 @st.composite
+def packs(draw):
+    """Rows at mixed widths; any codes, and steps that are positive and finite."""
+    size = draw(st.integers(1, 9))
+    runs = []
+    for width in draw(st.lists(st.sampled_from(ROW_WIDTHS), min_size=1, max_size=4)):
+        rows = draw(st.integers(1, 3))
+        shape = to_records(np.zeros((rows, size), np.float32), width).shape
+        records = draw(hnp.arrays(np.uint8, shape))
+        if width in WIDTHS:
+            steps = draw(hnp.arrays(np.uint16, (rows, 1), elements=st.integers(1, 0x7F7F)))
+            records[:, :2] = steps.astype("<u2").view(np.uint8)
+        runs.append((width, records))
+    return protocol.packed(runs, size=size, rotation=draw(st.sampled_from(ROTATIONS)))
+
+
+@st.composite
 def applies(draw):
-    hidden = draw(matrices())
+    hidden = draw(matrices() | packs())
     rows = st.integers(0, len(hidden) - 1)
     pairs = draw(st.lists(st.tuples(rows, st.integers(0, 65_535)), min_size=1, max_size=8))
     weight = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -68,6 +87,8 @@ def applies(draw):
         pairs=np.array(pairs, np.int32),
         weights=np.array(weights, np.float32),
         deadline_s=None if milliseconds is None else milliseconds / 1e3,
+        reply_width=draw(st.none() | st.sampled_from(ROW_WIDTHS)),
+        reply_rotation=draw(st.sampled_from(ROTATIONS)),
     )
 
 
@@ -86,6 +107,7 @@ MESSAGES = st.one_of(
         radio=st.none() | TEXT,
         dtype=st.sampled_from(["float32", "float16"]),
         memory_bytes=st.integers(0, 2**40),
+        widths=st.lists(st.integers(1, 64), max_size=9).map(tuple),
         v=st.just(1),
     ),
     st.builds(
@@ -115,17 +137,24 @@ MESSAGES = st.one_of(
         protocol.Failure, id=IDS, code=st.sampled_from(ErrorCode), message=TEXT, v=st.just(1)
     ),
     applies(),
-    st.builds(protocol.Result, id=IDS, output=matrices(), compute_s=SECONDS, queue_s=SECONDS),
+    st.builds(
+        protocol.Result, id=IDS, output=matrices() | packs(), compute_s=SECONDS, queue_s=SECONDS
+    ),
 )
 
 
 def fields(message):
     """Its fields by value; arrays by dtype, shape and bits, so that NaN equals itself."""
     values = {name: getattr(message, name) for name in message.__struct_fields__}
-    return type(message), {
-        name: (str(v.dtype), v.shape, v.tobytes()) if isinstance(v, np.ndarray) else v
-        for name, v in values.items()
-    }
+    return type(message), {name: by_value(value) for name, value in values.items()}
+
+
+def by_value(value):
+    if isinstance(value, np.ndarray):
+        return str(value.dtype), value.shape, value.tobytes()
+    if isinstance(value, protocol.Packed):
+        return value.shape, value.runs, value.rotation, bytes(value.data)
+    return value
 
 
 @given(MESSAGES)
@@ -174,13 +203,25 @@ def mutated(draw):
     return [bytes(frame) for frame in frames]
 
 
-def decodes_or_refuses(frames):
+def decoded(frames):
+    """Return the message, or why it is none."""
     try:
-        message = protocol.decode(frames)
+        return protocol.decode(frames)
     except ProtocolError as refusal:
-        message = protocol.failure_of(refusal, request_id=refusal.request_id)
+        return refusal
+
+
+def decodes_or_refuses(frames):
+    message = decoded(frames)
+    if isinstance(message, ProtocolError):
+        message = protocol.failure_of(message, request_id=message.request_id)
     # What came out can be sent: a message as it is, a refusal as an answer.
     assert protocol.encode(message)
+    # And what is packed can be unpacked, whatever it holds.
+    for name in ("hidden", "output"):
+        vectors = getattr(message, name, None)
+        if vectors is not None:
+            assert protocol.plain(vectors).shape == vectors.shape
 
 
 @settings(max_examples=600)
@@ -216,6 +257,9 @@ KEYS = st.sampled_from(
         "name",
         "d",
         "role",
+        "widths",
+        "rotation",
+        "reply_width",
     ]
 )
 KINDS = st.sampled_from(["hello", "apply", "result", "sound", "stats", "error"])
@@ -223,11 +267,45 @@ KINDS = st.sampled_from(["hello", "apply", "result", "sound", "stats", "error"])
 
 @settings(max_examples=400)
 @given(
-    st.dictionaries(KEYS, JSON), KINDS, st.lists(st.binary(max_size=32), max_size=4), st.booleans()
+    st.dictionaries(KEYS, JSON),
+    KINDS,
+    st.lists(st.binary(max_size=32), max_size=4),
+    st.booleans(),
+    st.booleans(),
 )
-def test_any_header_map_raises_only_protocol_error(header, kind, payload, sane):
+def test_any_header_map_raises_only_protocol_error(header, kind, payload, sane, packed):
     header["v"] = 1
     header["kind"] = kind
     if sane:
         header.update(id=7, layer=0, dtype="float32", shape=[1, 2])
+    if packed:
+        header["dtype"] = "packed"
     decodes_or_refuses([msgpack.packb(header), *payload])
+
+
+RUNS = st.lists(st.tuples(st.integers(-1, 70), st.integers(-1, 5)), max_size=4)
+STEPS = st.sampled_from([0, 1, 0x3C00, 0x7F7F, 0x7F80, 0x7FC0, 0x8000, 0xBC00, 0xFFFF])
+
+
+@settings(max_examples=600)
+@given(packs(), st.none() | RUNS, st.none() | SHAPES, st.none() | STEPS, st.integers(-3, 3))
+def test_a_pack_that_is_not_what_it_says_raises_only_protocol_error(pack, runs, shape, step, more):
+    """Other widths, another shape, a wrong step, a few bytes too many or too few."""
+    result = protocol.Result(id=9, output=pack, compute_s=0.0, queue_s=0.0)
+    first, data = protocol.encode(result)
+    header, data = msgpack.unpackb(first), bytearray(data)
+    if runs is not None:
+        header["widths"] = runs
+    if shape is not None:
+        header["shape"] = shape
+    if step is not None:
+        data[:2] = step.to_bytes(2, "little")
+    data = data[:more] if more < 0 else data + bytes(more)
+    frames = [msgpack.packb(header), bytes(data)]
+    message = decoded(frames)
+    if isinstance(message, ProtocolError):
+        assert message.request_id == 9
+        return
+    assert protocol.plain(message.output).shape == message.output.shape
+    bits = sum(count * row_bits(message.output.shape[1], of) for of, count in message.output.runs)
+    assert bits == 8 * len(data)

@@ -62,3 +62,14 @@ def test_an_unknown_setting_is_named():
 def test_zero_threads_are_all_cores():
     assert AgentConfig(bundle="b").num_threads >= 1
     assert AgentConfig(bundle="b", threads=3).num_threads == 3
+
+
+def test_widths_are_all_or_a_list_that_old_peers_understand():
+    def widths(text):
+        return AgentConfig(bundle="b", widths=text).width_list()
+
+    assert widths("all") == (2, 3, 4, 5, 6, 8, 16, 32)
+    assert widths("32,16,8") == (8, 16, 32)
+    for text in ("8", "16", "all,16", "16,32,7", "16,32,", "16, 32"):
+        with pytest.raises(ConfigError, match=f"widths '{text}': must be all, or some of 2, 3, 4"):
+            widths(text)

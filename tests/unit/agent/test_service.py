@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from bundles import reference, shape_of, write_bundle
 
 from siftmoe.agent import protocol, service
-from siftmoe.agent.errors import ErrorCode, NotSupported
+from siftmoe.agent.errors import ErrorCode, NotSupported, UnknownWidth
 from siftmoe.agent.runtime import Runtime
 from siftmoe.agent.service import Identity, Job, Service
 from siftmoe.agent.telemetry import Telemetry
@@ -45,8 +46,10 @@ def host(folder, clock):
     )
 
 
-def job(number, *, layer=0, expert=0, rows=1, width=16, dtype=np.float32, **options):
+def job(number, *, layer=0, expert=0, rows=1, width=16, dtype=np.float32, bits=None, **options):
     hidden = np.random.default_rng(number).standard_normal((rows, width)).astype(dtype)
+    if bits is not None:
+        hidden = protocol.pack_rows(hidden, bits, rotation="hadamard")
     request = protocol.Apply(
         id=number,
         layer=layer,
@@ -54,6 +57,8 @@ def job(number, *, layer=0, expert=0, rows=1, width=16, dtype=np.float32, **opti
         pairs=np.array([(row, expert) for row in range(rows)], np.int32),
         weights=np.full(rows, 2.0, np.float32),
         deadline_s=options.get("deadline_s"),
+        reply_width=options.get("reply_width"),
+        reply_rotation="hadamard",
     )
     return Job(request=request, arrived_s=options.get("arrived_s", 100.0), peer=b"p")
 
@@ -67,7 +72,7 @@ def answers(host, *jobs):
 
 
 def check(reply, job, expert):
-    hidden = job.request.hidden.astype(np.float64)
+    hidden = protocol.plain(job.request.hidden).astype(np.float64)
     wanted = 2.0 * reference(SHAPE, job.request.layer, expert, hidden)
     np.testing.assert_allclose(reply.output, wanted, atol=1e-5)
 
@@ -188,3 +193,52 @@ def test_an_agent_without_a_radio_says_so(host):
     request = protocol.Sound(id=7, role="listen", duration_s=0.1, burst=burst)
     with pytest.raises(NotSupported, match=r"has no radio.*--radio"):
         host.sound(request, pytest.fail)
+
+
+def test_packed_rows_are_unpacked_and_answered_as_they_are_wanted(host):
+    asked = [
+        job(1, rows=3, bits=8),
+        job(2, rows=2, bits=4, reply_width=32),
+        job(3, rows=2, dtype=np.float16, reply_width=8),
+        job(4, rows=1, reply_width=6),
+    ]
+    wanted = {1: 16, 2: 32, 3: 8, 4: 6}
+    together = answers(host, *asked)  # one batch
+    for one in asked:
+        (alone,) = answers(host, one).values()
+        for reply in (alone, together[one.request.id]):
+            output = protocol.plain(reply.output).astype(np.float64)
+            exact = 2.0 * reference(
+                SHAPE, 0, 0, protocol.plain(one.request.hidden).astype(np.float64)
+            )
+            error = np.abs(output - exact).max() / np.abs(exact).max()
+            assert error < {32: 1e-5, 16: 1e-3, 8: 2e-2, 6: 8e-2}[wanted[reply.id]]
+            is_packed = wanted[reply.id] < 16
+            assert isinstance(reply.output, protocol.Packed) == is_packed
+            if is_packed:
+                assert reply.output.runs == ((wanted[reply.id], len(exact)),)
+                assert reply.output.rotation == "hadamard"
+
+
+def test_packed_rows_of_another_size_are_refused_before_they_are_unpacked(host):
+    (reply,) = answers(host, job(1, width=24, bits=4)).values()
+    assert reply.code is ErrorCode.SHAPE_MISMATCH
+
+
+def test_an_answer_that_overflowed_stays_its_rows_own_problem(host):
+    one = job(1, rows=3, reply_width=4)
+    one.request.hidden[1] = np.inf
+    (reply,) = answers(host, one).values()
+    assert reply.output.runs == ((4, 1), (16, 1), (4, 1))
+    finite = np.isfinite(protocol.plain(reply.output)).all(axis=1)
+    assert finite.tolist() == [True, False, True]
+
+
+def test_widths_that_it_does_not_know_are_not_admitted(host):
+    host.admit(job(1, bits=3, reply_width=2).request)
+    old = replace(host, widths=(16, 32))
+    assert old.reply(protocol.Hello(id=1), waiting={}).widths == (16, 32)
+    old.admit(job(1, dtype=np.float16, reply_width=32).request)
+    for request in (job(1, bits=8).request, job(1, reply_width=8).request):
+        with pytest.raises(UnknownWidth, match="agent 'board': entries of 8 bits are not known"):
+            old.admit(request)

@@ -72,6 +72,22 @@ def test_only_the_experts_of_ready_helpers_count() -> None:
     assert two.hosts(0)[1].any()
 
 
+def test_who_knows_which_widths_is_what_each_last_said() -> None:
+    three = fleet(3)
+    three.welcome(0, hello(widths=(4, 8, 16, 32)), now_s=0.0)
+    three.welcome(1, hello(), now_s=0.0)  # an older agent, which does not say
+    assert three.knows((2, 4, 8, 16)).tolist() == [
+        [False, True, True, True],
+        [False, False, False, True],
+        [False, False, False, False],  # it has said nothing yet
+    ]
+    three.set_state(0, AgentState.WEDGED, reason="silent", now_s=1.0)
+    assert three.knows((8,)).tolist() == [[True], [False], [False]]
+    three.welcome(0, hello(widths=(16, 32)), now_s=2.0)
+    assert not three.knows((8,)).any()
+    assert three.knows(()).shape == (3, 0)
+
+
 def test_hosts_are_a_copy_that_later_events_do_not_change() -> None:
     one = fleet(1)
     one.welcome(0, hello(), now_s=0.0)
