@@ -325,7 +325,7 @@ def main() -> int:
         fleet = Watched(entries, shape=shape, model_hash=Manifest.load(bundle).model_hash)
         client = stack.enter_context(Client(fleet))
         client.connect(timeout_s=60.0)
-        radio = RadioEntry(deadline_s=0.01, payload_dtype="float32")
+        radio = RadioEntry(deadline_s=0.01, bits=32)
         distances = [20.0] * args.agents
         budget = Budget(kind=BudgetKind.PER_TOKEN, value=0.0)
         ledger = stack.enter_context(Ledger.create(Path(folder) / "ledger.sqlite"))
@@ -335,7 +335,7 @@ def main() -> int:
             links=simulated_links(radio, distances),
             air=air_interface(radio, shape, distances_m=distances),
             policy=make_policy("topk"),
-            tables=unknown_tables(LAYERS, args.agents, budget=budget),
+            tables=unknown_tables(LAYERS, args.agents, budget=budget, width=32),
             ledger=ledger,
         )
         coordinator.shape = shape

@@ -94,9 +94,9 @@ def rate(workload: Workload, model: Any) -> float:
 def distributed(bundle: Bundle, agents: int, ledger: Path) -> Iterator[Any]:
     """The backbone with its experts on so many agents, everything booked as in a real run."""
     shape = bundle.shape
-    radio = RadioEntry(bandwidth_hz=2e6, payload_dtype="float16")
+    radio = RadioEntry(bandwidth_hz=2e6)
     with (
-        local_fleet(bundle, agents, reply_width=16) as fleet,
+        local_fleet(bundle, agents) as fleet,
         Ledger.create(ledger) as book,
     ):
         coordinator = Coordinator(

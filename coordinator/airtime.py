@@ -215,7 +215,7 @@ class AirInterface:
         del policy
         tokens = problem.num_tokens
         load = self.load(plan, problem.num_helpers)
-        back = self.replies(load.tokens)
+        back = self.load_of(load.tokens, Direction.DOWN)
         return Transfer(
             plan=plan,
             up=self.bursts(load, links, tokens=tokens, direction=Direction.UP),
@@ -232,12 +232,13 @@ class AirInterface:
             bits=np.array(bits, dtype=np.float64),
         )
 
-    def replies(self, tokens: IntArray) -> Load:
-        """Count what comes back of so many tokens, (N,)."""
+    def load_of(self, tokens: IntArray, direction: Direction) -> Load:
+        """Count the bits of so many tokens by helper, (N,), all of one width."""
+        width = self.width if direction is Direction.UP else self.reply_width
         return Load(
             count=tokens[:, None],
-            width=(self.reply_width,),
-            bits=np.array([self.bits(Direction.DOWN)], dtype=np.float64),
+            width=(width,),
+            bits=np.array([self.bits(direction)], dtype=np.float64),
         )
 
     def bursts(self, load: Load, links: LinkStates, *, tokens: int, direction: Direction) -> Bursts:

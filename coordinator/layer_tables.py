@@ -9,6 +9,7 @@ import numpy as np
 
 from siftmoe.coordinator.budget import LayerBudgets
 from siftmoe.coordinator.selection import Budget, BudgetKind
+from siftmoe.coordinator.widths import HALF, Widths
 from siftmoe.models.packing import FLOAT_WIDTHS
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.widths import Widths
     from siftmoe.models.similarity import Profile
 
     FloatArray = NDArray[np.float64]
@@ -84,7 +84,7 @@ def unknown_tables(
 
 
 def paper_tables(
-    profile: Profile, widths: Widths, *, tolerance: float, rescale: bool = False
+    profile: Profile, *, tolerance: float, rescale: bool = False, widths: Widths = HALF
 ) -> list[LayerTables]:
     r"""Tables of the linear bound with a cap per token and layer.
 
@@ -93,12 +93,12 @@ def paper_tables(
     Parameters
     ----------
     profile : Profile
-    widths : Widths
     tolerance : float
         :math:`\eta`, deviation that a layer may add to a token relative to the mean norm of the
         layer's output.
     rescale : bool
         Scale stand-ins by their least-squares factor, and use the deviation that remains.
+    widths : Widths
 
     Raises
     ------
@@ -121,11 +121,11 @@ def paper_tables(
 
 def amplified_tables(
     profile: Profile,
-    widths: Widths,
     *,
     final_tolerance: float,
     rescale: bool = False,
     prefill: bool = False,
+    widths: Widths = HALF,
 ) -> list[LayerTables]:
     r"""Tables of the linear bound whose caps keep the model's last hidden state within a tolerance.
 
@@ -134,7 +134,6 @@ def amplified_tables(
     Parameters
     ----------
     profile : Profile
-    widths : Widths
     final_tolerance : float
         :math:`\eta`, deviation of the last hidden state relative to its mean norm.
     rescale : bool
@@ -142,6 +141,7 @@ def amplified_tables(
     prefill : bool
         Use the amplification :math:`A_l` measured with every token of a prefix disturbed instead
         of one token behind an undisturbed one.
+    widths : Widths
 
     Raises
     ------
@@ -164,11 +164,11 @@ def amplified_tables(
 
 def price_tables(
     profile: Profile,
-    widths: Widths,
     *,
     price_j_per_nat: float,
     rescale: bool = True,
     measured: bool = False,
+    widths: Widths = HALF,
 ) -> list[LayerTables]:
     r"""Tables of the price rule: energy against the loss that squared deviations cost.
 
@@ -178,7 +178,6 @@ def price_tables(
     Parameters
     ----------
     profile : Profile
-    widths : Widths
     price_j_per_nat : float, J
         :math:`\lambda`, the energy that one nat of loss is worth, the same in all layers.
     rescale : bool
@@ -186,6 +185,7 @@ def price_tables(
     measured : bool
         Take for :math:`a_l` the response to deviations of realistic size instead of the Fisher
         sensitivity, see `Profile.price`.
+    widths : Widths
 
     Raises
     ------

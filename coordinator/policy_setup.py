@@ -158,7 +158,7 @@ def _tables(
             return unknown_tables(
                 shape.num_layers, shape.num_experts, budget=budget, width=widths.up[0]
             )
-        return price_tables(profile, widths, price_j_per_nat=0.0, rescale=rescale)
+        return price_tables(profile, price_j_per_nat=0.0, rescale=rescale, widths=widths)
     if len(budgets) != 1:
         raise ValueError(
             f"policy {spec} needs one budget, got {len(budgets)}; give {spec.name}:KEY=VALUE "
@@ -173,13 +173,17 @@ def _tables(
     if kind == "price":
         measured = bool(spec.options.get(_RESPONSE, False))
         return price_tables(
-            profile, widths, price_j_per_nat=value, rescale=rescale, measured=measured
+            profile,
+            price_j_per_nat=value,
+            rescale=rescale,
+            measured=measured,
+            widths=widths,
         )
     if _RESPONSE in spec.options:
         raise ValueError(f"policy {spec}: {_RESPONSE} is of a price, not of {kind}")
     if kind == "final":
-        return amplified_tables(profile, widths, final_tolerance=value)
-    tables = paper_tables(profile, widths, tolerance=value, rescale=rescale)
+        return amplified_tables(profile, final_tolerance=value, widths=widths)
+    tables = paper_tables(profile, tolerance=value, rescale=rescale, widths=widths)
     if kind == "tolerance":
         return tables
     return [

@@ -140,7 +140,12 @@ class SlottedAir(AirInterface):
             plan=lose(problem, plan, lost),
             lost=int(lost.sum()),
             up=self._up(loads, arrived, sent, tokens),
-            down=self.bursts(self.replies(arrived), links, tokens=tokens, direction=Direction.DOWN),
+            down=self.bursts(
+                self.load_of(arrived, Direction.DOWN),
+                links,
+                tokens=tokens,
+                direction=Direction.DOWN,
+            ),
         )
 
     def _cost_to_go(

@@ -52,6 +52,10 @@ class Widths:
         return cls(up, down)
 
 
+#: Half precision both ways, what everything else is compared with.
+HALF: Final = Widths()
+
+
 def parse_bits(text: str) -> Bits:
     """Read ``auto`` or a number of bits.
 

@@ -104,13 +104,9 @@ class ExpertsInProcess:
         self, sums: dict[int, NDArray[np.float32]], width: int
     ) -> tuple[dict[int, NDArray[np.floating[Any]]], dict[int, int]]:
         """Return what helpers computed as it arrives, and its bits."""
-        whole = pack_rows(
-            np.concatenate([*sums.values()]), width, rotation=self._rotation
-        )
+        whole = pack_rows(np.concatenate([*sums.values()]), width, rotation=self._rotation)
         if isinstance(whole, Packed) and len(whole.runs) > 1:  # rows that are not finite
-            answers = [
-                pack_rows(rows, width, rotation=self._rotation) for rows in sums.values()
-            ]
+            answers = [pack_rows(rows, width, rotation=self._rotation) for rows in sums.values()]
             bits = [8 * answer.nbytes for answer in answers]
             returned = plain_all(answers)
         else:

@@ -37,7 +37,7 @@ class ChannelWidth:
     solver : SiftMoE
     """
 
-    nats: tuple[float, ...]
+    nats: tuple[float, ...] = ()
     solver: SiftMoE = field(default_factory=SiftMoE)
 
     def select(self, problem: SelectionProblem) -> SelectionPlan:

@@ -23,7 +23,7 @@ bundle = "{bundle}"
 [policy]
 name = "topk"
 [radio]
-payload_dtype = "float32"
+bits = 32
 deadline_s = 0.01
 [[agent]]
 name = "left"

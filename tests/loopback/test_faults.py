@@ -82,10 +82,14 @@ class Site:
             dispatcher=Dispatcher(self.client, deadline_s=DEADLINE_S),
             links=FixedLinks(gain=GAINS, noise_psd=4e-21, bandwidth_hz=2e6),
             air=AirInterface(
-                payload_bits=256, token_deadline_s=2e-4, tx_power_limit_w=1.0, width=32
+                payload_bits=256,
+                token_deadline_s=2e-4,
+                tx_power_limit_w=1.0,
+                width=32,
+                reply_width=32,
             ),
             policy=make_policy("topk"),
-            tables=unknown_tables(2, 4, budget=budget),
+            tables=unknown_tables(2, 4, budget=budget, width=32),
             ledger=ledger,
         )
 

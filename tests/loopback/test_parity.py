@@ -62,13 +62,18 @@ class Served:
                 dispatcher=self.fleet.dispatcher,
                 links=FixedLinks(gain=[1e-7, 2e-7], noise_psd=4e-21, bandwidth_hz=2e6),
                 air=AirInterface(
-                    payload_bits=512, token_deadline_s=1e-3, tx_power_limit_w=10.0, width=32
+                    payload_bits=512,
+                    token_deadline_s=1e-3,
+                    tx_power_limit_w=10.0,
+                    width=32,
+                    reply_width=32,
                 ),
                 policy=policy or make_policy("topk"),
                 tables=unknown_tables(
                     shape.num_layers,
                     shape.num_experts,
                     budget=Budget(kind=BudgetKind.PER_TOKEN, value=0.0),
+                    width=32,
                 ),
                 ledger=ledger,
             )
@@ -82,7 +87,7 @@ class Served:
 @contextmanager
 def serve(family: Family, checkpoint: Path, bundle: Bundle, folder: Path) -> Iterator[Served]:
     plain = getattr(transformers, family.model).from_pretrained(checkpoint).eval()
-    with local_fleet(bundle, AGENTS, reply_width=32) as fleet:
+    with local_fleet(bundle, AGENTS) as fleet:
         yield Served(family, bundle, plain, bundle.load_backbone().eval(), fleet, folder)
 
 

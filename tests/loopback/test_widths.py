@@ -109,14 +109,13 @@ def test_agents_answer_what_experts_in_this_process_do_to_the_last_bit(
     endpoints: list[str], folder: Path, reply_width: int, rotation: Any
 ) -> None:
     rng = np.random.default_rng(reply_width)
-    here = in_process(folder, reply_width=reply_width, rotation=rotation)
-    options = {"reply_width": reply_width, "rotation": rotation}
-    with dispatching(endpoints[:2], folder, **options) as there:
+    here = in_process(folder, rotation=rotation)
+    with dispatching(endpoints[:2], folder, rotation=rotation) as there:
         for widths in ([16], [32], [8], [3], list(ROW_WIDTHS), [2, 16], [5, 6]):
             plan = plan_of(rng, widths)
             hidden = rng.standard_normal((T, D)).astype(np.float32)
-            answered = there.run(plan, hidden, layer=0)
-            computed = here.attempt(plan, hidden, layer=0)
+            answered = there.run(plan, hidden, layer=0, reply_width=reply_width)
+            computed = here.attempt(plan, hidden, layer=0, reply_width=reply_width)
             np.testing.assert_array_equal(answered.output, computed.output)
             loads = {n: int(load) for n, load in enumerate(plan.loads(2)) if load}
             for got in (answered, computed):
@@ -134,7 +133,7 @@ def test_the_result_is_the_layer_on_rows_that_travelled(endpoints: list[str], fo
     for t, k in zip(*np.nonzero(plan.helper >= 0), strict=True):
         row = round_trip(hidden[[t]], int(plan.width[t, k]), rotation="hadamard").astype(float)
         total[t] += plan.weight[t, k] * reference(SHAPE, 0, int(plan.expert[t, k]), row)[0]
-    with dispatching(endpoints[:2], folder, reply_width=32) as there:
+    with dispatching(endpoints[:2], folder) as there:
         output = there.run(plan, hidden, layer=0).output
     np.testing.assert_allclose(output, total, atol=2e-5)
 
@@ -144,12 +143,12 @@ def test_an_overflow_stays_its_tokens_own_problem(endpoints: list[str], folder: 
     plan = plan_of(rng, [32])
     hidden = rng.standard_normal((T, D)).astype(np.float32)
     token = int(np.flatnonzero((plan.helper >= 0).any(axis=1))[0])
-    here = in_process(folder, reply_width=4)
-    with dispatching(endpoints[:2], folder, reply_width=4) as there:
-        whole = there.run(plan, hidden, layer=0)
+    here = in_process(folder)
+    with dispatching(endpoints[:2], folder) as there:
+        whole = there.run(plan, hidden, layer=0, reply_width=4)
         hidden[token] = np.inf
-        answered = there.run(plan, hidden, layer=0)
-    computed = here.attempt(plan, hidden, layer=0)
+        answered = there.run(plan, hidden, layer=0, reply_width=4)
+    computed = here.attempt(plan, hidden, layer=0, reply_width=4)
     np.testing.assert_array_equal(answered.output, computed.output)
     assert answered.downlink_bits == computed.downlink_bits
     others = np.delete(np.arange(T), token)
@@ -165,12 +164,12 @@ def test_an_agent_says_which_widths_it_knows_and_refuses_others(
 ) -> None:
     rng = np.random.default_rng(3)
     hidden = rng.standard_normal((T, D)).astype(np.float32)
-    with dispatching(endpoints, folder, reply_width=16) as there:
+    with dispatching(endpoints, folder) as there:
         known = there._client.fleet.knows((2, 8, 16, 32))
         assert known.tolist() == [[True] * 4, [True] * 4, [False, False, True, True]]
-        there.run(plan_of(rng, [16], helpers=3), hidden, layer=0)
+        there.run(plan_of(rng, [16], helpers=3), hidden, layer=0, reply_width=16)
         plan = plan_of(rng, [8], helpers=3)
-        partial = there.attempt(plan, hidden, layer=0)
+        partial = there.attempt(plan, hidden, layer=0, reply_width=16)
         assert {*partial.failures} == {2}
         about = r"'a2' .* refused \(width_unknown\): .* 8 bits are not known here, only of 16, 32"
         with pytest.raises(AgentRefused, match=about):
@@ -178,10 +177,10 @@ def test_an_agent_says_which_widths_it_knows_and_refuses_others(
         assert partial.uplink_bits == bits_up(plan)  # all three were sent theirs
         assert {*partial.downlink_bits} == {0, 1}
     with (
-        dispatching(endpoints[2:], folder, reply_width=8) as there,
+        dispatching(endpoints[2:], folder) as there,
         pytest.raises(AgentRefused, match="8 bits are not known here"),
     ):
-        there.run(plan_of(rng, [16], helpers=1), hidden, layer=0)
+        there.run(plan_of(rng, [16], helpers=1), hidden, layer=0, reply_width=8)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siftmoe.coordinator.policies.registry import make_policy
+from siftmoe.coordinator.pricing import Pricing
 from siftmoe.coordinator.problems import leave_empty
 from siftmoe.coordinator.recovery import (
     given_up,
@@ -73,7 +74,7 @@ def test_the_two_plans_together_keep_the_layers_budget(
     rest = remainder(problem, plan, lacking, closed=closed)
     hosts = problem.hosts.copy()
     hosts[list(failed)] = False
-    left = rest.problem(problem, hosts=hosts, energy=problem.energy)
+    left = rest.problem(problem, hosts=hosts, pricing=Pricing.of_one_width(problem.energy))
     second = leave_empty(select(left), ~rest.open, num_experts=E)
     whole = joined(problem, plan, rest, second)
     assert not unserved(whole, failed).any()
@@ -123,6 +124,6 @@ def test_without_a_profile_what_is_kept_in_the_end_deviates_by_nothing(
     assert np.isnan(plan.deviation[lacking.any(axis=1)]).all()
     rest = remainder(problem, plan, lacking, closed=np.zeros_like(lacking))
     np.testing.assert_array_equal(rest.token_factor, 1.0)
-    left = rest.problem(problem, hosts=hosts, energy=problem.energy)
+    left = rest.problem(problem, hosts=hosts, pricing=Pricing.of_one_width(problem.energy))
     second = leave_empty(make_policy("topk")(left), ~rest.open, num_experts=E)
     np.testing.assert_array_equal(joined(problem, plan, rest, second).deviation, 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,8 +14,19 @@ from siftmoe.coordinator.books import transmission_rows
 from siftmoe.coordinator.links import FixedLinks
 from siftmoe.radio.link import ChannelOrigin, Source
 
+if TYPE_CHECKING:
+    from siftmoe.coordinator.airtime import Bursts
+    from siftmoe.coordinator.links import LinkStates
+
 GAIN, BACK, NOISE, BAND = [1e-8, 4e-8], [2e-8, 1e-8], 4e-21, 2e6
 LINKS = FixedLinks(gain=GAIN, downlink_gain=BACK, noise_psd=NOISE, bandwidth_hz=BAND).states(1.5)
+
+
+def bursts_of(
+    interface: AirInterface, loads: Any, links: LinkStates, *, tokens: int, direction: Direction
+) -> Bursts:
+    load = interface.load_of(np.asarray(loads), direction)
+    return interface.bursts(load, links, tokens=tokens, direction=direction)
 
 
 def air(**changes: Any) -> AirInterface:
@@ -34,7 +45,7 @@ def test_a_token_is_at_the_papers_operating_point() -> None:
 
 
 def test_the_energy_of_a_token_is_the_closed_form() -> None:
-    one = air().bursts(np.array([1, 0]), LINKS, tokens=1, direction=Direction.UP)
+    one = bursts_of(air(), np.array([1, 0]), LINKS, tokens=1, direction=Direction.UP)
     # tau N0 B / g (2^(b/(B tau)) - 1), all figures put in by hand
     by_hand = 0.074 * 4e-21 * 2e6 / 1e-8 * (2**0.442811 - 1)
     assert one.energy_j[0] == pytest.approx(by_hand, rel=1e-5)
@@ -44,7 +55,7 @@ def test_the_energy_of_a_token_is_the_closed_form() -> None:
 
 @pytest.mark.parametrize(("direction", "gain"), [(Direction.UP, GAIN), (Direction.DOWN, BACK)])
 def test_a_batch_shares_its_tokens_deadlines(direction: Direction, gain: list[float]) -> None:
-    bursts = air().bursts(np.array([3, 5]), LINKS, tokens=6, direction=direction)
+    bursts = bursts_of(air(), np.array([3, 5]), LINKS, tokens=6, direction=direction)
     assert bursts.tokens.tolist() == [3, 5]
     assert bursts.airtime_s.tolist() == pytest.approx([6 * 0.074] * 2)
     for n, load in enumerate((3, 5)):
@@ -59,8 +70,8 @@ def test_the_table_has_the_energies_of_the_bursts() -> None:
     assert table.shape == (2, 5)
     for load in range(1, 5):
         loads = np.array([load, load])
-        up = air().bursts(loads, LINKS, tokens=4, direction=Direction.UP)
-        down = air().bursts(loads, LINKS, tokens=4, direction=Direction.DOWN)
+        up = bursts_of(air(), loads, LINKS, tokens=4, direction=Direction.UP)
+        down = bursts_of(air(), loads, LINKS, tokens=4, direction=Direction.DOWN)
         np.testing.assert_allclose(table[:, load], up.energy_j + 0.25 * down.energy_j, rtol=1e-12)
     free = air().energy_table(LINKS, 4)
     assert free[0, 3] == pytest.approx(closed_form(3, 4, GAIN[0]))
@@ -77,11 +88,11 @@ def test_what_cannot_come_back_cannot_be_sent() -> None:
 def test_latency_is_of_the_slowest_helper() -> None:
     timed = air(compute_s_per_token=0.01)
     loads = np.array([1, 4])
-    up = timed.bursts(loads, LINKS, tokens=5, direction=Direction.UP)
-    down = timed.bursts(loads, LINKS, tokens=5, direction=Direction.DOWN)
+    up = bursts_of(timed, loads, LINKS, tokens=5, direction=Direction.UP)
+    down = bursts_of(timed, loads, LINKS, tokens=5, direction=Direction.DOWN)
     assert timed.airtime_s(up, down) == pytest.approx(2 * 5 * 0.074)
     assert timed.latency_s(up, down) == pytest.approx(2 * 5 * 0.074 + 4 * 0.01)
-    nobody = timed.bursts(np.zeros(2, int), LINKS, tokens=5, direction=Direction.UP)
+    nobody = bursts_of(timed, np.zeros(2, int), LINKS, tokens=5, direction=Direction.UP)
     assert timed.latency_s(nobody, nobody) == timed.airtime_s(nobody, nobody) == 0.0
 
 
@@ -91,7 +102,7 @@ def test_windows_of_their_own_make_the_energy_linear() -> None:
     single = closed_form(1, 1, GAIN[0])
     np.testing.assert_allclose(table[0], single * np.arange(6), rtol=1e-12)
     loads = np.array([3, 2])
-    up = apart.bursts(loads, LINKS, tokens=5, direction=Direction.UP)
+    up = bursts_of(apart, loads, LINKS, tokens=5, direction=Direction.UP)
     assert up.energy_j[0] == pytest.approx(3 * single)
     assert up.airtime_s.tolist() == pytest.approx([3 * 0.074, 2 * 0.074])
     # the layer takes as long as with one window for all
@@ -106,7 +117,7 @@ def test_a_token_that_no_power_carries_stays_impossible_in_its_own_window() -> N
 
 def both_ways(interface: AirInterface, loads: list[int], tokens: int) -> tuple[Any, Any]:
     up, down = (
-        interface.bursts(np.array(loads), LINKS, tokens=tokens, direction=direction)
+        bursts_of(interface, np.array(loads), LINKS, tokens=tokens, direction=direction)
         for direction in Direction
     )
     return up, down
@@ -174,7 +185,7 @@ def test_impossible_settings_are_told(change: dict[str, float], message: str) ->
 
 
 def test_a_burst_becomes_a_row() -> None:
-    bursts = air().bursts(np.array([0, 2]), LINKS, tokens=3, direction=Direction.DOWN)
+    bursts = bursts_of(air(), np.array([0, 2]), LINKS, tokens=3, direction=Direction.DOWN)
     (row,) = transmission_rows(bursts, LINKS, agents=("a", "b"), step=7, layer=3, now_s=1.75)
     assert (row.agent, row.step, row.layer, row.time_s, row.tokens) == ("b", 7, 3, 1.75, 2)
     assert (row.direction, row.payload_bits) == ("down", 2 * 65536)
@@ -187,7 +198,7 @@ def test_the_energy_is_as_uncertain_as_the_gain() -> None:
     unsure = dataclasses.replace(
         LINKS, uplink_gain_std=np.array([1e-9, 4e-9]), downlink_gain_std=np.array([0.0, 0.0])
     )
-    bursts = air().bursts(np.array([1, 1]), unsure, tokens=1, direction=Direction.UP)
+    bursts = bursts_of(air(), np.array([1, 1]), unsure, tokens=1, direction=Direction.UP)
     for row in transmission_rows(bursts, unsure, agents=("a", "b"), step=0, layer=0, now_s=2.0):
         assert row.energy_std_j == pytest.approx(0.1 * row.energy_j)
         assert row.tx_power_std_w == pytest.approx(0.1 * row.tx_power_w)

@@ -23,7 +23,7 @@ bandwidth_hz = 1e6
 deadline_s = 0.01
 tx_power_limit_w = 0.5
 noise_figure_db = 5
-payload_dtype = "float32"
+bits = 32
 downlink_price = 1.0
 fading = "rician"
 rician_k_db = 3.0
@@ -68,7 +68,7 @@ def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
     assert testbed.model.bundle == "/models/m.bundle"
     assert testbed.policy.options == {"tolerance": 0.05, "kind": "average"}
     assert testbed.radio.bandwidth_hz == 1e6
-    assert testbed.radio.payload_dtype == "float32"
+    assert testbed.radio.bits == 32
     assert testbed.radio.gain_floor == 0.05
     first, second = testbed.agent
     assert first.expert_list(num_layers=4, num_experts=4) == ((0, 1), (2, 3))

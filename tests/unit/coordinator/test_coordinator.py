@@ -55,7 +55,7 @@ def bundle(family_bundle: Callable[[str], Path]) -> Bundle:
 
 @pytest.fixture(scope="module")
 def experts(bundle: Bundle) -> ExpertsInProcess:
-    return ExpertsInProcess(bundle, reply_width=32)
+    return ExpertsInProcess(bundle)
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +81,14 @@ def make(bundle: Bundle, dispatcher: Any, ledger: Ledger, **changes: Any) -> Coo
             tx_power_limit_w=1.0,
             compute_s_per_token=COMPUTE,
             width=32,
+            reply_width=32,
         ),
         "policy": make_policy("topk"),
         "tables": unknown_tables(
             shape.num_layers,
             shape.num_experts,
             budget=Budget(kind=BudgetKind.PER_TOKEN, value=0.0),
+            width=32,
         ),
         "ledger": ledger,
     }
@@ -192,7 +194,8 @@ def near(shape: Any) -> list[LayerTables]:
     deviation[:, -1] = 1.0
     deviation[np.diag_indices(shape.num_experts)] = 0.0
     budget = Budget(kind=BudgetKind.PER_TOKEN, value=0.05)
-    table = LayerTables(deviation=deviation, scale=np.ones_like(deviation), budget=budget)
+    scale = np.ones_like(deviation)
+    table = LayerTables(deviation=deviation, scale=scale, budget=budget, width=32)
     return [table] * shape.num_layers
 
 

@@ -213,8 +213,8 @@ def test_float16_payloads_are_asked_for_and_come_back() -> None:
     hidden = vectors(4)
     peers = [peer() for _ in range(3)]
     plan = replace(PLAN, width=np.where(PLAN.helper >= 0, 16, 0))
-    with dispatching(*peers, reply_width=16) as dispatcher:
-        result = dispatcher.run(plan, hidden, layer=0)
+    with dispatching(*peers) as dispatcher:
+        result = dispatcher.run(plan, hidden, layer=0, reply_width=16)
     assert {request.hidden.dtype for one in peers for request in one.requests} == {
         np.dtype(np.float16)
     }

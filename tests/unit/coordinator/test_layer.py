@@ -52,7 +52,9 @@ SHAPE = ModelShape(
 )
 ROUTED = np.array([[0, 2], [1, 3], [0, 1], [2, 3], [3, 0]])
 GATES = np.tile([0.6, 0.4], (5, 1))
-AIR = AirInterface(payload_bits=256, token_deadline_s=2e-4, tx_power_limit_w=1.0, width=32)
+AIR = AirInterface(
+    payload_bits=256, token_deadline_s=2e-4, tx_power_limit_w=1.0, width=32, reply_width=32
+)
 LINKS = FixedLinks(gain=GAINS, noise_psd=4e-21, bandwidth_hz=2e6)
 HIDDEN = np.random.default_rng(0).standard_normal((5, D)).astype(np.float32)
 WHOLE = (HIDDEN.astype(float)[:, None] * (GATES * (ROUTED + 1))[..., None]).sum(axis=1)
@@ -93,7 +95,11 @@ def tables(kind: BudgetKind = BudgetKind.PER_TOKEN, value: float = 0.05) -> list
     deviation[:, -1] = SKIP
     deviation[np.diag_indices(E)] = 0.0
     budget = Budget(kind=kind, value=value)
-    return [LayerTables(deviation=deviation, scale=np.ones_like(deviation), budget=budget)]
+    return [
+        LayerTables(
+            deviation=deviation, scale=np.ones_like(deviation), budget=budget, width=AIR.width
+        )
+    ]
 
 
 class Bench:

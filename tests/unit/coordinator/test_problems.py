@@ -6,16 +6,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.policies.spec import PolicySpec
-from siftmoe.coordinator.policy_setup import prepare_policy
-from siftmoe.coordinator.problems import (
+from siftmoe.coordinator.layer_tables import (
     amplified_tables,
-    layer_problem,
     paper_tables,
     price_tables,
     unknown_tables,
 )
+from siftmoe.coordinator.policies.registry import make_policy
+from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.coordinator.policy_setup import prepare_policy
+from siftmoe.coordinator.pricing import Pricing
+from siftmoe.coordinator.problems import layer_problem
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.models.errors import ProfileMissing
 from siftmoe.models.quantise import WIDTHS
@@ -136,7 +137,10 @@ def problem_of(tables):
         routed_experts=np.array([rng.choice(EXPERTS, 2, replace=False) for _ in range(tokens)]),
         gate_weights=rng.dirichlet((1.0, 1.0), tokens),
         hosts=np.eye(EXPERTS, dtype=bool),
-        energy=np.outer(rng.uniform(0.5, 2.0, EXPERTS), np.arange(tokens + 1.0)),
+        known=np.ones((EXPERTS, 1), dtype=bool),
+        pricing=Pricing.of_one_width(
+            np.outer(rng.uniform(0.5, 2.0, EXPERTS), np.arange(tokens + 1.0))
+        ),
     )
 
 

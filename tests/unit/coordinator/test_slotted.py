@@ -74,7 +74,9 @@ def test_one_block_is_slow_fading():
     now, air = links(0.7 * GAIN), slotted(1, price=1e6)
     sent = send(air, now, [[0], [0], [0], [1]])
     for bursts, direction in ((sent.up, Direction.UP), (sent.down, Direction.DOWN)):
-        still = AirInterface(**AIR).bursts(np.array([3, 1]), now, tokens=4, direction=direction)
+        air = AirInterface(**AIR)
+        load = air.load_of(np.array([3, 1]), direction)
+        still = air.bursts(load, now, tokens=4, direction=direction)
         np.testing.assert_allclose(bursts.energy_j, still.energy_j, rtol=1e-9)
         np.testing.assert_allclose(bursts.airtime_s, still.airtime_s, rtol=1e-9)
         assert bursts.missed.tolist() == [0, 0]
