@@ -22,6 +22,7 @@ NAMES = (
     "helpers",
     "latency",
     "bound",
+    "bits",
 )
 
 

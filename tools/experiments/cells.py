@@ -12,6 +12,9 @@ from msgspec import Struct
 #: Where a knob's value stands in a policy's template.
 KNOB = "{}"
 
+#: Width of a bin of gains.
+GAIN_BIN_DB = 3.0
+
 #: Of fast fading, what a load is taken to cost: its energy-to-go, or what it would if the gain
 #: stayed as it is, or were the mean.
 SELECTIONS = ("energy-to-go", "current-gain", "mean-gain")
@@ -145,6 +148,11 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Share of selections that could not meet their budget.
     outage : float
         Share of transmissions that missed their window.
+    uplink_bits : float
+        Mean bits of an entry of the vectors that were sent.
+    mix : tuple of (float, dict)
+        Tokens sent by the gain of the link over its mean, dB, in bins of `GAIN_BIN_DB`, and by
+        width.
     wall_s : float
     layers : tuple of dict
         Of an audit, one per layer.
@@ -165,6 +173,8 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     skipped: float
     infeasible: float
     outage: float = 0.0
+    uplink_bits: float = 16.0
+    mix: tuple[tuple[float, dict[int, int]], ...] = ()
     wall_s: float = 0.0
     layers: tuple[dict[str, float], ...] = ()
 

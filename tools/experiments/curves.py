@@ -9,6 +9,9 @@ _PRICES = (900.0, 450.0, 220.0, 130.0, 75.0, 40.0)
 _PER_WEIGHT = (100.0, 60.0, 45.0, 35.0, 28.0)
 _TOLERANCES = (0.1, 0.2, 0.3, 0.4, 0.5)
 
+#: The same where widths are chosen: a nat is worth less where a token needs so much less.
+_WIDTH_PRICES = (400.0, 200.0, 100.0, 70.0, 50.0, 35.0, 20.0)
+
 TOPK = Curve(label="topk", template="topk")
 TOP_ONE = Curve(label="topk-1", template="topk-1")
 TOP_ONE_SCALED = Curve(label="topk-1 scaled", template="topk-1:rescale=true")
@@ -36,6 +39,25 @@ DES = Curve(label="des", template="des:threshold={}", values=(0.8, 0.7, 0.65, 0.
 WDMOE = Curve(
     label="wdmoe", template="wdmoe:min_weight={}", values=(0.2, 0.3, 0.35, 0.4, 0.45, 0.5)
 )
+
+UNIFORM = Curve(
+    label="uniform width", template="topk:bits={}", values=(8.0, 6.0, 5.0, 4.0, 3.0, 2.0)
+)
+CHANNEL = Curve(
+    label="width by channel",
+    template="channel-width:price={}:bits=auto:rescale=false",
+    values=_WIDTH_PRICES,
+)
+CHANNEL_SCALED = Curve(
+    label="width by channel, scaled",
+    template="channel-width:price={}:bits=auto",
+    values=_WIDTH_PRICES,
+)
+JOINT = Curve(label="siftmoe, joint", template="siftmoe:price={}:bits=auto", values=_WIDTH_PRICES)
+JOINT_SKIP = Curve(
+    label="skip-only, joint", template="skip-only:price={}:bits=auto", values=_WIDTH_PRICES[2:]
+)
+AT_FOUR = Curve(label="siftmoe at 4 bits", template="siftmoe:price={}:bits=4", values=_PRICES[1:])
 
 #: Every policy, swept.
 ALL = (

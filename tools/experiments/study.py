@@ -104,6 +104,8 @@ class Study:
     figures : tuple of Figure
     choice : bool
         Whether multiple choice is evaluated beside the text.
+    baseline : str or None
+        Curve that the others' energies are also compared with.
     """
 
     title: str
@@ -111,6 +113,7 @@ class Study:
     cells: Callable[[Ask], list[Cell]]
     figures: tuple[Figure, ...]
     choice: bool = False
+    baseline: str | None = None
 
 
 def swept(
@@ -133,13 +136,20 @@ def swept(
 
 
 def at_loss(
-    ask: Ask, curve: Curve, setting: Setting, loss: float, *, label: str | None = None
+    ask: Ask,
+    curve: Curve,
+    setting: Setting,
+    loss: float,
+    *,
+    label: str | None = None,
+    case: str = "",
 ) -> list[Cell]:
     """Make a curve's cell with its knob set to a loss on validation text."""
     return [
         Cell(
             model=model,
             setting=setting,
+            case=case,
             curve=label or curve.label,
             template=curve.template,
             loss=loss,

@@ -51,6 +51,7 @@ _FIGURES = (
     "skipped",
     "infeasible",
     "outage",
+    "uplink_bits",
 )
 
 
