@@ -21,6 +21,7 @@ from siftmoe.agent.providers import provider_order
 from siftmoe.agent.runtime import Runtime
 from siftmoe.coordinator.dispatch_group import combine, group
 from siftmoe.coordinator.selection import LOCAL
+from siftmoe.models.packing import FLOAT_WIDTHS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,7 +112,8 @@ class ExpertsInProcess:
         whole = pack_rows(
             np.concatenate([*sums.values()]), self._reply_width, rotation=self._rotation
         )
-        if isinstance(whole, Packed) and len(whole.runs) > 1:  # rows that are not finite
+        is_packed = isinstance(whole, Packed) and len(whole.runs) == 1
+        if not is_packed and self._reply_width not in FLOAT_WIDTHS:  # rows that are not finite
             answers = [
                 pack_rows(rows, self._reply_width, rotation=self._rotation)
                 for rows in sums.values()
