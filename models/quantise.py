@@ -27,6 +27,7 @@ The optimal steps are those of J. Max, "Quantizing for minimum distortion", IRE 
 
 from __future__ import annotations
 
+import sys
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,6 +79,10 @@ GAUSSIAN_ERROR: Final = {2: 0.1188, 3: 0.03744, 4: 0.01154}
 _LEAST_STEP = np.float32(2.0**-100)
 #: Rows of smaller entries are quantised by the largest: their squares vanish in float32.
 _LEAST_SQUARED = np.float32(1e-15)
+#: Squares of smaller ones do not overflow in rows of any length.
+_MOST_SQUARED = 1e15
+#: Where in two halves of a float32 the upper one is: it is the bfloat16.
+_UPPER = 1 if sys.byteorder == "little" else 0
 #: By width: half the number of levels, and what lies between the middle two; the square of the
 #: optimal step, 0 where none is used; and what a row's largest magnitude is multiplied by to be
 #: above its Gaussian step where that has the smaller error,
@@ -170,8 +175,7 @@ def quantise_runs(rows: Float32Array, runs: Runs) -> tuple[CodeArray, StepArray]
             part = levels[begin : begin + count]
             part.clip(0.0, 2.0**width - 1.0, out=part)
         begin += count
-    steps = (values.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
-    return levels.astype(np.uint8), steps  # rounds down
+    return levels.astype(np.uint8), values.view(np.uint16)[_UPPER::2]  # rounds down
 
 
 def reconstruct(codes: CodeArray, steps: StepArray, width: int) -> Float32Array:
@@ -204,21 +208,22 @@ def round_trip(rows: Float32Array, width: int, *, rotation: Rotation) -> Float32
 
 def step_values(steps: StepArray) -> Float32Array:
     """Value of steps given as the bits of bfloat16, (n,)."""
-    values: Float32Array = (steps.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    values = np.zeros(len(steps), np.float32)
+    values.view(np.uint16)[_UPPER::2] = steps
     return values
 
 
 def _step_values(rows: Float32Array, runs: Runs) -> Float32Array:
     """Step of each row, (n,), all of them bfloat16."""
     largest: Float32Array = np.maximum.reduce(np.abs(rows), axis=1)  # [n]; NaN where one is
-    if len(rows) and not np.maximum.reduce(largest) < np.inf:
+    most = np.maximum.reduce(largest, initial=0.0)
+    if not most < np.inf:
         row = int((largest < np.inf).argmin())
         ends = accumulate(count for _, count in runs)
         raise NotFinite(row, next(w for (w, _), end in zip(runs, ends, strict=True) if row < end))
     step: Float32Array = largest / _of_rows(_HALF, runs)
     if any(width in GAUSSIAN_STEP for width, _ in runs):
-        with np.errstate(over="ignore"):  # infinite, and so not better
-            squares = (rows[:, None, :] @ rows[:, :, None])[:, 0, 0]  # [n]
+        squares = _squares(rows) if most < _MOST_SQUARED else _squares_of_huge(rows)
         finer = np.sqrt(squares * (_of_rows(_STEP_SQUARED, runs) / np.float32(rows.shape[1])))
         better = largest * _of_rows(_BETTER, runs) > np.maximum(finer, _LEAST_SQUARED)
         step = np.where(better, finer, step)
@@ -229,6 +234,18 @@ def _step_values(rows: Float32Array, runs: Runs) -> Float32Array:
     bits += np.uint32(0x10000 + 8)
     bits &= np.uint32(0xFFFF0000)
     return step
+
+
+def _squares(rows: Float32Array) -> Float32Array:
+    """Sum of the squares of each row, (n,)."""
+    squares: Float32Array = (rows[:, None, :] @ rows[:, :, None])[:, 0, 0]
+    return squares
+
+
+def _squares_of_huge(rows: Float32Array) -> Float32Array:
+    """Return the same where some may overflow: infinite, so the largest entry sets the step."""
+    with np.errstate(over="ignore"):
+        return _squares(rows)
 
 
 def _column(table: Float32Array, runs: Runs) -> Any:

@@ -21,6 +21,7 @@ from siftmoe.agent.providers import provider_order
 from siftmoe.agent.runtime import Runtime
 from siftmoe.coordinator.dispatch_group import combine, group
 from siftmoe.coordinator.selection import LOCAL
+from siftmoe.models.packing import FLOAT_WIDTHS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,7 +106,8 @@ class ExpertsInProcess:
     ) -> tuple[dict[int, NDArray[np.floating[Any]]], dict[int, int]]:
         """Return what helpers computed as it arrives, and its bits."""
         whole = pack_rows(np.concatenate([*sums.values()]), width, rotation=self._rotation)
-        if isinstance(whole, Packed) and len(whole.runs) > 1:  # rows that are not finite
+        is_packed = isinstance(whole, Packed) and len(whole.runs) == 1
+        if not is_packed and width not in FLOAT_WIDTHS:  # rows that are not finite
             answers = [pack_rows(rows, width, rotation=self._rotation) for rows in sums.values()]
             bits = [8 * answer.nbytes for answer in answers]
             returned = plain_all(answers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from siftmoe.coordinator.config import AgentEntry
 from siftmoe.coordinator.dispatch import Dispatcher
 from siftmoe.coordinator.errors import AgentRefused
 from siftmoe.coordinator.fleet import Fleet
-from siftmoe.coordinator.selection import NOBODY, SelectionPlan, Status
+from siftmoe.coordinator.selection import LOCAL, NOBODY, SelectionPlan, Status
 from siftmoe.models.manifest import Manifest
 from siftmoe.models.packing import row_bits
 from siftmoe.models.quantise import WIDTHS, round_trip
@@ -136,6 +137,25 @@ def test_the_result_is_the_layer_on_rows_that_travelled(endpoints: list[str], fo
     with dispatching(endpoints[:2], folder) as there:
         output = there.run(plan, hidden, layer=0).output
     np.testing.assert_allclose(output, total, atol=2e-5)
+
+
+def test_experts_of_the_users_device_get_vectors_as_they_are(folder: Path) -> None:
+    rng = np.random.default_rng(5)
+    hidden = rng.standard_normal((T, D)).astype(np.float32)
+    here = in_process(folder, reply_width=3)
+    plan = plan_of(rng, [2], helpers=1)
+    local = replace(
+        plan,
+        helper=np.where(plan.helper < 0, NOBODY, LOCAL),
+        width=np.zeros_like(plan.width),
+    )
+    computed = here.attempt(local, hidden, layer=0)
+    assert (computed.uplink_bits, computed.downlink_bits) == ({}, {})
+    total = np.zeros((T, D))
+    for t, k in zip(*np.nonzero(local.helper == LOCAL), strict=True):
+        row = hidden[[t]].astype(float)
+        total[t] += plan.weight[t, k] * reference(SHAPE, 0, int(plan.expert[t, k]), row)[0]
+    np.testing.assert_allclose(computed.output, total, atol=2e-5)
 
 
 def test_an_overflow_stays_its_tokens_own_problem(endpoints: list[str], folder: Path) -> None:

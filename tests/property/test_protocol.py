@@ -287,7 +287,7 @@ RUNS = st.lists(st.tuples(st.integers(-1, 70), st.integers(-1, 5)), max_size=4)
 STEPS = st.sampled_from([0, 1, 0x3C00, 0x7F7F, 0x7F80, 0x7FC0, 0x8000, 0xBC00, 0xFFFF])
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(packs(), st.none() | RUNS, st.none() | SHAPES, st.none() | STEPS, st.integers(-3, 3))
 def test_a_pack_that_is_not_what_it_says_raises_only_protocol_error(pack, runs, shape, step, more):
     """Other widths, another shape, a wrong step, a few bytes too many or too few."""
