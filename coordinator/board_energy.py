@@ -64,12 +64,12 @@ def board_energy(client: Client, ledger: Ledger) -> Iterator[None]:
 
 
 def ask_stats(client: Client) -> dict[int, StatsReply]:
-    """Ask every ready agent how it is; those that do not answer in time are missing."""
+    """Ask all that are ready or hot how they are; those that do not answer in time are missing."""
     client.poll()
     asked = {
         index: Stats(id=client.next_id())
         for index, agent in enumerate(client.fleet)
-        if agent.state is AgentState.READY
+        if agent.state in (AgentState.READY, AgentState.HOT)
     }
     if not asked:
         return {}
