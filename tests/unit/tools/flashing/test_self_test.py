@@ -36,7 +36,7 @@ def test_a_radio_that_the_serving_agent_holds_is_there(tmp_path: Path) -> None:
 
 def test_a_radio_that_somebody_else_holds_is_not(tmp_path: Path) -> None:
     python = saying(tmp_path, busy=f"radio {URI!r}: Device or resource busy")
-    with pytest.raises(BoardError, match="busy. The board keeps what it has; connect the radio"):
+    with pytest.raises(BoardError, match=r"busy\. The board keeps what it has; connect the radio"):
         find_radio(python, URI, held_by_agent=False)
 
 
