@@ -86,7 +86,7 @@ class Agents:
     def _rate(self, index: int, stats: StatsReply | None) -> float | None:
         """Hidden vectors a second since the last look; None the first time, or after a restart."""
         before = self._rows_done.pop(index, None)
-        if stats is None:
+        if stats is None or "uptime_s" not in stats.counters:
             return None
         rows, uptime_s = stats.counters.get("rows", 0.0), stats.counters["uptime_s"]
         self._rows_done[index] = rows, uptime_s
