@@ -3,7 +3,7 @@
     python -m benchmarks.chaos [--agents N] [--requests R] [--seconds S] [--seed K]
 
 Real agents on this machine, every expert on two of them, fading links, Top-K. Every second agent is
-behind a network link of its own (`benchmarks.bad_links`) and has keys; that takes root, and without
+behind a network link of its own (`tests.bad_links`) and has keys; that takes root, and without
 it the faults of links are left out and the output says so. At random times an agent is killed and
 started again, ended in order and started again, stopped for seconds, stalled for a moment, or its
 port is given garbage; or for 0.5 to 3 s its link loses 30 % of the packets, delays each by 20 ± 10
@@ -32,7 +32,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import psutil
 
-from benchmarks.bad_links import BadLinks, why_not
 from benchmarks.chaos_strikes import KINDS, LINKS, Board, Chaos, boards_of
 from benchmarks.chaos_watch import Checked, Watched, WatchedClient, seen
 from siftmoe.agent.launch import stop_all
@@ -46,6 +45,7 @@ from siftmoe.coordinator.policies.registry import make_policy
 from siftmoe.coordinator.problems import unknown_tables
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.models.manifest import Manifest
+from tests.bad_links import BadLinks, why_not
 from tests.bundles import shape_of, write_bundle
 
 if TYPE_CHECKING:

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 import numpy as np
 
-from benchmarks.bad_links import GOOD, Link
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.keys import KeyPair
 from siftmoe.agent.launch import AgentFailedToStart, launch, spawn
+from tests.bad_links import GOOD, Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from benchmarks.bad_links import BadLinks
     from siftmoe.agent.launch import LaunchedAgent, Spawned
+    from tests.bad_links import BadLinks
 
 Value = TypeVar("Value")
 

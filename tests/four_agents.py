@@ -14,6 +14,7 @@ from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.launch import launch, stop_all
 from siftmoe.coordinator.airtime import AirInterface
 from siftmoe.coordinator.client import Client
+from siftmoe.coordinator.client_security import ClientSecurity
 from siftmoe.coordinator.config import AgentEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch import Dispatcher
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from bad_links import BadLinks
     from numpy.typing import NDArray
 
     from siftmoe.agent.launch import LaunchedAgent
@@ -57,16 +59,18 @@ class Site:
         *,
         heats: Heats | None = None,
         deadline_s: float = DEADLINE_S,
+        links: BadLinks | None = None,
     ) -> None:
-        self._bundle, self.ledger = bundle, ledger
+        self._bundle, self.ledger, self.links = bundle, ledger, links
         self.agents: list[LaunchedAgent] = []
         stack.callback(self._end)
         for n in range(4):
-            self.agents.append(launch(self._config(n, "tcp://127.0.0.1:*")))
+            self.agents.append(self._start(n, f"tcp://{self._address(n)}:*"))
         manifest = Manifest.load(bundle)
         entries = [AgentEntry(name=f"a{n}", address=a.endpoint) for n, a in enumerate(self.agents)]
         self.fleet = Fleet(entries, shape=SHAPE, model_hash=manifest.model_hash)
-        self.client = stack.enter_context(Client(self.fleet, heats=heats))
+        security = ClientSecurity(insecure=links is not None)
+        self.client = stack.enter_context(Client(self.fleet, security=security, heats=heats))
         self.client.connect(timeout_s=PATIENCE_S)
         budget = Budget(kind=BudgetKind.PER_TOKEN, value=0.0)
         self.coordinator = Coordinator(
@@ -89,7 +93,17 @@ class Site:
             threads=1,
             idle_s=0.0,
             sysfs=str(self.sysfs(n)),
+            insecure=self.links is not None,
         )
+
+    def _address(self, n: int) -> str:
+        """Agent 0 is behind a link if there are any."""
+        return self.links.addresses[0] if self.links is not None and n == 0 else "127.0.0.1"
+
+    def _start(self, n: int, bind: str) -> LaunchedAgent:
+        if self.links is not None and n == 0:
+            return self.links.inside(lambda: launch(self._config(n, bind)))
+        return launch(self._config(n, bind))
 
     def sysfs(self, n: int) -> Path:
         """Where an agent looks for its board's sensors; there are none unless a test puts some."""
@@ -98,7 +112,7 @@ class Site:
     def restart(self, n: int) -> None:
         """Start an agent again at its address."""
         self.agents[n].stop()
-        self.agents[n] = launch(self._config(n, self.agents[n].endpoint))
+        self.agents[n] = self._start(n, self.agents[n].endpoint)
 
     def strike(self, n: int, which: signal.Signals) -> None:
         """Send an agent's process a signal."""

@@ -1,4 +1,4 @@
-"""Hosts of this machine behind network links that lose and delay packets, for benchmarks. Root.
+"""Hosts of this machine behind network links that lose and delay packets. Takes root.
 
 A process of its own takes a network namespace of its own, in which programs are started, and
 carries their packets to and from everybody else's through two TUN devices. Loss and delay are its
@@ -93,7 +93,7 @@ class BadLinks:
         self.addresses = [f"{self._net}.{_FIRST + n}" for n in range(hosts)]
         settings = {"net": self._net, "hosts": hosts, "seed": seed}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.bad_links", json.dumps(settings)],
+            [sys.executable, __file__, json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -248,7 +248,7 @@ def main(settings: dict[str, Any]) -> int:
     _libc("unshare", _CLONE_NEWNET)
     _ip("link", "set", "lo", "up")
     inside = _device("links%d", [f"{net}.{_FIRST + n}/24" for n in range(hosts)])
-    print("ready", flush=True)
+    print("ready", flush=True)  # noqa: T201  the word that its parent waits for
     _Forwarder(outside, inside, hosts=hosts, seed=settings["seed"]).run()
     return 0
 
