@@ -10,6 +10,7 @@ Addresses are of 198.18.0.0/15, which is set aside for benchmarks (RFC 2544).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import heapq
@@ -18,6 +19,7 @@ import os
 import random
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -250,7 +252,17 @@ def main(settings: dict[str, Any]) -> int:
     inside = _device("links%d", [f"{net}.{_FIRST + n}/24" for n in range(hosts)])
     print("ready", flush=True)  # noqa: T201  the word that its parent waits for
     _Forwarder(outside, inside, hosts=hosts, seed=settings["seed"]).run()
+    _end_those_inside()
     return 0
+
+
+def _end_those_inside() -> None:
+    """Kill who is still in this namespace: one that was stopped does not see its parent's end."""
+    mine = os.readlink("/proc/self/ns/net")
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(process / "ns/net") == mine and int(process.name) != os.getpid():
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 if __name__ == "__main__":
