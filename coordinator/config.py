@@ -39,12 +39,13 @@ from siftmoe.agent.errors import ConfigError as AgentConfigError
 from siftmoe.agent.keys import is_public_key
 from siftmoe.coordinator.config_radio import Index, Positive, RadioEntry, SoundingEntry
 from siftmoe.coordinator.errors import ConfigError
+from siftmoe.radio.pluto_address import Address
 
 #: Layer and expert, both counted from 0.
 ExpertId: TypeAlias = tuple[int, int]
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-Address = Annotated[
+AgentAddress = Annotated[
     str, Meta(pattern=r"^(tcp://[^\s:/]+:\d{1,5}|tcp://\[[^\s\]]+\]:\d{1,5}|ipc://\S+)$")
 ]
 
@@ -157,7 +158,8 @@ class AgentEntry(_Table, frozen=True, kw_only=True):
     distance_m : float, m
         From the user's device, for the path loss of a simulated link.
     radio : str or None
-        URI of its radio.
+        URI of its radio, ``ip:HOST[:PORT]`` or ``usb:BUS.DEVICE.INTERFACE``: what ``siftmoe flash``
+        starts its agent with. An agent that is started by hand has it by ``--radio``.
     ssh : str or None
         ``user@host`` by which it is provisioned.
     key : str or None
@@ -165,7 +167,7 @@ class AgentEntry(_Table, frozen=True, kw_only=True):
     """
 
     name: Name
-    address: Address
+    address: AgentAddress
     experts: str | list[tuple[Index, Index]] = "auto"
     memory_bytes: Annotated[int, Meta(gt=0)] | None = None
     distance_m: Positive = 10.0
@@ -177,6 +179,8 @@ class AgentEntry(_Table, frozen=True, kw_only=True):
         # Not a pattern in the annotation: msgspec 0.22 frees a pattern beside a list twice.
         if self.key is not None and not is_public_key(self.key):
             raise ValueError(f"key of agent {self.name!r} is no public key; run 'siftmoe keys'")
+        if self.radio is not None:
+            Address.parse(self.radio)
         if isinstance(self.experts, str):
             if _SELECTION.fullmatch(self.experts) is None:
                 raise ValueError(f"experts of agent {self.name!r}: expected {_FORMS['experts']}")

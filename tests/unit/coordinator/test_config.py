@@ -166,6 +166,14 @@ def test_experts_of_a_wrong_type_are_refused(tmp_path: Path, experts: str, place
     assert place in message(tmp_path, f"{MINIMAL}experts = {experts}\n")
 
 
+@pytest.mark.parametrize("radio", ["192.168.2.1", "ip:", "ip:host:99999", "pluto"])
+def test_a_radio_that_is_no_address_is_refused(tmp_path: Path, radio: str) -> None:
+    text = message(tmp_path, f'{MINIMAL}radio = "{radio}"\n')
+    assert f"agent[0]: radio address '{radio}': expected ip:HOST, ip:HOST:PORT or usb:" in text
+    text = message(tmp_path, f'{MINIMAL}[sounding]\nuri = "{radio}"\n')
+    assert f"sounding: radio address '{radio}': expected ip:HOST" in text
+
+
 def test_two_agents_cannot_share_a_name_or_an_address(tmp_path: Path) -> None:
     assert "name of more than one [[agent]]: a" in message(tmp_path, MINIMAL + AGENT)
     other = AGENT.replace('"a"', '"b"')
