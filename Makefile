@@ -4,13 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 DEV    := $(VENV)/.ready-dev
+FUZZ   := $(VENV)/.ready-fuzz
 
 # On x86-64 Linux onnxruntime-gpu installs everywhere and runs on the CPU where there is no CUDA.
 RUNTIME := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),gpu,cpu)
 PIP     := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm64 lint format types imports bench clean
+.PHONY: help demo test test-arm64 lint format types imports bench fuzz clean
 
 help:
 	@echo "make demo   set up and run the main job on this machine"
@@ -18,6 +19,7 @@ help:
 	@echo "make test-arm64   flash an emulated arm64 board (root, debootstrap, qemu-user-static)"
 	@echo "make lint   ruff, mypy and the import contracts"
 	@echo "make bench  measure; writes benchmarks/RESULTS.md"
+	@echo "make fuzz   a million mutated messages against agent and coordinator"
 	@echo "make clean  remove what was built here"
 
 $(STAMP): setup.cfg constraints.txt
@@ -57,7 +59,14 @@ types: $(DEV)
 imports: $(DEV)
 	$(BIN)/lint-imports
 
-bench: $(DEV)
+$(FUZZ): $(DEV)
+	$(PIP) -e '.[fuzz]'
+	touch $@
+
+fuzz: $(FUZZ)
+	$(BIN)/python -m benchmarks.fuzz_protocol
+
+bench: $(FUZZ)
 	$(BIN)/python benchmarks/run.py
 
 clean:

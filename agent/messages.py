@@ -6,6 +6,7 @@ declared. :mod:`siftmoe.agent.protocol` turns messages into frames and back; imp
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -125,6 +126,13 @@ class StatsReply(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stats
     limit_c: Figures = msgspec.field(default_factory=dict)
     throttling: Figures = msgspec.field(default_factory=dict)
     v: Version = VERSION
+
+    def __post_init__(self) -> None:
+        every = (self.counters, self.power_w, self.temperature_c, self.limit_c, self.throttling)
+        for figures in every:
+            for name, value in figures.items():
+                if not math.isfinite(value):
+                    raise ValueError(f"figure {name!r} is {value}, not a finite number")
 
 
 class Sound(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sound", rename=_SOUND_KEYS):

@@ -32,6 +32,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "coordinator_cost": [],
     "coordinator_liveness": [],
     "chaos": [],
+    "fuzz_protocol": [],
     "encryption_cost": [],
     "selection_speed": [],
     "wdmoe_bandwidth": [],

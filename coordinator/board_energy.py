@@ -32,11 +32,15 @@ _log = logging.getLogger(__name__)
 STATS_DEADLINE_S: Final = 2.0
 #: How an agent's reply calls the sum of rails, before their names.
 _TOTAL: Final = "total = "
-_COUNTERS: Final = (
+_GROWING: Final = (
+    "uptime_s",
     "board_energy_j",
     "board_sampling_var_j2",
     "board_time_s",
     "board_samples",
+)
+_COUNTERS: Final = (
+    *_GROWING,
     "board_longest_gap_s",
     "board_gain_std",
     "board_offset_std_w",
@@ -64,12 +68,12 @@ def board_energy(client: Client, ledger: Ledger) -> Iterator[None]:
 
 
 def ask_stats(client: Client) -> dict[int, StatsReply]:
-    """Ask every ready agent how it is; those that do not answer in time are missing."""
+    """Ask all that are ready or hot how they are; those that do not answer in time are missing."""
     client.poll()
     asked = {
         index: Stats(id=client.next_id())
         for index, agent in enumerate(client.fleet)
-        if agent.state is AgentState.READY
+        if agent.state in (AgentState.READY, AgentState.HOT)
     }
     if not asked:
         return {}
@@ -84,7 +88,7 @@ def board_row(agent: str, before: StatsReply, after: StatsReply) -> BoardRow | N
     first, last = before.counters, after.counters
     if not all(name in first and name in last for name in _COUNTERS):
         return None
-    if last["board_samples"] < first["board_samples"] or _restarted(first, last):
+    if _restarted(first, last):
         _log.warning("agent %r was started anew; its board's energy is not known", agent)
         return None
     energy = last["board_energy_j"] - first["board_energy_j"]
@@ -109,9 +113,9 @@ def board_row(agent: str, before: StatsReply, after: StatsReply) -> BoardRow | N
 
 
 def _restarted(first: Mapping[str, float], last: Mapping[str, float]) -> bool:
-    """Whether it is another process: it has measured its idle power again."""
+    """Whether it is another process: what only grows is less, or idling was measured again."""
     names = ("idle_power_w", "idle_power_std_w")
-    return last["uptime_s"] < first["uptime_s"] or any(first[n] != last[n] for n in names)
+    return any(last[n] < first[n] for n in _GROWING) or any(first[n] != last[n] for n in names)
 
 
 def _rails(reply: StatsReply) -> str:

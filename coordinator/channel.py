@@ -150,7 +150,7 @@ def open_channel(
         book=book,
     )
     try:
-        _make_contact(links, client, sounding)
+        _make_contact(links, client, config)
         if len(links.without_radio) == len(names):
             clock = VirtualClock(realtime=realtime)
             yield Channel(links=simulated, clock=clock, names=names, simulated=links.without_radio)
@@ -173,10 +173,16 @@ def _asked(sounding: SoundingEntry | None) -> str:
     return "the testbed has no [sounding]" if sounding is None else "asked for"
 
 
-def _make_contact(links: SoundedLinks, client: Client, sounding: SoundingEntry) -> None:
+def _without(radio: str | None) -> str:
+    """Say why an agent has no radio; the testbed's is what it is flashed with."""
+    told = "" if radio is None else f" {radio}, which the testbed says it has"
+    return f"its agent runs without --radio{told}"
+
+
+def _make_contact(links: SoundedLinks, client: Client, config: Testbed) -> None:
     """Find out who has a radio; simulate who has none, or refuse."""
     missing = {
-        agent.index: "its agent runs without --radio"
+        agent.index: _without(config.agent[agent.index].radio)
         for agent in client.fleet
         if agent.hello is not None and agent.hello.radio is None
     }
@@ -186,7 +192,7 @@ def _make_contact(links: SoundedLinks, client: Client, sounding: SoundingEntry) 
     for n, reason in found.items():
         links.simulate(n, reason)
     missing |= found
-    if missing and not sounding.fallback:
+    if missing and config.sounding is not None and not config.sounding.fallback:
         reasons = [f"{client.fleet[n].name}: {reason}" for n, reason in sorted(missing.items())]
         raise RadioMissing(
             f"no radio for {'; '.join(reasons)}. Connect it, or allow simulated links by "

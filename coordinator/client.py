@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import zmq
 
 from siftmoe.agent.errors import ProtocolError
-from siftmoe.agent.protocol import Apply, Failure, Hello, HelloReply, decode, encode
+from siftmoe.agent.protocol import Apply, Failure, decode, encode
 from siftmoe.coordinator.client_exchange import (
     Exchange,
     garbled,
@@ -24,7 +24,6 @@ from siftmoe.coordinator.client_exchange import (
     unreachable,
 )
 from siftmoe.coordinator.client_liveness import CLASSIFY_S, LinkEvent, Liveness
-from siftmoe.coordinator.client_rest import Rests
 from siftmoe.coordinator.client_retry import Retries
 from siftmoe.coordinator.client_security import ClientSecurity
 from siftmoe.coordinator.client_sockets import (
@@ -37,6 +36,7 @@ from siftmoe.coordinator.client_sockets import (
     receive,
     send,
 )
+from siftmoe.coordinator.client_standing import Standing
 from siftmoe.coordinator.errors import AgentUnreachable
 from siftmoe.coordinator.fleet import AgentState
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from siftmoe.agent.protocol import Frame, Message, Request
+    from siftmoe.coordinator.client_heat import Heats
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.fleet import Fleet
 
@@ -63,6 +64,8 @@ class Client:
         Its states are kept up to date.
     security : ClientSecurity or None
         What proves the coordinator to agents that have a key.
+    heats : Heats or None
+        Leaves agents out whose boards are hot; None uses them as they are.
     clock : callable
         Seconds; that of real time, since it is agents that are waited for.
 
@@ -78,6 +81,7 @@ class Client:
         fleet: Fleet,
         *,
         security: ClientSecurity | None = None,
+        heats: Heats | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.fleet = fleet
@@ -87,7 +91,9 @@ class Client:
         self._liveness = Liveness(fleet)
         self._security = security or ClientSecurity()
         self._retries = Retries()
-        self._rests = Rests()
+        self._standing = Standing(
+            fleet, heats=heats, send=self._send, next_id=self.next_id, clock=clock
+        )
         self._endpoints = endpoints_of(fleet)
         self._security.check(fleet, self._endpoints)
         self._addresses = {index: endpoint for endpoint, index in self._endpoints.items()}
@@ -95,7 +101,6 @@ class Client:
         self._index = {route: index for index, route in enumerate(self._routes)}
         self._ids = itertools.count(1)
         self._last_id = 0
-        self._hellos: dict[int, int] = {}  # id -> helper
         self._round = Exchange()
         self._pending: dict[int, int] = {}  # id -> helper
         self._sent_s: dict[int, float] = {}  # helper -> time
@@ -133,8 +138,8 @@ class Client:
         return next(self._ids)
 
     def wait_ready(self, *, timeout_s: float) -> bool:
-        """Wait until every agent is ready or refused, and return whether all are ready."""
-        closed = (AgentState.READY, AgentState.REFUSED)
+        """Wait until every agent is ready, hot or refused, and return whether all are ready."""
+        closed = (AgentState.READY, AgentState.HOT, AgentState.REFUSED)
         self._wait(lambda: all(agent.state in closed for agent in self.fleet), timeout_s)
         return bool(self.fleet.ready().all())
 
@@ -155,6 +160,8 @@ class Client:
     def connect(self, *, timeout_s: float, tolerant: bool = False) -> None:
         """Wait until every agent is ready; tolerantly, do without some that are not in time.
 
+        One that is hot is there; it is used when it has cooled.
+
         Raises
         ------
         AgentUnreachable
@@ -162,7 +169,10 @@ class Client:
         """
         if self.wait_ready(timeout_s=timeout_s):
             return
-        missing = [str(a) for a in self.fleet if a.state is not AgentState.READY]
+        there = (AgentState.READY, AgentState.HOT)
+        missing = [str(a) for a in self.fleet if a.state not in there]
+        if not missing:
+            return
         text = f"not ready after {timeout_s:g} s: {'; '.join(missing)}"
         if not (tolerant and self.fleet.ready().any()):
             raise AgentUnreachable(text)
@@ -221,10 +231,10 @@ class Client:
 
     def rest(self, index: int, *, reason: str) -> None:
         """Leave out an agent that is connected and gave no result, until it is asked again."""
-        if self.fleet[index].state is AgentState.READY:
-            now_s = self._clock()
-            self.fleet.set_state(index, AgentState.RESTING, reason=reason, now_s=now_s)
-            self._rests.begin(index, now_s=now_s, owes=self._asked.get(index))
+        self._standing.rest(index, reason=reason, owes=self._asked.get(index))
+
+    def _send(self, index: int, request: Request) -> str:
+        return send(self._router, self._routes[index], encode(request))
 
     def _fail(self, index: int, error: CoordinatorError) -> None:
         self._round.failures[index] = error
@@ -240,11 +250,11 @@ class Client:
             self._last_id = max(self._last_id, request.id)
             if isinstance(request, Apply):
                 largest = max(largest, request.answer_bytes)
-            if self.fleet[index].state is not AgentState.READY:
+            if not self._standing.may_ask(index, request):
                 self._fail(index, unreachable(self.fleet[index]))
                 continue
             self._sent_s[index] = self._clock()
-            problem = send(self._router, self._routes[index], encode(request))
+            problem = self._send(index, request)
             if problem:
                 self._fail(index, unreachable(self.fleet[index], problem))
             else:
@@ -276,7 +286,7 @@ class Client:
         if not self._liveness.settled:
             timeout_s = min(timeout_s, CLASSIFY_S)
         timeout_s = self._retries.patience_s(timeout_s, now_s=self._clock())
-        timeout_s = self._rests.patience_s(timeout_s, now_s=self._clock())
+        timeout_s = self._standing.patience_s(timeout_s)
         # Rounded down, to keep the deadline: the last millisecond is spent asking.
         ready = [which for which, _ in zmq.zmq_poll(self._sockets, int(timeout_s * 1e3))]
         if self._monitor.socket in ready:
@@ -295,10 +305,7 @@ class Client:
             self._part_with(index, now_s)
         for index in self._retries.due(now_s=now_s):
             self._dial(index)
-        for index in self._rests.due(now_s=now_s):
-            if self.fleet[index].state is AgentState.RESTING:
-                self._greet(index)
-                self._rests.begin(index, now_s=now_s)  # the answer to a hello may be lost too
+        self._standing.ask()
 
     def _part_with(self, index: int, now_s: float) -> None:
         hang_up(self._router, self._addresses[index])
@@ -313,17 +320,11 @@ class Client:
             if amounts_to is None:
                 continue
             if amounts_to in (LinkEvent.GREETED, LinkEvent.LOST, LinkEvent.STRANGE):
-                self._rests.end(index)
+                self._standing.gone(index)
             if amounts_to is LinkEvent.STRANGE:
                 self._part_with(index, self._clock())
             elif self._liveness.observe(index, amounts_to, now_s=self._clock()):
-                self._greet(index)
-
-    def _greet(self, index: int) -> None:
-        self._hellos = {i: helper for i, helper in self._hellos.items() if helper != index}
-        hello = Hello(id=self.next_id())
-        if not send(self._router, self._routes[index], encode(hello)):
-            self._hellos[hello.id] = index
+                self._standing.greet(index)
 
     def _take_messages(self) -> None:
         waited_for = bool(self._pending)
@@ -344,42 +345,26 @@ class Client:
             return
         if self._pending.get(message.id) == index:
             self._take_reply(index, message)
-        elif self._hellos.get(message.id) == index:
-            self._take_hello(index, message)
-        else:
+        elif not self._standing.take(index, message):
             self.discarded += 1
-            self._rests.answered(message.id, now_s=self._clock())
 
     def _take_reply(self, index: int, message: Message) -> None:
         del self._pending[message.id], self._asked[index]
         if isinstance(message, Failure):
             self._fail(index, refused(self.fleet[index], message))
             return
-        self._rests.served(index)
+        self._standing.served(index)
         self._round.replies[index] = message
         self._round.round_trip_s[index] = self._clock() - self._sent_s[index]
-
-    def _take_hello(self, index: int, message: Message) -> None:
-        del self._hellos[message.id]
-        if isinstance(message, HelloReply):
-            self.fleet.welcome(index, message, now_s=self._clock())
-        else:
-            said = message.message if isinstance(message, Failure) else type(message).__name__
-            self._refuse(index, f"did not say who it is: {said}")
 
     def _take_garbage(self, index: int, error: ProtocolError) -> None:
         """Count what is no message; it ends what its sender was asked for, a reply or a hello."""
         self.discarded += 1
-        if index in self._hellos.values():
-            self._hellos = {i: helper for i, helper in self._hellos.items() if helper != index}
-            self._refuse(index, f"answers in no known way: {error}")
+        self._standing.take_garbage(index, error)
         for request_id, helper in list(self._pending.items()):
             if helper == index:
                 del self._pending[request_id], self._asked[index]
                 self._fail(index, garbled(self.fleet[index], error))
-
-    def _refuse(self, index: int, reason: str) -> None:
-        self.fleet.set_state(index, AgentState.REFUSED, reason=reason, now_s=self._clock())
 
     def _give_up_broken(self) -> None:
         """End the wait for agents whose connection broke, once it is known why."""

@@ -20,13 +20,16 @@ BROKEN_GREETINGS: Final = 4
 #: After a greeting that broke off ZeroMQ tries again within 1 ms; if nothing follows for so long,
 #: it has given up.
 SILENCE_S: Final = 0.1
+#: Who refuses ends a greeting at once. One that lasted longer was ended by this side, since the
+#: other said nothing: it is stopped, or cut off.
+PROMPT_S: Final = 1.0
 
 
 class Retries:
     """Which agents are being greeted, and which rest after a refusal until when."""
 
     def __init__(self) -> None:
-        self._greeting: set[int] = set()
+        self._greeting: dict[int, float] = {}  # since when
         self._broken: dict[int, int] = {}  # greetings in a row that broke off
         self._silent: dict[int, float] = {}  # when it is given up
         self._resting: dict[int, float] = {}  # when it is tried again
@@ -40,15 +43,16 @@ class Retries:
             return None  # the last signs of a connection that is taken down
         self._silent.pop(index, None)
         if event is LinkEvent.ACCEPTED:
-            self._greeting.add(index)
+            self._greeting[index] = now_s
         elif event is LinkEvent.LOST and index in self._greeting:
-            self._greeting.discard(index)
+            if now_s - self._greeting.pop(index) > PROMPT_S:
+                return event
             self._broken[index] = self._broken.get(index, 0) + 1
             self._silent[index] = now_s + SILENCE_S
             if self._broken[index] >= BROKEN_GREETINGS:
                 event = LinkEvent.STRANGE
         elif event in (LinkEvent.GREETED, LinkEvent.FAILED):
-            self._greeting.discard(index)
+            self._greeting.pop(index, None)
             self._broken.pop(index, None)
         if event is LinkEvent.STRANGE:
             self._rest(index, now_s)
@@ -74,7 +78,7 @@ class Retries:
         return timeout_s if first_s is None else min(timeout_s, max(0.0, first_s - now_s))
 
     def _rest(self, index: int, now_s: float) -> None:
-        self._greeting.discard(index)
+        self._greeting.pop(index, None)
         self._broken.pop(index, None)
         self._silent.pop(index, None)
         self._resting[index] = now_s + RETRY_S

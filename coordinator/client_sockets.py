@@ -34,6 +34,10 @@ RECONNECT_MS: Final = 1
 #: four attempts a second.
 RECONNECT_MAX_MS: Final = 250
 
+#: An attempt that is not answered in this time is given up for the next. The kernel would ask again
+#: after 1, 3, 7, 15, … s: after an outage of minutes it is silent for minutes more.
+CONNECT_MS: Final = 1_000
+
 #: Plain numbers: combining ZeroMQ's own flags costs 1 µs each time, as much as sending a frame.
 POLLIN: Final = int(zmq.POLLIN)
 _LAST: Final = int(zmq.NOBLOCK)
@@ -99,6 +103,7 @@ def open_router(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     router.heartbeat_timeout = HEARTBEAT_TIMEOUT_MS
     router.reconnect_ivl = RECONNECT_MS
     router.reconnect_ivl_max = RECONNECT_MAX_MS
+    router.connect_timeout = CONNECT_MS
     return router
 
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -39,14 +39,23 @@ from siftmoe.agent.errors import ConfigError as AgentConfigError
 from siftmoe.agent.keys import is_public_key
 from siftmoe.coordinator.config_radio import Index, Positive, RadioEntry, SoundingEntry
 from siftmoe.coordinator.errors import ConfigError
+from siftmoe.radio.pluto_address import Address
 
 #: Layer and expert, both counted from 0.
 ExpertId: TypeAlias = tuple[int, int]
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-Address = Annotated[
+AgentAddress = Annotated[
     str, Meta(pattern=r"^(tcp://[^\s:/]+:\d{1,5}|tcp://\[[^\s\]]+\]:\d{1,5}|ipc://\S+)$")
 ]
+
+#: A prefill of a large batch keeps a slow board busy for seconds; a dead agent is noticed long
+#: before.
+LAYER_DEADLINE_S: Final = 30.0
+#: Below the least a round trip on Wi-Fi would be cut off, above the most a run looks hung.
+LEAST_DEADLINE_S: Final = 0.02
+LONGEST_DEADLINE_S: Final = 3_600.0
+LayerDeadline = Annotated[float, Meta(ge=LEAST_DEADLINE_S, le=LONGEST_DEADLINE_S)]
 
 _FORMS = {
     "name": "letters, digits, '.', '_' and '-', at most 63",
@@ -114,6 +123,25 @@ class FlashEntry(_Table, frozen=True, kw_only=True):
     onnxruntime: Annotated[str, Meta(pattern=r"^[0-9][0-9A-Za-z.+]*$")] | None = None
 
 
+class FaultsEntry(_Table, frozen=True, kw_only=True):
+    """``[faults]``: how long helpers are waited for, and which are left alone.
+
+    Parameters
+    ----------
+    layer_deadline_s : float, s
+        Real time in which a layer's results must be here, whatever fails meanwhile; half of it
+        before others are asked. What is missing then is skipped.
+    avoid_hot : bool
+        Leave boards out that slow down for heat, or are as warm as they slow down.
+    cool_k : float, K
+        So far below its limits a board that was hot has to be before it is used again.
+    """
+
+    layer_deadline_s: LayerDeadline = LAYER_DEADLINE_S
+    avoid_hot: bool = True
+    cool_k: Annotated[float, Meta(ge=0.5, le=50.0)] = 5.0
+
+
 class AgentEntry(_Table, frozen=True, kw_only=True):
     """``[[agent]]``: one helper.
 
@@ -130,7 +158,8 @@ class AgentEntry(_Table, frozen=True, kw_only=True):
     distance_m : float, m
         From the user's device, for the path loss of a simulated link.
     radio : str or None
-        URI of its radio.
+        URI of its radio, ``ip:HOST[:PORT]`` or ``usb:BUS.DEVICE.INTERFACE``: what ``siftmoe flash``
+        starts its agent with. An agent that is started by hand has it by ``--radio``.
     ssh : str or None
         ``user@host`` by which it is provisioned.
     key : str or None
@@ -138,7 +167,7 @@ class AgentEntry(_Table, frozen=True, kw_only=True):
     """
 
     name: Name
-    address: Address
+    address: AgentAddress
     experts: str | list[tuple[Index, Index]] = "auto"
     memory_bytes: Annotated[int, Meta(gt=0)] | None = None
     distance_m: Positive = 10.0
@@ -150,6 +179,8 @@ class AgentEntry(_Table, frozen=True, kw_only=True):
         # Not a pattern in the annotation: msgspec 0.22 frees a pattern beside a list twice.
         if self.key is not None and not is_public_key(self.key):
             raise ValueError(f"key of agent {self.name!r} is no public key; run 'siftmoe keys'")
+        if self.radio is not None:
+            Address.parse(self.radio)
         if isinstance(self.experts, str):
             if _SELECTION.fullmatch(self.experts) is None:
                 raise ValueError(f"experts of agent {self.name!r}: expected {_FORMS['experts']}")
@@ -186,6 +217,7 @@ class Testbed(_Table, frozen=True, kw_only=True):
     sounding: SoundingEntry | None = None
     security: SecurityEntry = SecurityEntry()
     flash: FlashEntry = FlashEntry()
+    faults: FaultsEntry = FaultsEntry()
     agent: Annotated[list[AgentEntry], Meta(min_length=1)]
 
     def __post_init__(self) -> None:
@@ -249,6 +281,7 @@ def _suggestion(key: str, where: str) -> str:
         "sounding": SoundingEntry,
         "security": SecurityEntry,
         "flash": FlashEntry,
+        "faults": FaultsEntry,
         "agent": AgentEntry,
     }
     known = tables[where.partition("[")[0]].__struct_fields__

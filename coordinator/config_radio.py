@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from siftmoe.radio.pluto_address import Address
+
 Index = Annotated[int, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0.0, le=1e12)]
 NotNegative = Annotated[float, Meta(ge=0.0, le=1e12)]
@@ -134,6 +136,9 @@ class SoundingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stale: Literal["widen", "refuse"] = "widen"
     max_age_s: Positive | None = None
     reciprocity: bool = False
+
+    def __post_init__(self) -> None:
+        Address.parse(self.uri)
 
     def limit_s(self, coherence_time_s: float) -> float:
         """Oldest state that is used, s."""

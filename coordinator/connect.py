@@ -25,6 +25,7 @@ from siftmoe.coordinator.assembly import air_interface
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.channel import open_channel
 from siftmoe.coordinator.client import Client
+from siftmoe.coordinator.client_heat import Heats
 from siftmoe.coordinator.client_security import ClientSecurity
 from siftmoe.coordinator.config import load_testbed
 from siftmoe.coordinator.coordinator import Coordinator
@@ -48,9 +49,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Real time that a layer's results are waited for, half of it before others are asked. A prefill of
-#: a large batch keeps a slow board busy for seconds; a dead agent is noticed long before.
-REQUEST_DEADLINE_S = 30.0
 CONNECT_TIMEOUT_S = 20.0
 
 
@@ -91,9 +89,13 @@ def connected(testbed: Testbed, bundle: Bundle, *, tolerant: bool = False) -> It
         model_hash=bundle.manifest.model_hash,
         placement=placement_of(testbed.agent, bundle),
     )
-    with Client(fleet, security=ClientSecurity.of(testbed)) as client:
+    faults = testbed.faults
+    heats = Heats(cool_k=faults.cool_k) if faults.avoid_hot else None
+    with Client(fleet, security=ClientSecurity.of(testbed), heats=heats) as client:
         client.connect(timeout_s=CONNECT_TIMEOUT_S, tolerant=tolerant)
-        dispatcher = Dispatcher(client, rotation=rotation_of(bundle), deadline_s=REQUEST_DEADLINE_S)
+        dispatcher = Dispatcher(
+            client, rotation=rotation_of(bundle), deadline_s=faults.layer_deadline_s
+        )
         yield Connection(fleet, client, dispatcher)
 
 

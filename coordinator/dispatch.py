@@ -10,6 +10,7 @@ from siftmoe.agent.protocol import Result, plain, plain_all
 from siftmoe.coordinator.client_exchange import raise_first
 from siftmoe.coordinator.dispatch_group import combine, group
 from siftmoe.coordinator.errors import AgentRefused, AgentUnreachable
+from siftmoe.coordinator.fleet import AgentState
 from siftmoe.coordinator.selection import LOCAL
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ class Dispatcher:
     def attend(self) -> None:
         """Take in what became of the helpers; while there is none at all, wait for one.
 
+        Helpers that are hot are waited for as long as it takes: idle boards cool.
+
         Raises
         ------
         AgentUnreachable
@@ -146,7 +149,14 @@ class Dispatcher:
         if client.fleet.ready().any():
             return
         _log.warning("no helper is left; waiting for one")
-        if not client.wait_somebody(timeout_s=self._patience_s):
+        while not client.wait_somebody(timeout_s=self._patience_s):
+            if any(agent.state is AgentState.HOT for agent in client.fleet):
+                _log.warning(
+                    "whoever is left is hot: %s; waiting for them to cool (avoid_hot = false "
+                    "under [faults] uses them as they are)",
+                    client.fleet.excluded(),
+                )
+                continue
             raise AgentUnreachable(
                 f"no helper was ready for {self._patience_s:g} s: {client.fleet.excluded()}; "
                 f"start one. What was booked is kept"

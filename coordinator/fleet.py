@@ -44,6 +44,8 @@ class AgentState(str, Enum):
     REFUSED = "refused"
     #: Is connected, but gave no result when it was asked for one; it is asked again later.
     RESTING = "resting"
+    #: Serves the right model on a board that is too warm; it is used again when that has cooled.
+    HOT = "hot"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@
 
     RadioError
     ├── DeviceNotFound      no radio answers at the address
+    │   └── DeviceBusy      there is one, and another program holds it
     ├── SettingRejected     a radio read back another value than was written
     ├── SyncFailed          no burst found where one was expected
     ├── BufferOverrun       samples were lost
@@ -21,6 +22,10 @@ class RadioError(Exception):
 
 class DeviceNotFound(RadioError):
     """No radio answers at the address."""
+
+
+class DeviceBusy(DeviceNotFound):
+    """There is a radio at the address, and another program holds it."""
 
 
 class SettingRejected(RadioError):

@@ -11,7 +11,7 @@ import errno
 from typing import Any, Final
 
 from siftmoe.radio.device import MAX_ATTENUATION_DB
-from siftmoe.radio.errors import DeviceNotFound, RadioError
+from siftmoe.radio.errors import DeviceBusy, DeviceNotFound, RadioError
 from siftmoe.radio.pluto_address import Address, require_answer
 from siftmoe.radio.pluto_values import PlutoInfo, Range, parse_range
 
@@ -106,9 +106,8 @@ def connect(address: Address, *, timeout_s: float) -> Any:
         context = iio.Context(address.uri)
         context.set_timeout(max(1, round(1000 * timeout_s)))  # before any buffer exists
     except OSError as error:
-        raise DeviceNotFound(
-            f"radio {address.uri!r}: {error.strerror or error}{_way_out(error)}"
-        ) from None
+        kind = DeviceBusy if error.errno == errno.EBUSY else DeviceNotFound
+        raise kind(f"radio {address.uri!r}: {error.strerror or error}{_way_out(error)}") from None
     return context
 
 

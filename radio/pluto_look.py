@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from siftmoe.radio.errors import DeviceNotFound, RadioError
+from siftmoe.radio.errors import DeviceBusy, DeviceNotFound, RadioError
 from siftmoe.radio.pluto import DEFAULT_TIMEOUT_S, look_at, scan_usb
 from siftmoe.radio.pluto_address import Address
 from siftmoe.radio.pluto_values import PlutoInfo
@@ -37,7 +37,7 @@ def look(uri: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> PlutoInfo:
     ValueError
         If the URI is none.
     DeviceNotFound
-        If no Pluto answers.
+        If no Pluto answers; DeviceBusy if another program holds it.
     RadioError
         If libiio or its bindings are missing.
     """
@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             found = asdict(look_at(Address.parse(args.uri), timeout_s=args.timeout_s))
         print(json.dumps({"found": found}))  # noqa: T201  the answer
+    except DeviceBusy as error:
+        print(json.dumps({"busy": str(error)}))  # noqa: T201
     except DeviceNotFound as error:
         print(json.dumps({"absent": str(error)}))  # noqa: T201
     except (RadioError, OSError) as error:
@@ -89,6 +91,8 @@ def _ask(arguments: list[str], *, what: str) -> Any:
         last = done.stderr.decode(errors="replace").strip()[-400:]
         raise RadioError(f"radio {what!r}: libiio failed ({done.returncode}): {last}")
     answer = json.loads(lines[-1])
+    if "busy" in answer:
+        raise DeviceBusy(answer["busy"])
     if "absent" in answer:
         raise DeviceNotFound(answer["absent"])
     if "error" in answer:

@@ -94,6 +94,18 @@ def slots(text: str) -> int:
     return value
 
 
+def layer_deadline(text: str) -> float:
+    """Read the real time that a layer may take, s."""
+    from siftmoe.coordinator.config import LEAST_DEADLINE_S, LONGEST_DEADLINE_S
+
+    value = float(text)
+    if not LEAST_DEADLINE_S <= value <= LONGEST_DEADLINE_S:
+        raise argparse.ArgumentTypeError(
+            f"must be {LEAST_DEADLINE_S:g} to {LONGEST_DEADLINE_S:g} s, got {text}"
+        )
+    return value
+
+
 def positive(text: str) -> float:
     """Read a positive number."""
     value = float(text)

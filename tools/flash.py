@@ -2,10 +2,10 @@
 
 For each agent with ssh = "user@host": a release is built here for the board's Python and machine
 (wheels by hash, the experts of that board only, its keys, a signed manifest), what the board lacks
-is sent, and the release proves itself there: it has to compute the golden output before the board
-switches to it, and to answer "hello" over the network afterwards. A release that does not leaves
-the board with the one before. The first board goes alone, the others in batches; nothing follows a
-failure.
+is sent, and the release proves itself there: it has to compute the golden output, and to find the
+radio that the testbed names, before the board switches to it, and to answer "hello" over the
+network afterwards. A release that does not leaves the board with the one before. The first board
+goes alone, the others in batches; nothing follows a failure.
 
 The board's operating system is not touched; --os prints NVIDIA's command for it.
 """

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.launch import spawn, stop_all
 from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.config import AgentEntry
-from siftmoe.coordinator.connect import CONNECT_TIMEOUT_S, REQUEST_DEADLINE_S
+from siftmoe.coordinator.config import LAYER_DEADLINE_S, AgentEntry
+from siftmoe.coordinator.connect import CONNECT_TIMEOUT_S
 from siftmoe.coordinator.dispatch import Dispatcher
 from siftmoe.coordinator.fleet import Fleet
 from siftmoe.coordinator.fleet_placement import Placement
@@ -36,9 +36,15 @@ class LocalFleet:
 
 @contextmanager
 def local_fleet(
-    bundle: Bundle, num_agents: int, *, rotation: Rotation = "hadamard"
+    bundle: Bundle,
+    num_agents: int,
+    *,
+    rotation: Rotation = "hadamard",
+    layer_deadline_s: float = LAYER_DEADLINE_S,
 ) -> Iterator[LocalFleet]:
     """Start agents that share a bundle's experts in turn; all end when the block is left.
+
+    Whether this machine is hot is no matter: it is every agent's, and none would be left.
 
     Parameters
     ----------
@@ -46,6 +52,8 @@ def local_fleet(
     num_agents : int
     rotation : "none" or "hadamard"
         Of vectors that travel quantised, both ways.
+    layer_deadline_s : float, s
+        Real time in which a layer's results must be here.
 
     Raises
     ------
@@ -71,7 +79,7 @@ def local_fleet(
         )
         client = stack.enter_context(Client(fleet))
         client.connect(timeout_s=CONNECT_TIMEOUT_S)
-        dispatcher = Dispatcher(client, rotation=rotation, deadline_s=REQUEST_DEADLINE_S)
+        dispatcher = Dispatcher(client, rotation=rotation, deadline_s=layer_deadline_s)
         yield LocalFleet(tuple(agents), fleet, client, dispatcher)
 
 

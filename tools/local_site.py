@@ -32,7 +32,13 @@ DISTANCE_M = 20.0
 
 @contextmanager
 def local_site(
-    job: Job, bundle: Bundle, radio: RadioEntry, ledger: Ledger, *, num_agents: int
+    job: Job,
+    bundle: Bundle,
+    radio: RadioEntry,
+    ledger: Ledger,
+    *,
+    num_agents: int,
+    layer_deadline_s: float,
 ) -> Iterator[Site]:
     """Start agents that share the experts in turn, all at one distance; they end with the block.
 
@@ -44,6 +50,8 @@ def local_site(
     ledger : Ledger
         Not used: nothing is sounded.
     num_agents : int
+    layer_deadline_s : float, s
+        Real time in which a layer's results must be here.
 
     Raises
     ------
@@ -61,7 +69,9 @@ def local_site(
     def channel() -> tuple[Links, Clock]:
         return links(radio.seed), VirtualClock(realtime=job.realtime)
 
-    with local_fleet(bundle, num_agents, rotation=rotation_of(bundle)) as local:
+    with local_fleet(
+        bundle, num_agents, rotation=rotation_of(bundle), layer_deadline_s=layer_deadline_s
+    ) as local:
         yield Site(
             fleet=local.fleet,
             dispatcher=local.dispatcher,

@@ -16,6 +16,7 @@ from siftmoe.tools.arguments import (
     add_job_options,
     add_resume,
     count,
+    layer_deadline,
     names,
     not_negative,
     positive,
@@ -80,6 +81,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "the mean gain (60)",
     )
     add(
+        "--layer-deadline",
+        type=layer_deadline,
+        default=30.0,
+        metavar="S",
+        help="real time in which a layer's results must be here, or it does without (30)",
+    )
+    add(
         "--downlink-price",
         type=not_negative,
         default=0.0,
@@ -107,7 +115,11 @@ def run(args: argparse.Namespace) -> int:
             args,
             name="loopback",
             policies=names(args.policy, "--policy"),
-            site={"agents": args.agents, "model": args.model},
+            site={
+                "agents": args.agents,
+                "model": args.model,
+                "layer_deadline_s": args.layer_deadline,
+            },
         )
 
     def settings(hidden_size: int) -> RadioEntry:
@@ -133,6 +145,10 @@ def run(args: argparse.Namespace) -> int:
         model=job.site["model"],
         settings=settings,
         check=partial(check_agents, num_agents=job.site["agents"]),
-        open_site=partial(local_site, num_agents=job.site["agents"]),
+        open_site=partial(
+            local_site,
+            num_agents=job.site["agents"],
+            layer_deadline_s=job.site.get("layer_deadline_s", 30.0),  # as it was once for all
+        ),
         before=before,
     )

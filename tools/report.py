@@ -220,7 +220,10 @@ def _fault_lines(result: PolicyResult) -> list[str]:
             count, reason = result.faults[name]
             parts.append(f"failed in {count} layers (first: {reason})")
         if name in result.lost:
-            parts.append(f"was left out of {result.lost[name]} selections")
+            why = "" if parts else result.lost_why.get(name, "")
+            parts.append(
+                f"was left out of {result.lost[name]} selections" + f" ({why})" * bool(why)
+            )
         lines.append(f"{name} {' and '.join(parts)}.")
     return lines
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 LEDGER_FILE = "ledger.sqlite"
 SCORES_FILE = "scores.json"
 
-_LEFT_OUT = re.compile(r"(?:(?<=^)|(?<=; ))(?:link to )?[A-Za-z0-9._-]+(?=: )")
+#: Of the ledger's "NAME: reason; NAME: reason"; a reason may have a semicolon of its own.
+_NAME = r"(?:link to )?[A-Za-z0-9._-]+: "
+_LEFT_OUT = re.compile(rf"(?:^|; )({_NAME})(.*?)(?=; {_NAME}|$)", re.DOTALL)
 
 Metrics = dict[str, tuple[float, float]]
 
@@ -74,6 +76,8 @@ class PolicyResult:
         (value, standard uncertainty) in J of all that was on the air, pilots included.
     lost : dict
         Links or helpers that were left out, and for how many selections.
+    lost_why : dict
+        The reason that was most often why.
     outage : float
         Share of the slots sent to helpers that missed their window.
     aborted : int
@@ -114,6 +118,7 @@ class PolicyResult:
     board_j_per_token: float | None = None
     board_net_j_per_token: float | None = None
     lost: Mapping[str, int] = field(default_factory=dict)
+    lost_why: Mapping[str, str] = field(default_factory=dict)
     outage: float = 0.0
     aborted: int = 0
     aborted_j: float = 0.0
@@ -193,6 +198,7 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
             gains[row.agent].append(row.channel_gain)
     latency = summary.latency_per_token
     attempts, attempts_j = _attempts(ledger, label)
+    left_out = _left_out(summary.excluded)
     return PolicyResult(
         policy=label,
         metrics={name: tuple(pair) for name, pair in score.get("metrics", {}).items()},
@@ -220,7 +226,8 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
         },
         board_j_per_token=_or_none(summary.board_energy_per_token().value),
         board_net_j_per_token=_or_none(summary.board_energy_per_token(net=True).value),
-        lost=_left_out(summary.excluded),
+        lost={name: sum(whys.values()) for name, whys in left_out.items()},
+        lost_why={name: max(whys, key=whys.__getitem__) for name, whys in left_out.items()},
         outage=summary.outage if summary.lost else 0.0,
         aborted=summary.aborted,
         aborted_j=summary.aborted_energy_j,
@@ -256,12 +263,12 @@ def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _left_out(excluded: Mapping[str, int]) -> dict[str, int]:
-    """Count selections without each link or helper; the ledger's reasons begin with its name."""
-    counts: dict[str, int] = defaultdict(int)
+def _left_out(excluded: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Count selections without each link or helper, by reason."""
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for text, count in excluded.items():
-        for name in {found[0] for found in _LEFT_OUT.finditer(text)}:
-            counts[name] += count
+        for name, why in dict(_LEFT_OUT.findall(text)).items():
+            counts[name.removesuffix(": ")][why] += count
     return dict(sorted(counts.items()))
 
 

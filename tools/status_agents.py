@@ -10,6 +10,7 @@ import msgspec
 
 from siftmoe.agent.protocol import Stats, StatsReply
 from siftmoe.coordinator.client import Client
+from siftmoe.coordinator.client_heat import hot
 from siftmoe.coordinator.fleet import AgentState, Fleet
 from siftmoe.coordinator.fleet_placement import Placement
 from siftmoe.tools.flashing.health import release_of
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 #: An agent answers while it computes; one that takes longer shows nothing but its state.
 STATS_S: Final = 2.0
-#: So far below the temperature at which it slows down a board counts as hot.
+#: So far below the temperature at which it slows down a board is shown as hot; a run leaves it out
+#: when it is there.
 HOT_MARGIN_K: Final = 5.0
 #: How a reply calls the sum of rails, before their names.
 _TOTAL: Final = "total = "
@@ -84,7 +86,7 @@ class Agents:
     def _rate(self, index: int, stats: StatsReply | None) -> float | None:
         """Hidden vectors a second since the last look; None the first time, or after a restart."""
         before = self._rows_done.pop(index, None)
-        if stats is None:
+        if stats is None or "uptime_s" not in stats.counters:
             return None
         rows, uptime_s = stats.counters.get("rows", 0.0), stats.counters["uptime_s"]
         self._rows_done[index] = rows, uptime_s
@@ -106,18 +108,8 @@ def summary(stats: StatsReply | None) -> Row:
         "memory_free_bytes": counters.get("board_memory_available_bytes"),
         "temperature_c": max(stats.temperature_c.values(), default=None),
         "power_w": totals[0] if totals else None,
-        "hot": hot(stats),
+        "hot": hot(stats, margin_k=HOT_MARGIN_K),
     }
-
-
-def hot(stats: StatsReply) -> list[str]:
-    """Say what is hot at a board and what it does about it; nothing if all is well."""
-    found = [
-        f"{zone} {stats.temperature_c[zone]:.0f} of {limit:.0f} °C"
-        for zone, limit in stats.limit_c.items()
-        if stats.temperature_c.get(zone, -limit) >= limit - HOT_MARGIN_K
-    ]
-    return found + [f"{name} {share:.0%}" for name, share in stats.throttling.items() if share > 0]
 
 
 def _figures(stats: StatsReply) -> Row:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,27 +15,16 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import psutil
 import pytest
-from bundles import reference, shape_of, write_bundle
 from families import build_model
+from four_agents import DEADLINE_S, PATIENCE_S, Site, four_agents
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import launch, spawn, stop_all
-from siftmoe.coordinator.airtime import AirInterface
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.config import AgentEntry
-from siftmoe.coordinator.coordinator import Coordinator
-from siftmoe.coordinator.dispatch import Dispatcher
+from siftmoe.agent.launch import spawn, stop_all
 from siftmoe.coordinator.errors import LedgerError
-from siftmoe.coordinator.fleet import AgentState, Fleet
-from siftmoe.coordinator.layer_tables import unknown_tables
-from siftmoe.coordinator.ledger import FaultRow, Ledger, SelectionRow, StepRow, TransmissionRow
-from siftmoe.coordinator.links import FixedLinks
-from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.selection import Budget, BudgetKind
-from siftmoe.models.manifest import Manifest
+from siftmoe.coordinator.fleet import AgentState
+from siftmoe.coordinator.ledger import FaultRow, Ledger, SelectionRow, TransmissionRow
 from siftmoe.models.tiny import checkpoint_dir
 from siftmoe.tools.cli import main
 
@@ -44,105 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from siftmoe.agent.launch import LaunchedAgent
 
 pytestmark = pytest.mark.timeout(300)
-
-SHAPE = shape_of(num_layers=2, num_experts=4)
-#: Agents 0 and 1 host the same experts, and so do 2 and 3; 0 and 2 are nearer.
-EXPERTS = ["*:0-1", "*:0-1", "*:2-3", "*:2-3"]
-GAINS = [4e-8, 1e-8, 3e-8, 2e-8]
-ROUTED = np.array([[0, 2], [1, 3], [0, 1], [2, 3], [3, 0]])
-GATES = np.tile([0.6, 0.4], (5, 1))
-HIDDEN = np.random.default_rng(0).standard_normal((5, SHAPE.hidden_size)).astype(np.float32)
-#: Far beyond what anything here may take, and half of it what a hanging layer would.
-DEADLINE_S = 120.0
-PATIENCE_S = 60.0
-
-
-class Site:
-    """Four agents and a coordinator on them."""
-
-    def __init__(self, bundle: Path, ledger: Ledger, stack: contextlib.ExitStack) -> None:
-        self._bundle, self.ledger = bundle, ledger
-        self.agents: list[LaunchedAgent] = []
-        stack.callback(self._end)
-        for n in range(4):
-            self.agents.append(launch(self._config(n, "tcp://127.0.0.1:*")))
-        manifest = Manifest.load(bundle)
-        entries = [AgentEntry(name=f"a{n}", address=a.endpoint) for n, a in enumerate(self.agents)]
-        self.fleet = Fleet(entries, shape=SHAPE, model_hash=manifest.model_hash)
-        self.client = stack.enter_context(Client(self.fleet))
-        self.client.connect(timeout_s=PATIENCE_S)
-        budget = Budget(kind=BudgetKind.PER_TOKEN, value=0.0)
-        self.coordinator = Coordinator(
-            fleet=self.fleet,
-            dispatcher=Dispatcher(self.client, deadline_s=DEADLINE_S),
-            links=FixedLinks(gain=GAINS, noise_psd=4e-21, bandwidth_hz=2e6),
-            air=AirInterface(
-                payload_bits=256,
-                token_deadline_s=2e-4,
-                tx_power_limit_w=1.0,
-                width=32,
-                reply_width=32,
-            ),
-            policy=make_policy("topk"),
-            tables=unknown_tables(2, 4, budget=budget, width=32),
-            ledger=ledger,
-        )
-
-    def _config(self, n: int, bind: str) -> AgentConfig:
-        return AgentConfig(
-            bundle=str(self._bundle),
-            name=f"a{n}",
-            bind=bind,
-            experts=EXPERTS[n],
-            provider="cpu",
-            threads=1,
-        )
-
-    def restart(self, n: int) -> None:
-        self.agents[n].stop()
-        self.agents[n] = launch(self._config(n, self.agents[n].endpoint))
-
-    def strike(self, n: int, which: signal.Signals) -> None:
-        os.kill(self.agents[n].process.pid, which)
-
-    def _end(self) -> None:
-        for agent in self.agents:
-            with contextlib.suppress(ProcessLookupError):
-                agent.process.send_signal(signal.SIGCONT)
-        stop_all([agent.process for agent in self.agents])
-
-    def step(self) -> set[str]:
-        """Serve both layers, compare them with the undivided ones; returns who was used."""
-        self.coordinator.begin_step(tokens=len(HIDDEN), prefill=True)
-        for layer in range(2):
-            output = self.coordinator.run_layer(
-                layer, HIDDEN, routed_experts=ROUTED, gate_weights=GATES
-            )
-            np.testing.assert_allclose(output, whole(layer), rtol=1e-3, atol=1e-4)
-        self.coordinator.end_step(failed=False)
-        last = list(self.ledger.rows(StepRow))[-1].step
-        bursts = self.ledger.rows(TransmissionRow)
-        return {row.agent for row in bursts if row.step == last and not row.missed}
-
-
-def whole(layer: int) -> NDArray[np.float64]:
-    """Output of the undivided layer."""
-    experts = np.stack([reference(SHAPE, layer, e, HIDDEN.astype(float)) for e in range(4)])
-    chosen = experts[ROUTED, np.arange(5)[:, None]]  # [T, K, d]
-    return np.asarray((GATES[..., None] * chosen).sum(axis=1))
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    bundle = write_bundle(tmp_path / "bundle", SHAPE)
-    with contextlib.ExitStack() as stack:
-        ledger = stack.enter_context(Ledger.create(tmp_path / "ledger.sqlite"))
-        yield Site(bundle, ledger, stack)
+    with four_agents(tmp_path) as site:
+        yield site
 
 
 def test_a_helper_killed_with_work_in_hand_is_replaced_and_returns(site: Site) -> None:

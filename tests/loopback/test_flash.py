@@ -13,15 +13,20 @@ import shutil
 import signal
 import socket
 import time
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from boards import PATIENCE_S, Sshd, free_port, running
 from bundles import shape_of, write_bundle
 
 from siftmoe.agent.keys import KeyPair
 from siftmoe.coordinator.config import load_testbed
+from siftmoe.radio.device import RadioSettings
+from siftmoe.radio.emulator.launch import EmulatedPlutos
+from siftmoe.radio.opening import open_radio
 from siftmoe.tools.cli import main
 from siftmoe.tools.flashing.rollout import Outcome, Rollout
 from siftmoe.tools.flashing.site import Site
@@ -44,11 +49,17 @@ start_s = 60
 name = "one"
 address = "tcp://127.0.0.1:{port}"
 experts = "{experts}"
+radio = "{radio}"
 ssh = "board"
 [[agent]]
 name = "two"
 address = "tcp://127.0.0.1:{other}"
 """
+
+
+SETTINGS = RadioSettings(
+    carrier_hz=2.45e9, sample_rate_hz=2e6, tx_attenuation_db=20.0, rx_gain_db=40.0
+)
 
 
 class Watch:
@@ -74,7 +85,8 @@ class Watch:
 
 
 class Bench:
-    def __init__(self, folder: Path, sshd: Sshd) -> None:
+    def __init__(self, folder: Path, sshd: Sshd, plutos: EmulatedPlutos) -> None:
+        self.plutos = plutos
         self.sshd, self.folder, self.root = sshd, folder, folder / "root"
         self.testbed = folder / "testbed.toml"
         self.port, self.other = free_port(), free_port()
@@ -86,7 +98,11 @@ class Bench:
         self.changed = True
         self.testbed.write_text(
             TESTBED.format(
-                root=self.root, experts=experts, port=port or self.port, other=self.other
+                root=self.root,
+                experts=experts,
+                port=port or self.port,
+                other=self.other,
+                radio=self.plutos.uris[0],
             )
         )
         if (self.folder / "keys").exists():
@@ -120,11 +136,12 @@ class Bench:
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("flash")
     write_bundle(folder / "bundle", shape_of())
-    for sshd in running(folder / "ssh"):
-        bench = Bench(folder, sshd)
-        yield bench
-        if bench.root.exists():
-            bench.command("unflash", "one")
+    with EmulatedPlutos(1) as plutos:
+        for sshd in running(folder / "ssh"):
+            bench = Bench(folder, sshd, plutos)
+            yield bench
+            if bench.root.exists():
+                bench.command("unflash", "one")
 
 
 @pytest.fixture
@@ -204,6 +221,31 @@ def test_a_change_sends_what_is_new_and_rollback_goes_back(flashed: Bench, capsy
     assert flashed.command("rollback", "one") == 0
     flashed.write(experts="*:0-1")
     assert flashed.serving(capsys) == after
+
+
+def test_a_release_is_switched_to_only_where_its_radio_answers(flashed: Bench, capsys) -> None:
+    before, process = flashed.serving(capsys), agent_process(flashed)
+    (name,), (uri,), (serial,) = flashed.plutos.names, flashed.plutos.uris, flashed.plutos.serials
+    flashed.write(experts="*:2")
+    flashed.plutos.unplug(name)
+    try:
+        outcome = flashed.flash()
+        assert (outcome.result, outcome.board) == ("failed", "one")
+        assert f"radio '{uri}': Connection refused" in outcome.detail
+        assert "The board keeps what it has; connect the radio and flash again" in outcome.detail
+        assert agent_process(flashed) == process
+    finally:
+        flashed.plutos.plug(name)
+    # What was sent and computed is kept; somebody transmits on the radio meanwhile.
+    with closing(open_radio(uri)) as radio:
+        radio.tune(SETTINGS)
+        radio.transmit(np.full(1024, 0.5, dtype=np.complex64))
+        again = flashed.flash()
+        assert flashed.plutos.transmitting() == [name]
+    assert (again.result, again.num_bytes) == ("flashed", 0), again
+    assert f"radio {uri}: " in again.detail
+    assert f"serial {serial}" in again.detail
+    assert flashed.serving(capsys) == again.release != before
 
 
 def test_with_new_keys_the_old_ones_can_be_forgotten(flashed: Bench, capsys) -> None:

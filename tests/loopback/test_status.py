@@ -18,9 +18,10 @@ from bundles import shape_of, write_bundle
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.launch import LaunchedAgent, spawn
 from siftmoe.agent.protocol import Apply, StatsReply
+from siftmoe.coordinator.client_heat import hot
 from siftmoe.tools.cli import main
 from siftmoe.tools.flashing.site import Site
-from siftmoe.tools.status_agents import hot, watching
+from siftmoe.tools.status_agents import watching
 from siftmoe.tools.testbed_keys import make_keys
 
 if TYPE_CHECKING:
@@ -206,4 +207,4 @@ def test_what_counts_as_hot() -> None:
         limit_c={"CPU": 99.0, "GPU": 99.0, "CV": 10.0},
         throttling={"cpu-throttle-alert": 0.0, "thermal-cpufreq-0": 0.25},
     )
-    assert hot(stats) == ["CPU 94 of 99 °C", "thermal-cpufreq-0 25%"]
+    assert hot(stats, margin_k=5.0) == ["CPU 94 of 99 °C", "thermal-cpufreq-0 25%"]

@@ -15,7 +15,7 @@ from siftmoe.models.records import ROW_WIDTHS, to_records
 IDS = st.integers(0, 2**64 - 1)
 TEXT = st.text(max_size=40)
 SECONDS = st.floats(0, 1e6, allow_nan=False)
-FIGURES = st.dictionaries(TEXT, st.floats(allow_nan=False), max_size=5)
+FIGURES = st.dictionaries(TEXT, st.floats(allow_nan=False, allow_infinity=False), max_size=5)
 SOUND_SECONDS = st.floats(0, 60)
 HERTZ = st.floats(1, 1e12)
 BURSTS = st.builds(

@@ -203,6 +203,8 @@ class Rollout:
         self.report.phase(name, "install, self-test")
         tested = await link.call("install", release.name)
         detail = f"{tested['experts']} experts on {tested['provider']}"
+        if "radio" in tested:
+            detail += f"; {tested['radio']}"
         if abs(facts["ahead_s"]) > CLOCK_S:
             detail += f"; its clock is {facts['ahead_s']:+.0f} s off"
         if inventory["current"] == release.name and not await self._problem(index, release):

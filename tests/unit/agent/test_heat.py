@@ -1,4 +1,6 @@
-from siftmoe.agent.heat import REFRESH_S, Heat, Thermometer, read_heat
+import time
+
+from siftmoe.agent.heat import OLDEST_S, REFRESH_S, Heat, Thermometer, read_heat
 
 
 def write(root, files):
@@ -63,7 +65,14 @@ def test_events_are_those_of_who_has_most(tmp_path):
     assert read_heat(tmp_path).counters == {"throttle_events": 17.0, "overcurrent_events": 2.0}
 
 
-def test_it_is_read_at_most_once_a_second(tmp_path):
+def until(condition):
+    end_s = time.monotonic() + 20.0
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+
+
+def test_it_is_read_at_most_once_a_second_and_by_the_next_question(tmp_path):
     now_s = 5.0
     thermometer = Thermometer(tmp_path, clock=lambda: now_s)
     write(tmp_path, zone(0, "CPU", 40000))
@@ -71,4 +80,15 @@ def test_it_is_read_at_most_once_a_second(tmp_path):
     write(tmp_path, zone(0, "CPU", 80000))
     assert thermometer.read().temperature_c == {"CPU": 40.0}
     now_s += REFRESH_S
+    thermometer.read()  # is not made to wait
+    until(lambda: thermometer.read().temperature_c == {"CPU": 80.0})
+
+
+def test_who_was_not_asked_for_long_reads_before_it_answers(tmp_path):
+    now_s = 5.0
+    thermometer = Thermometer(tmp_path, clock=lambda: now_s)
+    write(tmp_path, zone(0, "CPU", 40000))
+    assert thermometer.read().temperature_c == {"CPU": 40.0}
+    write(tmp_path, zone(0, "CPU", 80000))
+    now_s += OLDEST_S
     assert thermometer.read().temperature_c == {"CPU": 80.0}

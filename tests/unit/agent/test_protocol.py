@@ -193,3 +193,9 @@ def test_a_senders_mistake_is_raised_at_the_sender(changes, error):
 def test_an_id_has_64_bits():
     with pytest.raises(ValueError, match="64 bit"):
         protocol.encode(protocol.Hello(id=2**64))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_figure_that_is_not_finite_is_refused(value):
+    reply = {"v": 1, "id": 7, "kind": "stats", "counters": {"rows": 1.0}, "power_w": {"a": value}}
+    refused([msgpack.packb(reply)], about="figure 'a' is")

@@ -1,10 +1,12 @@
 """The server with real sockets, in this process, so that a run can be held up at will."""
 
+import logging
 import threading
 import time
 from functools import partial
 from types import SimpleNamespace
 
+import msgpack
 import numpy as np
 import pytest
 import zmq
@@ -269,6 +271,20 @@ def test_garbage_is_answered_and_changes_nothing(bench, frames):
         socket.send_multipart(frames)
         assert receive(socket).code is ErrorCode.PROTOCOL
         check(ask(socket, message := request(2)), message)
+
+
+def test_an_older_protocol_is_refused_counted_and_logged_once(bench, caplog):
+    """A message of another version, twice over one connection."""
+    header = msgpack.packb({"v": 2, "kind": "hello", "id": 5})
+    with bench.client() as socket, caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            socket.send_multipart([header])
+            refusal = receive(socket)
+            assert (refusal.code, refusal.id) == (ErrorCode.PROTOCOL, 5)
+            assert "version 2, this end speaks 1; install the same siftmoe" in refusal.message
+        stats = ask(socket, protocol.Stats(id=6))
+        assert stats.counters["answered_protocol"] == 2
+    assert len([r for r in caplog.records if "version 2" in r.getMessage()]) == 1
 
 
 def test_an_expert_that_is_not_here(bench):

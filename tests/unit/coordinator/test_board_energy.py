@@ -63,7 +63,7 @@ def test_uncertainties_against_drawn_sensors() -> None:
     assert row.net_std_j < 0.3 * math.hypot(row.energy_std_j, 20.0 * row.idle_power_std_w)
 
 
-@pytest.mark.parametrize("missing", ["board_energy_j", "idle_power_w"])
+@pytest.mark.parametrize("missing", ["board_energy_j", "idle_power_w", "uptime_s"])
 def test_a_board_without_sensors_or_with_silent_ones_has_no_row(missing: str) -> None:
     later = reply(**LATER)
     del later.counters[missing]
@@ -80,3 +80,8 @@ def test_an_agent_that_was_started_anew_has_no_row(
 ) -> None:
     assert board_row("a0", reply(), reply(**(LATER | restarted))) is None
     assert "started anew" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["board_sampling_var_j2", "board_time_s", "board_energy_j"])
+def test_what_only_grows_and_is_less_is_another_process(name: str) -> None:
+    assert board_row("a0", reply(), reply(**{**LATER, name: 0.0})) is None

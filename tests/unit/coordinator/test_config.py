@@ -123,6 +123,27 @@ def test_a_value_out_of_bounds_names_its_place(tmp_path: Path, line: str, expect
 
 
 @pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("layer_deadline_s = 0.01", "faults.layer_deadline_s: Expected `float` >= 0.02"),
+        ("layer_deadline_s = 7200", "faults.layer_deadline_s: Expected `float` <= 3600.0"),
+        ("layer_deadline = 1", "unknown key 'layer_deadline'; did you mean 'layer_deadline_s'?"),
+        ("cool_k = 0", "faults.cool_k: Expected `float` >= 0.5"),
+        ('avoid_hot = "no"', "faults.avoid_hot: Expected `bool`, got `str`"),
+    ],
+)
+def test_what_is_said_of_faults_is_checked(tmp_path: Path, line: str, expected: str) -> None:
+    assert expected in message(tmp_path, f"{MINIMAL}[faults]\n{line}\n")
+
+
+def test_hot_boards_are_avoided_and_a_layer_has_30_s_unless_told_otherwise(tmp_path: Path) -> None:
+    usual = load_testbed(write(tmp_path, MINIMAL)).faults
+    assert (usual.layer_deadline_s, usual.avoid_hot, usual.cool_k) == (30.0, True, 5.0)
+    told = f"{MINIMAL}[faults]\nlayer_deadline_s = 2\navoid_hot = false\n"
+    assert not load_testbed(write(tmp_path, told)).faults.avoid_hot
+
+
+@pytest.mark.parametrize(
     "address",
     ["10.0.0.1:5555", "tcp://host", "tcp://:5555", "http://host:1", "ipc://", "tcp://a b:1"],
 )
@@ -143,6 +164,14 @@ def test_experts_that_are_none_are_refused(tmp_path: Path, experts: str) -> None
 )
 def test_experts_of_a_wrong_type_are_refused(tmp_path: Path, experts: str, place: str) -> None:
     assert place in message(tmp_path, f"{MINIMAL}experts = {experts}\n")
+
+
+@pytest.mark.parametrize("radio", ["192.168.2.1", "ip:", "ip:host:99999", "pluto"])
+def test_a_radio_that_is_no_address_is_refused(tmp_path: Path, radio: str) -> None:
+    text = message(tmp_path, f'{MINIMAL}radio = "{radio}"\n')
+    assert f"agent[0]: radio address '{radio}': expected ip:HOST, ip:HOST:PORT or usb:" in text
+    text = message(tmp_path, f'{MINIMAL}[sounding]\nuri = "{radio}"\n')
+    assert f"sounding: radio address '{radio}': expected ip:HOST" in text
 
 
 def test_two_agents_cannot_share_a_name_or_an_address(tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def test_a_fault_costs_one_line(run: Path) -> None:
     spoilt = dataclasses.replace(
         first,
         faults={"a": (2, "agent 'a' (tcp://x) is dead: its process is gone")},
-        lost={"a": 12, "link to b": 3},
+        lost={"a": 12, "c": 5, "link to b": 3},
+        lost_why={"a": "dead: its process is gone", "c": "hot: CPU 97 of 95 °C"},
         faulted=4,
         attempts=1,
         attempts_j=3e-6,
@@ -100,6 +101,7 @@ def test_a_fault_costs_one_line(run: Path) -> None:
     assert remarks([spoilt, *others]) == [
         "topk: a failed in 2 layers (first: agent 'a' (tcp://x) is dead: its process is gone) and "
         "was left out of 12 selections.",
+        "topk: c was left out of 5 selections (hot: CPU 97 of 95 °C).",
         "topk: link to b was left out of 3 selections.",
         "topk: 4 slots are skipped because the helper that was to serve them failed and nobody "
         "took over.",

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from siftmoe.tools.flashing.onboard.releases import Board, BoardError
+from siftmoe.tools.flashing.onboard.errors import BoardError
+from siftmoe.tools.flashing.onboard.releases import Board
 from siftmoe.tools.flashing.onboard.services import Supervised, service_of
 
 

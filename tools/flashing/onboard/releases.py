@@ -30,6 +30,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from siftmoe.tools.flashing.onboard.errors import BoardError
+from siftmoe.tools.flashing.onboard.self_test import call, compute, find_radio, radio_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -37,10 +40,6 @@ NAMESPACE: Final = "siftmoe-release"
 SIGNER: Final = "siftmoe"
 PROGRAM: Final = "board.pyz"
 _CHUNK: Final = 1 << 20
-
-
-class BoardError(Exception):
-    """What keeps the board as it is; the message is for whoever flashes it."""
 
 
 class Board:
@@ -134,11 +133,26 @@ class Board:
         return {}
 
     def install(self, release: str) -> dict[str, Any]:
-        """Check every file, lay the release out, make its environment, let it prove itself."""
+        """Lay a release out unless that is done, and let it prove itself before it serves.
+
+        What it computes is proven once. Its radio is looked for each time it is to be switched to:
+        a radio comes and goes.
+        """
         folder = self.releases / release
-        if (folder / "tested.json").exists():
-            self.manifest(folder)
-            return dict(json.loads((folder / "tested.json").read_text()), unchanged=True)
+        laid_out = (folder / "tested.json").exists()
+        command = self.agent_command(
+            folder, self.manifest(folder) if laid_out else self._lay_out(release)
+        )
+        tested = (self.tested(release) if laid_out else None) or self._test(release, command)
+        radio, current = radio_of(command), self.target("current")
+        if radio is not None and current != release:
+            held = current is not None and radio == radio_of(self._arguments(current))
+            tested["radio"] = find_radio(command[0], radio, held_by_agent=held)
+        return tested
+
+    def _lay_out(self, release: str) -> dict[str, Any]:
+        """Check every file, put it in its place, make the environment; returns the manifest."""
+        folder = self.releases / release
         manifest = self.manifest(self.incoming / release)
         shutil.rmtree(folder, ignore_errors=True)  # what an interruption left
         for name, entry in manifest["files"].items():
@@ -146,7 +160,12 @@ class Board:
         for name in ("release.json", "release.json.sig"):
             shutil.copy2(self.incoming / release / name, folder / name)
         self._environment(folder)
-        tested = _self_test([*self.agent_command(folder, manifest), "--check", "--json"])
+        return manifest
+
+    def _test(self, release: str, command: list[str]) -> dict[str, Any]:
+        """Let a release compute the golden output, and write down that it did."""
+        folder = self.releases / release
+        tested = compute(command)
         part = folder / "tested.json.part"
         part.write_text(json.dumps(tested))
         os.sync()  # whatever the marker vouches for is on the disk before it
@@ -154,6 +173,11 @@ class Board:
         self.sync(folder)
         shutil.rmtree(self.incoming / release)
         return tested
+
+    def _arguments(self, release: str) -> list[str]:
+        """Arguments of a release's agent as they stand there, whoever signed them."""
+        text = (self.releases / release / "release.json").read_text()
+        return list(json.loads(text)["arguments"])
 
     def _place(self, folder: Path, name: str, entry: dict[str, Any]) -> None:
         path = folder / name
@@ -269,37 +293,11 @@ def sha256(path: Path) -> str:
 
 def _install_wheels(environment: Path, folder: Path) -> None:
     """Make a Python environment of a release's own wheels, without any index."""
-    _call([sys.executable, "-m", "venv", "--without-pip", str(environment)])
+    call([sys.executable, "-m", "venv", "--without-pip", str(environment)])
     pip = next((folder / "wheels").glob("pip-*.whl"))
     install = [str(environment / "bin" / "python"), f"{pip}/pip", "install", "--quiet"]
     install += ["--no-index", "--no-deps", "--no-compile"]
     wheels = ["--find-links", str(folder / "wheels"), "--require-hashes"]
     # Nothing of the board's own configuration.
     isolated = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    _call([*install, *wheels, "-r", str(folder / "requirements.txt")], isolated)
-
-
-def _self_test(command: list[str]) -> dict[str, Any]:
-    """Load the release's experts and compare what they compute with the golden output."""
-    started = json.loads(_call(command).splitlines()[-1])
-    return {
-        "provider": started["provider"],
-        "refused": started["refused"],
-        "experts": len(started["residents"]),
-        "memory_bytes": started["memory_bytes"],
-    }
-
-
-def _call(command: list[str], environment: dict[str, str] | None = None) -> str:
-    done = subprocess.run(
-        command,
-        env={**os.environ, **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip()[-2_000:]
-        raise BoardError(f"{Path(command[0]).name} … ended with {done.returncode}: {said}")
-    return done.stdout
+    call([*install, *wheels, "-r", str(folder / "requirements.txt")], isolated)

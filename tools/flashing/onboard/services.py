@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from siftmoe.tools.flashing.onboard.releases import PROGRAM, BoardError
+from siftmoe.tools.flashing.onboard.errors import BoardError
+from siftmoe.tools.flashing.onboard.releases import PROGRAM
 from siftmoe.tools.flashing.onboard.supervisor import Supervisor, hold, read
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from siftmoe.models.errors import BundleCorrupt
 from siftmoe.models.manifest import Manifest
 from siftmoe.tools.flashing.errors import ReleaseError
 from siftmoe.tools.flashing.link import missing
-from siftmoe.tools.flashing.onboard.releases import Board, BoardError
+from siftmoe.tools.flashing.onboard.errors import BoardError
+from siftmoe.tools.flashing.onboard.releases import Board
 from siftmoe.tools.flashing.onboard.services import UDEV_TEXT, unit_texts
 from siftmoe.tools.flashing.program import board_program
 from siftmoe.tools.flashing.release import Release, agent_arguments, build_release

@@ -1,0 +1,26 @@
+"""The examples that fuzzing starts from are whole: every kind, every dtype, and all valid."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from message_examples import EXAMPLES
+
+from siftmoe.agent.messages import DTypeName
+from siftmoe.agent.protocol import Apply, Message, Result, decode, encode
+
+
+def test_no_kind_of_message_is_missing() -> None:
+    assert {type(example) for example in EXAMPLES} == set(get_args(Message))
+
+
+def test_no_dtype_is_missing() -> None:
+    for kind, array in ((Apply, "hidden"), (Result, "output")):
+        found = {str(getattr(e, array).dtype) for e in EXAMPLES if isinstance(e, kind)}
+        assert found == set(get_args(DTypeName))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: type(e).__name__)
+def test_each_is_decoded_as_what_it_is(example: Message) -> None:
+    assert type(decode(encode(example))) is type(example)
