@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.tools.page import Section, html_figures, html_table, write_page
+from siftmoe.tools.width_mix import by_width, mean_bits
 
 if TYPE_CHECKING:
     import argparse
@@ -25,7 +26,9 @@ FIGURES = "figures"
 #: Metrics of the table and the figures; all others are in the scores file.
 SHOWN_METRICS = ("accuracy", "perplexity", "next_token_accuracy", "rouge_l")
 
+_WIDTHS = "widths.svg"
 _CAPTIONS = {
+    _WIDTHS: "In how many bits an entry vectors went to helpers, over the channel's gain.",
     "energy.svg": "Radio energy per token over all layers.",
     "decisions.svg": "What became of the routed slots.",
     "latency.svg": "Latency per token with attention waiting for the slowest helper.",
@@ -37,7 +40,8 @@ _LEGEND = (
     "Accuracy and perplexity with one standard error each; the policies share text and links, so "
     "their differences are known better than that. Energy per token is the radio's, over all "
     "layers; where its channel and its source come from stands beside it, ± is one standard "
-    "uncertainty, calibration included. Latency and airtime are those of the transmissions as "
+    "uncertainty, calibration included. Bits are of an entry on the way to a helper. Latency and "
+    "airtime are those of the transmissions as "
     "modelled; tokens/s is this machine's wall clock."
 )
 
@@ -86,10 +90,14 @@ def write_report(
         The page.
     """
     from siftmoe.tools.plots import figures
+    from siftmoe.tools.plots_mix import draw_mix
     from siftmoe.tools.plots_sounding import sounding_figures
     from siftmoe.tools.soundings import load_soundings
 
     drawn = figures(results)
+    mixed = {r.policy: r.mix for r in results if len(by_width(r.mix)) > 1}
+    if (widths := draw_mix(mixed)) is not None:
+        drawn[_WIDTHS] = widths.svg
     histories = load_soundings(run or out)
     sounded = sounding_figures(histories)
     (out / FIGURES).mkdir(exist_ok=True)
@@ -152,6 +160,7 @@ def table_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[st
     header = [
         "policy",
         *(name.replace("_", " ") for name in metrics),
+        "bits",
         "uplink / token",
         "downlink / token",
         "channel",
@@ -233,6 +242,7 @@ def _row(result: PolicyResult, metrics: Sequence[str]) -> list[str]:
     return [
         result.policy,
         *(_metric(result.metrics.get(name)) for name in metrics),
+        _bits(result),
         _energy(result.uplink_j_per_token, result.uplink_std_j_per_token),
         si(result.downlink_j_per_token, "J"),
         "+".join(result.channel_origins),
@@ -242,6 +252,14 @@ def _row(result: PolicyResult, metrics: Sequence[str]) -> list[str]:
         f"{result.tokens_per_s:.0f}",
         f"{shares} %",
     ]
+
+
+def _bits(result: PolicyResult) -> str:
+    """Bits of an entry on the way to helpers: the one width, or their mean and range."""
+    widths = list(by_width(result.mix))
+    if len(widths) < 2:
+        return str(widths[0]) if widths else "-"
+    return f"{mean_bits(result.mix):.1f} ({widths[0]} to {widths[-1]})"
 
 
 def _energy(value: float, std: float) -> str:

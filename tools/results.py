@@ -17,10 +17,13 @@ from siftmoe.coordinator.ledger import Ledger
 from siftmoe.coordinator.ledger_file import attempt_of
 from siftmoe.coordinator.ledger_rows import FaultRow, SelectionRow, TransmissionRow
 from siftmoe.coordinator.selection import Status
+from siftmoe.tools.width_mix import mix_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from siftmoe.tools.width_mix import Mix
 
 LEDGER_FILE = "ledger.sqlite"
 SCORES_FILE = "scores.json"
@@ -92,6 +95,8 @@ class PolicyResult:
         Earlier attempts that were broken off; no other figure contains them.
     attempts_j : float, J
         What they had transmitted, that for the answer included.
+    mix : Mix
+        Bits of an entry in which vectors went to helpers, over the channel's gain.
     """
 
     policy: str
@@ -126,6 +131,7 @@ class PolicyResult:
     faults: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     attempts: int = 0
     attempts_j: float = 0.0
+    mix: Mix = ()
 
 
 def answer_label(policy: str) -> str:
@@ -192,7 +198,8 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
     shares = summary.shares
     gains: dict[str, list[float]] = defaultdict(list)
     origins: set[str] = set()
-    for row in ledger.rows(TransmissionRow, run=run):
+    bursts = list(ledger.rows(TransmissionRow, run=run))
+    for row in bursts:
         origins.add(row.channel_origin.value)
         if row.direction == "up":
             gains[row.agent].append(row.channel_gain)
@@ -235,6 +242,7 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
         faults=_faults(ledger, run),
         attempts=attempts,
         attempts_j=attempts_j,
+        mix=mix_of(bursts),
     )
 
 

@@ -12,9 +12,6 @@ from msgspec import Struct
 #: Where a knob's value stands in a policy's template.
 KNOB = "{}"
 
-#: Width of a bin of gains.
-GAIN_BIN_DB = 3.0
-
 #: Of fast fading, what a load is taken to cost: its energy-to-go, or what it would if the gain
 #: stayed as it is, or were the mean.
 SELECTIONS = ("energy-to-go", "current-gain", "mean-gain")
@@ -151,8 +148,8 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     uplink_bits : float
         Mean bits of an entry of the vectors that were sent.
     mix : tuple of (float, dict)
-        Tokens sent by the gain of the link over its mean, dB, in bins of `GAIN_BIN_DB`, and by
-        width.
+        Tokens sent by the gain of the link over its mean, dB, and by width; see
+        `siftmoe.tools.width_mix`.
     wall_s : float
     layers : tuple of dict
         Of an audit, one per layer.

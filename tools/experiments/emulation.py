@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,6 @@ from siftmoe.coordinator.assembly import (
     payload_of,
     simulated_links,
 )
-from siftmoe.coordinator.bursts import Direction
 from siftmoe.coordinator.config_radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger import Ledger, SelectionRow, StepRow, TransmissionRow
@@ -36,12 +34,12 @@ from siftmoe.models.packing import row_bits
 from siftmoe.models.similarity_file import rotation_of
 from siftmoe.models.tasks import GenerationTask
 from siftmoe.radio.link import transmit_energy
-from siftmoe.radio.units import linear_to_db
 from siftmoe.tools.bundles import open_model
 from siftmoe.tools.comparison_setup import PAPER_BITS_PER_HERTZ, load_profile
-from siftmoe.tools.experiments.cells import GAIN_BIN_DB, TaskRecord
+from siftmoe.tools.experiments.cells import TaskRecord
 from siftmoe.tools.experiments.probe import Probe
 from siftmoe.tools.inprocess import AllReady, ExpertsInProcess
+from siftmoe.tools.width_mix import mean_bits, mix_of
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.airtime import AirInterface
@@ -219,7 +217,7 @@ def _record(
 ) -> TaskRecord:
     summary = ledger.summary()
     shares, latency = summary.shares, summary.latency_per_token
-    mix = _mix(ledger, mean_gain)
+    mix = mix_of(ledger.rows(TransmissionRow), reference_gain=mean_gain)
     selections = sum(summary.status.values())
     return TaskRecord(
         task=task,
@@ -237,33 +235,11 @@ def _record(
         skipped=shares["skipped"],
         infeasible=summary.status.get("infeasible", 0) / selections if selections else math.nan,
         outage=summary.outage if summary.lost else 0.0,
-        uplink_bits=_mean_bits(mix),
+        uplink_bits=mean_bits(mix),
         mix=mix,
         wall_s=wall_s,
         layers=layers,
     )
-
-
-def _mix(ledger: Ledger, mean_gain: float) -> tuple[tuple[float, dict[int, int]], ...]:
-    """Count tokens that were sent by gain and width, see `TaskRecord`."""
-    found: dict[float, Counter[int]] = defaultdict(Counter)
-    for row in ledger.rows(TransmissionRow):
-        if row.direction != Direction.UP:
-            continue
-        over_mean_db = linear_to_db(row.channel_gain / mean_gain)
-        place = found[GAIN_BIN_DB * round(over_mean_db / GAIN_BIN_DB)]
-        for part in row.widths.split():
-            width, count = part.split(":")
-            place[int(width)] += int(count)
-    return tuple((gain_db, dict(sorted(found[gain_db].items()))) for gain_db in sorted(found))
-
-
-def _mean_bits(mix: tuple[tuple[float, dict[int, int]], ...]) -> float:
-    total: Counter[int] = Counter()
-    for _, counts in mix:
-        total.update(counts)
-    sent = total.total()
-    return sum(width * count for width, count in total.items()) / sent if sent else math.nan
 
 
 def _audited_layers(ledger: Ledger, probe: Probe) -> tuple[dict[str, float], ...]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from siftmoe.tools.comparison_setup import SIMULATED
 from siftmoe.tools.console import stderr_console, stdout_console, table
-from siftmoe.tools.experiments.studies import STUDIES
+from siftmoe.tools.experiments.studies import STUDIES, USUAL_LOSS
 from siftmoe.tools.experiments.summary import summary_of
 from siftmoe.tools.experiments.table import rows_of, write_csv
 from siftmoe.tools.page import Section, html_figures, html_table, write_page
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from siftmoe.tools.experiments.run import Finished
     from siftmoe.tools.experiments.summary import Summary
     from siftmoe.tools.experiments.table import Row
+    from siftmoe.tools.width_mix import Mix
 
 RESULTS_FILE = "results.csv"
 PAGE_FILE = "report.html"
@@ -53,7 +55,9 @@ def _write(finished: Finished, rows: Sequence[Row], summaries: Sequence[Summary]
     folder.mkdir(exist_ok=True)
     drawn = {figure.name: draw(figure, rows, folder) for figure in study.figures}
     shown = {name: svg for name, svg in drawn.items() if svg is not None}
-    captions = {figure.name: f"{figure.caption} {_BANDS}" for figure in study.figures}
+    captions = {_WIDTHS: _WIDTHS_CAPTION} | {
+        figure.name: f"{figure.caption} {_BANDS}" for figure in study.figures
+    }
     page = finished.folder / PAGE_FILE
     write_page(
         page,
@@ -66,14 +70,47 @@ def _write(finished: Finished, rows: Sequence[Row], summaries: Sequence[Summary]
                 Section(s.title, f"{html_table(s.header, s.rows)}<p>{_LEGEND}</p>")
                 for s in summaries
             ),
-            Section("Figures", html_figures(shown, captions)),
+            Section("Figures", html_figures(shown | _widths(finished, folder), captions)),
         ),
         config=finished.config,
     )
     return page
 
 
+def _widths(finished: Finished, folder: Path) -> dict[str, str]:
+    """Figure of the widths that were chosen, if a study lets policies choose: at a stated loss."""
+    from siftmoe.tools.plots_mix import draw_mix
+
+    counts: dict[str, Counter[tuple[float, int]]] = defaultdict(Counter)
+    for outcome in finished.outcomes:
+        cell = outcome.cell
+        if cell.loss != USUAL_LOSS or "bits=auto" not in cell.template:
+            continue
+        for record in outcome.records:
+            for gain_db, widths in record.mix:
+                for width, count in widths.items():
+                    title = f"{cell.curve}\n{cell.model}, {cell.case}"
+                    counts[title][gain_db, width] += count
+    drawn = draw_mix({title: _mix_of(found) for title, found in counts.items()}, over="the mean")
+    if drawn is None:
+        return {}
+    drawn.canvas.savefig(folder / f"{_WIDTHS}.png", dpi=160)
+    (folder / f"{_WIDTHS}.svg").write_text(drawn.svg, encoding="utf-8")
+    return {_WIDTHS: drawn.svg}
+
+
+def _mix_of(found: Counter[tuple[float, int]]) -> Mix:
+    bins: dict[float, dict[int, int]] = defaultdict(dict)
+    for (gain_db, width), count in sorted(found.items()):
+        bins[gain_db][width] = count
+    return tuple(bins.items())
+
+
+_WIDTHS = "widths"
 _BANDS = "Means over seeds; bands are 95 % confidence intervals of the mean."
+_WIDTHS_CAPTION = (
+    f"In how many bits vectors went to helpers, at the price set for a rise of {USUAL_LOSS:.1%}."
+)
 _LEGEND = (
     "Means over seeds ± half a 95 % confidence interval; a seed is a channel and a part of the "
     "tasks. results.csv has every cell."

@@ -7,8 +7,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from siftmoe.tools.experiments.studies import LOSSES
-from siftmoe.tools.experiments.table import REFERENCE, mean_of, saved_at
+from siftmoe.tools.experiments.studies import LOSSES, STUDIES
+from siftmoe.tools.experiments.table import REFERENCE, mean_of, more_energy_at, saved_at
 from siftmoe.tools.report import si
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _RISE = "perplexity_rise"
 _LATENCY = "latency"
 _BOUND = "bound"
+_EQUAL_QUALITY = ("quality", "bits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,10 @@ def summary_of(study: str, rows: Sequence[Row]) -> list[Summary]:
         if study == _BOUND:
             found.append(_bound(name, here))
             continue
-        if study == "quality":
+        if study in _EQUAL_QUALITY:
             found.append(_equal_quality(name, here))
+        if (baseline := STUDIES[study].baseline) is not None:
+            found.append(_against(name, here, baseline))
         found.append(_points(name, here, latency=study == _LATENCY))
     return found
 
@@ -63,13 +66,29 @@ def _equal_quality(name: str, rows: Sequence[Row]) -> Summary:
     return Summary(f"{name}: energy saved at equal measured perplexity", header, lines)
 
 
+def _against(name: str, rows: Sequence[Row], baseline: str) -> Summary:
+    """Energy over a baseline's at stated rises of the perplexity measured on the test text."""
+    scored = [row for row in rows if row[_RISE] is not None and row["stated_loss"] is None]
+    curves = _by_curve(scored)
+    base = curves.pop(baseline, [])
+    lines = []
+    for label, members in curves.items():
+        if label != REFERENCE:
+            ratios = [_percent(more_energy_at(members, base, loss)) for loss in LOSSES]
+            lines.append([label, *ratios])
+    header = ["policy", *(f"at +{loss:.1%}" for loss in LOSSES)]
+    return Summary(f"{name}: energy over that of '{baseline}', less one", header, lines)
+
+
 def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
     """Every point of every curve: one setting, one policy, one knob value."""
+    mixed = any(row["uplink_bits"] != rows[0]["uplink_bits"] for row in rows)
     varied = [key for key in _VARIED if len({row[key] for row in rows}) > 1]
     header = [
         "policy",
         "knob",
         *varied,
+        *(("bits",) if mixed else ()),
         "perplexity",
         "rise",
         "next token",
@@ -87,6 +106,8 @@ def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
     for (label, loss, knob, *places), members in groups.items():
         text = [row for row in members if row["perplexity"] is not None]
         line = [str(label), _knob(loss, knob), *(f"{place}" for place in places)]
+        if mixed:
+            line += [_plain(_mean(members, "uplink_bits"), 1)]
         line += [_plain(_mean(text, "perplexity"), 2), _percent(_mean(text, _RISE))]
         line += [_plain(_mean(members, "next_token_accuracy"), 3)]
         line += [_plain(_mean(members, "accuracy"), 3)]

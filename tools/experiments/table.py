@@ -111,15 +111,32 @@ def saved_at(rows: Sequence[Row], rise: float) -> Mean:
     Each seed's points are joined by straight lines, from the reference at (0, 0) on; a seed whose
     curve ends before that rise gives nothing.
     """
+    return mean_of(_saved_by_seed(rows, rise).values())
+
+
+def more_energy_at(rows: Sequence[Row], baseline: Sequence[Row], rise: float) -> Mean:
+    """Energy of one curve over another's where either's perplexity has risen by a share, less one.
+
+    Over the seeds that both reach it on; see `saved_at`.
+    """
+    ours, theirs = _saved_by_seed(rows, rise), _saved_by_seed(baseline, rise)
+    return mean_of(
+        (1.0 - saved) / (1.0 - theirs[seed]) - 1.0 for seed, saved in ours.items() if seed in theirs
+    )
+
+
+def _saved_by_seed(rows: Sequence[Row], rise: float) -> dict[int, float]:
+    """Energy saved at a rise of perplexity, by the seeds whose curve reaches it."""
     seeds: dict[int, list[tuple[float, float]]] = defaultdict(lambda: [(0.0, 0.0)])
     for row in rows:
         if row["perplexity_rise"] is not None:
             seeds[row["seed"]].append((row["perplexity_rise"], row["saved"]))
-    found = []
-    for points in seeds.values():
+    found = {}
+    for seed, points in seeds.items():
         x, y = np.array(sorted(points)).T
-        found.append(float(np.interp(rise, x, y)) if x[-1] >= rise else None)
-    return mean_of(found)
+        if x[-1] >= rise:
+            found[seed] = float(np.interp(rise, x, y))
+    return found
 
 
 def _row(outcome: Outcome, record: TaskRecord) -> Row:

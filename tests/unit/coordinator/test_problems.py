@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from profiles import EXPERTS, LAYERS, profile_of
 
 from siftmoe.coordinator.layer_tables import (
     amplified_tables,
@@ -19,40 +20,12 @@ from siftmoe.coordinator.pricing import Pricing
 from siftmoe.coordinator.problems import layer_problem
 from siftmoe.coordinator.selection import Budget, BudgetKind
 from siftmoe.models.errors import ProfileMissing
-from siftmoe.models.quantise import WIDTHS
-from siftmoe.models.similarity import DIMENSIONS, Calibration, Estimate, Profile
-
-LAYERS, EXPERTS = 3, 4
+from siftmoe.models.similarity import Estimate
 
 
 @pytest.fixture
 def profile():
-    rng = np.random.default_rng(4)
-    sizes = {"L": LAYERS, "W": len(WIDTHS), "E": EXPERTS, "X": EXPERTS + 1}
-    estimates = {
-        name: Estimate(*rng.uniform(0.5, 1.5, (2, *(sizes[d] for d in dimensions))))
-        for name, dimensions in DIMENSIONS.items()
-    }
-    for name in ("deviation", "scaled_deviation", "square", "scaled_square"):
-        estimates[name].value[:, range(EXPERTS), range(EXPERTS)] = 0.0
-    for name in ("scale", "price_scale"):
-        estimates[name].value[:, range(EXPERTS), range(EXPERTS)] = 1.0
-    calibration = Calibration(
-        model_hash="f" * 64,
-        text_name="some.txt",
-        text_sha256="0" * 64,
-        max_tokens=1024,
-        window=16,
-        seed=0,
-        num_tokens=512,
-        with_gradients=True,
-    )
-    counts = np.full((LAYERS, EXPERTS), 9)
-    return Profile(
-        calibration=calibration,
-        counts=counts,
-        **{**estimates, "final_norm": Estimate(np.array(8.0), np.array(0.1))},
-    )
+    return profile_of(4)
 
 
 @pytest.mark.parametrize("rescale", [False, True])

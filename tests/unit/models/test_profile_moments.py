@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from siftmoe.models.profile_moments import LayerProducts, layer_statistics, mean_of, ratio_of
+from siftmoe.models.profile_moments import (
+    LayerProducts,
+    NarrowProducts,
+    layer_statistics,
+    mean_of,
+    ratio_of,
+)
 
 TOKENS, EXPERTS, TOP_K, WIDTH = 400, 5, 2, 7
 
@@ -151,3 +159,53 @@ def test_standard_errors_are_the_spread_between_repetitions():
     found = ratio_of(base * rng.uniform(0.5, 1.5, base.shape), base)
     # the spread of 2000 values is known to 1.6%, one standard deviation
     assert found.error.mean() == pytest.approx(found.value.std(ddof=1), rel=0.06)
+
+
+def narrow_of(layer, noise, seed):
+    """Products with outputs that noise on the way changed, and the outputs."""
+    outputs, experts, _ = layer
+    arrived = outputs + noise * np.random.default_rng(seed).standard_normal(outputs.shape)
+    routed = outputs[experts, np.arange(TOKENS)[:, None]]  # [T, K, d]
+    lost = np.random.default_rng(seed + 1).uniform(0.0, noise, routed.shape[:2])
+    return arrived, NarrowProducts(
+        square=np.square(arrived).sum(axis=-1).T,
+        inner=np.einsum("tkd,etd->tke", routed, arrived),
+        reply_square=lost,
+    )
+
+
+def test_every_figure_of_a_width_equals_its_definition(layer):
+    outputs, experts, _ = layer
+    arrived, narrow = zip(*(narrow_of(layer, noise, 7) for noise in (0.5, 0.1)), strict=True)
+    _, found = layer_statistics(replace(products_of(*layer), narrow=narrow))
+    for w in range(2):
+        for expert in range(EXPERTS - 1):
+            token, slot = np.nonzero(experts == expert)
+            own, weight = outputs[expert, token], weights[token, slot]
+            for other in range(EXPERTS + 1):
+                there = arrived[w][other, token] if other < EXPERTS else np.zeros_like(own)
+                where = (w, expert, other)
+                distance = np.linalg.norm(own - there, axis=1)
+                assert found["narrow_deviation"].value[where] == pytest.approx(distance.mean())
+                scale = found["narrow_price_scale"].value[where]
+                if other < EXPERTS:
+                    best = (weight**2 * (own * there).sum(axis=1)).sum() / (
+                        weight**2 * (there**2).sum(axis=1)
+                    ).sum()
+                    assert scale == pytest.approx(best)
+                left = ((own - scale * there) ** 2).sum(axis=1)
+                assert found["narrow_scaled_square"].value[where] == pytest.approx(
+                    np.average(left, weights=weight**2)
+                )
+        # the expert itself is not exact, but nearer than any other
+        own_gap = np.diagonal(found["narrow_deviation"].value[w])[: EXPERTS - 1]
+        assert (own_gap > 0.0).all()
+        routed_square = np.square(outputs[experts, np.arange(TOKENS)[:, None]]).sum()
+        lost = narrow[w].reply_square.sum()
+        assert found["reply_error"].value[w] == pytest.approx(lost / routed_square)
+
+
+def test_without_widths_their_arrays_are_empty(statistics):
+    _, found = statistics
+    assert found["reply_error"].value.shape == (0,)
+    assert found["narrow_deviation"].value.shape == (0, EXPERTS, EXPERTS + 1)

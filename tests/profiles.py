@@ -1,0 +1,52 @@
+"""Profiles of random figures for tests that need one and no model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from siftmoe.models.quantise import WIDTHS
+from siftmoe.models.similarity import DIMENSIONS, SERVING, Calibration, Estimate, Profile
+
+LAYERS, EXPERTS = 3, 4
+
+
+def profile_of(
+    seed: int, *, widths: tuple[int, ...] = WIDTHS, never_routed: int | None = None
+) -> Profile:
+    """Figures between 0.5 and 1.5, exact where vectors are."""
+    rng = np.random.default_rng(seed)
+    sizes = {"L": LAYERS, "W": len(widths), "E": EXPERTS, "X": EXPERTS + 1}
+    found: dict[str, Any] = {
+        name: Estimate(*rng.uniform(0.5, 1.5, (2, *(sizes[d] for d in dimensions))))
+        for name, dimensions in DIMENSIONS.items()
+    }
+    for name in SERVING:
+        exact = 1.0 if name.endswith("scale") else 0.0
+        found[name].value[:, range(EXPERTS), range(EXPERTS)] = exact
+    # what is skipped is the same at every width, and more than what is left at the best factor
+    for name in ("square", "scaled_square"):
+        found[name].value[:, :, -1] = 2.0
+        found[f"narrow_{name}"].value[..., -1] = 2.0
+    if never_routed is not None:
+        for name in SERVING:
+            found[name].value[:, never_routed] = np.nan
+            found[f"narrow_{name}"].value[:, :, never_routed] = np.nan
+    calibration = Calibration(
+        model_hash="f" * 64,
+        text_name="some.txt",
+        text_sha256="0" * 64,
+        max_tokens=1024,
+        window=16,
+        seed=0,
+        num_tokens=512,
+        with_gradients=True,
+        widths=widths,
+    )
+    counts = np.full((LAYERS, EXPERTS), 9)
+    return Profile(
+        calibration=calibration,
+        counts=counts,
+        **{**found, "final_norm": Estimate(np.array(8.0), np.array(0.1))},
+    )
