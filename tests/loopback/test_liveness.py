@@ -202,7 +202,7 @@ def test_a_plan_runs_on_real_agents_and_equals_the_experts_in_one_place(bundle: 
         helper=rng.integers(0, 2, size=(6, 2)),
         expert=expert,
         weight=rng.random((6, 2)),
-        width=np.full((6, 2), 16),
+        width=np.full((6, 2), 32),
         status=Status.OPTIMAL,
         energy_j=0.0,
         lower_bound_j=0.0,

@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from siftmoe.agent import protocol
 from siftmoe.agent.errors import ErrorCode, ProtocolError
+from siftmoe.agent.messages import ApplyHeader
 from siftmoe.models.packing import row_bits
 from siftmoe.models.quantise import ROTATIONS, WIDTHS
 from siftmoe.models.records import ROW_WIDTHS, to_records
@@ -241,27 +242,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=8,
 )
-KEYS = st.sampled_from(
-    [
-        "v",
-        "id",
-        "kind",
-        "layer",
-        "dtype",
-        "shape",
-        "deadline_ms",
-        "compute_s",
-        "queue_s",
-        "code",
-        "message",
-        "name",
-        "d",
-        "role",
-        "widths",
-        "rotation",
-        "reply_width",
-    ]
-)
+OTHERS = ("kind", "compute_s", "queue_s", "code", "message", "name", "d", "role")
+KEYS = st.sampled_from([*ApplyHeader.__struct_encode_fields__, *OTHERS])
 KINDS = st.sampled_from(["hello", "apply", "result", "sound", "stats", "error"])
 
 
