@@ -2,14 +2,13 @@
 
 ZeroMQ asks before a connection is let through (ZAP, ZeroMQ RFC 27); until it is answered nothing of
 the peer reaches the agent's loop. What fails earlier, because it does not know this agent's key or
-does not speak ZeroMQ, is turned away by ZeroMQ without a word: a connection that ends before it was
-greeted is that.
+does not speak ZeroMQ, is turned away by ZeroMQ without a word, so all connections are counted and
+all that were greeted: the difference is what was turned away.
 """
 
 from __future__ import annotations
 
 import logging
-import socket
 import struct
 import threading
 from typing import TYPE_CHECKING, Final
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import zmq
 from zmq.utils import z85
 
-from siftmoe.agent.complaints import MAX_PEERS, Complaints
+from siftmoe.agent.complaints import Complaints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,17 +31,14 @@ _MONITOR: Final = "inproc://siftmoe-doorman"
 #: Route, an empty frame, version, request, domain, address, identity, mechanism; then the key.
 _ZAP_FRAMES: Final = 8
 
-#: Counters of connections, by the monitor's event, whose value is the connection's descriptor.
-#: EVENT_HANDSHAKE_FAILED_PROTOCOL must not be watched: libzmq 4.3.5 tells of it between failing and
-#: saying how, and where it is told, a forged message on an open connection is taken for one that
-#: has to wait. The connection then stays open, and when its peer goes, the next heartbeat aborts
-#: the process.
+#: Counters of connections, by the monitor's event. EVENT_HANDSHAKE_FAILED_PROTOCOL must not be
+#: among them: libzmq 4.3.5 tells of it between failing and saying how, and where it is told, a
+#: forged message on an open connection is taken for one that has to wait. The connection then stays
+#: open, and when its peer goes, the next heartbeat aborts the process.
 _COUNTED: Final[dict[int, str]] = {
     int(zmq.EVENT_ACCEPTED): "connections",
     int(zmq.EVENT_HANDSHAKE_SUCCEEDED): "connections_greeted",
 }
-_ACCEPTED: Final = int(zmq.EVENT_ACCEPTED)
-_ENDED: Final = int(zmq.EVENT_DISCONNECTED)
 
 
 class Doorman:
@@ -69,8 +65,6 @@ class Doorman:
         self._count = count
         self._complaints = Complaints(logger)
         self._names: dict[bytes, str] = {}
-        self._greeting: dict[int, str] = {}  # descriptor -> address, of who was not greeted yet
-        self._strangers: set[str] = set()  # addresses of those whose key was refused
         self._zap: zmq.Socket[bytes] | None = None
         if credentials is not None:
             self._names = {
@@ -82,7 +76,7 @@ class Doorman:
 
     def guard(self, router: zmq.Socket[bytes]) -> None:
         """Begin; from here on every connection to the socket is looked at."""
-        router.monitor(_MONITOR, sum(_COUNTED) | _ENDED)
+        router.monitor(_MONITOR, sum(_COUNTED))
         events = self._context.socket(zmq.PAIR)
         events.rcvhwm = 0  # ZeroMQ's own thread would wait for room
         events.linger = 0
@@ -135,8 +129,6 @@ class Doorman:
         self._count("refused_key")
         encrypted = mechanism == b"CURVE" and len(keys) == 1 and len(keys[0]) == 32
         shown = z85.encode(keys[0]).decode() if encrypted else "none"
-        if len(self._strangers) < MAX_PEERS:
-            self._strangers.add(address)
         self._complaints.raise_once(
             "refused_key",
             peer=f"{address} with key {shown}",
@@ -144,32 +136,5 @@ class Doorman:
         )
 
     def _take_event(self, frames: list[bytes]) -> None:
-        number, descriptor = struct.unpack("=HI", frames[0])
-        if number == _ACCEPTED:
-            self._greeting[descriptor] = _address_of(descriptor)
-        else:
-            address = self._greeting.pop(descriptor, None)
-            if number == _ENDED and address is not None:
-                self._turned_away(address)
-        if number in _COUNTED:
-            self._count(_COUNTED[number])
-
-    def _turned_away(self, address: str) -> None:
-        self._count("turned_away")
-        if address not in self._strangers:  # that was said with its key
-            self._complaints.raise_once(
-                "turned_away",
-                peer=address,
-                reason="its connection ended before a greeting: it has no key or a wrong one for "
-                "this agent, or does not speak its protocol",
-            )
-
-
-def _address_of(descriptor: int) -> str:
-    """Who is at the other end of a connection of this process, which may be gone already."""
-    try:
-        with socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as connection:
-            peer = connection.getpeername()
-    except OSError:
-        return "of unknown address, gone already,"
-    return str(peer[0]) if isinstance(peer, tuple) else "of this machine"
+        number, _value = struct.unpack("=HI", frames[0])
+        self._count(_COUNTED[number])

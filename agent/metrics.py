@@ -98,7 +98,6 @@ _LABELLED: Final[dict[str, tuple[Family, str]]] = {
     "connections_greeted": (CONNECTIONS, "greeted"),
     "admitted": (CONNECTIONS, "admitted"),
     "refused_key": (CONNECTIONS, "refused_key"),
-    "turned_away": (CONNECTIONS, "turned_away"),
 }
 _PREFIXES: Final[dict[str, Family]] = {"answered_": REFUSALS, "undeliverable_": UNDELIVERABLE}
 _BY_LABEL: Final = (POWER, TEMPERATURE, LIMIT, THROTTLING)

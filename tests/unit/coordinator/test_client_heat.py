@@ -35,7 +35,6 @@ def test_a_board_without_sensors_is_never_hot() -> None:
     assert hot(stats(), margin_k=5.0) == []
     assert hot(stats(temperature_c={"CPU": 200.0}), margin_k=5.0) == []
     assert hot(stats(limit_c={"CPU": 1.0}), margin_k=5.0) == []
-    assert hot(at(float("nan")), margin_k=5.0) == []
 
 
 def test_an_agent_is_asked_at_once_and_then_in_turn_until_it_is_gone() -> None:
