@@ -97,9 +97,11 @@ def planned(fleet: Fleet, folder: Path) -> tuple[Any, np.ndarray]:
             fleet=fleet,
             dispatcher=Recorder(),
             links=FixedLinks(gain=[1e-7], noise_psd=4e-21, bandwidth_hz=2e6),
-            air=AirInterface(payload_bits=256, token_deadline_s=1e-3, tx_power_limit_w=1.0),
+            air=AirInterface(
+                payload_bits=256, token_deadline_s=1e-3, tx_power_limit_w=1.0, width=32
+            ),
             policy=make_policy("topk"),
-            tables=unknown_tables(shape.num_layers, shape.num_experts, budget=budget),
+            tables=unknown_tables(shape.num_layers, shape.num_experts, budget=budget, width=32),
             ledger=ledger,
         )
         coordinator.begin_step(tokens=3, prefill=True)

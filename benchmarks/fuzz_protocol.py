@@ -39,7 +39,10 @@ TARGETS: Final = {
     "coordinator": ("benchmarks.fuzz_coordinator", "coordinator_end"),
 }
 #: Coverage of these guides the search.
-_AGENT: Final = ("messages", "messages_sound", "payload", "protocol", "runtime", "service")
+_AGENT: Final = (
+    *("messages", "messages_sound", "packed", "packed_check"),
+    *("payload", "protocol", "runtime", "service"),
+)
 _COORDINATOR: Final = ("board_energy", "dispatch", "dispatch_group", "fleet", "sounded")
 _CLIENT: Final = ("", "_exchange", "_heat", "_liveness", "_rest", "_retry", "_standing")
 GUIDES: Final = (

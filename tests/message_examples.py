@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from siftmoe.agent.errors import ErrorCode
+from siftmoe.agent.packed import Vectors, pack_rows
 from siftmoe.agent.protocol import (
     Apply,
     Burst,
@@ -47,21 +48,27 @@ _HEARD = Heard(
 )
 
 
-def _apply(dtype: type[np.floating], rows: int) -> Apply:
+def _vectors(width: int, rows: int) -> Vectors:
+    hidden = _RNG.standard_normal((rows, HIDDEN_SIZE)).astype(np.float32)
+    return pack_rows(hidden, width, rotation="hadamard")
+
+
+def _apply(width: int, rows: int) -> Apply:
     pairs = [(row, expert) for row in range(rows) for expert in range(2)]
     return Apply(
         id=3,
         layer=1,
-        hidden=_RNG.standard_normal((rows, HIDDEN_SIZE)).astype(dtype),
+        hidden=_vectors(width, rows),
         pairs=np.array(pairs, dtype=np.int32),
         weights=np.full(len(pairs), 0.5, dtype=np.float32),
         deadline_s=30.0,
+        reply_width=width,
+        reply_rotation="hadamard",
     )
 
 
-def _result(dtype: type[np.floating], rows: int) -> Result:
-    output = _RNG.standard_normal((rows, HIDDEN_SIZE)).astype(dtype)
-    return Result(id=4, output=output, compute_s=1e-3, queue_s=0.0)
+def _result(width: int, rows: int) -> Result:
+    return Result(id=4, output=_vectors(width, rows), compute_s=1e-3, queue_s=0.0)
 
 
 EXAMPLES: Final[tuple[Message, ...]] = (
@@ -105,10 +112,6 @@ EXAMPLES: Final[tuple[Message, ...]] = (
     SoundReply(id=5, outcome="silent", on_air_s=0.5),
     SoundReply(id=5, outcome="heard", heard=_HEARD),
     *(Failure(id=6, code=code, message="no, and why") for code in ErrorCode),
-    _apply(np.float32, 1),
-    _apply(np.float32, 3),
-    _apply(np.float16, 3),
-    _result(np.float32, 1),
-    _result(np.float32, 3),
-    _result(np.float16, 3),
+    *(_apply(width, rows) for width in (32, 16, 8, 3) for rows in (1, 3)),
+    *(_result(width, rows) for width in (32, 16, 8, 3) for rows in (1, 3)),
 )
