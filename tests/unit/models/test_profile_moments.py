@@ -175,7 +175,7 @@ def narrow_of(layer, noise, seed):
 
 
 def test_every_figure_of_a_width_equals_its_definition(layer):
-    outputs, experts, _ = layer
+    outputs, experts, weights = layer
     arrived, narrow = zip(*(narrow_of(layer, noise, 7) for noise in (0.5, 0.1)), strict=True)
     _, found = layer_statistics(replace(products_of(*layer), narrow=narrow))
     for w in range(2):
