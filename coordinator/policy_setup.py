@@ -134,6 +134,11 @@ def widths_of(
         return Widths.of((16,), downlink_bits)
     if profile is None:
         raise ValueError(f"policy {spec}: {_NO_PROFILE}")
+    if not profile.widths:
+        raise ValueError(
+            f"policy {spec}: the bundle's profile has no widths to choose from; measure some with "
+            f"`siftmoe prepare MODEL --out BUNDLE --calibration TEXT --replace-profile`"
+        )
     return Widths.of((*profile.widths, FLOAT_WIDTHS[0]), downlink_bits)
 
 

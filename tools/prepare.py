@@ -66,6 +66,21 @@ def _configure_profile(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="tokens of it at most (default: %(default)s)",
     )
+    add(
+        "--widths",
+        type=_widths,
+        default="2,3,4,5,6,8",
+        metavar="LIST",
+        help="bits of an entry that are measured beside 16, or none; each is one more pass through "
+        "all experts (%(default)s)",
+    )
+    add(
+        "--rotation",
+        choices=("hadamard", "none"),
+        default="hadamard",
+        help="of hidden states before they are quantised, when measured and on the wire "
+        "(%(default)s)",
+    )
     add("--seed", type=int, default=0, help="seed of the measurement (default: %(default)s)")
     add(
         "--expert-memory",
@@ -80,6 +95,11 @@ def _configure_profile(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure anew where a bundle has another profile",
     )
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    """Read widths with commas, or ``none``; which there are is checked where they are used."""
+    return () if text == "none" else tuple(sorted({int(part) for part in text.split(",")}))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -115,6 +135,8 @@ def _add_profile(
             max_tokens=args.calibration_tokens,
             seed=args.seed,
             expert_bytes=int(args.expert_memory * 2**30),
+            widths=args.widths,
+            rotation=args.rotation,
         ),
         replace=args.replace_profile,
         on_progress=on_progress,

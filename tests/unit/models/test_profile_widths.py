@@ -18,7 +18,7 @@ from siftmoe.models.similarity import Estimate
 from siftmoe.models.tasks import Task, load_task
 from siftmoe.models.tiny import checkpoint_dir, data_path
 
-TOKENS, WINDOW = 8192, 128
+TOKENS, WINDOW = 4096, 128
 
 
 def kept(estimate: Estimate, counts: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ def test_every_width_deviates_on_held_out_text_as_in_the_profile(name: str, tmp_
     store = ExpertStore(bundle, profiled.layers, max_bytes=1 << 30)
     text = CalibrationText.read(data_path("calibration"))
     calibration = calibration_windows(text, tokenizer, max_tokens=TOKENS, window=WINDOW, seed=0)
-    task = load_task("perplexity", tokenizer=tokenizer, split="test", limit=80)
+    task = load_task("perplexity", tokenizer=tokenizer, split="test", limit=60)
     assert isinstance(task, Task)
     ids = np.concatenate([np.asarray(sequence.tokens) for sequence in task.sequences])
     held_out = ids[:TOKENS].reshape(-1, WINDOW).astype(np.int64)
