@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -147,18 +148,19 @@ def _bits(ask: Ask) -> list[Cell]:
         }
     cells: list[Cell] = []
     for case, setting in cases.items():
-        for curve in (curves.TOPK, curves.UNIFORM, curves.CHANNEL, curves.JOINT):
+        chosen = [curves.TOPK, curves.UNIFORM, curves.CHANNEL, curves.JOINT]
+        if setting.shared_window and not ask.quick:
+            chosen += [curves.CHANNEL_SCALED, curves.JOINT_SKIP, curves.AT_FOUR, curves.PRICE]
+        elif not setting.shared_window:  # fewer prices: what differs is the air
+            chosen[2:] = [replace(curve, values=curve.values[::2]) for curve in chosen[2:]]
+        for curve in chosen:
             cells += swept(ask, curve, setting, case=case)
         if ask.quick:
             continue
-        cells += swept(ask, curves.CHANNEL_SCALED, setting, case=case)
         for loss in (0.01, USUAL_LOSS):
             for curve in (curves.CHANNEL, curves.JOINT):
                 label = f"{curve.label}, set"
                 cells += at_loss(ask, curve, setting, loss, label=label, case=case)
-        if setting.shared_window:
-            for curve in (curves.JOINT_SKIP, curves.AT_FOUR, curves.PRICE):
-                cells += swept(ask, curve, setting, case=case)
     return cells
 
 
