@@ -68,8 +68,9 @@ class Parts:
         return "; ".join(text for text in texts if text)
 
     def known(self) -> BoolArray:
-        """Which helper understands which of the air's widths, (N, B)."""
-        return self.fleet.knows(self.air.widths)
+        """Which helper can be sent which of the air's widths, and answer in its, (N, B)."""
+        answers: BoolArray = self.fleet.knows((self.air.reply_width,))
+        return self.fleet.knows(self.air.widths) & answers
 
     def _unable(self) -> str:
         """Who is there and understands none of them."""
@@ -78,7 +79,7 @@ class Parts:
             return ""
         names = ", ".join(self.fleet.names[n] for n in np.flatnonzero(unable))
         bits = ", ".join(map(str, self.air.widths))
-        return f"{names}: knows no width of {bits} bits"
+        return f"{names}: knows not both {bits} bits and answers of {self.air.reply_width}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
