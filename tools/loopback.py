@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "run the main job on this machine, policies compared"
 
-DEFAULT_POLICIES = "topk,topk-1,siftmoe"
+DEFAULT_POLICIES = "topk,topk-1,siftmoe,siftmoe:bits=auto"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
