@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
     from siftmoe.tools.width_mix import Mix
 
+#: Inches: a panel, and a line of the legend under all of them.
 _PANEL = (4.2, 3.0)
+_LEGEND_LINE = 0.2
+_LEGEND_COLUMNS = 4
+_MOST_ACROSS = 4
 #: Bins with fewer tokens say nothing.
 _LEAST_TOKENS = 50
 
@@ -44,29 +49,41 @@ def draw_mix(mixes: Mapping[str, Mix], *, over: str = "") -> Drawn | None:
         return None
     widths = sorted({width for mix in mixes.values() for width in by_width(mix)})
     colours = mpl.colormaps["viridis"](np.linspace(0.05, 0.95, len(widths)))
+    across = min(len(mixes), _MOST_ACROSS)
+    down = math.ceil(len(mixes) / across)
+    in_line = min(len(widths), _LEGEND_COLUMNS * across)
+    height = _PANEL[1] * down + _LEGEND_LINE * math.ceil(len(widths) / in_line)
     with mpl.rc_context(STYLE):
-        canvas = Canvas(figsize=(_PANEL[0] * len(mixes), _PANEL[1]))
-        panels = canvas.subplots(1, len(mixes), squeeze=False, sharey=True)[0]
-        for panel, (title, mix) in zip(panels, mixes.items(), strict=True):
-            bins = [(gain, counts) for gain, counts in mix if sum(counts.values()) >= _LEAST_TOKENS]
-            gains = [gain for gain, _ in bins]
-            below = np.zeros(len(bins))
-            for width, colour in zip(widths, colours, strict=True):
-                shares = [counts.get(width, 0) / sum(counts.values()) for _, counts in bins]
-                panel.bar(
-                    gains,
-                    100.0 * np.array(shares),
-                    width=0.9 * GAIN_BIN_DB,
-                    bottom=below,
-                    color=colour,
-                    label=f"{width} bits",
-                )
-                below += 100.0 * np.array(shares)
+        canvas = Canvas(figsize=(_PANEL[0] * across, height))
+        panels = canvas.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+        places = panels.ravel()
+        for panel, (title, mix) in zip(places, mixes.items(), strict=False):
+            _draw_panel(panel, mix, dict(zip(widths, colours, strict=True)))
             panel.set_title(title)
             panel.set_xlabel(f"channel gain{f' over {over}' if over else ''} / dB")
-        panels[0].set_ylabel("vectors sent / %")
-        handles, labels = panels[0].get_legend_handles_labels()
-        canvas.legend(handles, labels, loc="outside lower center", ncols=len(widths), frameon=False)
+        for panel in places[len(mixes) :]:
+            panel.remove()
+        for panel in panels[:, 0]:
+            panel.set_ylabel("vectors sent / %")
+        handles, labels = places[0].get_legend_handles_labels()
+        canvas.legend(handles, labels, loc="outside lower center", ncols=in_line, frameon=False)
         text = io.StringIO()
         canvas.savefig(text, format="svg", metadata=NO_METADATA)
     return Drawn(canvas, text.getvalue())
+
+
+def _draw_panel(panel: Any, mix: Mix, colours: Mapping[int, Any]) -> None:
+    """Stack the shares of every width in each bin."""
+    bins = [(gain, counts) for gain, counts in mix if sum(counts.values()) >= _LEAST_TOKENS]
+    below = np.zeros(len(bins))
+    for width, colour in colours.items():
+        shares = [100.0 * counts.get(width, 0) / sum(counts.values()) for _, counts in bins]
+        panel.bar(
+            [gain for gain, _ in bins],
+            shares,
+            width=0.9 * GAIN_BIN_DB,
+            bottom=below,
+            color=colour,
+            label=f"{width} bits",
+        )
+        below += shares
