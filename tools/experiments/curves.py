@@ -57,7 +57,6 @@ JOINT = Curve(label="siftmoe, joint", template="siftmoe:price={}:bits=auto", val
 JOINT_SKIP = Curve(
     label="skip-only, joint", template="skip-only:price={}:bits=auto", values=_WIDTH_PRICES[2:]
 )
-AT_FOUR = Curve(label="siftmoe at 4 bits", template="siftmoe:price={}:bits=4", values=_PRICES[1:])
 
 #: Every policy, swept.
 ALL = (

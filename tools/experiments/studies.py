@@ -150,7 +150,7 @@ def _bits(ask: Ask) -> list[Cell]:
     for case, setting in cases.items():
         chosen = [curves.TOPK, curves.UNIFORM, curves.CHANNEL, curves.JOINT]
         if setting.shared_window and not ask.quick:
-            chosen += [curves.CHANNEL_SCALED, curves.JOINT_SKIP, curves.AT_FOUR, curves.PRICE]
+            chosen += [curves.CHANNEL_SCALED, curves.JOINT_SKIP]
         elif not setting.shared_window:  # fewer prices: what differs is the air
             chosen[2:] = [replace(curve, values=curve.values[::2]) for curve in chosen[2:]]
         for curve in chosen:
