@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.bursts import Bursts, Direction, Load, Transfer
+from siftmoe.coordinator.bursts import Bursts, Direction, Load, Transfer, burst_energy
 from siftmoe.coordinator.energy import uplink_energy_table
 from siftmoe.coordinator.pricing import Pricing, pooled_pricing, separate_pricing
 from siftmoe.coordinator.roundtrip import OneWay, RoundTrip
-from siftmoe.radio.link import transmit_energy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -261,7 +260,8 @@ class AirInterface:
         helper = np.flatnonzero(count)
         airtime = self._airtimes(count, links, tokens=tokens, direction=direction)[helper]
         bits = load.payload_bits[helper]
-        energy = self._energy(load, links, airtime, helper, direction=direction)
+        way = self._way(links, direction)
+        energy = burst_energy(load, way, helper, airtime_s=airtime, together=self.shared_window)
         return Bursts(
             direction=direction,
             helper=helper,
@@ -276,32 +276,6 @@ class AirInterface:
             rate_bps=bits / airtime,
             window_s=self.window_s(tokens),
         )
-
-    def _energy(
-        self,
-        load: Load,
-        links: LinkStates,
-        airtime_s: FloatArray,
-        helper: IntArray,
-        *,
-        direction: Direction,
-    ) -> FloatArray:
-        """Energy of the loads of some helpers, (m,) J: in one burst, or one for each token."""
-        way = self._way(links, direction)
-        count, bits = load.count[helper].astype(np.float64), load.bits  # [m, B], [B]
-        if self.shared_window:
-            count, bits = np.ones((len(helper), 1)), load.payload_bits[helper][:, None]
-        else:
-            airtime_s = airtime_s / load.tokens[helper]
-        each = transmit_energy(
-            payload_bits=np.broadcast_to(bits, count.shape),
-            airtime_s=airtime_s[:, None],
-            bandwidth_hz=way.bandwidth_hz[helper][:, None],
-            gain=way.gain[helper][:, None],
-            noise_psd=way.noise_psd[helper][:, None],
-        )  # [m, B]
-        energy: FloatArray = (count * each).sum(axis=1)
-        return energy
 
     def _airtimes(
         self, loads: IntArray, links: LinkStates, *, tokens: int, direction: Direction

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from siftmoe.radio.link import transmit_energy
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.roundtrip import OneWay
     from siftmoe.coordinator.selection import SelectionPlan
 
     FloatArray = NDArray[np.float64]
@@ -89,6 +92,38 @@ class Load:
         """Bits by helper, (N,)."""
         bits: FloatArray = self.count @ self.bits
         return bits
+
+
+def burst_energy(
+    load: Load, way: OneWay, helper: IntArray, *, airtime_s: FloatArray, together: bool
+) -> FloatArray:
+    """Energy of the loads of some helpers, (m,) J.
+
+    Parameters
+    ----------
+    load : Load
+    way : OneWay
+        The direction that they go.
+    helper : (m,) int64
+        Helpers with a load.
+    airtime_s : (m,) float64, s
+    together : bool
+        Whether a helper's tokens share one burst of that length, or have equal parts of it each.
+    """
+    count, bits = load.count[helper].astype(np.float64), load.bits  # [m, B], [B]
+    if together:
+        count, bits = np.ones((len(helper), 1)), load.payload_bits[helper][:, None]
+    else:
+        airtime_s = airtime_s / load.tokens[helper]
+    each = transmit_energy(
+        payload_bits=np.broadcast_to(bits, count.shape),
+        airtime_s=airtime_s[:, None],
+        bandwidth_hz=way.bandwidth_hz[helper][:, None],
+        gain=way.gain[helper][:, None],
+        noise_psd=way.noise_psd[helper][:, None],
+    )  # [m, B]
+    energy: FloatArray = (count * each).sum(axis=1)
+    return energy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

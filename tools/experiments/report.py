@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from siftmoe.tools.comparison_setup import SIMULATED
 from siftmoe.tools.console import stderr_console, stdout_console, table
-from siftmoe.tools.experiments.studies import STUDIES, USUAL_LOSS
+from siftmoe.tools.experiments.axes import USUAL_LOSS
+from siftmoe.tools.experiments.studies import STUDIES
 from siftmoe.tools.experiments.summary import summary_of
 from siftmoe.tools.experiments.table import rows_of, write_csv
 from siftmoe.tools.page import Section, html_figures, html_table, write_page

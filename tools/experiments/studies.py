@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from siftmoe.tools.comparison_setup import PAPER_BITS_PER_HERTZ
 from siftmoe.tools.experiments import curves
+from siftmoe.tools.experiments.axes import ENERGY, LOSSES, PERCENT, SAVED, USUAL_LOSS
 from siftmoe.tools.experiments.cells import SELECTIONS, Setting
 from siftmoe.tools.experiments.study import Figure, Study, at_loss, swept
+from siftmoe.tools.experiments.study_bits import BITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,31 +19,10 @@ if TYPE_CHECKING:
     from siftmoe.tools.experiments.cells import Cell
     from siftmoe.tools.experiments.study import Ask
 
-#: Rises of perplexity that energies are compared at, and that prices are set to.
-LOSSES = (0.01, 0.025, 0.05, 0.10)
-#: What everything is compared at where one loss has to do.
-USUAL_LOSS = 0.025
-
 #: A token of Mixtral, 4096 entries of 16 bit, over 2 MHz in 0.074 s: 0.44 bit/s/Hz.
 _MIXTRAL: dict[str, Any] = {"hidden_size": 4096, "bandwidth_hz": 2e6, "deadline_s": 0.074}
 #: A token of Switch-base, 768 entries, on the same air: 0.08 bit/s/Hz.
 _SWITCH: dict[str, Any] = {**_MIXTRAL, "hidden_size": 768}
-
-#: Deadline of a token of 128 entries of 16 bit over 2 MHz at the paper's 0.44 bit/s/Hz.
-_PAPER_DEADLINE_S = 128 * 16 / (2e6 * PAPER_BITS_PER_HERTZ)
-
-_PERCENT: dict[str, Any] = {
-    "x": "perplexity_rise",
-    "x_label": "rise of perplexity over Top-K / %",
-    "x_scale": 100.0,
-    "x_max": 25.0,
-}
-_ENERGY: dict[str, Any] = {
-    "y": "uplink_j",
-    "y_label": "uplink energy per token / J",
-    "log_y": True,
-}
-_SAVED: dict[str, Any] = {"y": "saved", "y_label": "uplink energy saved / %", "y_scale": 100.0}
 
 
 def _quality(ask: Ask) -> list[Cell]:
@@ -131,39 +110,6 @@ def _bound(ask: Ask) -> list[Cell]:
     return swept(ask, curves.TOLERANCE, setting)
 
 
-#: 2 MHz per helper as the paper's deadline asks for, and a hundred times that: 0.0044 bit/s/Hz,
-#: where energy grows with the bits.
-_WIDE_BAND_HZ = 200e6
-
-
-def _bits(ask: Ask) -> list[Cell]:
-    cases = {"shared window": Setting(shared_window=True)}
-    if not ask.quick:
-        own = Setting(shared_window=False)
-        cases |= {
-            "window of its own": own,
-            "linear energy": msgspec.structs.replace(
-                own, bandwidth_hz=_WIDE_BAND_HZ, deadline_s=_PAPER_DEADLINE_S
-            ),
-        }
-    cells: list[Cell] = []
-    for case, setting in cases.items():
-        chosen = [curves.TOPK, curves.UNIFORM, curves.CHANNEL, curves.JOINT]
-        if setting.shared_window and not ask.quick:
-            chosen += [curves.CHANNEL_SCALED, curves.JOINT_SKIP]
-        elif not setting.shared_window:  # fewer prices: what differs is the air
-            chosen[2:] = [replace(curve, values=curve.values[::2]) for curve in chosen[2:]]
-        for curve in chosen:
-            cells += swept(ask, curve, setting, case=case)
-        if ask.quick:
-            continue
-        for loss in (0.01, USUAL_LOSS):
-            for curve in (curves.CHANNEL, curves.JOINT):
-                label = f"{curve.label}, set"
-                cells += at_loss(ask, curve, setting, loss, label=label, case=case)
-    return cells
-
-
 def _mixtral(ask: Ask, **changes: Any) -> Setting:
     return Setting(**{**_MIXTRAL, "shared_window": ask.shared_window, **changes})
 
@@ -176,8 +122,8 @@ def _over(column: str, label: str, **axis: Any) -> tuple[Figure, ...]:
     """Energy, and the perplexity that goes with it, over what a study varies."""
     x = {"x": column, "x_label": label, "by_x": True, **axis}
     return (
-        Figure(name=f"energy-{column}", caption="Uplink energy per token.", **x, **_ENERGY),
-        Figure(name=f"saved-{column}", caption="Energy saved against Top-K.", **x, **_SAVED),
+        Figure(name=f"energy-{column}", caption="Uplink energy per token.", **x, **ENERGY),
+        Figure(name=f"saved-{column}", caption="Energy saved against Top-K.", **x, **SAVED),
         Figure(
             name=f"perplexity-{column}",
             y="perplexity_rise",
@@ -195,46 +141,7 @@ _AT_LOSS_ABOUT = (
 )
 
 STUDIES: dict[str, Study] = {
-    "bits": Study(
-        title="Widths chosen with helper and expert",
-        about="Every vector is sent in few bits an entry. 'Joint' chooses helper, expert and width "
-        "of every vector together; 'width by channel' keeps every expert and looks at the channel "
-        "alone ('scaled': with the least-squares factors of the profile); 'uniform width' keeps "
-        "every expert at one width. Answers come back in 8 bits, Top-2's at 16. The model's own "
-        "hidden size, so that steps and padding weigh as on the wire. Prices that are 'set' were "
-        "chosen on validation text; everything shown is of the test text.",
-        cells=_bits,
-        choice=True,
-        baseline=curves.CHANNEL.label,
-        figures=(
-            Figure(
-                name="energy-perplexity",
-                caption="Uplink energy over the rise of perplexity.",
-                **{**_PERCENT, "x_max": 12.0},
-                **_ENERGY,
-            ),
-            Figure(
-                name="saved-perplexity",
-                caption="Energy saved over the rise of perplexity.",
-                **{**_PERCENT, "x_max": 12.0},
-                **_SAVED,
-            ),
-            Figure(
-                name="energy-choice",
-                x="accuracy",
-                x_label="accuracy, multiple choice",
-                caption="Energy over accuracy in multiple choice.",
-                **_ENERGY,
-            ),
-            Figure(
-                name="energy-next-token",
-                x="next_token_accuracy",
-                x_label="next-token accuracy",
-                caption="Energy over next-token accuracy.",
-                **_ENERGY,
-            ),
-        ),
-    ),
+    "bits": BITS,
     "quality": Study(
         title="Energy at equal measured quality",
         about="Every policy swept over its knob; energy against what the model then scores. "
@@ -245,22 +152,22 @@ STUDIES: dict[str, Study] = {
             Figure(
                 name="saved-perplexity",
                 caption="Energy saved over the rise of perplexity.",
-                **_PERCENT,
-                **_SAVED,
+                **PERCENT,
+                **SAVED,
             ),
             Figure(
                 name="energy-next-token",
                 x="next_token_accuracy",
                 x_label="next-token accuracy",
                 caption="Energy over next-token accuracy.",
-                **_ENERGY,
+                **ENERGY,
             ),
             Figure(
                 name="energy-choice",
                 x="accuracy",
                 x_label="accuracy, multiple choice",
                 caption="Energy over accuracy in multiple choice.",
-                **_ENERGY,
+                **ENERGY,
             ),
         ),
     ),
@@ -343,7 +250,7 @@ STUDIES: dict[str, Study] = {
                 y_label="latency per token / ms",
                 y_scale=1e3,
                 caption=f"Latency with the band divided {words}.",
-                **_PERCENT,
+                **PERCENT,
             )
             for name, words in (("optimal", "for the least latency"), ("uniform", "evenly"))
         ),

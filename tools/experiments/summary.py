@@ -7,7 +7,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from siftmoe.tools.experiments.studies import LOSSES, STUDIES
+from siftmoe.tools.experiments.axes import LOSSES
+from siftmoe.tools.experiments.studies import STUDIES
 from siftmoe.tools.experiments.table import REFERENCE, mean_of, more_energy_at, saved_at
 from siftmoe.tools.report import si
 

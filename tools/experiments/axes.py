@@ -1,0 +1,23 @@
+"""Losses that studies compare at, and axes that several figures share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Rises of perplexity that energies are compared at, and that prices are set to.
+LOSSES = (0.01, 0.025, 0.05, 0.10)
+#: What everything is compared at where one loss has to do.
+USUAL_LOSS = 0.025
+
+PERCENT: dict[str, Any] = {
+    "x": "perplexity_rise",
+    "x_label": "rise of perplexity over Top-K / %",
+    "x_scale": 100.0,
+    "x_max": 25.0,
+}
+ENERGY: dict[str, Any] = {
+    "y": "uplink_j",
+    "y_label": "uplink energy per token / J",
+    "log_y": True,
+}
+SAVED: dict[str, Any] = {"y": "saved", "y_label": "uplink energy saved / %", "y_scale": 100.0}
