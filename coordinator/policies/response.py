@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 _MOST_PASSES = 50
 #: Rounds that try to mend exceeded capacities where no search was asked for.
 _MENDING_ROUNDS = 30
-#: Rounds of search times tokens, slots and helpers: more is left to the first answer.
+#: Rounds of search times tokens, slots and ways, where widths are chosen times slots again, since
+#: an oracle with so many ways takes that much longer: more is left to the first answer.
 _MOST_SEARCH = 3_000_000
 #: Tokens released in a round, at most.
 _MOST_RELEASED = 8
@@ -77,7 +78,8 @@ class CoverGame:
     def search(self, rounds: int, rng: np.random.Generator) -> None:
         """Let a few tokens choose at distorted energies, settle, keep what is no worse."""
         model, tokens = self._model, self.sets.shape[0]
-        affordable = _MOST_SEARCH // max(1, self.sets.size * model.num_ways)
+        choices = model.num_ways * (1 if model.by_unit else self.sets.shape[1])
+        affordable = _MOST_SEARCH // max(1, self.sets.size * choices)
         for _ in range(min(rounds, affordable) if tokens else 0):
             sets = self.sets.copy()
             released = rng.permutation(tokens)[: rng.integers(1, _MOST_RELEASED + 1)]
