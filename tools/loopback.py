@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 SUMMARY = "run the main job on this machine, policies compared"
 
-DEFAULT_POLICIES = "topk,topk-1,siftmoe,siftmoe:bits=auto"
+DEFAULT_POLICIES = "topk,topk-1,siftmoe"
+#: Where widths can be chosen, which takes a window for each direction and a channel that lasts.
+CHOSEN_WIDTHS = "siftmoe:bits=auto"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--agents", type=count, default=8, metavar="N", help="agents to start (8)")
     add(
         "--policy",
-        default=DEFAULT_POLICIES,
         metavar="LIST",
-        help=f"policies to compare, with commas ({DEFAULT_POLICIES})",
+        help=f"policies to compare, with commas ({DEFAULT_POLICIES},{CHOSEN_WIDTHS})",
     )
     add("--model", default="upcycled", help="upcycled, scratch, or a bundle's folder (upcycled)")
     add_job_options(parser)
@@ -97,6 +98,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: siftmoe loopback --agents 4 --policy topk,siftmoe:tolerance=0.2"
 
 
+def _usual(args: argparse.Namespace) -> str:
+    """Policies that are compared if none are named."""
+    one_width = args.deadline_shared or args.downlink_price or args.fading_slots or args.bits
+    return DEFAULT_POLICIES if one_width else f"{DEFAULT_POLICIES},{CHOSEN_WIDTHS}"
+
+
 def run(args: argparse.Namespace) -> int:
     """Run it; an interrupt leaves a readable folder and no process."""
     from siftmoe.tools.comparison import compare
@@ -114,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         job = job_of(
             args,
             name="loopback",
-            policies=names(args.policy, "--policy"),
+            policies=names(args.policy or _usual(args), "--policy"),
             site={
                 "agents": args.agents,
                 "model": args.model,

@@ -298,6 +298,40 @@ def test_a_shared_deadline_is_booked_as_it_was_divided(
     )
 
 
+def test_widths_are_chosen_sent_and_reported(
+    finished: list[Run], environment: dict[str, str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    del finished  # it has prepared the bundle
+    monkeypatch.setenv("XDG_CACHE_HOME", environment["XDG_CACHE_HOME"])
+    out = tmp_path / "bits"
+    policies = ["topk", "topk:bits=4", SIFTMOE, "channel-width:price=1e-07"]
+    given = ["--bits", "auto", "--policy", ",".join(policies), "--seed", "3", "--out", str(out)]
+    status, text, err = run_here(*AIR, *given)
+    assert status == 0, err
+    spent = {}
+    for policy in policies:
+        selections, bursts = booked(out, policy)
+        up = [row for row in bursts if row.direction == "up"]
+        widths = {int(part.split(":")[0]) for row in up for part in row.widths.split()}
+        if policy.startswith("topk"):
+            assert widths == {16 if policy == "topk" else 4}
+        else:
+            assert len(widths) > 1
+            assert max(widths) < 16
+        answers = {row.widths.split(":")[0] for row in bursts if row.direction == "down"}
+        assert answers == {"16" if policy == "topk" else "8"}
+        planned = sum(row.predicted_energy_j for row in selections)
+        spent[policy] = sum(row.energy_j for row in up)
+        assert planned == pytest.approx(spent[policy], rel=1e-9)
+    assert spent[SIFTMOE] < 0.35 * spent["topk"]
+    results = {result["policy"]: result for result in json.loads(text)["results"]}
+    for policy in policies:
+        assert results[policy]["uplink_j_per_token"] > 0.0
+    page = (out / "report.html").read_text()
+    assert "In how many bits an entry vectors went to helpers" in page
+    assert (out / "figures" / "widths.svg").exists()
+
+
 def test_what_misses_a_window_is_booked_and_missing(
     finished: list[Run], environment: dict[str, str], tmp_path: Path, monkeypatch: Any
 ) -> None:
