@@ -128,3 +128,21 @@ def test_a_task_with_too_few_items_is_told(bundle, tmp_path, capsys):
     command = study("latency", bundle, tmp_path / "out", "--task", f"text:{text}", "--items", "4")
     assert main(command) == 1
     assert "items" in capsys.readouterr().err
+
+
+def test_widths_are_compared(bundle, tmp_path, capsys):
+    assert main(study("bits", bundle, tmp_path / "bits", "--seeds", "1", "--json")) == 0
+    found = json.loads(capsys.readouterr().out)
+    titles = [summary["title"] for summary in found["summary"]]
+    assert any("energy over that of 'width by channel', less one" in title for title in titles)
+    rows = [row for row in found["rows"] if row["task"] == "perplexity"]
+    bits = {(row["curve"], row["knob"]): row["uplink_bits"] for row in rows}
+    assert bits["topk", None] == 16.0
+    assert bits["uniform width", 4.0] == 4.0
+    spent = {(row["curve"], row["knob"]): row["uplink_j"] for row in rows}
+    assert spent["uniform width", 2.0] < spent["uniform width", 6.0] < 0.5 * spent["topk", None]
+    for curve in ("width by channel", "siftmoe, joint"):
+        knobs = sorted((knob for name, knob in spent if name == curve), reverse=True)
+        energies = [spent[curve, knob] for knob in knobs]
+        assert energies == sorted(energies, reverse=True)
+        assert all(2.0 <= bits[curve, knob] < 16.0 for knob in knobs)

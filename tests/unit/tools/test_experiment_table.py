@@ -9,7 +9,7 @@ import pytest
 
 from siftmoe.tools.experiments.cells import Cell, Outcome, Setting, TaskRecord
 from siftmoe.tools.experiments.knobs import find_knob, policy_of
-from siftmoe.tools.experiments.table import mean_of, rows_of, saved_at
+from siftmoe.tools.experiments.table import mean_of, more_energy_at, rows_of, saved_at
 
 
 def outcome(curve, *, uplink_j, perplexity, seed=0, value=None, **more):
@@ -124,3 +124,21 @@ def test_a_knob_is_bisected_to_the_stated_loss():
 def test_a_loss_that_cannot_be_reached_gives_the_nearest():
     trials = Trials(Cell(model="tiny", curve="d", template="des:threshold={}", loss=0.9))
     assert find_knob(trials).value == pytest.approx(0.5, abs=0.01)
+
+
+def test_energies_are_compared_at_equal_quality_seed_by_seed():
+    rows = rows_of(
+        [
+            *(outcome("topk", uplink_j=10.0, perplexity=20.0, seed=seed) for seed in (0, 1)),
+            *(outcome("ours", uplink_j=1.0, perplexity=21.0, seed=s, value=1.0) for s in (0, 1)),
+            outcome("theirs", uplink_j=2.0, perplexity=21.0, seed=0, value=1.0),
+            outcome("theirs", uplink_j=1.0, perplexity=20.2, seed=1, value=1.0),
+        ]
+    )
+    curves = {name: [r for r in rows if r["curve"] == name] for name in ("ours", "theirs")}
+    found = more_energy_at(curves["ours"], curves["theirs"], 0.05)
+    assert found.value == pytest.approx(-0.5)  # half of it on the first seed
+    assert found.count == 1  # on the second their curve ends before
+    early = more_energy_at(curves["ours"], curves["theirs"], 0.01)
+    # 0.82 over 0.84 on the first, 0.82 over 0.1 on the second, joined from (0, 0) on
+    assert early.value == pytest.approx((0.82 / 0.84 + 0.82 / 0.1) / 2 - 1.0)
