@@ -1,6 +1,6 @@
 """What packing costs beside the expert that is computed, and what a round trip takes at each width.
 
-    python -m benchmarks.packing_cost [--rounds N]
+    python -m benchmarks.packing_cost [--rounds N] [--packing numpy]
 
 First: the time of packing and unpacking, on both sides and both ways, over ONNX Runtime's compute
 in the same process and thread, medians. "Behind the expert" each of the four comes right after a
@@ -30,9 +30,8 @@ from siftmoe.agent.launch import launch
 from siftmoe.agent.memory import keep_freed_memory
 from siftmoe.agent.protocol import Apply, Vectors, pack_rows, packed, plain
 from siftmoe.agent.providers import open_session
+from siftmoe.models.fused import load_kernels, split, write
 from siftmoe.models.manifest import expert_name
-from siftmoe.models.quantise import rotate
-from siftmoe.models.records import to_records_of
 from tests.bundles import shape_of, write_bundle
 
 TOKENS = (1, 16, 256)
@@ -48,7 +47,7 @@ def out(hidden: np.ndarray, widths: tuple[int, ...]) -> Vectors:
         return pack_rows(hidden, widths[0], rotation=ROTATION)
     counts = [len(part) for part in np.array_split(np.arange(len(hidden)), len(widths))]
     runs = [(width, count) for width, count in zip(widths, counts, strict=True) if count]
-    records = to_records_of(rotate(hidden, ROTATION), runs)
+    records = split(write(hidden, runs, rotation=ROTATION), runs, size=hidden.shape[1])
     parts = [(width, part) for (width, _), part in zip(runs, records, strict=True)]
     return packed(parts, size=hidden.shape[1], rotation=ROTATION)
 
@@ -183,8 +182,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--packing", choices=("compiled", "numpy"), default="compiled")
     args = parser.parse_args()
     keep_freed_memory()  # as an agent does
+    if args.packing == "compiled" and not load_kernels():
+        parser.error("numba is not installed; --packing numpy")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         print(
