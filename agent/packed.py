@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siftmoe.agent.messages_bounds import MAX_RUNS
-from siftmoe.models.fused import read, write
+from siftmoe.models.fused import read, read_runs, write
 from siftmoe.models.quantise import WIDTHS, NotFinite, Rotation, rotate
 from siftmoe.models.records import from_records, record_bytes, to_records
 
@@ -60,7 +60,10 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def rows(self) -> Float32Array:
         """Unpack: the rows (n, d) as float32. A row whose step is so large overflows alone."""
-        return _unpack([self])
+        if len(self.runs) != 1 or (width := self.runs[0][0]) not in WIDTHS:
+            return _unpack([self])
+        data = np.frombuffer(self.data, np.uint8)
+        return read(data, width, size=self.shape[1], rotation=self.rotation)
 
     def parts(self) -> Iterator[tuple[int, ByteArray]]:
         """Width and records [count, bytes] of every run."""
@@ -101,24 +104,11 @@ def plain_all(vectors: Sequence[Vectors]) -> list[NDArray[np.floating[Any]]]:
 def _unpack(messages: Sequence[Packed]) -> Float32Array:
     """Rows of messages of one size and rotation, one after the other, (n, d)."""
     size, rotation = messages[0].shape[1], messages[0].rotation
-    runs = messages[0].runs
-    for message in messages[1:]:
-        runs += message.runs
-    if not all([width in WIDTHS for width, _ in runs]):  # noqa: C419  a list is faster
-        return _among_floats(messages, size, rotation)
-    data = _joined([np.frombuffer(message.data, np.uint8) for message in messages])
-    return read(data, runs, size=size, rotation=rotation)
-
-
-def _among_floats(messages: Sequence[Packed], size: int, rotation: Rotation) -> Float32Array:
-    """Rows of messages of which some rows are floating-point numbers, (n, d)."""
     parts = [(width, records) for message in messages for width, records in message.parts()]
     few = [(width, records) for width, records in parts if width in WIDTHS]
-    turned = np.empty((0, size), np.float32)
-    if few:
-        data = _joined([records.reshape(-1) for _, records in few])
-        runs = [(width, len(records)) for width, records in few]
-        turned = read(data, runs, size=size, rotation=rotation)
+    if len(few) == len(parts):
+        return read_runs(few, size=size, rotation=rotation)
+    turned = read_runs(few, size=size, rotation=rotation) if few else np.empty((0, size))
     rows = np.empty((sum(len(records) for _, records in parts), size), np.float32)
     begin = taken = 0
     for width, records in parts:
@@ -127,13 +117,10 @@ def _among_floats(messages: Sequence[Packed], size: int, rotation: Rotation) -> 
             rows[begin:end] = turned[taken : taken + len(records)]
             taken += len(records)
         else:
-            rows[begin:end] = from_records(records, width, size=size)
+            with np.errstate(all="ignore"):
+                rows[begin:end] = from_records(records, width, size=size)
         begin = end
     return rows
-
-
-def _joined(found: Sequence[ByteArray]) -> ByteArray:
-    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def row_widths(vectors: Vectors) -> set[int]:
@@ -190,12 +177,16 @@ def pack_rows(rows: Float32Array, width: int, *, rotation: Rotation) -> Vectors:
     if width in _FLOAT_NAMES:
         with np.errstate(over="ignore"):  # beyond float16 is infinite, as in the model itself
             return rows.astype(_FLOAT_NAMES[width], copy=False)
-    runs = ((width, len(rows)),)
     try:
-        records = write(rows, runs, rotation=rotation)
+        records = write(rows, width, rotation=rotation)
     except NotFinite:
         return _pack_around(rows, width, rotation)
-    return Packed(shape=rows.shape, runs=runs, rotation=rotation, data=records.data)
+    return Packed(
+        shape=(len(rows), rows.shape[1]),
+        runs=((width, len(rows)),),
+        rotation=rotation,
+        data=records.data,
+    )
 
 
 def _pack_around(rows: Float32Array, width: int, rotation: Rotation) -> Vectors:

@@ -30,7 +30,7 @@ from siftmoe.agent.launch import launch
 from siftmoe.agent.memory import keep_freed_memory
 from siftmoe.agent.protocol import Apply, Vectors, pack_rows, packed, plain
 from siftmoe.agent.providers import open_session
-from siftmoe.models.fused import load_kernels, split, write
+from siftmoe.models.fused import load_kernels, write_runs
 from siftmoe.models.manifest import expert_name
 from tests.bundles import shape_of, write_bundle
 
@@ -47,7 +47,7 @@ def out(hidden: np.ndarray, widths: tuple[int, ...]) -> Vectors:
         return pack_rows(hidden, widths[0], rotation=ROTATION)
     counts = [len(part) for part in np.array_split(np.arange(len(hidden)), len(widths))]
     runs = [(width, count) for width, count in zip(widths, counts, strict=True) if count]
-    records = split(write(hidden, runs, rotation=ROTATION), runs, size=hidden.shape[1])
+    records = write_runs(hidden, runs, rotation=ROTATION)
     parts = [(width, part) for (width, _), part in zip(runs, records, strict=True)]
     return packed(parts, size=hidden.shape[1], rotation=ROTATION)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from siftmoe.agent.protocol import packed
-from siftmoe.models.fused import split, write
+from siftmoe.models.fused import write_runs
 from siftmoe.models.packing import FLOAT_WIDTHS
 from siftmoe.models.quantise import NotFinite
 from siftmoe.models.records import ROW_WIDTHS, to_records
@@ -111,13 +111,12 @@ class RowsOut:
         tokens = np.concatenate([chosen for chosen, _ in of_width])
         runs = [(width, len(chosen)) for width, (chosen, _) in zip(widths, of_width, strict=True)]
         try:
-            written = write(self._hidden[tokens], runs, rotation=self._rotation)
+            records = write_runs(self._hidden[tokens], runs, rotation=self._rotation)
         except NotFinite as error:
             raise ValueError(
                 f"layer {self._layer}: the hidden state of token {tokens[error.row]} has a number "
                 f"that is not finite, which cannot be sent in {error.width} bits; send it at 16"
             ) from error
-        records = split(written, runs, size=self._hidden.shape[1])
         places = [place for _, place in of_width]
         return dict(zip(widths, zip(records, places, strict=True), strict=True))
 

@@ -1,7 +1,7 @@
 """Rows to records in one call, and back: the compiled kernels where they were loaded, or numpy.
 
 Both give the same bytes and numbers to the last bit. Which one runs is the process's choice, made
-once when it starts: `load_kernels` takes about a second, `siftmoe.models.kernels`. Needs no torch.
+once when it starts: loading `siftmoe.models.kernels` takes most of a second. Needs no torch.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import sys
 from functools import lru_cache
-from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from siftmoe.models.errors import KernelsUnavailable
 from siftmoe.models.packing import packed_bytes
 from siftmoe.models.quantise import (
     BETTER,
@@ -22,15 +23,17 @@ from siftmoe.models.quantise import (
     SQUARES_ROUNDING,
     STEP_ABOVE,
     STEP_BYTES,
+    NotFinite,
     check_width,
-    not_finite,
     rotate,
     turn_back,
 )
-from siftmoe.models.records import codes_of, steps_of, to_records_of
+from siftmoe.models.records import codes_of, steps_of, to_records, to_records_of
 from siftmoe.models.rotation import ROUNDING, signs_of, turns
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from siftmoe.models.quantise import Rotation, Runs
@@ -53,18 +56,36 @@ _kernels: Any = None
 def load_kernels() -> bool:
     """Run compiled kernels from now on where numba is installed; says whether they do.
 
-    The first time on a machine they are compiled, which takes many seconds; later they come from
-    the disk.
+    The first time on a machine they are compiled, which takes ten seconds and more; later they come
+    from the disk.
     """
-    global _kernels  # noqa: PLW0603  which code runs is the process's choice
+    global _kernels
     if _kernels is None and sys.byteorder == "little":
         try:
             from siftmoe.models import kernels
-        except ImportError as error:  # not installed, or not with this numpy
-            logger.info("rows are packed by numpy: %s", error)
+        except (ImportError, RuntimeError) as error:  # not there, not for this numpy, no cache
+            logger.info("vectors are packed by numpy, not by compiled code: %s", error)
             return False
         _kernels = kernels
     return _kernels is not None
+
+
+def choose(packing: Literal["auto", "compiled", "numpy"]) -> None:
+    """Have vectors packed by compiled code, by numpy, or by the former where it can be.
+
+    Raises
+    ------
+    KernelsUnavailable
+        If it is to be compiled code and that cannot be.
+    """
+    global _kernels
+    if packing == "numpy":
+        _kernels = None
+    elif not load_kernels() and packing == "compiled":
+        raise KernelsUnavailable(
+            "packing 'compiled' needs numba on a little-endian machine: pip install "
+            "'siftmoe[fast]', or leave it to packing 'auto'"
+        )
 
 
 def what_runs() -> str:
@@ -72,14 +93,14 @@ def what_runs() -> str:
     return "numpy" if _kernels is None else "compiled"
 
 
-def write(rows: Float32Array, runs: Runs, *, rotation: Rotation) -> ByteArray:
+def write(rows: Float32Array, width: int, *, rotation: Rotation) -> ByteArray:
     """Turn rows, quantise them and write their records one after the other.
 
     Parameters
     ----------
     rows : (n, d) float32
-    runs : sequence of (width, count)
-        Widths of the rows in their order; of `siftmoe.models.quantise.WIDTHS`.
+    width : int, bit
+        One of `siftmoe.models.quantise.WIDTHS`.
     rotation : "none" or "hadamard"
 
     Returns
@@ -93,98 +114,120 @@ def write(rows: Float32Array, runs: Runs, *, rotation: Rotation) -> ByteArray:
     ValueError
         If there is no such width or rotation.
     """
-    runs = tuple(runs)
     if _kernels is None:
         with np.errstate(all="ignore"):
-            flat = [part.reshape(-1) for part in to_records_of(rotate(rows, rotation), runs)]
-        return flat[0] if len(flat) == 1 else np.concatenate(flat)
-    layout = _layout(runs, rows.shape[1], rotation)
+            return to_records(rotate(rows, rotation), width).reshape(-1)
+    count, size = rows.shape
     if not rows.flags.carray or rows.dtype is not _FLOAT32:  # what it is compiled for
         rows = np.array(rows, np.float32, order="C")
-    out = np.empty(layout.bytes, np.uint8)
-    row = _kernels.encode(rows, layout.runs, layout.signs, _TABLES, out)
+    records = np.empty(count * _length(size, width), np.uint8)
+    row = _kernels.encode(rows, width, _signs(size, rotation), _TABLES, records)
     if row >= 0:
-        raise not_finite(row, runs)
-    return out
+        raise NotFinite(row, width)
+    return records
 
 
-def read(records: ByteArray, runs: Runs, *, size: int, rotation: Rotation) -> Float32Array:
+def write_runs(rows: Float32Array, runs: Runs, *, rotation: Rotation) -> list[ByteArray]:
+    """Write rows of several widths; the records of each run, (count, bytes).
+
+    Parameters
+    ----------
+    rows : (n, d) float32
+    runs : sequence of (width, count)
+        Widths of the rows in their order.
+
+    Raises
+    ------
+    NotFinite, ValueError
+        As `write`.
+    """
+    if _kernels is None:
+        with np.errstate(all="ignore"):
+            return to_records_of(rotate(rows, rotation), runs)
+    found, begin = [], 0
+    for width, count in runs:
+        try:
+            records = write(rows[begin : begin + count], width, rotation=rotation)
+        except NotFinite as error:
+            raise NotFinite(begin + error.row, width) from None
+        found.append(records.reshape(count, _length(rows.shape[1], width)))
+        begin += count
+    return found
+
+
+def read(records: ByteArray, width: int, *, size: int, rotation: Rotation) -> Float32Array:
     """Read the rows (n, size) that `write` wrote, and turn them back.
 
     Parameters
     ----------
     records : (bytes,) uint8
-        As many as the runs say.
 
     Raises
     ------
     ValueError
-        If there are more or fewer bytes, or there is no such width or rotation.
+        If these are not whole records, or there is no such width or rotation.
     """
-    runs = tuple(runs)
+    length = _length(size, width)
     if _kernels is None:
-        with np.errstate(all="ignore"):
-            return _read(records, runs, size=size, rotation=rotation)
-    layout = _layout(runs, size, rotation)
-    if len(records) != layout.bytes:
-        raise ValueError(f"rows in {runs} are {layout.bytes} bytes, the records {len(records)}")
-    rows = np.empty((layout.rows, size), np.float32)
-    _kernels.decode(records, layout.runs, layout.signs, rows)
+        return _read([(width, records.reshape(-1, length))], size=size, rotation=rotation)
+    rows = np.empty((len(records) // length, size), np.float32)
+    if len(rows) * length != len(records):
+        raise ValueError(
+            f"a record of {size} entries at {width} bits has {length} bytes, not all "
+            f"of {len(records)} can be such"
+        )
+    _kernels.decode(records, width, _signs(size, rotation), rows)
     return rows
 
 
-class _Layout(NamedTuple):
-    """What kernels are told of rows: (r, 2) runs, signs (block,) or none; their bytes and rows."""
+def read_runs(
+    parts: Sequence[tuple[int, ByteArray]], *, size: int, rotation: Rotation
+) -> Float32Array:
+    """Read rows of several widths, (width, records) each, records (count, bytes); (n, size)."""
+    if _kernels is None:
+        return _read(parts, size=size, rotation=rotation)
+    rows, begin = np.empty((sum(len(part) for _, part in parts), size), np.float32), 0
+    for width, part in parts:
+        end = begin + len(part)
+        if part.shape[1] != _length(size, width):
+            raise ValueError(
+                f"a record of {size} entries at {width} bits has {_length(size, width)} bytes, "
+                f"not {part.shape[1]}"
+            )
+        _kernels.decode(part.reshape(-1), width, _signs(size, rotation), rows[begin:end])
+        begin = end
+    return rows
 
-    runs: NDArray[np.int64]
-    signs: Float32Array
-    bytes: int
-    rows: int
+
+def _read(parts: Sequence[tuple[int, ByteArray]], *, size: int, rotation: Rotation) -> Float32Array:
+    """`read_runs` in numpy: what is of one width is unpacked together."""
+    runs = [(width, len(part)) for width, part in parts]
+    if len(runs) == 1:
+        ((width, part),) = parts
+        codes, steps = codes_of(part, width, size=size), steps_of(part)
+    else:
+        codes = np.empty((sum(count for _, count in runs), size), np.uint8)
+        starts = list(accumulate((count for _, count in runs), initial=0))
+        for width in {width for width, _ in runs}:
+            here = [place for place, (of, _) in enumerate(runs) if of == width]
+            found = codes_of(np.concatenate([parts[place][1] for place in here]), width, size=size)
+            taken = 0
+            for place in here:
+                count = runs[place][1]
+                codes[starts[place] : starts[place] + count] = found[taken : taken + count]
+                taken += count
+        steps = np.concatenate([steps_of(part) for _, part in parts])
+    with np.errstate(all="ignore"):
+        return turn_back(codes, steps, runs, rotation=rotation)
 
 
 @lru_cache(maxsize=256)
-def _layout(runs: tuple[tuple[int, int], ...], size: int, rotation: Rotation) -> _Layout:
-    return _Layout(
-        runs=np.array(runs, np.int64).reshape(-1, 2),
-        signs=signs_of(size) if turns(rotation) else _NO_SIGNS,
-        bytes=sum(_length(size, width) * count for width, count in runs),
-        rows=sum(count for _, count in runs),
-    )
-
-
-def split(records: ByteArray, runs: Runs, *, size: int) -> list[ByteArray]:
-    """Split records that stand one after the other into matrices, one of each run."""
-    lengths = [_length(size, width) for width, _ in runs]
-    ends = [0, *accumulate(n * count for n, (_, count) in zip(lengths, runs, strict=True))]
-    return [
-        records[a:b].reshape(count, length)
-        for length, (_, count), (a, b) in zip(lengths, runs, pairwise(ends), strict=True)
-    ]
-
-
-def _read(records: ByteArray, runs: Runs, *, size: int, rotation: Rotation) -> Float32Array:
-    """`read` in numpy: what is of one width is unpacked together."""
-    parts = split(records, runs, size=size)
-    if len(parts) == 1:
-        ((width, _),), (part,) = runs, parts
-        return turn_back(
-            codes_of(part, width, size=size), steps_of(part), runs, rotation=rotation
-        )
-    codes = np.empty((sum(count for _, count in runs), size), np.uint8)
-    starts = list(accumulate((count for _, count in runs), initial=0))
-    for width in {width for width, _ in runs}:
-        here = [place for place, (of, _) in enumerate(runs) if of == width]
-        found = codes_of(np.concatenate([parts[place] for place in here]), width, size=size)
-        taken = 0
-        for place in here:
-            count = len(parts[place])
-            codes[starts[place] : starts[place] + count] = found[taken : taken + count]
-            taken += count
-    steps = np.concatenate([steps_of(part) for part in parts])
-    return turn_back(codes, steps, runs, rotation=rotation)
-
-
 def _length(size: int, width: int) -> int:
     """Bytes of the record of a quantised row."""
     check_width(width)
     return STEP_BYTES + packed_bytes(size, width)
+
+
+@lru_cache(maxsize=64)
+def _signs(size: int, rotation: Rotation) -> Float32Array:
+    return signs_of(size) if turns(rotation) else _NO_SIGNS

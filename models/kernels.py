@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MIXING: Final = [types.void(array, array) for array in (types.float32[::1], types.float64[::1])]
 _ENCODE: Final = types.int64(
     types.float32[:, ::1],
-    types.int64[:, ::1],
+    types.int64,
     types.float32[::1],
     types.float64[:, ::1],
     types.uint8[::1],
@@ -30,7 +30,7 @@ _ENCODE: Final = types.int64(
 _DECODE: Final = [
     types.void(
         types.Array(types.uint8, 1, "C", readonly=readonly),
-        types.int64[:, ::1],
+        types.int64,
         types.float32[::1],
         types.float32[:, ::1],
     )
@@ -127,16 +127,14 @@ def _largest_bits(row: Any, spare: Any) -> Any:
 
 
 @compiled()
-def _rounding(bits: Any, one: Any, factor: float) -> float:
+def _rounding(bits: Any, one: Any, factor: float) -> Any:
     """Power of two below a magnitude given by its bits, times a factor; ``one`` is scratch."""
     one[0] = bits & np.uint32(0x7F800000)
     return np.float64(one.view(np.float32)[0]) * factor
 
 
 @compiled()
-def _turn(
-    row: Any, signs: Any, exact: Any, spare: Any, rounding: float, turned: Any
-) -> None:
+def _turn(row: Any, signs: Any, exact: Any, spare: Any, rounding: float, turned: Any) -> None:
     """Turn a row (d,) into ``turned``; ``exact`` and ``spare`` (block,) are scratch."""
     block = len(signs)
     scale = 1.0 / np.sqrt(np.float64(block))
@@ -150,7 +148,7 @@ def _turn(
 
 
 @compiled()
-def _squares(row: Any, rounding: float, spare: Any) -> float:
+def _squares(row: Any, rounding: float, spare: Any) -> Any:
     """Sum of the squares of rounded entries: exact. ``spare`` (d,) float64 is scratch."""
     for i in range(len(row)):
         entry = (np.float64(row[i]) + rounding) - rounding
@@ -190,45 +188,85 @@ def _codes(row: Any, step: Any, width: int, codes: Any) -> None:
 
 
 @compiled()
-def _pack(words: Any, width: int, out: Any) -> None:
-    """Move the eight codes of every word together and write their bytes."""
+def _levels(codes: Any, middle: Any, row: Any) -> None:
+    for i in range(len(row)):
+        row[i] = np.float32(codes[i]) - middle
+
+
+@compiled()
+def _pack_of(words: Any, width: int, out: Any) -> None:
     one, two, four = np.uint64(width), np.uint64(2 * width), np.uint64(4 * width)
     for i in range(len(words)):
         word = words[i]
         word = (word & _BYTES) | ((word >> np.uint64(8)) & _BYTES) << one
         word = (word & _PAIRS) | ((word >> np.uint64(16)) & _PAIRS) << two
-        word = (word & _FOURS) | (word >> np.uint64(32)) << four
-        begin = i * width
-        for k in range(min(width, len(out) - begin)):
-            out[begin + k] = np.uint8(word & np.uint64(0xFF))
-            word >>= np.uint64(8)
+        words[i] = (word & _FOURS) | (word >> np.uint64(32)) << four
+    whole = len(out) // width
+    for i in range(whole):
+        part = out[i * width : i * width + width]
+        for k in range(width):
+            part[k] = np.uint8(words[i] >> np.uint64(8 * k) & np.uint64(0xFF))
+    for k in range(len(out) - whole * width):
+        out[whole * width + k] = np.uint8(words[whole] >> np.uint64(8 * k) & np.uint64(0xFF))
 
 
 @compiled()
-def _unpack(packed: Any, width: int, words: Any) -> None:
-    """Undo `_pack`."""
+def _unpack_of(packed: Any, width: int, words: Any) -> None:
+    whole = len(packed) // width
+    for i in range(whole):
+        part = packed[i * width : i * width + width]
+        word = np.uint64(0)
+        for k in range(width):
+            word |= np.uint64(part[k]) << np.uint64(8 * k)
+        words[i] = word
+    if whole < len(words):
+        words[whole] = np.uint64(0)
+    for k in range(len(packed) - whole * width):
+        words[whole] |= np.uint64(packed[whole * width + k]) << np.uint64(8 * k)
     one, two, four = np.uint64(width), np.uint64(2 * width), np.uint64(4 * width)
     fours = (np.uint64(1) << four) - np.uint64(1)
     pairs = ((np.uint64(1) << two) - np.uint64(1)) * np.uint64(0x0000000100000001)
     singles = ((np.uint64(1) << one) - np.uint64(1)) * np.uint64(0x0001000100010001)
     for i in range(len(words)):
-        begin, word = i * width, np.uint64(0)
-        for k in range(min(width, len(packed) - begin)):
-            word |= np.uint64(packed[begin + k]) << np.uint64(8 * k)
+        word = words[i]
         word = (word & fours) | (word >> four) << np.uint64(32)
         word = (word & pairs) | ((word >> two) & pairs) << np.uint64(16)
         words[i] = (word & singles) | ((word >> one) & singles) << np.uint64(8)
 
 
+@compiled()
+def _pack(words: Any, width: int, out: Any) -> None:
+    """Move the eight codes of every word together and write their bytes; words are overwritten.
+
+    The compiler makes a version of its own for every width that stands here as a number.
+    """
+    if width == 3:
+        _pack_of(words, 3, out)
+    elif width == 4:
+        _pack_of(words, 4, out)
+    else:
+        _pack_of(words, width, out)
+
+
+@compiled()
+def _unpack(packed: Any, width: int, words: Any) -> None:
+    """Undo `_pack`."""
+    if width == 3:
+        _unpack_of(packed, 3, words)
+    elif width == 4:
+        _unpack_of(packed, 4, words)
+    else:
+        _unpack_of(packed, width, words)
+
+
 @compiled(_ENCODE)
-def encode(rows: Any, runs: Any, signs: Any, tables: Any, out: Any) -> Any:
+def encode(rows: Any, width: Any, signs: Any, tables: Any, out: Any) -> Any:
     """Write the records of rows one after the other.
 
     Parameters
     ----------
     rows : (n, d) float32
-    runs : (r, 2) int64
-        Width and number of rows; widths of quantised rows alone.
+    width : int, bit
     signs : (block,) float32
         `siftmoe.models.rotation.signs_of` d, or none: rows are not turned.
     tables : (3, 9) float64
@@ -243,85 +281,71 @@ def encode(rows: Any, runs: Any, signs: Any, tables: Any, out: Any) -> Any:
         The first row that cannot be quantised, since a number is not finite; -1 if there is none.
     """
     size = rows.shape[1]
+    length = (size * width + 7) // 8
     words = np.zeros((size + 7) // 8, np.uint64)
     codes = words.view(np.uint8)
     one = np.zeros(1, np.uint32)
     exact, spare = np.empty(len(signs), np.float64), np.empty(size, np.float64)
     magnitudes = spare.view(np.uint32)
     turned = np.empty(size if len(signs) else 0, np.float32)
-    r = place = 0
-    for run in range(len(runs)):
-        width = runs[run, 0]
-        length = (size * width + 7) // 8
-        for _ in range(runs[run, 1]):
-            row = rows[r]
-            if len(signs):
-                rounding = _rounding(_largest_bits(row, magnitudes), one, tables[2, 3])
-                _turn(row, signs, exact, spare[: len(signs)], rounding, turned)
-                row = turned
-            bits = _largest_bits(row, magnitudes)
-            if bits >= np.uint32(0x7F800000):
-                return r
-            one[0] = _step(row, bits, width, one, tables, spare)
-            step = one.view(np.float32)[0]
-            out[place] = np.uint8(one[0] >> np.uint32(16) & np.uint32(0xFF))
-            out[place + 1] = np.uint8(one[0] >> np.uint32(24))
-            place += 2
-            if width == 8:
-                _codes(row, step, width, out[place : place + size])
-            else:
-                _codes(row, step, width, codes)
-                _pack(words, width, out[place : place + length])
-            place += length
-            r += 1
+    for r in range(len(rows)):
+        row = rows[r]
+        if len(signs):
+            rounding = _rounding(_largest_bits(row, magnitudes), one, tables[2, 3])
+            _turn(row, signs, exact, spare[: len(signs)], rounding, turned)
+            row = turned
+        bits = _largest_bits(row, magnitudes)
+        if bits >= np.uint32(0x7F800000):
+            return r
+        one[0] = _step(row, bits, width, one, tables, spare)
+        record = out[r * (length + 2) : (r + 1) * (length + 2)]
+        record[0] = np.uint8(one[0] >> np.uint32(16) & np.uint32(0xFF))
+        record[1] = np.uint8(one[0] >> np.uint32(24))
+        step = one.view(np.float32)[0]
+        if width == 8:
+            _codes(row, step, width, record[2:])
+        else:
+            words[-1] = 0  # behind the last code
+            _codes(row, step, width, codes)
+            _pack(words, width, record[2:])
     return -1
 
 
 @compiled(_DECODE)
-def decode(records: Any, runs: Any, signs: Any, rows: Any) -> None:
+def decode(records: Any, width: Any, signs: Any, rows: Any) -> None:
     """Read the rows whose records stand one after the other.
 
     Parameters
     ----------
     records : (bytes,) uint8
-    runs, signs
+    width, signs
         As of `encode`.
     rows : (n, d) float32
         Overwritten.
     """
     size, block = rows.shape[1], len(signs)
+    length = (size * width + 7) // 8
     words = np.empty((size + 7) // 8, np.uint64)
-    codes = words.view(np.uint8)
     one = np.empty(1, np.uint32)
     spare = np.empty(block, np.float32)
     scale = np.float32(1.0 / np.sqrt(np.float64(block))) if block else np.float32(1.0)
-    r = place = 0
-    for run in range(len(runs)):
-        width = runs[run, 0]
-        length = (size * width + 7) // 8
-        middle = np.float32(1 << (width - 1)) - np.float32(0.5)
-        for _ in range(runs[run, 1]):
-            row = rows[r]
-            one[0] = np.uint32(records[place]) << np.uint32(16)
-            one[0] |= np.uint32(records[place + 1]) << np.uint32(24)
-            step = one.view(np.float32)[0] * scale
-            place += 2
-            if width == 8:
-                packed = records[place : place + size]
-                for i in range(size):
-                    row[i] = np.float32(packed[i]) - middle
-            else:
-                _unpack(records[place : place + length], width, words)
-                for i in range(size):
-                    row[i] = np.float32(codes[i]) - middle
-            place += length
-            r += 1
-            if not block:
-                for i in range(size):
-                    row[i] *= step
-                continue
-            for begin in range(0, size, block):
-                part = row[begin : begin + block]
-                mixed = spare if _mix(part, spare) else part
-                for i in range(block):  # + 0: a sum of 0 has no sign, as in a product of matrices
-                    part[i] = mixed[i] * step * signs[i] + np.float32(0.0)
+    middle = np.float32(1 << (width - 1)) - np.float32(0.5)
+    for r in range(len(rows)):
+        row = rows[r]
+        record = records[r * (length + 2) : (r + 1) * (length + 2)]
+        one[0] = np.uint32(record[0]) << np.uint32(16) | np.uint32(record[1]) << np.uint32(24)
+        step = one.view(np.float32)[0] * scale
+        if width == 8:
+            _levels(record[2:], middle, row)
+        else:
+            _unpack(record[2:], width, words)
+            _levels(words.view(np.uint8), middle, row)
+        if not block:
+            for i in range(size):
+                row[i] *= step
+            continue
+        for begin in range(0, size, block):
+            part = row[begin : begin + block]
+            mixed = spare if _mix(part, spare) else part
+            for i in range(block):  # + 0: a sum of 0 has no sign, as in a product of matrices
+                part[i] = mixed[i] * step * signs[i] + np.float32(0.0)

@@ -63,7 +63,6 @@ __all__ = [
     "NotFinite",
     "Rotation",
     "check_width",
-    "not_finite",
     "quantise",
     "quantise_runs",
     "reconstruct",
@@ -120,12 +119,6 @@ class NotFinite(ValueError):
         )
         self.row = row
         self.width = width
-
-
-def not_finite(row: int, runs: Runs) -> NotFinite:
-    """Error about a row, which says what its width among the runs is."""
-    ends = accumulate(count for _, count in runs)
-    return NotFinite(row, next(w for (w, _), end in zip(runs, ends, strict=True) if row < end))
 
 
 def check_width(width: int) -> None:
@@ -239,7 +232,9 @@ def _step_values(rows: Float32Array, runs: Runs) -> Float32Array:
     largest: Float32Array = np.maximum.reduce(np.abs(rows), axis=1)  # [n]; NaN where one is
     most = np.maximum.reduce(largest, initial=0.0)
     if not most < np.inf:
-        raise not_finite(int((largest < np.inf).argmin()), runs)
+        row = int((largest < np.inf).argmin())
+        ends = accumulate(count for _, count in runs)
+        raise NotFinite(row, next(w for (w, _), end in zip(runs, ends, strict=True) if row < end))
     step: Float32Array = largest / _of_rows(_HALF, runs)
     if any(width in GAUSSIAN_STEP for width, _ in runs):
         size = rows.shape[1]

@@ -36,7 +36,7 @@ ROTATIONS: Final[tuple[Rotation, ...]] = ("none", "hadamard")
 _MOST_ROTATED = 4096
 #: Powers of two that one product takes: matrices of 16 have the least cost in all.
 _MOST_MIXED = 4
-#: Sign, fraction and so on of a float32: its exponent alone is the power of two below it.
+#: Bits of a float32 that are its exponent: alone they are the power of two below it.
 _EXPONENT = np.uint32(0x7F800000)
 #: Times P, what is added to entries and taken off again: 1.5 * 2^52 of what they are rounded to.
 ROUNDING: Final = 1.5 * 2.0**12
@@ -121,7 +121,8 @@ def _turned(rows: Float32Array, *, back: bool) -> Float32Array:
     exact -= rounding
     mixed = _mixed(exact, _factors(size, back=back, dtype="float64"))
     turned = np.empty(rows.shape, np.float32)
-    return np.multiply(mixed, 1.0 / sqrt(block_of(size)), out=turned, casting="same_kind")
+    np.multiply(mixed, 1.0 / sqrt(block_of(size)), out=turned, casting="same_kind")
+    return turned
 
 
 def _mixed(rows: Any, factors: tuple[Any, ...]) -> Any:
@@ -160,4 +161,5 @@ def _turning(power: int) -> Float64Array:
     matrix = np.ones((1, 1))
     for _ in range(power):
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    return matrix * signs_of(1 << power)
+    turning: Float64Array = matrix * signs_of(1 << power)
+    return turning
