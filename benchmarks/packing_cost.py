@@ -41,12 +41,16 @@ TARGET = 0.10
 ROTATION = "hadamard"
 
 
-def out(hidden: np.ndarray, widths: tuple[int, ...]) -> Vectors:
-    """Pack as a coordinator does: turned once, each width's rows together."""
-    if len(widths) == 1:
-        return pack_rows(hidden, widths[0], rotation=ROTATION)
-    counts = [len(part) for part in np.array_split(np.arange(len(hidden)), len(widths))]
-    runs = [(width, count) for width, count in zip(widths, counts, strict=True) if count]
+def runs_of(count: int, widths: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Width and number of rows, as equal as can be."""
+    counts = [len(part) for part in np.array_split(np.arange(count), len(widths))]
+    return [(width, rows) for width, rows in zip(widths, counts, strict=True) if rows]
+
+
+def out(hidden: np.ndarray, runs: list[tuple[int, int]]) -> Vectors:
+    """Pack as a coordinator does: each width's rows together."""
+    if len(runs) == 1:
+        return pack_rows(hidden, runs[0][0], rotation=ROTATION)
     records = write_runs(hidden, runs, rotation=ROTATION)
     parts = [(width, part) for (width, _), part in zip(runs, records, strict=True)]
     return packed(parts, size=hidden.shape[1], rotation=ROTATION)
@@ -54,10 +58,11 @@ def out(hidden: np.ndarray, widths: tuple[int, ...]) -> Vectors:
 
 def parts(hidden: np.ndarray, output: np.ndarray, widths: tuple[int, ...]):
     """The four things that are done, in their order: hidden states out, results back."""
-    reply = widths[:1]  # results are all of one width
-    there, back = out(hidden, widths), out(output, reply)
+    runs = runs_of(len(hidden), widths)
+    reply = runs_of(len(output), widths[:1])  # results are all of one width
+    there, back = out(hidden, runs), out(output, reply)
     return (
-        lambda: out(hidden, widths),
+        lambda: out(hidden, runs),
         lambda: plain(there),
         lambda: out(output, reply),
         lambda: plain(back),
@@ -130,7 +135,7 @@ def round_trip(client: Client, hidden: np.ndarray, width: int) -> np.ndarray:
         Apply(
             id=client.next_id,
             layer=0,
-            hidden=out(hidden, (width,)),
+            hidden=out(hidden, runs_of(len(hidden), (width,))),
             pairs=pairs,
             weights=weights,
             reply_width=width,

@@ -120,8 +120,9 @@ def write(rows: Float32Array, width: int, *, rotation: Rotation) -> ByteArray:
     count, size = rows.shape
     if not rows.flags.carray or rows.dtype is not _FLOAT32:  # what it is compiled for
         rows = np.array(rows, np.float32, order="C")
-    records = np.empty(count * _length(size, width), np.uint8)
-    row = _kernels.encode(rows, width, _signs(size, rotation), _TABLES, records)
+    length, signs = _layout(size, width, rotation)
+    records = np.empty(count * length, np.uint8)
+    row = _kernels.encode(rows, width, signs, _TABLES, records)
     if row >= 0:
         raise NotFinite(row, width)
     return records
@@ -150,7 +151,7 @@ def write_runs(rows: Float32Array, runs: Runs, *, rotation: Rotation) -> list[By
             records = write(rows[begin : begin + count], width, rotation=rotation)
         except NotFinite as error:
             raise NotFinite(begin + error.row, width) from None
-        found.append(records.reshape(count, _length(rows.shape[1], width)))
+        found.append(records.reshape(count, _layout(rows.shape[1], width, rotation)[0]))
         begin += count
     return found
 
@@ -167,7 +168,7 @@ def read(records: ByteArray, width: int, *, size: int, rotation: Rotation) -> Fl
     ValueError
         If these are not whole records, or there is no such width or rotation.
     """
-    length = _length(size, width)
+    length, signs = _layout(size, width, rotation)
     if _kernels is None:
         return _read([(width, records.reshape(-1, length))], size=size, rotation=rotation)
     rows = np.empty((len(records) // length, size), np.float32)
@@ -176,7 +177,7 @@ def read(records: ByteArray, width: int, *, size: int, rotation: Rotation) -> Fl
             f"a record of {size} entries at {width} bits has {length} bytes, not all "
             f"of {len(records)} can be such"
         )
-    _kernels.decode(records, width, _signs(size, rotation), rows)
+    _kernels.decode(records, width, signs, rows)
     return rows
 
 
@@ -189,12 +190,13 @@ def read_runs(
     rows, begin = np.empty((sum(len(part) for _, part in parts), size), np.float32), 0
     for width, part in parts:
         end = begin + len(part)
-        if part.shape[1] != _length(size, width):
+        length, signs = _layout(size, width, rotation)
+        if part.shape[1] != length:
             raise ValueError(
-                f"a record of {size} entries at {width} bits has {_length(size, width)} bytes, "
-                f"not {part.shape[1]}"
+                f"a record of {size} entries at {width} bits has {length} bytes, not "
+                f"{part.shape[1]}"
             )
-        _kernels.decode(part.reshape(-1), width, _signs(size, rotation), rows[begin:end])
+        _kernels.decode(part.reshape(-1), width, signs, rows[begin:end])
         begin = end
     return rows
 
@@ -222,12 +224,7 @@ def _read(parts: Sequence[tuple[int, ByteArray]], *, size: int, rotation: Rotati
 
 
 @lru_cache(maxsize=256)
-def _length(size: int, width: int) -> int:
-    """Bytes of the record of a quantised row."""
+def _layout(size: int, width: int, rotation: Rotation) -> tuple[int, Float32Array]:
+    """Bytes of a quantised row's record, and the signs of its rotation or none."""
     check_width(width)
-    return STEP_BYTES + packed_bytes(size, width)
-
-
-@lru_cache(maxsize=64)
-def _signs(size: int, rotation: Rotation) -> Float32Array:
-    return signs_of(size) if turns(rotation) else _NO_SIGNS
+    return STEP_BYTES + packed_bytes(size, width), signs_of(size) if turns(rotation) else _NO_SIGNS
