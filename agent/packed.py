@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siftmoe.agent.messages_bounds import MAX_RUNS
-from siftmoe.models.fused import read, read_runs, write
+from siftmoe.models.fused import read, write
 from siftmoe.models.quantise import WIDTHS, NotFinite, Rotation, rotate
 from siftmoe.models.records import from_records, record_bytes, to_records
 
@@ -60,10 +60,11 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def rows(self) -> Float32Array:
         """Unpack: the rows (n, d) as float32. A row whose step is so large overflows alone."""
-        if len(self.runs) != 1 or (width := self.runs[0][0]) not in WIDTHS:
-            return _unpack([self])
+        for width, _ in self.runs:
+            if width not in WIDTHS:
+                return _unpack([self])
         data = np.frombuffer(self.data, np.uint8)
-        return read(data, width, size=self.shape[1], rotation=self.rotation)
+        return read(data, self.runs, size=self.shape[1], rotation=self.rotation)
 
     def parts(self) -> Iterator[tuple[int, ByteArray]]:
         """Width and records [count, bytes] of every run."""
@@ -106,9 +107,13 @@ def _unpack(messages: Sequence[Packed]) -> Float32Array:
     size, rotation = messages[0].shape[1], messages[0].rotation
     parts = [(width, records) for message in messages for width, records in message.parts()]
     few = [(width, records) for width, records in parts if width in WIDTHS]
+    turned = np.empty((0, size), np.float32)
+    if few:
+        data = np.concatenate([records.reshape(-1) for _, records in few])
+        runs = [(width, len(records)) for width, records in few]
+        turned = read(data, runs, size=size, rotation=rotation)
     if len(few) == len(parts):
-        return read_runs(few, size=size, rotation=rotation)
-    turned = read_runs(few, size=size, rotation=rotation) if few else np.empty((0, size))
+        return turned
     rows = np.empty((sum(len(records) for _, records in parts), size), np.float32)
     begin = taken = 0
     for width, records in parts:

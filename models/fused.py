@@ -28,11 +28,10 @@ from siftmoe.models.quantise import (
     rotate,
     turn_back,
 )
-from siftmoe.models.records import codes_of, steps_of, to_records, to_records_of
+from siftmoe.models.records import codes_of, record_bytes, steps_of, to_records, to_records_of
 from siftmoe.models.rotation import ROUNDING, signs_of, turns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -156,69 +155,59 @@ def write_runs(rows: Float32Array, runs: Runs, *, rotation: Rotation) -> list[By
     return found
 
 
-def read(records: ByteArray, width: int, *, size: int, rotation: Rotation) -> Float32Array:
-    """Read the rows (n, size) that `write` wrote, and turn them back.
+def read(records: ByteArray, runs: Runs, *, size: int, rotation: Rotation) -> Float32Array:
+    """Read the rows (n, size) whose records stand one after the other, and turn them back.
 
     Parameters
     ----------
     records : (bytes,) uint8
+    runs : sequence of (width, count)
+        Widths of the rows in their order.
 
     Raises
     ------
     ValueError
-        If these are not whole records, or there is no such width or rotation.
+        If the records are of another length, or there is no such width or rotation.
     """
-    length, signs = _layout(size, width, rotation)
-    if _kernels is None:
-        return _read([(width, records.reshape(-1, length))], size=size, rotation=rotation)
-    rows = np.empty((len(records) // length, size), np.float32)
-    if len(rows) * length != len(records):
+    lengths = [count * _layout(size, width, rotation)[0] for width, count in runs]
+    if sum(lengths) != len(records):
         raise ValueError(
-            f"a record of {size} entries at {width} bits has {length} bytes, not all "
-            f"of {len(records)} can be such"
+            f"rows of {size} entries in widths {list(runs)} take {sum(lengths)} bytes, the records "
+            f"are {len(records)}"
         )
-    _kernels.decode(records, width, signs, rows)
-    return rows
-
-
-def read_runs(
-    parts: Sequence[tuple[int, ByteArray]], *, size: int, rotation: Rotation
-) -> Float32Array:
-    """Read rows of several widths, (width, records) each, records (count, bytes); (n, size)."""
     if _kernels is None:
-        return _read(parts, size=size, rotation=rotation)
-    rows, begin = np.empty((sum(len(part) for _, part in parts), size), np.float32), 0
-    for width, part in parts:
-        end = begin + len(part)
-        length, signs = _layout(size, width, rotation)
-        if part.shape[1] != length:
-            raise ValueError(
-                f"a record of {size} entries at {width} bits has {length} bytes, not "
-                f"{part.shape[1]}"
-            )
-        _kernels.decode(part.reshape(-1), width, signs, rows[begin:end])
-        begin = end
+        return _read(records, runs, size=size, rotation=rotation)
+    rows = np.empty((sum([count for _, count in runs]), size), np.float32)
+    row = place = 0
+    for (width, count), length in zip(runs, lengths, strict=True):
+        signs = _layout(size, width, rotation)[1]
+        part = records[place : place + length]
+        _kernels.decode(part, width, signs, rows[row : row + count])
+        row, place = row + count, place + length
     return rows
 
 
-def _read(parts: Sequence[tuple[int, ByteArray]], *, size: int, rotation: Rotation) -> Float32Array:
-    """`read_runs` in numpy: what is of one width is unpacked together."""
-    runs = [(width, len(part)) for width, part in parts]
-    if len(runs) == 1:
-        ((width, part),) = parts
-        codes, steps = codes_of(part, width, size=size), steps_of(part)
+def _read(records: ByteArray, runs: Runs, *, size: int, rotation: Rotation) -> Float32Array:
+    """`read` in numpy: what is of one width is unpacked together."""
+    ends = accumulate(count * record_bytes(size, width) for width, count in runs)
+    parts = [
+        part.reshape(count, -1) if count else np.empty((0, record_bytes(size, width)), np.uint8)
+        for part, (width, count) in zip(np.split(records, list(ends)), runs, strict=False)
+    ]
+    if len(parts) == 1:
+        codes, steps = codes_of(parts[0], runs[0][0], size=size), steps_of(parts[0])
     else:
         codes = np.empty((sum(count for _, count in runs), size), np.uint8)
         starts = list(accumulate((count for _, count in runs), initial=0))
         for width in {width for width, _ in runs}:
             here = [place for place, (of, _) in enumerate(runs) if of == width]
-            found = codes_of(np.concatenate([parts[place][1] for place in here]), width, size=size)
+            found = codes_of(np.concatenate([parts[place] for place in here]), width, size=size)
             taken = 0
             for place in here:
                 count = runs[place][1]
                 codes[starts[place] : starts[place] + count] = found[taken : taken + count]
                 taken += count
-        steps = np.concatenate([steps_of(part) for _, part in parts])
+        steps = np.concatenate([steps_of(part) for part in parts])
     with np.errstate(all="ignore"):
         return turn_back(codes, steps, runs, rotation=rotation)
 

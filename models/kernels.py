@@ -282,17 +282,20 @@ def encode(rows: Any, width: Any, signs: Any, tables: Any, out: Any) -> Any:
     """
     size = rows.shape[1]
     length = (size * width + 7) // 8
-    words = np.zeros((size + 7) // 8, np.uint64)
+    block, whole = len(signs), (size + 7) // 8
+    scratch = np.empty(block + size + whole + 1 + (size + 1) // 2, np.uint64)  # one, to be quick
+    exact = scratch[:block].view(np.float64)
+    spare = scratch[block : block + size].view(np.float64)
+    magnitudes = scratch[block : block + size].view(np.uint32)
+    words = scratch[block + size : block + size + whole]
     codes = words.view(np.uint8)
-    one = np.zeros(1, np.uint32)
-    exact, spare = np.empty(len(signs), np.float64), np.empty(size, np.float64)
-    magnitudes = spare.view(np.uint32)
-    turned = np.empty(size if len(signs) else 0, np.float32)
+    one = scratch[block + size + whole : block + size + whole + 1].view(np.uint32)
+    turned = scratch[block + size + whole + 1 :].view(np.float32)[:size]
     for r in range(len(rows)):
         row = rows[r]
-        if len(signs):
+        if block:
             rounding = _rounding(_largest_bits(row, magnitudes), one, tables[2, 3])
-            _turn(row, signs, exact, spare[: len(signs)], rounding, turned)
+            _turn(row, signs, exact, spare[:block], rounding, turned)
             row = turned
         bits = _largest_bits(row, magnitudes)
         if bits >= np.uint32(0x7F800000):
@@ -325,9 +328,10 @@ def decode(records: Any, width: Any, signs: Any, rows: Any) -> None:
     """
     size, block = rows.shape[1], len(signs)
     length = (size * width + 7) // 8
-    words = np.empty((size + 7) // 8, np.uint64)
-    one = np.empty(1, np.uint32)
-    spare = np.empty(block, np.float32)
+    whole = (size + 7) // 8
+    scratch = np.empty(whole + 1 + (block + 1) // 2, np.uint64)
+    words, one = scratch[:whole], scratch[whole : whole + 1].view(np.uint32)
+    spare = scratch[whole + 1 :].view(np.float32)[:block]
     scale = np.float32(1.0 / np.sqrt(np.float64(block))) if block else np.float32(1.0)
     middle = np.float32(1 << (width - 1)) - np.float32(0.5)
     for r in range(len(rows)):

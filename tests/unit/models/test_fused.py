@@ -58,8 +58,8 @@ def check(rows, runs, rotation):
         return False
     for a, b in zip(numpy, compiled, strict=True):
         np.testing.assert_array_equal(a, b)
-    parts = [(width, part) for (width, _), part in zip(runs, numpy, strict=True)]
-    same_bits(*both(fused.read_runs, parts, size=rows.shape[1], rotation=rotation))
+    flat = np.concatenate([part.reshape(-1) for part in numpy])
+    same_bits(*both(fused.read, flat, runs, size=rows.shape[1], rotation=rotation))
     return True
 
 
@@ -112,9 +112,9 @@ def test_whatever_a_peer_sends_is_read_alike(width, size, count, data):
     records[:, :2] = steps.astype("<u2")[:, None].view(np.uint8)
     for rotation in ROTATIONS:
         flat = records.reshape(-1)
-        same_bits(*both(fused.read, flat, width, size=size, rotation=rotation))
+        same_bits(*both(fused.read, flat, [(width, count)], size=size, rotation=rotation))
         frozen = np.frombuffer(flat.tobytes(), np.uint8)
-        same_bits(*both(fused.read, frozen, width, size=size, rotation=rotation))
+        same_bits(*both(fused.read, frozen, [(width, count)], size=size, rotation=rotation))
 
 
 @pytest.mark.parametrize("packing", ["numpy", "compiled"])
@@ -147,8 +147,8 @@ def test_what_is_wrong_is_said_alike():
             by(packing, fused.write, rows, 7, rotation="none")
         with pytest.raises(ValueError, match="one of none, hadamard, got 'left'"):
             by(packing, fused.write, rows, 4, rotation="left")
-        with pytest.raises(ValueError, match=r"reshape|has 6 bytes"):
-            by(packing, fused.read, np.ones(11, np.uint8), 4, size=8, rotation="none")
+        with pytest.raises(ValueError, match="take 12 bytes, the records are 11"):
+            by(packing, fused.read, np.ones(11, np.uint8), [(4, 2)], size=8, rotation="none")
 
 
 def test_others_may_run_meanwhile(kernels):
