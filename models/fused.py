@@ -32,7 +32,6 @@ from siftmoe.models.records import codes_of, record_bytes, steps_of, to_records,
 from siftmoe.models.rotation import ROUNDING, signs_of, turns
 
 if TYPE_CHECKING:
-
     from numpy.typing import NDArray
 
     from siftmoe.models.quantise import Rotation, Runs

@@ -10,47 +10,29 @@ Importing this file compiles, or reads from the disk what was compiled before. L
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
 import numba
 import numpy as np
 from numba import types
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-_MIXING: Final = [types.void(array, array) for array in (types.float32[::1], types.float64[::1])]
-_ENCODE: Final = types.int64(
-    types.float32[:, ::1],
-    types.int64,
-    types.float32[::1],
-    types.float64[:, ::1],
-    types.uint8[::1],
-)
+_ROWS, _SIGNS = types.float32[:, ::1], types.float32[::1]
+_ENCODE: Final = types.int64(_ROWS, types.int64, _SIGNS, types.float64[:, ::1], types.uint8[::1])
 _DECODE: Final = [
-    types.void(
-        types.Array(types.uint8, 1, "C", readonly=readonly),
-        types.int64,
-        types.float32[::1],
-        types.float32[:, ::1],
-    )
+    types.void(types.Array(types.uint8, 1, "C", readonly=readonly), types.int64, _SIGNS, _ROWS)
     for readonly in (False, True)
 ]
-
 _BYTES = np.uint64(0x00FF00FF00FF00FF)
 _PAIRS = np.uint64(0x0000FFFF0000FFFF)
 _FOURS = np.uint64(0x00000000FFFFFFFF)
 
 
-def compiled(signature: Any = None) -> Callable[[F], F]:
+def compiled(signature: Any = None) -> Any:
     """Compile, at once if for a signature; keep on disk, release the GIL; IEEE as written."""
-    return cast(
-        "Callable[[F], F]",
-        numba.njit(signature, cache=True, nogil=True, error_model="numpy"),
-    )
+    return numba.njit(signature, cache=True, nogil=True, error_model="numpy")
 
 
-@compiled(_MIXING)
+@compiled()
 def _mix_four(x: Any, y: Any) -> None:
     """Two butterflies: sums and differences of four neighbours in x go into y's four quarters."""
     size = len(x) >> 2
@@ -64,7 +46,7 @@ def _mix_four(x: Any, y: Any) -> None:
         y3[i] = c - d
 
 
-@compiled(_MIXING)
+@compiled()
 def _mix_two(x: Any, y: Any) -> None:
     """One butterfly: sums and differences of two neighbours in x go into y's two halves."""
     size = len(x) >> 1
@@ -80,17 +62,7 @@ def _mix(x: Any, y: Any) -> bool:
     """Multiply a block, whose length is a power of two, by the Hadamard matrix.
 
     After all butterflies every entry is back in its place, and all of them read and write memory
-    in order.
-
-    Parameters
-    ----------
-    x, y : (block,)
-        The block, and scratch; both are overwritten.
-
-    Returns
-    -------
-    bool
-        Whether the result is in y.
+    in order. Overwrites the block x and scratch y; returns whether the result is in y.
     """
     left = len(x)
     while left >= 16:
@@ -188,13 +160,8 @@ def _codes(row: Any, step: Any, width: int, codes: Any) -> None:
 
 
 @compiled()
-def _levels(codes: Any, middle: Any, row: Any) -> None:
-    for i in range(len(row)):
-        row[i] = np.float32(codes[i]) - middle
-
-
-@compiled()
-def _pack_of(words: Any, width: int, out: Any) -> None:
+def _pack(words: Any, width: int, out: Any) -> None:
+    """Move the eight codes of every word together and write their bytes; words are overwritten."""
     one, two, four = np.uint64(width), np.uint64(2 * width), np.uint64(4 * width)
     for i in range(len(words)):
         word = words[i]
@@ -211,7 +178,8 @@ def _pack_of(words: Any, width: int, out: Any) -> None:
 
 
 @compiled()
-def _unpack_of(packed: Any, width: int, words: Any) -> None:
+def _unpack(packed: Any, width: int, words: Any) -> None:
+    """Undo `_pack`."""
     whole = len(packed) // width
     for i in range(whole):
         part = packed[i * width : i * width + width]
@@ -234,34 +202,9 @@ def _unpack_of(packed: Any, width: int, words: Any) -> None:
         words[i] = (word & singles) | ((word >> one) & singles) << np.uint64(8)
 
 
-@compiled()
-def _pack(words: Any, width: int, out: Any) -> None:
-    """Move the eight codes of every word together and write their bytes; words are overwritten.
-
-    The compiler makes a version of its own for every width that stands here as a number.
-    """
-    if width == 3:
-        _pack_of(words, 3, out)
-    elif width == 4:
-        _pack_of(words, 4, out)
-    else:
-        _pack_of(words, width, out)
-
-
-@compiled()
-def _unpack(packed: Any, width: int, words: Any) -> None:
-    """Undo `_pack`."""
-    if width == 3:
-        _unpack_of(packed, 3, words)
-    elif width == 4:
-        _unpack_of(packed, 4, words)
-    else:
-        _unpack_of(packed, width, words)
-
-
 @compiled(_ENCODE)
 def encode(rows: Any, width: Any, signs: Any, tables: Any, out: Any) -> Any:
-    """Write the records of rows one after the other.
+    """Write the records of rows one after the other into ``out``, (bytes,) uint8.
 
     Parameters
     ----------
@@ -270,15 +213,12 @@ def encode(rows: Any, width: Any, signs: Any, tables: Any, out: Any) -> Any:
     signs : (block,) float32
         `siftmoe.models.rotation.signs_of` d, or none: rows are not turned.
     tables : (3, 9) float64
-        The quantiser's: squared optimal step by width, and what a row's largest magnitude is
-        multiplied by; then the least step, what is added to a step's bits, roundings of squares and
-        of entries.
-    out : (bytes,) uint8
+        By width: the squared optimal step, and what a row's largest magnitude is multiplied by;
+        then the least step, what a step's bits are raised by, roundings of squares and of entries.
 
     Returns
     -------
-    int
-        The first row that cannot be quantised, since a number is not finite; -1 if there is none.
+    The first row that cannot be quantised, since a number is not finite; -1 if there is none.
     """
     size = rows.shape[1]
     length = (size * width + 7) // 8
@@ -310,27 +250,24 @@ def encode(rows: Any, width: Any, signs: Any, tables: Any, out: Any) -> Any:
         else:
             words[-1] = 0  # behind the last code
             _codes(row, step, width, codes)
-            _pack(words, width, record[2:])
+            if width == 3:  # with a number here the compiler makes a version of its own
+                _pack(words, 3, record[2:])
+            elif width == 4:
+                _pack(words, 4, record[2:])
+            else:
+                _pack(words, width, record[2:])
     return -1
 
 
 @compiled(_DECODE)
 def decode(records: Any, width: Any, signs: Any, rows: Any) -> None:
-    """Read the rows whose records stand one after the other.
-
-    Parameters
-    ----------
-    records : (bytes,) uint8
-    width, signs
-        As of `encode`.
-    rows : (n, d) float32
-        Overwritten.
-    """
+    """Read records, (bytes,) uint8, that stand one after the other into rows; as `encode`."""
     size, block = rows.shape[1], len(signs)
     length = (size * width + 7) // 8
     whole = (size + 7) // 8
     scratch = np.empty(whole + 1 + (block + 1) // 2, np.uint64)
     words, one = scratch[:whole], scratch[whole : whole + 1].view(np.uint32)
+    codes = words.view(np.uint8)
     spare = scratch[whole + 1 :].view(np.float32)[:block]
     scale = np.float32(1.0 / np.sqrt(np.float64(block))) if block else np.float32(1.0)
     middle = np.float32(1 << (width - 1)) - np.float32(0.5)
@@ -340,10 +277,18 @@ def decode(records: Any, width: Any, signs: Any, rows: Any) -> None:
         one[0] = np.uint32(record[0]) << np.uint32(16) | np.uint32(record[1]) << np.uint32(24)
         step = one.view(np.float32)[0] * scale
         if width == 8:
-            _levels(record[2:], middle, row)
+            packed = record[2:]
+            for i in range(size):
+                row[i] = np.float32(packed[i]) - middle
         else:
-            _unpack(record[2:], width, words)
-            _levels(words.view(np.uint8), middle, row)
+            if width == 3:
+                _unpack(record[2:], 3, words)
+            elif width == 4:
+                _unpack(record[2:], 4, words)
+            else:
+                _unpack(record[2:], width, words)
+            for i in range(size):
+                row[i] = np.float32(codes[i]) - middle
         if not block:
             for i in range(size):
                 row[i] *= step
