@@ -41,6 +41,7 @@ example:
 """
 
 _MEGA = 1e6
+_PACKED_BY = {"compiled": "compiled code", "numpy": "numpy"}
 #: Set where the agent was flashed: which release it is.
 RELEASE_VARIABLE = "SIFTMOE_RELEASE"
 
@@ -63,6 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--insecure", action="store_true", help="let anybody on the network in, without keys")
     add("--radio", metavar="URI", help="a Pluto for pilot exchanges: ip:HOST or usb:… (none)")
     add("--widths", metavar="LIST", help="bits of an entry that vectors may travel in (all known)")
+    add("--packing", metavar="CODE", help="auto, compiled (needs numba) or numpy (auto)")
     add(
         "--idle-s",
         type=float,
@@ -130,6 +132,7 @@ def start(config: AgentConfig) -> tuple[Server, Service, Manifest]:
     from siftmoe.agent.server import Server
     from siftmoe.agent.service import Identity, Service
     from siftmoe.agent.telemetry import Telemetry
+    from siftmoe.models.fused import choose
     from siftmoe.models.manifest import Manifest
 
     providers = provider_order(config.provider)
@@ -143,6 +146,7 @@ def start(config: AgentConfig) -> tuple[Server, Service, Manifest]:
     widths = config.width_list()
     credentials = load_credentials(config.key, config.allow)
     check_address(config.bind, insecure=config.insecure, encrypted=credentials is not None)
+    choose(config.packing)
     runtime = Runtime.load(manifest, residents, providers=providers, threads=config.num_threads)
     service = Service(
         runtime=runtime,
@@ -228,6 +232,8 @@ def _announce(
     metrics: str | None,
     as_json: bool,
 ) -> None:
+    from siftmoe.models.fused import what_runs
+
     runtime = service.runtime
     started: dict[str, Any] = {
         "endpoint": server.endpoint,
@@ -239,6 +245,7 @@ def _announce(
         "encrypted": config.key is not None,
         "refused": runtime.refused,
         "threads": config.num_threads,
+        "packing": what_runs(),
         "file_bytes": runtime.file_bytes,
         "memory_bytes": runtime.memory_bytes,
         "board": None if service.board is None else service.board.summary(),
@@ -264,6 +271,7 @@ def _for_people(started: dict[str, Any], bundle: Path) -> str:
         f"({memory / count:.2f} MB each), {started['threads']} threads",
         f"provider {started['provider']}: computes the golden output of every expert",
         *(f"  not {name}: {reason}" for name, reason in started["refused"].items()),
+        f"vectors are packed by {_PACKED_BY[started['packing']]}",
         "connections are " + ("encrypted" if started["encrypted"] else "not encrypted"),
         *_of_board(started["board"]),
         *([f"metrics at {started['metrics']}"] if started["metrics"] else []),

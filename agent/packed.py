@@ -8,7 +8,7 @@ unpacks it.
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,21 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siftmoe.agent.messages_bounds import MAX_RUNS
-from siftmoe.models.quantise import (
-    WIDTHS,
-    NotFinite,
-    Rotation,
-    reconstruct_runs,
-    rotate,
-    rotate_back,
-)
-from siftmoe.models.records import (
-    codes_of,
-    from_records,
-    record_bytes,
-    steps_of,
-    to_records,
-)
+from siftmoe.models.fused import read, write
+from siftmoe.models.quantise import WIDTHS, NotFinite, Rotation, rotate
+from siftmoe.models.records import from_records, record_bytes, to_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,7 +60,11 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def rows(self) -> Float32Array:
         """Unpack: the rows (n, d) as float32. A row whose step is so large overflows alone."""
-        return _unpack([self])
+        for width, _ in self.runs:
+            if width not in WIDTHS:
+                return _unpack([self])
+        data = np.frombuffer(self.data, np.uint8)
+        return read(data, self.runs, size=self.shape[1], rotation=self.rotation)
 
     def parts(self) -> Iterator[tuple[int, ByteArray]]:
         """Width and records [count, bytes] of every run."""
@@ -115,44 +107,25 @@ def _unpack(messages: Sequence[Packed]) -> Float32Array:
     size, rotation = messages[0].shape[1], messages[0].rotation
     parts = [(width, records) for message in messages for width, records in message.parts()]
     few = [(width, records) for width, records in parts if width in WIDTHS]
-    with np.errstate(all="ignore"):
-        turned = rotate_back(_quantised(few, size), rotation) if few else None
-        if len(few) == len(parts) and turned is not None:
-            return turned
-        rows = np.empty((sum(len(records) for _, records in parts), size), np.float32)
-        begin = taken = 0
-        for width, records in parts:
-            end = begin + len(records)
-            if width in WIDTHS and turned is not None:
-                rows[begin:end] = turned[taken : taken + len(records)]
-                taken += len(records)
-            else:
+    turned = np.empty((0, size), np.float32)
+    if few:
+        data = np.concatenate([records.reshape(-1) for _, records in few])
+        runs = [(width, len(records)) for width, records in few]
+        turned = read(data, runs, size=size, rotation=rotation)
+    if len(few) == len(parts):
+        return turned
+    rows = np.empty((sum(len(records) for _, records in parts), size), np.float32)
+    begin = taken = 0
+    for width, records in parts:
+        end = begin + len(records)
+        if width in WIDTHS:
+            rows[begin:end] = turned[taken : taken + len(records)]
+            taken += len(records)
+        else:
+            with np.errstate(all="ignore"):
                 rows[begin:end] = from_records(records, width, size=size)
-            begin = end
-        return rows
-
-
-def _quantised(parts: Sequence[tuple[int, ByteArray]], size: int) -> Float32Array:
-    """Rows of quantised records, one part after the other and still turned, (n, d)."""
-    if len({width for width, _ in parts}) == 1:
-        return from_records(_joined([records for _, records in parts]), parts[0][0], size=size)
-    runs = [(width, len(records)) for width, records in parts]
-    steps = np.concatenate([steps_of(records) for _, records in parts])
-    codes = np.empty((len(steps), size), np.uint8)
-    starts = list(accumulate((count for _, count in runs), initial=0))
-    for width in {width for width, _ in parts}:
-        here = [place for place, (of, _) in enumerate(parts) if of == width]
-        found = codes_of(_joined([parts[place][1] for place in here]), width, size=size)
-        taken = 0
-        for place in here:
-            count = runs[place][1]
-            codes[starts[place] : starts[place] + count] = found[taken : taken + count]
-            taken += count
-    return reconstruct_runs(codes, steps, runs)
-
-
-def _joined(found: Sequence[ByteArray]) -> ByteArray:
-    return found[0] if len(found) == 1 else np.concatenate(found)
+        begin = end
+    return rows
 
 
 def row_widths(vectors: Vectors) -> set[int]:
@@ -209,19 +182,27 @@ def pack_rows(rows: Float32Array, width: int, *, rotation: Rotation) -> Vectors:
     if width in _FLOAT_NAMES:
         with np.errstate(over="ignore"):  # beyond float16 is infinite, as in the model itself
             return rows.astype(_FLOAT_NAMES[width], copy=False)
+    try:
+        records = write(rows, width, rotation=rotation)
+    except NotFinite:
+        return _pack_around(rows, width, rotation)
+    return Packed(
+        shape=(len(rows), rows.shape[1]),
+        runs=((width, len(rows)),),
+        rotation=rotation,
+        data=records.data,
+    )
+
+
+def _pack_around(rows: Float32Array, width: int, rotation: Rotation) -> Vectors:
+    """Pack rows of which some are not finite, (n, d); those become float16."""
     with np.errstate(all="ignore"):
-        turned = rotate(rows, rotation)
-        try:
-            records = to_records(turned, width)
-        except NotFinite:
-            return _pack_around(rows, turned, width, rotation)
-    return packed([(width, records)], size=rows.shape[1], rotation=rotation)
+        return _packed_around(rows, rotate(rows, rotation), width, rotation)
 
 
-def _pack_around(
+def _packed_around(
     rows: Float32Array, turned: Float32Array, width: int, rotation: Rotation
 ) -> Vectors:
-    """Pack rows of which some are not finite, (n, d); those become float16."""
     fits: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(turned), axis=1)  # [n]
     begins = [0, *(np.flatnonzero(fits[1:] != fits[:-1]) + 1).tolist(), len(rows)]
     if len(begins) - 1 > MAX_RUNS or not fits.any():

@@ -1,6 +1,6 @@
 """What packing costs beside the expert that is computed, and what a round trip takes at each width.
 
-    python -m benchmarks.packing_cost [--rounds N]
+    python -m benchmarks.packing_cost [--rounds N] [--packing numpy]
 
 First: the time of packing and unpacking, on both sides and both ways, over ONNX Runtime's compute
 in the same process and thread, medians. "Behind the expert" each of the four comes right after a
@@ -30,9 +30,8 @@ from siftmoe.agent.launch import launch
 from siftmoe.agent.memory import keep_freed_memory
 from siftmoe.agent.protocol import Apply, Vectors, pack_rows, packed, plain
 from siftmoe.agent.providers import open_session
+from siftmoe.models.fused import load_kernels, write_runs
 from siftmoe.models.manifest import expert_name
-from siftmoe.models.quantise import rotate
-from siftmoe.models.records import to_records_of
 from tests.bundles import shape_of, write_bundle
 
 TOKENS = (1, 16, 256)
@@ -42,23 +41,28 @@ TARGET = 0.10
 ROTATION = "hadamard"
 
 
-def out(hidden: np.ndarray, widths: tuple[int, ...]) -> Vectors:
-    """Pack as a coordinator does: turned once, each width's rows together."""
-    if len(widths) == 1:
-        return pack_rows(hidden, widths[0], rotation=ROTATION)
-    counts = [len(part) for part in np.array_split(np.arange(len(hidden)), len(widths))]
-    runs = [(width, count) for width, count in zip(widths, counts, strict=True) if count]
-    records = to_records_of(rotate(hidden, ROTATION), runs)
+def runs_of(count: int, widths: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Width and number of rows, as equal as can be."""
+    counts = [len(part) for part in np.array_split(np.arange(count), len(widths))]
+    return [(width, rows) for width, rows in zip(widths, counts, strict=True) if rows]
+
+
+def out(hidden: np.ndarray, runs: list[tuple[int, int]]) -> Vectors:
+    """Pack as a coordinator does: each width's rows together."""
+    if len(runs) == 1:
+        return pack_rows(hidden, runs[0][0], rotation=ROTATION)
+    records = write_runs(hidden, runs, rotation=ROTATION)
     parts = [(width, part) for (width, _), part in zip(runs, records, strict=True)]
     return packed(parts, size=hidden.shape[1], rotation=ROTATION)
 
 
 def parts(hidden: np.ndarray, output: np.ndarray, widths: tuple[int, ...]):
     """The four things that are done, in their order: hidden states out, results back."""
-    reply = widths[:1]  # results are all of one width
-    there, back = out(hidden, widths), out(output, reply)
+    runs = runs_of(len(hidden), widths)
+    reply = runs_of(len(output), widths[:1])  # results are all of one width
+    there, back = out(hidden, runs), out(output, reply)
     return (
-        lambda: out(hidden, widths),
+        lambda: out(hidden, runs),
         lambda: plain(there),
         lambda: out(output, reply),
         lambda: plain(back),
@@ -131,7 +135,7 @@ def round_trip(client: Client, hidden: np.ndarray, width: int) -> np.ndarray:
         Apply(
             id=client.next_id,
             layer=0,
-            hidden=out(hidden, (width,)),
+            hidden=out(hidden, runs_of(len(hidden), (width,))),
             pairs=pairs,
             weights=weights,
             reply_width=width,
@@ -183,8 +187,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--packing", choices=("compiled", "numpy"), default="compiled")
     args = parser.parse_args()
     keep_freed_memory()  # as an agent does
+    if args.packing == "compiled" and not load_kernels():
+        parser.error("numba is not installed; --packing numpy")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         print(

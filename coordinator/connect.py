@@ -37,6 +37,7 @@ from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.policies.wdmoe import wdmoe_links
 from siftmoe.coordinator.policy_setup import prepare_policy, widths_of
 from siftmoe.models.bundle import Bundle
+from siftmoe.models.fused import load_kernels
 from siftmoe.models.similarity_file import read_profile, rotation_of
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def connected(testbed: Testbed, bundle: Bundle, *, tolerant: bool = False) -> It
     PlacementError
         If an expert has no host.
     """
+    load_kernels()  # not in the middle of a layer
     fleet = Fleet(
         testbed.agent,
         shape=bundle.shape,

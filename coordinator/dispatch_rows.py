@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from siftmoe.agent.protocol import packed
+from siftmoe.models.fused import write_runs
 from siftmoe.models.packing import FLOAT_WIDTHS
-from siftmoe.models.quantise import NotFinite, rotate
-from siftmoe.models.records import ROW_WIDTHS, to_records, to_records_of
+from siftmoe.models.quantise import NotFinite
+from siftmoe.models.records import ROW_WIDTHS, to_records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,10 +110,8 @@ class RowsOut:
         of_width = [self._once(self._ranks == RANK[width]) for width in widths]
         tokens = np.concatenate([chosen for chosen, _ in of_width])
         runs = [(width, len(chosen)) for width, (chosen, _) in zip(widths, of_width, strict=True)]
-        with np.errstate(all="ignore"):
-            turned = rotate(self._hidden[tokens], self._rotation)
         try:
-            records = to_records_of(turned, runs)
+            records = write_runs(self._hidden[tokens], runs, rotation=self._rotation)
         except NotFinite as error:
             raise ValueError(
                 f"layer {self._layer}: the hidden state of token {tokens[error.row]} has a number "

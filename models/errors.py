@@ -10,6 +10,7 @@
     ├── BundleCorrupt             a bundle's file is missing or not what the manifest says
     ├── BundleConflict            a bundle of another model or precision stands in the way
     ├── ProfileMissing            a bundle has no profile, or its profile lacks an array
+    ├── KernelsUnavailable        compiled code is asked for where it cannot be
     └── TaskDataError             a task's file is missing or not of the stated kind
 """
 
@@ -50,3 +51,7 @@ class ProfileMissing(ModelError):
 
 class TaskDataError(ModelError):
     """A task's file is missing or not of the stated kind."""
+
+
+class KernelsUnavailable(ModelError):
+    """Vectors are to be packed by compiled code, and numba is missing or cannot be used."""

@@ -33,7 +33,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from siftmoe.models.rotation import ROTATIONS, Rotation, rotate, rotate_back
+from siftmoe.models.rotation import (
+    ROTATIONS,
+    Rotation,
+    power_below,
+    rotate,
+    rotate_back,
+    turn_back_levels,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +71,7 @@ __all__ = [
     "rotate_back",
     "round_trip",
     "step_values",
+    "turn_back",
 ]
 
 #: Bits of an entry that a quantised row may have.
@@ -76,28 +84,28 @@ GAUSSIAN_STEP: Final = {2: 0.9957, 3: 0.5860, 4: 0.3352}
 #: Mean squared error of these quantisers over the variance.
 GAUSSIAN_ERROR: Final = {2: 0.1188, 3: 0.03744, 4: 0.01154}
 #: Step of a row of zeros, and the least there is: their image is as good as zero.
-_LEAST_STEP = np.float32(2.0**-100)
-#: Rows of smaller entries are quantised by the largest: their squares vanish in float32.
-_LEAST_SQUARED = np.float32(1e-15)
-#: Squares of smaller ones do not overflow in rows of any length.
-_MOST_SQUARED = 1e15
+LEAST_STEP: Final = np.float32(2.0**-100)
+#: What is added to a step's bits before the lower half is cut off.
+STEP_ABOVE: Final = np.uint32(0x10000 + 8)
+#: Times the power of two below a row's largest magnitude, what is added to its entries and taken
+#: off again before they are squared: 1.5 * 2^52 of what that rounds them to.
+SQUARES_ROUNDING: Final = 1.5 * 2.0**36
 #: Where in two halves of a float32 the upper one is: it is the bfloat16.
 _UPPER = 1 if sys.byteorder == "little" else 0
-#: By width: half the number of levels, and what lies between the middle two; the square of the
-#: optimal step, 0 where none is used; and what a row's largest magnitude is multiplied by to be
-#: above its Gaussian step where that has the smaller error,
-#: :math:`D_b \overline{x^2} < (\max|x| / 2^{b-1})^2 / 12`.
+#: By width: half the number of levels, and what lies between the middle two.
 _HALF = np.array([2.0 ** (b - 1) for b in range(9)], np.float32)
 _MIDDLE = _HALF - np.float32(0.5)
-_STEP_SQUARED = np.array([GAUSSIAN_STEP.get(b, 0.0) ** 2 for b in range(9)], np.float32)
-_BETTER = np.array(
+#: By width, (9,) float64: the square of the optimal step, 0 where none is used; and what a row's
+#: largest magnitude is multiplied by to be above its Gaussian step where that has the smaller
+#: error, :math:`D_b \overline{x^2} < (\max|x| / 2^{b-1})^2 / 12`.
+SQUARED_STEP: Final = np.array([GAUSSIAN_STEP.get(b, 0.0) ** 2 for b in range(9)])
+BETTER: Final = np.array(
     [
         GAUSSIAN_STEP[b] / (12.0 * GAUSSIAN_ERROR[b]) ** 0.5 / 2.0 ** (b - 1)
         if b in GAUSSIAN_STEP
         else 0.0
         for b in range(9)
-    ],
-    np.float32,
+    ]
 )
 
 
@@ -185,9 +193,15 @@ def reconstruct(codes: CodeArray, steps: StepArray, width: int) -> Float32Array:
 
 def reconstruct_runs(codes: CodeArray, steps: StepArray, runs: Runs) -> Float32Array:
     """Return the rows (n, d) that codes and steps of several widths stand for."""
-    rows: Float32Array = np.subtract(codes, _column(_MIDDLE, runs), dtype=np.float32)
-    rows *= step_values(steps)[:, None]
-    return rows
+    return turn_back(codes, steps, runs, rotation="none")
+
+
+def turn_back(
+    codes: CodeArray, steps: StepArray, runs: Runs, *, rotation: Rotation
+) -> Float32Array:
+    """Return the rows (n, d) that codes and steps of rows that were turned stand for."""
+    levels: Float32Array = np.subtract(codes, _column(_MIDDLE, runs), dtype=np.float32)
+    return turn_back_levels(levels, step_values(steps), rotation)
 
 
 def round_trip(rows: Float32Array, width: int, *, rotation: Rotation) -> Float32Array:
@@ -202,8 +216,8 @@ def round_trip(rows: Float32Array, width: int, *, rotation: Rotation) -> Float32
         return rows
     if width == 16:
         return rows.astype(np.float16).astype(np.float32)
-    turned = rotate(rows, rotation)
-    return rotate_back(reconstruct(*quantise(turned, width), width), rotation)
+    codes, steps = quantise(rotate(rows, rotation), width)
+    return turn_back(codes, steps, ((width, len(rows)),), rotation=rotation)
 
 
 def step_values(steps: StepArray) -> Float32Array:
@@ -223,38 +237,39 @@ def _step_values(rows: Float32Array, runs: Runs) -> Float32Array:
         raise NotFinite(row, next(w for (w, _), end in zip(runs, ends, strict=True) if row < end))
     step: Float32Array = largest / _of_rows(_HALF, runs)
     if any(width in GAUSSIAN_STEP for width, _ in runs):
-        squares = _squares(rows) if most < _MOST_SQUARED else _squares_of_huge(rows)
-        finer = np.sqrt(squares * (_of_rows(_STEP_SQUARED, runs) / np.float32(rows.shape[1])))
-        better = largest * _of_rows(_BETTER, runs) > np.maximum(finer, _LEAST_SQUARED)
-        step = np.where(better, finer, step)
-    np.maximum(step, _LEAST_STEP, out=step)
+        size = rows.shape[1]
+        finer = np.sqrt(_squares(rows, largest) * (_of_rows(SQUARED_STEP, runs) / size))
+        better = largest.astype(np.float64) * _of_rows(BETTER, runs) > finer
+        step = np.where(better, finer, step).astype(np.float32)
+    np.maximum(step, LEAST_STEP, out=step)
     # The next bfloat16 above, and by more than the rounding of the division that follows: with it
     # the largest entry is neither clipped nor rounded up to the end of the last level.
     bits = step.view(np.uint32)
-    bits += np.uint32(0x10000 + 8)
+    bits += STEP_ABOVE
     bits &= np.uint32(0xFFFF0000)
     return step
 
 
-def _squares(rows: Float32Array) -> Float32Array:
-    """Sum of the squares of each row, (n,)."""
-    squares: Float32Array = (rows[:, None, :] @ rows[:, :, None])[:, 0, 0]
+def _squares(rows: Float32Array, largest: Float32Array) -> NDArray[np.float64]:
+    """Sum of the squares of each row, (n,), in whatever order the same to the last bit.
+
+    Entries are first rounded to a multiple of 2^-16 P (P as in `siftmoe.models.rotation`): the
+    squares of as many as 2^19 then add up exactly.
+    """
+    rounding = power_below(largest).astype(np.float64)[:, None] * SQUARES_ROUNDING
+    exact: NDArray[np.float64] = np.add(rows, rounding, dtype=np.float64)
+    exact -= rounding
+    squares: NDArray[np.float64] = (exact[:, None, :] @ exact[:, :, None])[:, 0, 0]
     return squares
 
 
-def _squares_of_huge(rows: Float32Array) -> Float32Array:
-    """Return the same where some may overflow: infinite, so the largest entry sets the step."""
-    with np.errstate(over="ignore"):
-        return _squares(rows)
-
-
-def _column(table: Float32Array, runs: Runs) -> Any:
+def _column(table: NDArray[np.floating[Any]], runs: Runs) -> Any:
     """Look up the widths of rows: (n, 1), or a number where there is a single width."""
     found = _of_rows(table, runs)
     return found if len(runs) == 1 else found[:, None]
 
 
-def _of_rows(table: Float32Array, runs: Runs) -> Any:
+def _of_rows(table: NDArray[np.floating[Any]], runs: Runs) -> Any:
     """Look up the widths of rows: (n,), or a number where there is a single width."""
     if len(runs) == 1:
         return table[runs[0][0]]

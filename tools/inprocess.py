@@ -21,6 +21,7 @@ from siftmoe.agent.providers import provider_order
 from siftmoe.agent.runtime import Runtime
 from siftmoe.coordinator.dispatch_group import combine, group
 from siftmoe.coordinator.selection import LOCAL
+from siftmoe.models.fused import load_kernels
 from siftmoe.models.packing import FLOAT_WIDTHS
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class ExpertsInProcess:
     """
 
     def __init__(self, bundle: Bundle, *, rotation: Rotation = "hadamard") -> None:
+        load_kernels()
         shape = bundle.shape
         self._rotation: Rotation = rotation
         self._runtime = Runtime.load(

@@ -23,6 +23,7 @@ from siftmoe.coordinator.dispatch import Dispatcher
 from siftmoe.coordinator.errors import AgentRefused
 from siftmoe.coordinator.fleet import Fleet
 from siftmoe.coordinator.selection import LOCAL, NOBODY, SelectionPlan, Status
+from siftmoe.models.fused import what_runs
 from siftmoe.models.manifest import Manifest
 from siftmoe.models.packing import row_bits
 from siftmoe.models.quantise import WIDTHS, round_trip
@@ -45,12 +46,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def endpoints(folder: Path) -> Iterator[list[str]]:
-    """Two agents that know every width, and one that knows floating-point numbers."""
+    """Two agents that know every width, and one that knows floating-point numbers.
+
+    The first packs by compiled code, as these tests do, the second by numpy.
+    """
     started = [
-        spawn(AgentConfig(bundle=str(folder), provider="cpu", threads=1, name=name, widths=widths))
-        for name, widths in (("a0", "all"), ("a1", "all"), ("a2", "16,32"))
+        spawn(
+            AgentConfig(
+                bundle=str(folder),
+                provider="cpu",
+                threads=1,
+                name=name,
+                widths=widths,
+                packing=packing,
+            )
+        )
+        for name, widths, packing in (
+            ("a0", "all", "compiled"),
+            ("a1", "all", "numpy"),
+            ("a2", "16,32", "numpy"),
+        )
     ]
     agents = [one.wait() for one in started]
+    assert [agent.started["packing"] for agent in agents] == ["compiled", "numpy", "numpy"]
     yield [agent.endpoint for agent in agents]
     assert [agent.stop() for agent in agents] == [0, 0, 0]
 
@@ -111,6 +129,7 @@ def test_agents_answer_what_experts_in_this_process_do_to_the_last_bit(
 ) -> None:
     rng = np.random.default_rng(reply_width)
     here = in_process(folder, rotation=rotation)
+    assert what_runs() == "compiled"
     with dispatching(endpoints[:2], folder, rotation=rotation) as there:
         for widths in ([16], [32], [8], [3], list(ROW_WIDTHS), [2, 16], [5, 6]):
             plan = plan_of(rng, widths)
