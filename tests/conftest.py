@@ -31,6 +31,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile what agents load when they start: once, and not in every one of them side by side."""
+    if not hasattr(session.config, "workerinput"):
+        from siftmoe.models.fused import load_kernels
+
+        load_kernels()
+
+
 @pytest.fixture(scope="session")
 def family_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Folder of a family's random checkpoint, written once; treat it as read-only."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.tools.page import Section, html_figures, html_table, write_page
-from siftmoe.tools.width_mix import by_width, mean_bits
 
 if TYPE_CHECKING:
     import argparse
@@ -93,6 +92,7 @@ def write_report(
     from siftmoe.tools.plots_mix import draw_mix
     from siftmoe.tools.plots_sounding import sounding_figures
     from siftmoe.tools.soundings import load_soundings
+    from siftmoe.tools.width_mix import by_width
 
     drawn = figures(results)
     mixed = {r.policy: r.mix for r in results if len(by_width(r.mix)) > 1}
@@ -256,6 +256,8 @@ def _row(result: PolicyResult, metrics: Sequence[str]) -> list[str]:
 
 def _bits(result: PolicyResult) -> str:
     """Bits of an entry on the way to helpers: the one width, or their mean and range."""
+    from siftmoe.tools.width_mix import by_width, mean_bits
+
     widths = list(by_width(result.mix))
     if len(widths) < 2:
         return str(widths[0]) if widths else "-"

@@ -161,14 +161,14 @@ def test_the_result_is_the_layer_on_rows_that_travelled(endpoints: list[str], fo
 def test_experts_of_the_users_device_get_vectors_as_they_are(folder: Path) -> None:
     rng = np.random.default_rng(5)
     hidden = rng.standard_normal((T, D)).astype(np.float32)
-    here = in_process(folder, reply_width=3)
+    here = in_process(folder)
     plan = plan_of(rng, [2], helpers=1)
     local = replace(
         plan,
         helper=np.where(plan.helper < 0, NOBODY, LOCAL),
         width=np.zeros_like(plan.width),
     )
-    computed = here.attempt(local, hidden, layer=0)
+    computed = here.attempt(local, hidden, layer=0, reply_width=3)
     assert (computed.uplink_bits, computed.downlink_bits) == ({}, {})
     total = np.zeros((T, D))
     for t, k in zip(*np.nonzero(local.helper == LOCAL), strict=True):
