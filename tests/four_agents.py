@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +30,6 @@ from siftmoe.models.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from bad_links import BadLinks
     from numpy.typing import NDArray
@@ -121,8 +122,14 @@ class Site:
         self.agents[n] = self._start(n, self.agents[n].endpoint)
 
     def strike(self, n: int, which: signal.Signals) -> None:
-        """Send an agent's process a signal."""
-        os.kill(self.agents[n].process.pid, which)
+        """Send an agent's process a signal; one that stops it has stopped all its threads then."""
+        pid = self.agents[n].process.pid
+        os.kill(pid, which)
+        end_s = time.monotonic() + PATIENCE_S
+        while which == signal.SIGSTOP and not _stopped(pid):
+            # The kernel stops the other threads when the first one to run takes the signal.
+            assert time.monotonic() < end_s, f"process {pid} goes on after SIGSTOP"
+            time.sleep(1e-3)
 
     def _end(self) -> None:
         for agent in self.agents:
@@ -142,6 +149,15 @@ class Site:
         last = list(self.ledger.rows(StepRow))[-1].step
         bursts = self.ledger.rows(TransmissionRow)
         return {row.agent for row in bursts if row.step == last and not row.missed}
+
+
+def _stopped(pid: int) -> bool:
+    """Whether every thread of a process is stopped."""
+    states = [
+        file.read_text().rpartition(")")[2].split()[0]
+        for file in Path(f"/proc/{pid}/task").glob("*/stat")
+    ]
+    return set(states) == {"T"}
 
 
 def whole(layer: int) -> NDArray[np.float64]:
