@@ -21,12 +21,12 @@ from siftmoe.agent.messages_bounds import (
     MAX_TEXT,
     MAX_WIDTH,
     DTypeName,
+    Duration,
     Expert,
     Figures,
     Layer,
     RequestId,
     Runs,
-    Seconds,
     Shape,
     Text,
     VectorsName,
@@ -181,7 +181,7 @@ class SoundReply(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sound
     outcome: Literal["transmitting", "silent", "heard"]
     pilot: PilotPower | None = None
     heard: Heard | None = None
-    on_air_s: Seconds = 0.0
+    on_air_s: Duration = 0.0
     v: Version = VERSION
 
     def __post_init__(self) -> None:
@@ -270,7 +270,7 @@ class ApplyHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="appl
     layer: Layer
     dtype: VectorsName
     shape: Shape
-    deadline_ms: Seconds | None = None
+    deadline_ms: Duration | None = None
     widths: Runs | UnsetType = UNSET
     rotation: Rotation | UnsetType = UNSET
     reply_width: Width | UnsetType = UNSET
@@ -284,8 +284,8 @@ class ResultHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="res
     id: RequestId
     dtype: VectorsName
     shape: Shape
-    compute_s: Seconds
-    queue_s: Seconds
+    compute_s: Duration
+    queue_s: Duration
     widths: Runs | UnsetType = UNSET
     rotation: Rotation | UnsetType = UNSET
 

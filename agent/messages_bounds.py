@@ -23,6 +23,8 @@ MAX_TEXT: Final = 4_096
 #: Runs of equally wide rows in one message. A coordinator sorts its rows by width and needs one for
 #: each; an agent may have to send single rows of an answer as they are.
 MAX_RUNS: Final = 256
+#: 30,000 years in seconds, 30 in milliseconds; sums of it stay finite.
+MAX_DURATION: Final = 1e12
 #: Widest entry that a header may speak of; which widths there are is another question.
 MAX_WIDTH: Final = 64
 
@@ -30,7 +32,8 @@ RequestId = Annotated[int, Meta(ge=0)]
 Layer = Annotated[int, Meta(ge=0, lt=MAX_LAYERS)]
 Expert = Annotated[int, Meta(ge=0, lt=MAX_EXPERTS)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
-Seconds = Annotated[float, Meta(ge=0)]
+#: A time in s or ms: not infinite, and a number.
+Duration = Annotated[float, Meta(ge=0, le=MAX_DURATION)]
 Figures = Annotated[dict[Text, float], Meta(max_length=1_024)]
 Shape = tuple[
     Annotated[int, Meta(ge=1, le=MAX_ROWS)], Annotated[int, Meta(ge=1, le=MAX_HIDDEN_SIZE)]

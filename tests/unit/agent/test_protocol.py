@@ -199,3 +199,11 @@ def test_an_id_has_64_bits():
 def test_a_figure_that_is_not_finite_is_refused(value):
     reply = {"v": 1, "id": 7, "kind": "stats", "counters": {"rows": 1.0}, "power_w": {"a": value}}
     refused([msgpack.packb(reply)], about="figure 'a' is")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+@pytest.mark.parametrize("field", ["compute_s", "queue_s"])
+def test_a_time_that_is_none_is_refused(field, value):
+    reply = {"v": 1, "id": 7, "kind": "result", "dtype": "float32", "shape": [1, 2]}
+    frames = [msgpack.packb({**reply, "compute_s": 0.5, "queue_s": 0.0, field: value}), PAYLOAD[0]]
+    refused(frames, about=rf"Expected `float` .* at `\$\.{field}`")
