@@ -12,6 +12,21 @@ from siftmoe.models.similarity import DIMENSIONS, SERVING, Calibration, Estimate
 LAYERS, EXPERTS = 3, 4
 
 
+def calibration(widths: tuple[int, ...] = WIDTHS) -> Calibration:
+    """What a profile was measured on: a text that nobody has."""
+    return Calibration(
+        model_hash="f" * 64,
+        text_name="some.txt",
+        text_sha256="0" * 64,
+        max_tokens=1024,
+        window=16,
+        seed=0,
+        num_tokens=512,
+        with_gradients=True,
+        widths=widths,
+    )
+
+
 def profile_of(
     seed: int, *, widths: tuple[int, ...] = WIDTHS, never_routed: int | None = None
 ) -> Profile:
@@ -33,20 +48,9 @@ def profile_of(
         for name in SERVING:
             found[name].value[:, never_routed] = np.nan
             found[f"narrow_{name}"].value[:, :, never_routed] = np.nan
-    calibration = Calibration(
-        model_hash="f" * 64,
-        text_name="some.txt",
-        text_sha256="0" * 64,
-        max_tokens=1024,
-        window=16,
-        seed=0,
-        num_tokens=512,
-        with_gradients=True,
-        widths=widths,
-    )
     counts = np.full((LAYERS, EXPERTS), 9)
     return Profile(
-        calibration=calibration,
+        calibration=calibration(widths),
         counts=counts,
         **{**found, "final_norm": Estimate(np.array(8.0), np.array(0.1))},
     )

@@ -7,6 +7,7 @@ import shutil
 import msgspec
 import numpy as np
 import pytest
+from profiles import calibration
 
 from siftmoe.models.bundle import Bundle
 from siftmoe.models.bundle_writer import prepare_bundle
@@ -17,7 +18,6 @@ from siftmoe.models.profile_text import CalibrationText, calibration_windows
 from siftmoe.models.quantise import WIDTHS
 from siftmoe.models.similarity import (
     DIMENSIONS,
-    Calibration,
     Estimate,
     Profile,
 )
@@ -35,18 +35,8 @@ def profile_of(**changed):
         for name, dimensions in DIMENSIONS.items()
     }
     estimates["final_norm"] = Estimate(np.array(2.0), np.array(0.1))
-    calibration = Calibration(
-        model_hash="f" * 64,
-        text_name="some.txt",
-        text_sha256="0" * 64,
-        max_tokens=1024,
-        window=16,
-        seed=0,
-        num_tokens=512,
-        with_gradients=True,
-    )
     counts = np.arange(LAYERS * EXPERTS).reshape(LAYERS, EXPERTS)
-    return Profile(**{"calibration": calibration, "counts": counts, **estimates, **changed})
+    return Profile(**{"calibration": calibration(), "counts": counts, **estimates, **changed})
 
 
 def test_a_profile_is_read_as_it_was_written(tmp_path):
