@@ -250,7 +250,7 @@ class Client:
             self._last_id = max(self._last_id, request.id)
             if isinstance(request, Apply):
                 largest = max(largest, request.answer_bytes)
-            if not self._standing.may_ask(index, request):
+            if not self._standing.may_ask(index):
                 self._fail(index, unreachable(self.fleet[index]))
                 continue
             self._sent_s[index] = self._clock()

@@ -51,10 +51,13 @@ class Standing:
         self._rests = Rests()
         self._hellos: dict[int, int] = {}  # helper -> id
 
-    def may_ask(self, index: int, request: Request) -> bool:
-        """Whether an agent takes requests: one that is hot is only asked how it is."""
-        state = self._fleet[index].state
-        return state is AgentState.READY or (state is AgentState.HOT and isinstance(request, Stats))
+    def may_ask(self, index: int) -> bool:
+        """Whether an agent takes requests.
+
+        One that is hot does. It is not planned for, but what was planned before it said so is sent:
+        it is slower than it was, and no fault.
+        """
+        return self._fleet[index].state in (AgentState.READY, AgentState.HOT)
 
     def greet(self, index: int) -> None:
         """Ask an agent who it is; it is used when it has said so."""
@@ -71,7 +74,7 @@ class Standing:
 
     def rest(self, index: int, *, reason: str, owes: int | None) -> None:
         """Leave out an agent that gave no result; ``owes`` is what it has not answered."""
-        if self._fleet[index].state is AgentState.READY:
+        if self.may_ask(index):
             self._set(index, AgentState.RESTING, reason)
             self._rests.begin(index, now_s=self._clock(), owes=owes)
 
@@ -97,7 +100,7 @@ class Standing:
         if self._heats is None:
             return
         for index in self._heats.due(now_s=now_s):
-            if self._fleet[index].state in (AgentState.READY, AgentState.HOT):
+            if self.may_ask(index):
                 stats = Stats(id=self._next_id())
                 if not self._send(index, stats):
                     self._heats.ask(index, stats.id)

@@ -6,9 +6,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
-from four_agents import PATIENCE_S, Site, four_agents
+from four_agents import HIDDEN, PATIENCE_S, Site, four_agents
 
+from siftmoe.agent.protocol import Apply, Result
 from siftmoe.coordinator.client_heat import Heats
 from siftmoe.coordinator.dispatch import Dispatcher
 from siftmoe.coordinator.fleet import AgentState
@@ -83,6 +85,31 @@ def test_a_board_that_throttles_is_left_out_while_it_does(site: Site) -> None:
     assert excluded(site) == "a2: hot: cpu-throttle-alert 100%"
     write(site.sysfs(2), "cooling_device0/cur_state", "0")
     assert step_until(site, 2, AgentState.READY) == {"a0", "a2"}
+
+
+def test_what_was_planned_before_a_board_became_hot_is_sent_to_it(site: Site) -> None:
+    write(site.sysfs(0), "thermal_zone0/temp", "97200")
+    wait_until_hot(site, 0)
+    request = Apply(
+        id=site.client.next_id(),
+        layer=0,
+        hidden=HIDDEN[:1],
+        pairs=np.zeros((1, 2), np.int32),
+        weights=np.ones(1, np.float32),
+    )
+    done = site.client.exchange({0: request}, deadline_s=PATIENCE_S)
+    assert isinstance(done.require()[0], Result)
+    assert site.fleet[0].state is AgentState.HOT
+
+
+def test_a_hot_agent_that_gives_no_result_rests_and_is_hot_when_it_is_asked_anew(
+    site: Site,
+) -> None:
+    write(site.sysfs(0), "thermal_zone0/temp", "97200")
+    wait_until_hot(site, 0)
+    site.client.rest(0, reason="it gave no result")
+    assert site.fleet[0].state is AgentState.RESTING
+    wait_until_hot(site, 0)
 
 
 def test_a_hot_agent_that_dies_is_dead_and_is_asked_anew_when_it_returns(site: Site) -> None:
