@@ -8,14 +8,19 @@ all that were greeted: the difference is what was turned away.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import socket
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 import zmq
 from zmq.utils import z85
 
+from siftmoe.agent.arrivals import Arrivals
 from siftmoe.agent.complaints import Complaints
 
 if TYPE_CHECKING:
@@ -39,6 +44,12 @@ _COUNTED: Final[dict[int, str]] = {
     int(zmq.EVENT_ACCEPTED): "connections",
     int(zmq.EVENT_HANDSHAKE_SUCCEEDED): "connections_greeted",
 }
+_BEGAN: Final = int(zmq.EVENT_ACCEPTED)
+_ENDED: Final = int(zmq.EVENT_DISCONNECTED)
+_TURNED_AWAY: Final = (
+    "its connection ended in the greeting: it has another key for this agent, does not encrypt, or "
+    "does not speak ZeroMQ"
+)
 
 
 class Doorman:
@@ -65,6 +76,7 @@ class Doorman:
         self._count = count
         self._complaints = Complaints(logger)
         self._names: dict[bytes, str] = {}
+        self._arrivals = Arrivals()
         self._zap: zmq.Socket[bytes] | None = None
         if credentials is not None:
             self._names = {
@@ -76,7 +88,7 @@ class Doorman:
 
     def guard(self, router: zmq.Socket[bytes]) -> None:
         """Begin; from here on every connection to the socket is looked at."""
-        router.monitor(_MONITOR, sum(_COUNTED))
+        router.monitor(_MONITOR, sum(_COUNTED) | _ENDED)
         events = self._context.socket(zmq.PAIR)
         events.rcvhwm = 0  # ZeroMQ's own thread would wait for room
         events.linger = 0
@@ -95,11 +107,11 @@ class Doorman:
             poller.register(self._zap, zmq.POLLIN)
         try:
             while True:
-                for ready, _ in poller.poll():
-                    if ready is events:
-                        self._take_event(events.recv_multipart())
-                    elif self._zap is not None:
-                        self._zap.send_multipart(self._answer(self._zap.recv_multipart()))
+                ready = dict(poller.poll())
+                # Events first: a connection begins before it is asked about.
+                self._take_events(_waiting(events))
+                if self._zap is not None and self._zap in ready:
+                    self._zap.send_multipart(self._answer(self._zap.recv_multipart()))
         except zmq.ContextTerminated:
             pass
         except Exception:
@@ -115,6 +127,7 @@ class Doorman:
             logger.error("ZeroMQ asked in an unknown form: %d frames", len(frames))
             return [*frames[:2], _ZAP_VERSION, b"", b"500", b"", b"", b""]
         route, empty, version, request, _domain, address, _identity, mechanism, *keys = frames
+        self._arrivals.asked(address.decode("ascii", "replace"))
         name = None
         if version == _ZAP_VERSION and mechanism == b"CURVE" and len(keys) == 1:
             name = self._names.get(keys[0])
@@ -135,6 +148,35 @@ class Doorman:
             reason="its key is not on the allow-list",
         )
 
-    def _take_event(self, frames: list[bytes]) -> None:
-        number, _value = struct.unpack("=HI", frames[0])
-        self._count(_COUNTED[number])
+    def _take_events(self, events: list[tuple[int, int]]) -> None:
+        """Count events, and name the addresses of connections that ended in the greeting."""
+        for place, (number, descriptor) in enumerate(events):
+            if number in _COUNTED:
+                self._count(_COUNTED[number])
+            if self._zap is None:  # nobody is asked about; who was greeted is not known
+                continue
+            if number == _BEGAN and (_ENDED, descriptor) not in events[place:]:
+                if address := _address_of(descriptor):
+                    self._arrivals.begin(descriptor, address, now_s=time.monotonic())
+            elif number == _ENDED:
+                if address := self._arrivals.end(descriptor, now_s=time.monotonic()):
+                    self._complaints.raise_once("greeting", peer=address, reason=_TURNED_AWAY)
+
+
+def _waiting(events: zmq.Socket[bytes]) -> list[tuple[int, int]]:
+    """Number and value of the events that have come."""
+    found = []
+    with contextlib.suppress(zmq.Again):
+        while True:
+            found.append(struct.unpack("=HI", events.recv_multipart(zmq.NOBLOCK)[0]))
+    return found
+
+
+def _address_of(descriptor: int) -> str:
+    """Whose end of a connection it is; empty if it has ended, or is none of a network."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as connection:
+            peer = connection.getpeername()
+    except OSError:
+        return ""
+    return str(peer[0]) if isinstance(peer, tuple) else ""
