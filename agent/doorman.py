@@ -46,6 +46,8 @@ _COUNTED: Final[dict[int, str]] = {
 }
 _BEGAN: Final = int(zmq.EVENT_ACCEPTED)
 _ENDED: Final = int(zmq.EVENT_DISCONNECTED)
+#: Events taken in before a question is answered, so that a flood cannot keep others out.
+_EVENTS_AT_ONCE: Final = 1000
 _TURNED_AWAY: Final = (
     "its connection ended in the greeting: it has another key for this agent, does not encrypt, or "
     "does not speak ZeroMQ"
@@ -150,25 +152,30 @@ class Doorman:
 
     def _take_events(self, events: list[tuple[int, int]]) -> None:
         """Count events, and name the addresses of connections that ended in the greeting."""
-        for place, (number, descriptor) in enumerate(events):
-            if number in _COUNTED:
-                self._count(_COUNTED[number])
-            if self._zap is None:  # nobody is asked about; who was greeted is not known
-                continue
-            if number == _BEGAN and (_ENDED, descriptor) not in events[place:]:
-                if address := _address_of(descriptor):
-                    self._arrivals.begin(descriptor, address, now_s=time.monotonic())
-            elif number == _ENDED:
-                if address := self._arrivals.end(descriptor, now_s=time.monotonic()):
-                    self._complaints.raise_once("greeting", peer=address, reason=_TURNED_AWAY)
+        ends = {descriptor: at for at, (what, descriptor) in enumerate(events) if what == _ENDED}
+        for place, (what, descriptor) in enumerate(events):
+            if what in _COUNTED:
+                self._count(_COUNTED[what])
+            if self._zap is not None:  # else nobody is asked about, and who was greeted not known
+                self._keep(what, descriptor, still_open=ends.get(descriptor, -1) < place)
+
+    def _keep(self, what: int, descriptor: int, *, still_open: bool) -> None:
+        """Keep the address of a connection that begins, until it ends."""
+        now_s = time.monotonic()
+        if what == _ENDED:
+            if address := self._arrivals.end(descriptor, now_s=now_s):
+                self._complaints.raise_once("greeting", peer=address, reason=_TURNED_AWAY)
+        elif what == _BEGAN and still_open and (address := _address_of(descriptor)):
+            self._arrivals.begin(descriptor, address, now_s=now_s)
 
 
 def _waiting(events: zmq.Socket[bytes]) -> list[tuple[int, int]]:
-    """Number and value of the events that have come."""
-    found = []
+    """Take in the events that have come, of a flood the first ones: number and value."""
+    found: list[tuple[int, int]] = []
     with contextlib.suppress(zmq.Again):
-        while True:
-            found.append(struct.unpack("=HI", events.recv_multipart(zmq.NOBLOCK)[0]))
+        while len(found) < _EVENTS_AT_ONCE:
+            what, descriptor = struct.unpack("=HI", events.recv_multipart(zmq.NOBLOCK)[0])
+            found.append((what, descriptor))
     return found
 
 

@@ -21,6 +21,13 @@ FRIEND, STRANGER, AGENT = KeyPair.generate(), KeyPair.generate(), KeyPair.genera
 TLS_HELLO = bytes.fromhex("16030100a5010000a10303") + bytes(150)
 
 
+def until(condition):
+    end_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+
+
 class Door:
     def __init__(self, *, encrypted=True, guarded=True):
         self.counts = Counter()
@@ -69,10 +76,7 @@ class Door:
                     pass
 
     def wait_for(self, name, least=1):
-        end_s = time.monotonic() + PATIENCE_S
-        while self.counts[name] < least:
-            assert time.monotonic() < end_s, self.counts
-            time.sleep(0.005)
+        until(lambda: self.counts[name] >= least)
 
     def heard(self):
         return bool(self.router.poll(100))
@@ -157,6 +161,34 @@ def test_a_stranger_is_logged_once_with_its_public_key(door, caplog):
     assert len(lines) == 1
     assert "127.0.0.1" in lines[0]
     assert STRANGER.public in lines[0]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"GET / HTTP/1.1\r\n\r\n", b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48)],
+    ids=["nothing", "http", "plain-zmtp"],
+)
+def test_who_is_turned_away_in_the_greeting_is_logged_once_with_its_address(door, caplog, said):
+    with caplog.at_level(logging.WARNING):
+        door.knock(FRIEND)
+        assert door.router.poll(PATIENCE_S * 1e3)
+        for n in range(2, 6):
+            with socket.create_connection(("127.0.0.1", door.port), PATIENCE_S) as stranger:
+                door.wait_for("connections", n)  # its address is read before it ends
+                stranger.sendall(said)
+        until(lambda: caplog.records)
+        door.knock(FRIEND)
+        door.wait_for("connections_greeted", 2)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "127.0.0.1" in line
+    assert "ended in the greeting: it has another key for this agent" in line
+
+
+def test_who_has_another_key_for_this_agent_is_logged(door, caplog):
+    with caplog.at_level(logging.WARNING):
+        door.knock(FRIEND, server=STRANGER)
+        until(lambda: caplog.records)  # it tries again and again
+    assert "ended in the greeting" in caplog.text
 
 
 def test_complaints_of_ever_new_peers_are_bounded(caplog):
