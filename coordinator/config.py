@@ -114,6 +114,9 @@ class FlashEntry(_Table, frozen=True, kw_only=True):
         How long an agent may take to serve, and to give a sign of life.
     onnxruntime : str or None
         Version for the boards; None takes the newest that there is for them.
+    packing : "compiled" or "numpy"
+        How agents pack vectors: by code that a board compiles when it is flashed, or without
+        numba, which is 50 MB to send and 130 MB of memory less.
     """
 
     root: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/opt/siftmoe"
@@ -121,6 +124,7 @@ class FlashEntry(_Table, frozen=True, kw_only=True):
     start_s: Positive = 180.0
     watchdog_s: Positive = 20.0
     onnxruntime: Annotated[str, Meta(pattern=r"^[0-9][0-9A-Za-z.+]*$")] | None = None
+    packing: Literal["compiled", "numpy"] = "compiled"
 
 
 class FaultsEntry(_Table, frozen=True, kw_only=True):

@@ -45,6 +45,7 @@ bundle = "bundle"
 root = "{root}"
 service = "supervisor"
 start_s = 60
+packing = "{packing}"
 [[agent]]
 name = "one"
 address = "tcp://127.0.0.1:{port}"
@@ -94,12 +95,15 @@ class Bench:
         make_keys(self.testbed)
         self.built = Site.load(self.testbed, ssh_config=sshd.config)
 
-    def write(self, *, experts: str = "*:0", port: int | None = None) -> None:
+    def write(
+        self, *, experts: str = "*:0", port: int | None = None, packing: str = "numpy"
+    ) -> None:
         self.changed = True
         self.testbed.write_text(
             TESTBED.format(
                 root=self.root,
                 experts=experts,
+                packing=packing,
                 port=port or self.port,
                 other=self.other,
                 radio=self.plutos.uris[0],
@@ -201,9 +205,13 @@ def test_what_is_there_is_not_sent_again(flashed: Bench, capsys) -> None:
     assert agent_process(flashed) == process
 
 
-def agent_process(bench: Bench) -> int:
+def agent_said(bench: Bench) -> dict[str, Any]:
     log = (bench.root / "run" / "agent.log").read_text().splitlines()
-    return int(json.loads([line for line in log if line.startswith("{")][-1])["pid"])
+    return dict(json.loads([line for line in log if line.startswith("{")][-1]))
+
+
+def agent_process(bench: Bench) -> int:
+    return int(agent_said(bench)["pid"])
 
 
 def test_a_change_sends_what_is_new_and_rollback_goes_back(flashed: Bench, capsys) -> None:
@@ -336,13 +344,41 @@ def test_a_release_that_was_changed_on_the_board_is_not_run(flashed: Bench, caps
 
 
 def test_an_agent_that_is_killed_is_started_again(flashed: Bench, capsys) -> None:
-    serving, first = flashed.serving(capsys), agent_process(flashed)
+    serving = flashed.serving(capsys)
+    kill_agent(flashed)
+    assert flashed.serving(capsys) == serving
+
+
+def kill_agent(bench: Bench) -> None:
+    """Kill it, and wait for the one that follows."""
+    first = agent_process(bench)
     os.kill(first, signal.SIGKILL)
     end_s = time.monotonic() + PATIENCE_S
-    while agent_process(flashed) == first:
+    while agent_process(bench) == first:
         assert time.monotonic() < end_s
         time.sleep(0.05)
-    assert flashed.serving(capsys) == serving
+
+
+def test_a_board_compiles_what_packs_vectors_once_and_before_the_switch(
+    flashed: Bench, capsys
+) -> None:
+    flashed.write(packing="compiled")
+    outcome = flashed.flash()
+    assert outcome.result == "flashed", outcome
+    assert "compiled packing" in outcome.detail
+    assert agent_said(flashed)["packing"] == "compiled"
+    [cache] = (flashed.root / "cache").iterdir()
+    assert cache.name == (flashed.root / "current" / "venv").resolve().name
+    compiled = {path: path.stat().st_mtime_ns for path in cache.rglob("*.nbc")}
+    assert compiled
+    kill_agent(flashed)
+    assert agent_said(flashed)["packing"] == "compiled"
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.nbc")} == compiled
+    flashed.write()
+    assert flashed.flash(forget=True).result == "flashed"
+    assert agent_said(flashed)["packing"] == "numpy"
+    assert list((flashed.root / "cache").iterdir()) == []
+    flashed.serving(capsys)
 
 
 def test_nothing_follows_a_failure(flashed: Bench, monkeypatch) -> None:

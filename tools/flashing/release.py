@@ -74,6 +74,7 @@ def build_release(
     *,
     experts: Sequence[ExpertId],
     selection: str,
+    packing: str,
     bundle: Manifest,
     target: Target,
     wheels: Sequence[Path],
@@ -90,6 +91,8 @@ def build_release(
         What it hosts; nothing else of the model goes to the board.
     selection : str
         The same as the agent takes it.
+    packing : "compiled" or "numpy"
+        How it packs vectors.
     bundle : Manifest
     target : Target
         The board's Python and machine.
@@ -121,7 +124,9 @@ def build_release(
         "version": version("siftmoe"),
         "target": target.tag,
         "model_hash": bundle.model_hash,
-        "arguments": agent_arguments(agent, selection=selection, encrypted=keys is not None),
+        "arguments": agent_arguments(
+            agent, selection=selection, packing=packing, encrypted=keys is not None
+        ),
         "files": {
             name: {"sha256": piece.sha256, "num_bytes": piece.num_bytes, "mode": piece.mode}
             for name, piece in pieces.items()
@@ -136,13 +141,17 @@ def build_release(
     )
 
 
-def agent_arguments(agent: AgentEntry, *, selection: str, encrypted: bool) -> list[str]:
+def agent_arguments(
+    agent: AgentEntry, *, selection: str, packing: str, encrypted: bool
+) -> list[str]:
     """Return the agent's command line on its board; ``{release}`` is the release's folder there."""
     arguments = [
         "--bundle={release}/bundle",
         f"--bind={bind_address(agent.address)}",
         f"--experts={selection}",
         f"--name={agent.name}",
+        # What packs serves: one that cannot use what it compiled any more packs by numpy.
+        f"--packing={'auto' if packing == 'compiled' else packing}",
         "--json",
     ]
     if agent.radio is not None:

@@ -203,6 +203,8 @@ class Rollout:
         self.report.phase(name, "install, self-test")
         tested = await link.call("install", release.name)
         detail = f"{tested['experts']} experts on {tested['provider']}"
+        if "packing" in tested:  # not of a release that was installed by an older siftmoe
+            detail += f", {tested['packing']} packing"
         if "radio" in tested:
             detail += f"; {tested['radio']}"
         if abs(facts["ahead_s"]) > CLOCK_S:

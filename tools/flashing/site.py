@@ -51,7 +51,7 @@ class Site:
     wheels: Path | None = None
     program: bytes = field(default_factory=board_program, repr=False)
     _building: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _wheels: dict[tuple[str, bool], list[Path]] = field(default_factory=dict, repr=False)
+    _wheels: dict[str, list[Path]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(
@@ -156,6 +156,7 @@ class Site:
         return build_release(
             agent,
             experts=placement.experts[index],
+            packing=self.testbed.flash.packing,
             selection=placement.selection(index),
             bundle=bundle,
             target=target,
@@ -166,8 +167,10 @@ class Site:
         )
 
     def _wheels_for(self, target: Target, *, radio: bool) -> list[Path]:
-        if (target.tag, radio) not in self._wheels:
-            name = f"{target.tag}-radio" if radio else target.tag
+        compiler = self.testbed.flash.packing == "compiled"
+        parts = {"-radio": radio, "-compiler": compiler}
+        name = target.tag + "".join(part for part, wanted in parts.items() if wanted)
+        if name not in self._wheels:
             cache = self.folder / LOCKS / "cache"
             cache.mkdir(parents=True, exist_ok=True)
             (cache / ".gitignore").write_text("*\n", encoding="utf-8")
@@ -177,11 +180,12 @@ class Site:
                 lock=lock,
                 cache=cache,
                 radio=radio,
+                compiler=compiler,
                 onnxruntime=self.testbed.flash.onnxruntime,
                 given=self.wheels,
             )
-            self._wheels[target.tag, radio] = [*found, self._own(cache)]
-        return self._wheels[target.tag, radio]
+            self._wheels[name] = [*found, self._own(cache)]
+        return self._wheels[name]
 
     def _own(self, cache: Path) -> Path:
         if self.wheels is not None and (given := sorted(self.wheels.glob("siftmoe-*.whl"))):

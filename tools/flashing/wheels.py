@@ -37,6 +37,8 @@ _REQUIREMENTS: Final = (
 _OLD_PYTHON: Final = "tomli>=2.0"
 #: For a board with a Pluto, beside libiio 0.24 of its system.
 _RADIO: Final = ("pyadi-iio==0.0.21", "pylibiio>=0.25,<1")
+#: Compiles the packing of vectors there.
+_COMPILER: Final = "numba>=0.61"
 #: Runs on every board; NVIDIA's build for Jetson is given with --wheels.
 _RUNTIME: Final = "onnxruntime"
 _GPU_RUNTIME: Final = "onnxruntime-gpu"
@@ -127,6 +129,7 @@ def wheelhouse(
     lock: Path,
     cache: Path,
     radio: bool = False,
+    compiler: bool = False,
     onnxruntime: str | None = None,
     given: Path | None = None,
 ) -> list[Path]:
@@ -141,6 +144,8 @@ def wheelhouse(
         Folder for downloads.
     radio : bool
         Whether the board has a Pluto.
+    compiler : bool
+        Whether it compiles the packing of vectors.
     onnxruntime : str or None
         Version; None takes the newest.
     given : Path or None
@@ -164,6 +169,7 @@ def wheelhouse(
     chosen = f"=={onnxruntime}" if onnxruntime else _RUNTIME_VERSION
     wanted = [*_REQUIREMENTS, f"{runtime}{chosen}"]
     wanted += _RADIO if radio else ()
+    wanted += (_COMPILER,) if compiler else ()
     wanted += (_OLD_PYTHON,) if target.python == "3.10" else ()
     with tempfile.TemporaryDirectory() as scratch:
         command[1] = f"--dest={scratch}"

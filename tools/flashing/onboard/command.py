@@ -126,7 +126,7 @@ def _execute(board: Board) -> None:
         raise BoardError("no release is installed")
     folder = board.releases / current
     command = board.agent_command(folder, board.manifest(folder))
-    environment = {**os.environ, "SIFTMOE_RELEASE": current}
+    environment = {**os.environ, **board.environment(folder)}
     os.execve(command[0], command, environment)  # noqa: S606  the process that is watched
 
 

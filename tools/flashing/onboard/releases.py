@@ -7,6 +7,7 @@ Under the root folder (``/opt/siftmoe``) stand::
     releases/ID/            a release: its files, a link to its Python environment, and once it has
                             proven itself, tested.json (computes) and proven (answers)
     envs/HASH/              environments, by what is installed in them; complete comes last
+    cache/HASH/             what an environment's agent compiled; the only folder that it may write
     current -> releases/ID  what serves; replaced by rename, so it always is one or the other
     previous -> releases/ID what served before
     signers                 whose releases this board takes
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "siftmoe-release"
 SIGNER: Final = "siftmoe"
 PROGRAM: Final = "board.pyz"
+CACHE: Final = "cache"
 _CHUNK: Final = 1 << 20
 
 
@@ -49,6 +51,7 @@ class Board:
         self.root = root
         self.blobs, self.incoming = root / "blobs", root / "incoming"
         self.releases, self.envs, self.run = root / "releases", root / "envs", root / "run"
+        self.cache = root / CACHE
         self.signers = root / "signers"
 
     @contextlib.contextmanager
@@ -126,7 +129,8 @@ class Board:
         """Make the folders; say whose releases are taken and how the agent is kept running."""
         if self.signers.exists() and self.signers.read_text().strip() != signers and not adopt:
             raise BoardError("this board takes releases of another workstation; use --adopt")
-        for folder in (self.blobs, self.incoming, self.releases, self.envs, self.run):
+        folders = (self.blobs, self.incoming, self.releases, self.envs, self.run, self.cache)
+        for folder in folders:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # private keys pass through
         self.signers.write_text(signers + "\n")
         (self.root / "service.json").write_text(json.dumps(service))
@@ -165,7 +169,7 @@ class Board:
     def _test(self, release: str, command: list[str]) -> dict[str, Any]:
         """Let a release compute the golden output, and write down that it did."""
         folder = self.releases / release
-        tested = compute(command)
+        tested = compute(command, self.environment(folder))
         part = folder / "tested.json.part"
         part.write_text(json.dumps(tested))
         os.sync()  # whatever the marker vouches for is on the disk before it
@@ -210,6 +214,11 @@ class Board:
         """Command line of a release's agent; ``{release}`` in an argument is its folder."""
         given = [argument.replace("{release}", str(folder)) for argument in manifest["arguments"]]
         return [str(folder / "venv" / "bin" / "python"), "-m", "siftmoe.agent", *given]
+
+    def environment(self, folder: Path) -> dict[str, str]:
+        """Variables of a release's agent: where it keeps what it compiles, and who it is."""
+        cache = self.cache / os.readlink(folder / "venv").rpartition("/")[2]
+        return {"NUMBA_CACHE_DIR": str(cache), "SIFTMOE_RELEASE": folder.name}
 
     def tested(self, release: str | None) -> dict[str, Any] | None:
         """Return what a release computed in its self-test here; None if it has not."""
@@ -272,10 +281,10 @@ class Board:
         removed = [p.name for p in self.releases.iterdir() if p.name not in kept]
         for name in removed:
             shutil.rmtree(self.releases / name)
-        used = {os.path.realpath(link) for link in self.releases.glob("*/venv")}
-        for environment in self.envs.iterdir():
-            if os.path.realpath(environment) not in used:
-                shutil.rmtree(environment)
+        used = {Path(os.path.realpath(link)).name for link in self.releases.glob("*/venv")}
+        for folder in (*self.envs.iterdir(), *self.cache.glob("*")):
+            if folder.name not in used:
+                shutil.rmtree(folder)
         for blob in self.blobs.iterdir():
             if blob.suffix != ".part" and blob.stat().st_nlink == 1:
                 blob.unlink()

@@ -21,20 +21,23 @@ _RADIO: Final = "--radio="
 _LOOK_S: Final = 60.0
 
 
-def compute(command: list[str]) -> dict[str, Any]:
+def compute(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
     """Load the release's experts and compare what they compute with the golden output.
 
     Parameters
     ----------
     command : list of str
         Starts its agent.
+    environment : dict
+        Variables beside the board's own; what is compiled is kept where they say.
     """
-    started = json.loads(call([*command, "--check", "--json"]).splitlines()[-1])
+    started = json.loads(call([*command, "--check", "--json"], environment).splitlines()[-1])
     return {
         "provider": started["provider"],
         "refused": started["refused"],
         "experts": len(started["residents"]),
         "memory_bytes": started["memory_bytes"],
+        "packing": started["packing"],
     }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from siftmoe.tools.flashing.onboard.errors import BoardError
-from siftmoe.tools.flashing.onboard.releases import PROGRAM
+from siftmoe.tools.flashing.onboard.releases import CACHE, PROGRAM
 from siftmoe.tools.flashing.onboard.supervisor import Supervisor, hold, read
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ TimeoutStartSec={start:g}
 TimeoutStopSec=10
 WatchdogSec={watchdog:g}
 UMask=0077
+ReadWritePaths=-{root}/{cache}
 CapabilityBoundingSet=
 NoNewPrivileges=yes
 ProtectSystem=strict
@@ -117,7 +118,7 @@ def unit_texts(
 ) -> dict[str, str]:
     """Write units, by name; a group that the board does not have would keep the agent down."""
     given = f"SupplementaryGroups={' '.join(groups)}\n" if groups else ""
-    fields = {"root": root, "python": python, "program": PROGRAM}
+    fields = {"root": root, "python": python, "program": PROGRAM, "cache": CACHE}
     return {
         AGENT_UNIT: _AGENT_TEXT.format(
             **fields,

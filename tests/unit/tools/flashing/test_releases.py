@@ -44,6 +44,7 @@ def parts(tmp_path: Path) -> dict[str, Any]:
     return {
         "experts": [(0, 0), (1, 0)],
         "selection": "0-1:0",
+        "packing": "numpy",
         "bundle": Manifest.load(bundle),
         "target": TARGET,
         "wheels": [wheel],
@@ -199,7 +200,7 @@ def test_the_release_key_is_private(tmp_path: Path) -> None:
 )
 def test_an_agent_listens_where_it_is_reached(address, encrypted, found) -> None:
     entry = AgentEntry(name="one", address=address, radio="usb:")
-    arguments = agent_arguments(entry, selection="0:0", encrypted=encrypted)
+    arguments = agent_arguments(entry, selection="0:0", packing="numpy", encrypted=encrypted)
     assert set(found) <= set(arguments)
     assert "--radio=usb:" in arguments
     assert ("--insecure" in arguments) == ("--insecure" in found)
