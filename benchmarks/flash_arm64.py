@@ -3,10 +3,12 @@
     sudo python -m benchmarks.flash_arm64 [--keep FOLDER]
 
 Needs root, debootstrap, systemd-nspawn, a Debian mirror and qemu-aarch64-static registered with
-binfmt_misc (flag F). Builds a userland (once in FOLDER), runs its sshd under emulation, flashes it
-with wheels for aarch64 and asks every expert for its output. Times are those of an emulated
-processor and say nothing of a board. onnxruntime 1.32.0 ends with a segmentation fault when it is
-imported under qemu 7.2, 1.23.2 (the newest for JetPack 6.2) does not.
+binfmt_misc (flag F; where it is not: mount binfmt_misc -t binfmt_misc /proc/sys/fs/binfmt_misc &&
+update-binfmts --enable qemu-aarch64). Builds a userland (once in FOLDER), runs its sshd under
+emulation, flashes it with wheels for aarch64, asks every expert for its output, and has vectors of
+every width packed and unpacked there, by compiled code and by numpy: to the same bits as here.
+Times are those of an emulated processor and say nothing of a board. onnxruntime 1.32.0 ends with a
+segmentation fault when it is imported under qemu 7.2, 1.23.2 (the newest for JetPack 6.2) does not.
 """
 
 from __future__ import annotations
@@ -120,6 +122,46 @@ def largest_difference(site: Site) -> float:
     return worst
 
 
+#: Prints a hash of what packing makes of numbers that are the same on every machine.
+PACKING = """
+import hashlib
+import sys
+import numpy as np
+from siftmoe.models.fused import choose, read, write
+choose(sys.argv[1])
+rng, digest = np.random.default_rng(0), hashlib.sha256()
+for size in (128, 100, 768):
+    rows = rng.integers(-(1 << 23), 1 << 23, (16, size)) * 2.0 ** rng.integers(-30, -10, (16, size))
+    rows = rows.astype(np.float32)
+    for width in (2, 3, 4, 5, 6, 8):
+        for rotation in ("none", "hadamard"):
+            records = write(rows, width, rotation=rotation)
+            digest.update(records.tobytes())
+            back = read(records, [(width, len(rows))], size=size, rotation=rotation)
+            digest.update(back.tobytes())
+print(digest.hexdigest())
+"""
+
+
+def packed_alike(config: Path) -> bool:
+    """Compare what the board's code and numpy make of vectors with what this machine's do."""
+    found = set()
+    for how in ("compiled", "numpy"):
+        found.add(call(sys.executable, "-c", PACKING, how))
+        release = "/opt/siftmoe/current"
+        cache = f"/opt/siftmoe/cache/$(basename $(readlink -f {release}/venv))"
+        command = f"NUMBA_CACHE_DIR={cache} {release}/venv/bin/python - {how}"
+        there = subprocess.run(
+            ["ssh", "-F", str(config), "board", command],
+            input=PACKING,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        found.add(there.stdout)
+    return len(found) == 1
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, help="folder of the userland (made if need be)")
@@ -137,8 +179,10 @@ def main() -> int:
         print(f"flashed under emulation in {time.monotonic() - start_s:.0f} s")
         worst = largest_difference(Site.load(testbed))
         print(f"largest relative difference of an expert's output from x86: {worst:.1e}")
+        alike = packed_alike(config)
+        print(f"vectors of every width packed and unpacked to the same bits: {alike}")
         siftmoe(["unflash", str(testbed), "arm", *ssh])
-    return int(worst > TOLERANCE)
+    return int(worst > TOLERANCE or not alike)
 
 
 if __name__ == "__main__":

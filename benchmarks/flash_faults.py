@@ -124,6 +124,11 @@ class Board:
     def agent(self) -> str:
         return self.run("systemctl show siftmoe-agent -p MainPID --value").strip()
 
+    def packing(self) -> str:
+        """How the agent packs that the unit started last, hardened as it is."""
+        journal = self.run("journalctl -u siftmoe-agent -o cat --no-pager | grep '^{' | tail -n 1")
+        return str(json.loads(journal)["packing"])
+
     def serving(self) -> str:
         """Release that answers a hello, once one does."""
         end_s = time.monotonic() + PATIENCE_S
@@ -263,7 +268,8 @@ def main() -> int:
         stack.callback(board.stop)
         board.siftmoe("unflash", "one")
         expect(flashed := board.flash(), "flashed")
-        print(f"{'good release':24}{flashed['wall_s']:6.1f} s")
+        sent = f"{flashed['num_bytes'] / 1e6:.0f} MB, {board.packing()} packing"
+        print(f"{'good release':24}{flashed['wall_s']:6.1f} s  {sent}")
         for fault in FAULTS:
             start_s = time.monotonic()
             fault(board)
@@ -272,6 +278,9 @@ def main() -> int:
             wrong += not right
             took = f"{time.monotonic() - start_s:6.1f} s"
             print(f"{fault.__name__:24}{took}  serves {'the release before' if right else serves}")
+        if board.packing() != "compiled":
+            print(f"the agent packs by {board.packing()}, not by what the self-test compiled")
+            wrong += 1
         board.siftmoe("unflash", "one")
     return int(wrong > 0)
 

@@ -93,10 +93,6 @@ def air_interface(
     )
     if not radio.fading_slots:
         return air
-    if widths.chosen:
-        raise ValueError(
-            'fast fading (fading_slots) sends vectors of one width; name it instead of "auto"'
-        )
     if not distances_m:
         raise ValueError("fast fading (fading_slots) needs the helpers' distances")
     still = msgspec.structs.replace(radio, fading="none", fading_slots=0)

@@ -116,7 +116,7 @@ class FlashEntry(_Table, frozen=True, kw_only=True):
         Version for the boards; None takes the newest that there is for them.
     packing : "compiled" or "numpy"
         How agents pack vectors: by code that a board compiles when it is flashed, or without
-        numba, which is 50 MB to send and 130 MB of memory less.
+        numba, which is 64 MB to send and 130 MB of memory less.
     """
 
     root: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/opt/siftmoe"

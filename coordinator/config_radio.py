@@ -83,10 +83,10 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     seed: Index = 0
 
     def __post_init__(self) -> None:
-        if self.bits == "auto" and (self.deadline_shared or self.fading_slots):
+        if self.bits == "auto" and self.deadline_shared:
             raise ValueError(
-                'bits = "auto" goes with a window for each direction and a channel that lasts for '
-                "it; leave out deadline_shared and fading_slots, or name a number of bits"
+                'bits = "auto" goes with a window for each direction; leave out deadline_shared, '
+                "or name a number of bits"
             )
         if not self.fading_slots:
             return

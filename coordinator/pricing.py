@@ -56,6 +56,55 @@ class Pricing:
         return cls(energy_j=energy_j, units=np.ones(1, dtype=np.int64))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Units:
+    """What loads of vectors of several widths are counted in.
+
+    Parameters
+    ----------
+    bits : int, bit
+        Of a unit.
+    units : (B,) int64
+        Of a vector of each width.
+    columns : int
+        Units of the largest load.
+    rounded : bool
+        Whether vectors take up more units than they have bits for.
+    """
+
+    bits: int
+    units: IntArray
+    columns: int
+    rounded: bool
+
+
+def common_units(
+    width_bits: Mapping[int, int], tokens: int, *, most_columns: int = MOST_COLUMNS
+) -> Units:
+    """Count vectors in the greatest unit that divides them all, or in a larger one.
+
+    Parameters
+    ----------
+    width_bits : mapping of int to int
+        Bits of a vector by width, ascending.
+    tokens : int
+        T.
+    most_columns : int
+        Units of the largest load at most, or a few more.
+    """
+    bits = np.array(list(width_bits.values()), dtype=np.int64)
+    unit = math.gcd(*bits.tolist())
+    most = max(tokens, 1) * int(bits.max())
+    coarser = -(-most // (unit * most_columns))
+    units = -(-bits // (unit * coarser))
+    return Units(
+        bits=unit * coarser,
+        units=units,
+        columns=max(tokens, 1) * int(units.max()),
+        rounded=coarser > 1,
+    )
+
+
 def pooled_pricing(
     way: OneWay,
     *,
@@ -78,15 +127,11 @@ def pooled_pricing(
     reply_table_j : (N, T+1) float64, J
         Of the way back, infinite where so many answers do not fit.
     """
-    bits = np.array(list(width_bits.values()), dtype=np.int64)
-    unit = math.gcd(*bits.tolist())
-    most = max(tokens, 1) * int(bits.max())
-    coarser = -(-most // (unit * MOST_COLUMNS))
-    units = -(-bits // (unit * coarser))
-    columns = max(tokens, 1) * int(units.max())
+    counted = common_units(width_bits, tokens)
+    columns = counted.columns
     table = uplink_energy_table(
         max_load=columns,
-        payload_bits=float(unit * coarser),
+        payload_bits=float(counted.bits),
         window_s=window_s,
         bandwidth_hz=way.bandwidth_hz,
         gain=way.gain,
@@ -95,9 +140,9 @@ def pooled_pricing(
     )
     # so many answers fit; fewer units than one more token takes at least are no more tokens
     answers = np.isfinite(reply_table_j).sum(axis=1) - 1  # [N]
-    most_units = np.where(answers >= tokens, columns, (answers + 1) * int(units.min()) - 1)
+    most_units = np.where(answers >= tokens, columns, (answers + 1) * int(counted.units.min()) - 1)
     table = np.where(np.arange(columns + 1) <= most_units[:, None], table, np.inf)
-    return Pricing(energy_j=table, units=units, rounded=coarser > 1)
+    return Pricing(energy_j=table, units=counted.units, rounded=counted.rounded)
 
 
 def separate_pricing(token_j: FloatArray, *, tokens: int) -> Pricing:

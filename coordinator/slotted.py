@@ -9,16 +9,16 @@ M counts blocks of that window, so what matters is how fast the channel is again
 the size of the batch.
 
 A single token, as in decoding, is selected for again in every block: the policy solves the token's
-problem with what each helper still costs, energy-to-go of what it has not received yet, and the
-token moves on where that is less. What a helper has received stays with it until the window ends,
-of use only if the token comes back. The tokens of a batch share bursts and stay where they are
-(docs/theory.md, section 3).
+problem with what each helper, at each width, still costs, energy-to-go of what it has not received
+yet, and the token moves on where that is less. What a helper has received at a width stays with it
+until the window ends, of use only if the token comes back at that width. The tokens of a batch
+share bursts and stay where they are (docs/theory.md, section 3).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,9 @@ import numpy as np
 from siftmoe.coordinator.airtime import AirInterface, Bursts, Direction, Transfer
 from siftmoe.coordinator.policies.fading import SlottedLink, energy_to_go
 from siftmoe.coordinator.policies.gain_states import GainStates
-from siftmoe.coordinator.selection import NOBODY, BudgetKind, Status
+from siftmoe.coordinator.pricing import Pricing, common_units
+from siftmoe.coordinator.slotted_again import select_again
+from siftmoe.coordinator.slotted_delivery import Sent, lose, missing
 from siftmoe.radio.link import transmit_energy
 
 if TYPE_CHECKING:
@@ -35,19 +37,17 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.links import LinkStates
     from siftmoe.coordinator.policies.fading import EnergyToGo
     from siftmoe.coordinator.policies.registry import Policy
+    from siftmoe.coordinator.pricing import Units
     from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
-    BoolArray = NDArray[np.bool_]
 
 #: States of the gain, and grid points of a whole batch's payload at least.
 _BINS = 48
 _GRID = 384
-#: A token moves to other helpers for this share less, not for a rounding error.
-_LEAST_GAIN = 1e-9
-#: A payload short of this share of a token was delivered; it is a rounding error of the grid.
-_WHOLE = 1e-6
+#: Loads of several widths that are told apart at most; each needs a grid point for every state.
+_MOST_LOADS = 1 << 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,8 @@ class SlottedAir(AirInterface):
     slots : int
         Coherence blocks M of a window.
     outage_price : float
-        Of an undelivered token, in energies of a token at the mean gain.
+        Of an undelivered token of ``payload_bits``, in energies of one at the mean gain; a token of
+        fewer bits is worth so much less.
     mean : LinkStates
         The links at their mean gains.
     rng : np.random.Generator
@@ -96,26 +97,32 @@ class SlottedAir(AirInterface):
                 "fast fading goes with one window per batch and direction: no shared deadline, "
                 "no price of the downlink, no windows of single tokens"
             )
-        if self.width_bits:
-            raise ValueError("fast fading sends vectors of one width, got several")
 
     @classmethod
     def over(cls, air: AirInterface, **options: Any) -> SlottedAir:
         """Let the channel of an air interface change within its bursts."""
         return cls(**{part.name: getattr(air, part.name) for part in fields(air)}, **options)
 
+    def pricing(self, links: LinkStates, tokens: int) -> Pricing:
+        """Price every load on every helper, priced outage included."""
+        if self.selection == "mean-gain":
+            return AirInterface.pricing(self, self.mean, tokens)
+        if self.selection == "current-gain":
+            return AirInterface.pricing(self, links, tokens)
+        counted, rows = self._units(tokens), []
+        for n in range(links.num_links):
+            to_go = self._to_go(n, tokens)
+            state = to_go.link.states.state_of(float(links.uplink_gain[n]))
+            rows.append(to_go.expected_j(state=state)[:: _steps(counted)])
+        return Pricing(energy_j=np.array(rows), units=counted.units, rounded=counted.rounded)
+
     def energy_table(self, links: LinkStates, tokens: int) -> FloatArray:
-        """Price of every load on every helper, (N, T+1) J, priced outage included."""
+        """Price of every load on every helper, (N, T+1) J; of vectors of one width."""
         if self.selection == "mean-gain":
             return AirInterface.energy_table(self, self.mean, tokens)
         if self.selection == "current-gain":
             return AirInterface.energy_table(self, links, tokens)
-        rows = []
-        for n in range(links.num_links):
-            to_go = self._to_go(n, tokens)
-            state = to_go.link.states.state_of(float(links.uplink_gain[n]))
-            rows.append(to_go.expected_j(state=state)[:: _steps_per_token(tokens)])
-        return np.array(rows)
+        return self.pricing(links, tokens).energy_j
 
     def transfer(
         self, problem: SelectionProblem, plan: SelectionPlan, links: LinkStates, *, policy: Policy
@@ -125,69 +132,90 @@ class SlottedAir(AirInterface):
         to_go = [self._to_go(n, tokens) for n in range(count)]
         later = self.rng.exponential(size=(self.slots - 1, count))
         gains = np.vstack([links.uplink_gain, later * self.mean.uplink_gain])  # [M, N]
-        sent = _Sent(np.zeros(count), np.zeros(count), np.zeros(count))
+        sent = Sent.nothing(count, len(self.widths) if tokens == 1 else 1)
         for slot, gain in enumerate(gains):
             if slot and tokens == 1 and self.reselect:
                 cost = self._cost_to_go(to_go, slot, gain, sent)
-                plan = _select_again(problem, plan, cost, policy)
-            payload = plan.loads(count) * float(self.payload_bits)
-            for n in np.flatnonzero(payload > sent.bits):
-                sent.send(int(n), to_go[n], slot, float(gain[n]), float(payload[n] - sent.bits[n]))
-        loads = plan.loads(count)
-        arrived = np.minimum(loads, np.floor(sent.bits / self.payload_bits + _WHOLE).astype(int))
-        lost = missing(plan, arrived)
+                plan = select_again(problem, plan, cost, policy)
+            wanted = self._wanted(plan, count)
+            for n, b in zip(*np.nonzero(wanted > sent.bits), strict=True):
+                left = float(wanted[n, b] - sent.bits[n, b])
+                sent.send(n, b, to_go[n], slot, gain=float(gain[n]), bits_left=left)
+        received = np.where(self._wanted(plan, count) > 0.0, sent.bits, 0.0).sum(axis=1)  # [N]
+        lost = missing(plan, received, width=self.widths, bits=self._bits())
+        arrived = lose(problem, plan, lost)
         return Transfer(
-            plan=lose(problem, plan, lost),
+            plan=arrived,
             lost=int(lost.sum()),
-            up=self._up(loads, arrived, sent, tokens),
+            up=self._up(plan, arrived, sent, tokens),
             down=self.bursts(
-                self.load_of(arrived, Direction.DOWN),
+                self.load_of(arrived.loads(count), Direction.DOWN),
                 links,
                 tokens=tokens,
                 direction=Direction.DOWN,
             ),
         )
 
+    def _bits(self) -> FloatArray:
+        """Bits of a vector of each width, (B,)."""
+        return np.array(list(self.width_bits.values()) or [self.payload_bits], dtype=np.float64)
+
+    def _wanted(self, plan: SelectionPlan, count: int) -> FloatArray:
+        """Bits that a plan sends: of a single token by helper and width, else by helper, (N, B)."""
+        load = self.load(plan, count)
+        if len(plan.helper) == 1:
+            return load.count * load.bits
+        return load.payload_bits[:, None]
+
     def _cost_to_go(
-        self, to_go: list[EnergyToGo], slot: int, gain: FloatArray, sent: _Sent
+        self, to_go: list[EnergyToGo], slot: int, gain: FloatArray, sent: Sent
     ) -> FloatArray:
-        """Energy-to-go of the single token on every helper, (N,) J."""
-        left = np.maximum(0.0, self.payload_bits - sent.bits)
+        """Energy-to-go of the single token on every helper at every width, (N, B) J."""
+        left = np.maximum(0.0, self._bits() - sent.bits)
         values = [
-            to_go[n].value_j(slot, gain=float(gain[n]), bits_left=float(left[n]))
-            for n in range(len(to_go))
+            [to_go[n].value_j(slot, gain=float(gain[n]), bits_left=float(bits)) for bits in row]
+            for n, row in enumerate(left)
         ]
         return np.array(values)
 
-    def _up(self, loads: IntArray, arrived: IntArray, sent: _Sent, tokens: int) -> Bursts:
+    def _up(self, plan: SelectionPlan, arrived: SelectionPlan, sent: Sent, tokens: int) -> Bursts:
         """Bursts as they were sent, those included that were given up for another helper."""
-        helper = np.flatnonzero((loads > 0) | (sent.bits > 0.0))
-        count = np.maximum(loads[helper], 1)
-        airtime, energy = sent.airtime_s[helper], sent.energy_j[helper]
+        count = len(sent.bits)
+        by_width = self.load(plan, count).count  # [N, B]
+        if tokens == 1:
+            by_width = np.maximum(by_width, sent.bits > 0.0)
+        helper = np.flatnonzero(by_width.any(axis=1))
+        bits, energy, airtime = sent.of(helper)
         on_air = np.where(airtime > 0.0, airtime, 1.0)
+        total = by_width[helper].sum(axis=1)
         return Bursts(
             direction=Direction.UP,
             helper=helper,
-            tokens=count,
-            missed=count - arrived[helper],
-            by_width=count[:, None],
+            tokens=total,
+            missed=total - arrived.loads(count)[helper],
+            by_width=by_width[helper],
             width=self.widths,
-            payload_bits=sent.bits[helper],
+            payload_bits=bits,
             tx_power_w=energy / on_air,
             airtime_s=airtime,
             energy_j=energy,
-            rate_bps=sent.bits[helper] / on_air,
+            rate_bps=bits / on_air,
             window_s=self.window_s(tokens),
         )
 
+    def _units(self, tokens: int) -> Units:
+        """Say what loads of vectors are counted in."""
+        width_bits = self.width_bits or {self.width: self.payload_bits}
+        return common_units(width_bits, tokens, most_columns=max(_MOST_LOADS, tokens))
+
     def _to_go(self, n: int, tokens: int) -> EnergyToGo:
-        mean = self.mean
+        mean, counted = self.mean, self._units(tokens)
         key = (mean.uplink_gain[n], mean.bandwidth_hz[n], mean.noise_psd[n], float(tokens))
         if key not in self.solved:
             self.solved[key] = energy_to_go(
                 self._link(n, tokens),
-                max_bits=float(tokens * self.payload_bits),
-                steps=tokens * _steps_per_token(tokens),
+                max_bits=float(counted.columns * counted.bits),
+                steps=counted.columns * _steps(counted),
             )
         return self.solved[key]
 
@@ -214,79 +242,6 @@ class SlottedAir(AirInterface):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """What every helper has been sent so far, and what it took: (N,) each."""
-
-    bits: FloatArray
-    energy_j: FloatArray
-    airtime_s: FloatArray
-
-    def send(self, n: int, to_go: EnergyToGo, slot: int, gain: float, bits_left: float) -> None:
-        """Send in one slot what the energy-to-go says."""
-        bits = to_go.action_bits(slot, gain=gain, bits_left=bits_left)
-        if bits > 0.0:
-            self.bits[n] += bits
-            self.energy_j[n] += to_go.link.slot_energy_j(bits, gain)
-            self.airtime_s[n] += to_go.link.slot_s
-
-
-def _select_again(
-    problem: SelectionProblem, plan: SelectionPlan, cost_j: FloatArray, policy: Policy
-) -> SelectionPlan:
-    """Select for a token on its way; keeps what the first selection predicted and proved."""
-    now = _objective(problem, plan, cost_j)
-    if plan.status is Status.INFEASIBLE or now == 0.0:
-        return plan
-    again = policy(replace(problem, energy=np.stack([np.zeros_like(cost_j), cost_j], axis=1)))
-    if again.status is Status.INFEASIBLE:
-        return plan
-    solve_s = plan.solve_s + again.solve_s
-    if not _objective(problem, again, cost_j) < now * (1.0 - _LEAST_GAIN):
-        return replace(plan, solve_s=solve_s)
-    return replace(
-        again,
-        status=plan.status,
-        energy_j=plan.energy_j,
-        lower_bound_j=plan.lower_bound_j,
-        solve_s=solve_s,
-    )
-
-
-def _objective(problem: SelectionProblem, plan: SelectionPlan, cost_j: FloatArray) -> float:
-    """Count what is to come of a single token's plan, J: energy, and deviation if priced."""
-    energy = float(cost_j[plan.loads(problem.num_helpers) > 0].sum())
-    if problem.budget.kind is BudgetKind.PRICE and problem.budget.value > 0.0:
-        energy += problem.budget.value * float(plan.deviation.sum())
-    return energy
-
-
-def missing(plan: SelectionPlan, arrived: IntArray) -> BoolArray:
-    """Mark the slots, (T, K), of tokens beyond the ``arrived`` first ones of their helper."""
-    lost = np.zeros(plan.helper.shape, dtype=np.bool_)
-    for n, count in enumerate(arrived):
-        here = plan.helper == n  # [T, K]
-        served = here.any(axis=1)  # [T]
-        lost |= here & (served & (np.cumsum(served) > count))[:, None]
-    return lost
-
-
-def lose(problem: SelectionProblem, plan: SelectionPlan, lost: BoolArray) -> SelectionPlan:
-    """Skip the lost slots, (T, K), and count their deviation as that of a skip."""
-    if not lost.any():
-        return plan
-    routed, nobody = problem.routed_experts, problem.num_experts
-    change = problem.deviation[routed, nobody] - problem.serving_deviation(plan.expert, plan.width)
-    added = np.where(lost, problem.slot_weights() * change, 0.0).sum(axis=1)  # [T]
-    return replace(
-        plan,
-        helper=np.where(lost, NOBODY, plan.helper),
-        expert=np.where(lost, nobody, plan.expert),
-        weight=np.where(lost, 0.0, plan.weight),
-        width=np.where(lost, 0, plan.width),
-        deviation=plan.deviation + added,
-    )
-
-
-def _steps_per_token(tokens: int) -> int:
-    return math.ceil(_GRID / tokens)
+def _steps(counted: Units) -> int:
+    """Grid steps of a unit of load."""
+    return math.ceil(_GRID / counted.columns)

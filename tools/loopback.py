@@ -100,7 +100,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _usual(args: argparse.Namespace) -> str:
     """Policies that are compared if none are named."""
-    one_width = args.deadline_shared or args.downlink_price or args.fading_slots or args.bits
+    one_width = args.deadline_shared or args.downlink_price or args.bits
     return DEFAULT_POLICIES if one_width else f"{DEFAULT_POLICIES},{CHOSEN_WIDTHS}"
 
 

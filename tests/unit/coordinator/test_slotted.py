@@ -18,7 +18,8 @@ from siftmoe.coordinator.selection import (
     SelectionProblem,
     Status,
 )
-from siftmoe.coordinator.slotted import SlottedAir, lose, missing
+from siftmoe.coordinator.slotted import SlottedAir
+from siftmoe.coordinator.slotted_delivery import lose, missing
 
 GAIN = 1e-8
 AIR = {"payload_bits": 4096, "token_deadline_s": 0.0046, "tx_power_limit_w": 1.0}
@@ -201,7 +202,8 @@ def test_the_last_tokens_of_a_burst_are_the_ones_that_miss_it():
         lower_bound_j=0.0,
         deviation=np.array([0.0, 0.05, 0.5]),
     )
-    lost = missing(plan, np.array([1, 2]))
+    whole = float(AIR["payload_bits"])
+    lost = missing(plan, np.array([1.9, 2.0]) * whole, width=[16], bits=np.array([whole]))
     assert lost.tolist() == [[False, False], [True, True], [False, False]]
     rest = lose(problem, plan, lost)
     assert rest.helper.tolist() == [[0, 1], [NOBODY, NOBODY], [1, NOBODY]]
