@@ -182,8 +182,15 @@ def _waiting(events: zmq.Socket[bytes]) -> list[tuple[int, int]]:
 def _address_of(descriptor: int) -> str:
     """Whose end of a connection it is; empty if it has ended, or is none of a network."""
     try:
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
-            peer = connection.getpeername()
+        copy = os.dup(descriptor)
     except OSError:
         return ""
-    return str(peer[0]) if isinstance(peer, tuple) else ""
+    try:  # what has the number by now need not be a connection, nor a socket
+        connection = socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        return ""
+    with connection, contextlib.suppress(OSError):
+        peer = connection.getpeername()
+        return str(peer[0]) if isinstance(peer, tuple) else ""
+    return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ import pytest
 import zmq
 
 from siftmoe.agent.complaints import MAX_PEERS, Complaints
-from siftmoe.agent.doorman import Doorman
+from siftmoe.agent.doorman import Doorman, _address_of
 from siftmoe.agent.keys import Credentials, KeyPair
 from siftmoe.agent.sockets import endpoint_of, open_router
 
@@ -182,6 +183,17 @@ def test_who_is_turned_away_in_the_greeting_is_logged_once_with_its_address(door
     [line] = [record.getMessage() for record in caplog.records]
     assert "127.0.0.1" in line
     assert "ended in the greeting: it has another key for this agent" in line
+
+
+def test_a_number_that_is_no_connection_any_more_has_no_address_and_costs_nothing(tmp_path):
+    """ZeroMQ tells of descriptors; until it is heard they may be closed, or somebody else's."""
+    file = os.open(tmp_path / "file", os.O_CREAT)
+    unused = os.dup(file)
+    os.close(unused)
+    with socket.socket() as idle, contextlib.closing(os.fdopen(file)):
+        before = sorted(os.listdir("/proc/self/fd"))
+        assert [_address_of(n) for n in (file, unused, idle.fileno())] == ["", "", ""]
+        assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_who_has_another_key_for_this_agent_is_logged(door, caplog):

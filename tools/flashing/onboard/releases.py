@@ -7,7 +7,7 @@ Under the root folder (``/opt/siftmoe``) stand::
     releases/ID/            a release: its files, a link to its Python environment, and once it has
                             proven itself, tested.json (computes) and proven (answers)
     envs/HASH/              environments, by what is installed in them; complete comes last
-    cache/HASH/             what an environment's agent compiled; the only folder that it may write
+    cache/HASH/             what an environment's agent compiled; all that systemd lets it write
     current -> releases/ID  what serves; replaced by rename, so it always is one or the other
     previous -> releases/ID what served before
     signers                 whose releases this board takes
