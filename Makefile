@@ -50,11 +50,8 @@ format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# mypy does not see an editable install; a folder of links gives it the package tree.
 types: $(DEV)
-	mkdir -p .typing/siftmoe
-	for p in agent coordinator models radio tools; do ln -sfn ../../$$p .typing/siftmoe/$$p; done
-	MYPYPATH=.typing $(BIN)/mypy -p siftmoe
+	$(BIN)/mypy -p siftmoe
 
 imports: $(DEV)
 	$(BIN)/lint-imports
@@ -70,4 +67,4 @@ bench: $(FUZZ)
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf $(VENV) .typing build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

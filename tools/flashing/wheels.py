@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import siftmoe.tools
+import siftmoe
 from siftmoe.tools.flashing.errors import ReleaseError
 
 if TYPE_CHECKING:
@@ -91,16 +91,20 @@ def own_wheel(folder: Path) -> Path:
     ReleaseError
         If siftmoe was not installed from a source folder, or the wheel cannot be built.
     """
-    source = Path(next(iter(siftmoe.tools.__path__))).parent
+    source = Path(siftmoe.__file__).resolve().parents[2]
     if not (source / "setup.cfg").is_file():
         raise ReleaseError(
             "this siftmoe was installed without its source; install it with pip install -e from "
             "a checkout, or give its wheel with --wheels FOLDER"
         )
     with tempfile.TemporaryDirectory() as scratch:
-        for package in _PACKAGES:
+        package = Path(scratch) / "src" / "siftmoe"
+        package.mkdir(parents=True)
+        for name in ("__init__.py", "py.typed"):
+            shutil.copy2(source / "src" / "siftmoe" / name, package)
+        for name in _PACKAGES:
             ignored = shutil.ignore_patterns("__pycache__", "tiny")
-            shutil.copytree(source / package, Path(scratch) / package, ignore=ignored)
+            shutil.copytree(source / name, package / name, ignore=ignored)
         for name in ("README.md", "LICENSE", "pyproject.toml"):
             shutil.copy2(source / name, scratch)
         _write_setup(source / "setup.cfg", Path(scratch) / "setup.cfg")
@@ -111,11 +115,6 @@ def own_wheel(folder: Path) -> Path:
 def _write_setup(source: Path, target: Path) -> None:
     setup = configparser.RawConfigParser()
     setup.read(source, encoding="utf-8")
-    wanted = {f"siftmoe.{name}" for name in _PACKAGES}
-    found = setup["options"]["packages"].split()
-    chosen = [n for n in found if ".".join(n.split(".")[:2]) in wanted and ".tiny" not in n]
-    setup["options"]["packages"] = "\n" + "\n".join(chosen)
-    setup["options"]["package_dir"] = "\n" + "\n".join(f"siftmoe.{n} = {n}" for n in _PACKAGES)
     setup["options.package_data"] = {"*": "py.typed"}
     for section in ("options.entry_points", "options.extras_require"):
         setup.remove_section(section)

@@ -1,0 +1,1 @@
+"""Energy-aware mixture-of-experts inference over wireless helpers."""
