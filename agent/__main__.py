@@ -6,8 +6,8 @@ import argparse
 import logging
 import sys
 
-from siftmoe.agent import command
 from siftmoe.agent.errors import AgentError
+from siftmoe.agent.process import command
 from siftmoe.models.errors import ModelError
 
 _INTERRUPTED = 130

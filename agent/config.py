@@ -118,7 +118,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def width_list(self) -> tuple[int, ...]:
         """Return the widths as numbers, ascending; ConfigError if they cannot be."""
-        from siftmoe.models.records import ROW_WIDTHS  # brings numpy
+        from siftmoe.models.vectors.records import ROW_WIDTHS  # brings numpy
 
         words = self.widths.split(",")
         known = {str(width): width for width in ROW_WIDTHS}

@@ -25,7 +25,7 @@ import numpy as np
 import zmq
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.protocol import Apply, Failure, Result, decode, encode
+from siftmoe.agent.wire.protocol import Apply, Failure, Result, decode, encode
 from tests.bundles import shape_of, write_bundle
 
 EXPERT = (768, 2048)
@@ -125,7 +125,9 @@ def beside(endpoint: str, rows: int, in_flight: int, seconds: float) -> tuple[li
 
 def first_come_first(arguments: list[str]) -> int:
     """Be an agent that takes all that waits in the order of arrival, as one batch."""
-    from siftmoe.agent import backlog, command, server
+    from siftmoe.agent.process import command
+    from siftmoe.agent.service import backlog
+    from siftmoe.agent.serving import server
 
     class Together(backlog.Backlog):
         def _take(self):

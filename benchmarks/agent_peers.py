@@ -17,7 +17,7 @@ import grpc
 import numpy as np
 import zmq
 
-from siftmoe.agent.providers import open_session
+from siftmoe.agent.compute.providers import open_session
 
 if TYPE_CHECKING:
     pass

@@ -23,12 +23,12 @@ import numpy as np
 import zmq
 
 from benchmarks.agent_peers import METHOD, OPTIONS
+from siftmoe.agent.compute.providers import open_session
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import launch
-from siftmoe.agent.protocol import ZERO_COPY_BYTES, Apply, Result, Vectors, decode, encode
-from siftmoe.agent.providers import open_session
-from siftmoe.agent.sockets import receive
-from siftmoe.models.manifest import Manifest, expert_name
+from siftmoe.agent.process.launch import launch
+from siftmoe.agent.serving.sockets import receive
+from siftmoe.agent.wire.protocol import ZERO_COPY_BYTES, Apply, Result, Vectors, decode, encode
+from siftmoe.models.bundle.manifest import Manifest, expert_name
 from tests.bundles import shape_of, write_bundle
 
 EXPERTS = {"A": (768, 2048), "B": (2048, 1408)}

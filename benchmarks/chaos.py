@@ -34,22 +34,28 @@ import psutil
 
 from benchmarks.chaos_strikes import KINDS, LINKS, Board, Chaos, boards_of
 from benchmarks.chaos_watch import Checked, Watched, WatchedClient, seen
-from siftmoe.agent.launch import stop_all
-from siftmoe.coordinator.assembly import air_interface, simulated_links
-from siftmoe.coordinator.client_security import ClientSecurity
-from siftmoe.coordinator.config import AgentEntry
-from siftmoe.coordinator.config_radio import RadioEntry
-from siftmoe.coordinator.dispatch import Dispatcher
-from siftmoe.coordinator.layer_tables import unknown_tables
-from siftmoe.coordinator.ledger import FaultRow, Ledger, SelectionRow, StepRow, TransmissionRow
+from siftmoe.agent.process.launch import stop_all
+from siftmoe.coordinator.air.assembly import air_interface, simulated_links
+from siftmoe.coordinator.client.security import ClientSecurity
+from siftmoe.coordinator.config.radio import RadioEntry
+from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
+from siftmoe.coordinator.ledger.store import (
+    FaultRow,
+    Ledger,
+    SelectionRow,
+    StepRow,
+    TransmissionRow,
+)
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.selection import Budget, BudgetKind
-from siftmoe.models.manifest import Manifest
+from siftmoe.coordinator.selection.problem import Budget, BudgetKind
+from siftmoe.coordinator.selection.tables import unknown_tables
+from siftmoe.models.bundle.manifest import Manifest
 from tests.bad_links import BadLinks, why_not
 from tests.bundles import shape_of, write_bundle
 
 if TYPE_CHECKING:
-    from siftmoe.agent.keys import KeyPair
+    from siftmoe.agent.security.keys import KeyPair
 
 LAYERS, TOP_K, MOST_TOKENS = 2, 2, 8
 DEADLINE_S: Final = 1.0

@@ -15,15 +15,15 @@ import msgspec
 import numpy as np
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.keys import KeyPair
-from siftmoe.agent.launch import AgentFailedToStart, launch, spawn
+from siftmoe.agent.process.launch import AgentFailedToStart, launch, spawn
+from siftmoe.agent.security.keys import KeyPair
 from tests.bad_links import GOOD, Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from siftmoe.agent.launch import LaunchedAgent, Spawned
+    from siftmoe.agent.process.launch import LaunchedAgent, Spawned
     from tests.bad_links import BadLinks
 
 Value = TypeVar("Value")

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from siftmoe.coordinator.client import Client
+from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.coordinator import Coordinator
-from siftmoe.coordinator.fleet import AgentState, Fleet
-from siftmoe.coordinator.selection import NOBODY
+from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.selection.problem import NOBODY
 from tests.bundles import reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.chaos_strikes import Strike
-    from siftmoe.coordinator.layer import Served
+    from siftmoe.coordinator.layer.serving import Served
 
 TOLERANCE: Final = 1e-3
 #: What becomes of an agent so soon after its strike is over is taken to be because of it.

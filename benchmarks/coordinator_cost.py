@@ -24,15 +24,15 @@ from typing import Any
 import numpy as np
 import zmq
 
-from siftmoe.agent.protocol import Apply, Hello, HelloReply, Result, decode, encode
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.config import AgentEntry
-from siftmoe.coordinator.dispatch_group import group
-from siftmoe.coordinator.fleet import Fleet
-from siftmoe.coordinator.ledger import Ledger, SelectionRow, StepRow, TransmissionRow
-from siftmoe.coordinator.selection import SelectionPlan, Status
+from siftmoe.agent.wire.protocol import Apply, Hello, HelloReply, Result, decode, encode
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.dispatch.grouping import group
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow
+from siftmoe.coordinator.selection.problem import SelectionPlan, Status
 from siftmoe.models.shape import ModelShape
-from siftmoe.radio.link import ChannelOrigin, Source
+from siftmoe.radio.channel.link import ChannelOrigin, Source
 
 AGENTS = (8, 32, 100)
 PROCESSES = 4

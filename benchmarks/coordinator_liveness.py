@@ -26,12 +26,12 @@ from pathlib import Path
 import numpy as np
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import launch
-from siftmoe.agent.protocol import Apply
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.config import AgentEntry
-from siftmoe.coordinator.fleet import Fleet
-from siftmoe.models.manifest import Manifest
+from siftmoe.agent.process.launch import launch
+from siftmoe.agent.wire.protocol import Apply
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.models.bundle.manifest import Manifest
 from tests.bundles import shape_of, write_bundle
 
 SHAPE = shape_of(num_layers=1, num_experts=1, hidden_size=512, intermediate_size=2048)

@@ -24,16 +24,16 @@ import numpy as np
 import torch
 from scipy import stats
 
-from siftmoe.coordinator.assembly import air_interface, simulated_links
-from siftmoe.coordinator.config_radio import RadioEntry
+from siftmoe.coordinator.air.assembly import air_interface, simulated_links
+from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
-from siftmoe.coordinator.ledger import Ledger, SelectionRow, TransmissionRow
+from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, TransmissionRow
+from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
-from siftmoe.coordinator.policy_setup import prepare_policy
-from siftmoe.models.tasks import load_task
-from siftmoe.tools.comparison_setup import PAPER_BITS_PER_HERTZ
-from siftmoe.tools.experiments.emulation import Emulation
-from siftmoe.tools.inprocess import AllReady
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.tools.comparing.inprocess import AllReady
+from siftmoe.tools.comparing.job import PAPER_BITS_PER_HERTZ
+from siftmoe.tools.experiments.cells.emulation import Emulation
 
 DISTANCE_M = 20.0
 TOKENS = 100

@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.flash_faults import call
-from siftmoe.agent.protocol import Apply
-from siftmoe.agent.providers import open_session
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.fleet import Fleet
+from siftmoe.agent.compute.providers import open_session
+from siftmoe.agent.wire.protocol import Apply
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.tools.cli import main as siftmoe
 from siftmoe.tools.flashing.site import Site
 from tests.boards import CLIENT, free_port
@@ -127,7 +127,7 @@ PACKING = """
 import hashlib
 import sys
 import numpy as np
-from siftmoe.models.fused import choose, read, write
+from siftmoe.models.vectors.fused import choose, read, write
 choose(sys.argv[1])
 rng, digest = np.random.default_rng(0), hashlib.sha256()
 for size in (128, 100, 768):

@@ -6,13 +6,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.fuzz_inputs import mutated
+from siftmoe.agent.compute.runtime import Runtime
 from siftmoe.agent.errors import ProtocolError, WireError
-from siftmoe.agent.messages import failure_of
-from siftmoe.agent.protocol import Apply, Hello, Sound, Stats, decode, encode
-from siftmoe.agent.runtime import Runtime
-from siftmoe.agent.service import Identity, Job, Service
-from siftmoe.agent.telemetry import Telemetry
-from siftmoe.models.manifest import Manifest
+from siftmoe.agent.service.requests import Identity, Job, Service
+from siftmoe.agent.service.telemetry import Telemetry
+from siftmoe.agent.wire.messages import failure_of
+from siftmoe.agent.wire.protocol import Apply, Hello, Sound, Stats, decode, encode
+from siftmoe.models.bundle.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections import Counter

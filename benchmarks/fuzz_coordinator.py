@@ -8,23 +8,23 @@ import msgspec
 import numpy as np
 
 from benchmarks.fuzz_inputs import mutated
-from siftmoe.agent.protocol import HelloReply, Sound, SoundReply, Stats, StatsReply, encode
-from siftmoe.coordinator.airtime import AirInterface
+from siftmoe.agent.wire.protocol import HelloReply, Sound, SoundReply, Stats, StatsReply, encode
+from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.board_energy import board_row
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.client_heat import Heats
-from siftmoe.coordinator.config import AgentEntry
+from siftmoe.coordinator.client.heat import Heats
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.config.testbed import AgentEntry
 from siftmoe.coordinator.coordinator import Coordinator
-from siftmoe.coordinator.dispatch import Dispatcher
-from siftmoe.coordinator.fleet import Fleet
-from siftmoe.coordinator.layer_tables import unknown_tables
-from siftmoe.coordinator.ledger import Ledger
-from siftmoe.coordinator.links import FixedLinks
+from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.ledger.store import Ledger
+from siftmoe.coordinator.links.simulated import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.selection import Budget, BudgetKind
-from siftmoe.coordinator.sounded import heard_by_helper, sounding_row
-from siftmoe.models.manifest import Manifest
-from siftmoe.tools.status_agents import summary
+from siftmoe.coordinator.selection.problem import Budget, BudgetKind
+from siftmoe.coordinator.selection.tables import unknown_tables
+from siftmoe.coordinator.sounding.results import heard_by_helper, sounding_row
+from siftmoe.models.bundle.manifest import Manifest
+from siftmoe.tools.watching.agents import summary
 from tests.message_examples import EXAMPLES, HIDDEN_SIZE
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgpack
 import msgspec
 
-from siftmoe.agent.protocol import encode
+from siftmoe.agent.wire.protocol import encode
 from tests.message_examples import EXAMPLES
 
 if TYPE_CHECKING:

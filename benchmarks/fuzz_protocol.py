@@ -39,16 +39,17 @@ TARGETS: Final = {
     "coordinator": ("benchmarks.fuzz_coordinator", "coordinator_end"),
 }
 #: Coverage of these guides the search.
-_AGENT: Final = (
-    *("messages", "messages_sound", "packed", "packed_check"),
-    *("payload", "protocol", "runtime", "service"),
+_WIRE: Final = ("messages", "sound", "packed", "packed_check", "payload", "protocol")
+_AGENT: Final = ("compute.runtime", "service.requests", *(f"wire.{name}" for name in _WIRE))
+_COORDINATOR: Final = (
+    *("board_energy", "fleet.agents", "sounding.results"),
+    *("dispatch.dispatcher", "dispatch.grouping"),
 )
-_COORDINATOR: Final = ("board_energy", "dispatch", "dispatch_group", "fleet", "sounded")
-_CLIENT: Final = ("", "_exchange", "_heat", "_liveness", "_rest", "_retry", "_standing")
+_CLIENT: Final = ("requests", "exchange", "heat", "liveness", "rest", "retry", "standing")
 GUIDES: Final = (
     *(f"siftmoe.agent.{name}" for name in _AGENT),
     *(f"siftmoe.coordinator.{name}" for name in _COORDINATOR),
-    *(f"siftmoe.coordinator.client{name}" for name in _CLIENT),
+    *(f"siftmoe.coordinator.client.{name}" for name in _CLIENT),
 )
 #: Looks at memory, and inputs that are kept for it.
 LOOKS: Final = 10

@@ -24,22 +24,22 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from siftmoe.coordinator.assembly import air_interface
-from siftmoe.coordinator.config_radio import RadioEntry
+from siftmoe.coordinator.air.assembly import air_interface
+from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
-from siftmoe.coordinator.layer_tables import unknown_tables
-from siftmoe.coordinator.ledger import Ledger
-from siftmoe.coordinator.links import FixedLinks
+from siftmoe.coordinator.ledger.store import Ledger
+from siftmoe.coordinator.links.simulated import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.selection import Budget, BudgetKind
-from siftmoe.models.tiny import checkpoint_dir
+from siftmoe.coordinator.selection.problem import Budget, BudgetKind
+from siftmoe.coordinator.selection.tables import unknown_tables
+from siftmoe.models.tiny.files import checkpoint_dir
 from siftmoe.tools.bundles import open_model
-from siftmoe.tools.local_fleet import local_fleet
+from siftmoe.tools.comparing.local_fleet import local_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from siftmoe.models.bundle import Bundle
+    from siftmoe.models.bundle.reader import Bundle
 
     Workload = Callable[[Any], int]
 

@@ -25,13 +25,13 @@ import numpy as np
 import zmq
 
 from benchmarks.agent_roundtrip import EXPERTS, Client, pairs_of
+from siftmoe.agent.compute.memory import keep_freed_memory
+from siftmoe.agent.compute.providers import open_session
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import launch
-from siftmoe.agent.memory import keep_freed_memory
-from siftmoe.agent.protocol import Apply, Vectors, pack_rows, packed, plain
-from siftmoe.agent.providers import open_session
-from siftmoe.models.fused import load_kernels, write_runs
-from siftmoe.models.manifest import expert_name
+from siftmoe.agent.process.launch import launch
+from siftmoe.agent.wire.protocol import Apply, Vectors, pack_rows, packed, plain
+from siftmoe.models.bundle.manifest import expert_name
+from siftmoe.models.vectors.fused import load_kernels, write_runs
 from tests.bundles import shape_of, write_bundle
 
 TOKENS = (1, 16, 256)

@@ -33,9 +33,12 @@ import json, sys
 from pathlib import Path
 import numpy, onnx, onnxruntime, torch, transformers
 from transformers import MixtralForCausalLM
-from siftmoe.models import bundle_backbone, checkpoint, export, export_parity
-from siftmoe.models.bundle import Bundle
-from siftmoe.models.bundle_writer import prepare_bundle
+from siftmoe.models.bundle import backbone as bundle_backbone
+from siftmoe.models.checkpoint import reader as checkpoint
+from siftmoe.models.bundle import export
+from siftmoe.models.bundle import parity as export_parity
+from siftmoe.models.bundle.reader import Bundle
+from siftmoe.models.bundle.writer import prepare_bundle
 
 def memory(field):
     status = Path("/proc/self/status").read_text()

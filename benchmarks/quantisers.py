@@ -7,7 +7,7 @@ experts are computed on them, and what the layer's output loses is given as the 
 the squared output, the mean over the layers. Both shipped models. Steps per channel are those of
 the first half of the text; all is measured on the second. "rms" is the step that is optimal for
 Gaussian entries, "largest" the one that clips nothing; a turned row is multiplied by the Hadamard
-matrix first. "As sent" picks, row by row, what `siftmoe.models.quantise` does.
+matrix first. "As sent" picks, row by row, what `siftmoe.models.vectors.quantise` does.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from siftmoe.models.profile_experts import ExpertStore
-from siftmoe.models.profile_forward import ProfiledModel
-from siftmoe.models.quantise import GAUSSIAN_STEP, WIDTHS, rotate, rotate_back, round_trip
-from siftmoe.models.quantise_channels import (
+from siftmoe.models.profiling.experts import ExpertStore
+from siftmoe.models.profiling.forward import ProfiledModel
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.vectors.channels import (
     channel_steps,
     quantise_channels,
     reconstruct_channels,
 )
-from siftmoe.models.tasks import load_task
+from siftmoe.models.vectors.quantise import GAUSSIAN_STEP, WIDTHS, rotate, rotate_back, round_trip
 from siftmoe.tools.bundles import open_model
 
 MODELS = ("upcycled", "scratch")

@@ -22,16 +22,16 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import iio
 import numpy as np
 
-from siftmoe.radio.air import Air, DeviceModel, convert
+from siftmoe.radio.channel.fading import FadingKind, FadingModel
+from siftmoe.radio.channel.multipath import AirPath
 from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.emulator.config import AirConfig, DeviceEntry, LinkEntry
 from siftmoe.radio.emulator.launch import EmulatedPlutos
-from siftmoe.radio.fading import FadingKind, FadingModel
-from siftmoe.radio.multipath import AirPath
 from siftmoe.radio.opening import open_radio
-from siftmoe.radio.power import CalibrationStore
-from siftmoe.radio.simulated import SimulatedRadio
-from siftmoe.radio.sounder import frame, sound
+from siftmoe.radio.power.conversion import CalibrationStore
+from siftmoe.radio.simulated.air import Air, DeviceModel, convert
+from siftmoe.radio.simulated.radio import SimulatedRadio
+from siftmoe.radio.sounding.sounder import frame, sound
 
 RATE_HZ = 2e6
 SETTINGS = RadioSettings(

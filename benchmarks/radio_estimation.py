@@ -23,9 +23,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
-from siftmoe.radio import bounds, pilots
-from siftmoe.radio.estimation import estimate
-from siftmoe.radio.sync import Search, acquire
+from siftmoe.radio.sounding import bounds, pilots
+from siftmoe.radio.sounding.estimation import estimate
+from siftmoe.radio.sounding.sync import Search, acquire
 
 RATE_HZ = 2e6
 SEARCH = Search(sample_rate_hz=RATE_HZ)

@@ -27,12 +27,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import msgspec
 import numpy as np
 
-from siftmoe.radio import sounder
 from siftmoe.radio.device import Radio, RadioSettings
 from siftmoe.radio.emulator.launch import EmulatedPlutos
 from siftmoe.radio.opening import open_radio
-from siftmoe.radio.pluto_driver import PlutoDriver
-from siftmoe.radio.power import CalibrationStore
+from siftmoe.radio.pluto.driver import PlutoDriver
+from siftmoe.radio.power.conversion import CalibrationStore
+from siftmoe.radio.sounding import sounder
 
 SETTINGS = RadioSettings(
     carrier_hz=2.45e9, sample_rate_hz=2e6, tx_attenuation_db=20.0, rx_gain_db=40.0
@@ -43,7 +43,7 @@ PROGRAM = """
 import sys
 from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.opening import open_radio
-from siftmoe.radio.sounder import frame
+from siftmoe.radio.sounding.sounder import frame
 radio = open_radio(sys.argv[1])
 radio.tune(RadioSettings(carrier_hz=2.45e9, sample_rate_hz=2e6, tx_attenuation_db=20.0,
                          rx_gain_db=40.0))

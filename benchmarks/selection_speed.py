@@ -27,9 +27,9 @@ from ortools.sat.python import cp_model
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, lil_array
 
+from siftmoe.coordinator.policies.loads.tables import build_tables, slot_deviations
 from siftmoe.coordinator.policies.siftmoe import SiftMoE
-from siftmoe.coordinator.policies.tables import build_tables, slot_deviations
-from siftmoe.coordinator.selection import Budget, BudgetKind, SelectionProblem, Status
+from siftmoe.coordinator.selection.problem import Budget, BudgetKind, SelectionProblem, Status
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from instances import as_problem, make_instance, milp_optimum

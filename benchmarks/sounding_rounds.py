@@ -22,19 +22,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import spawn, stop_all
-from siftmoe.coordinator.channel import open_channel
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.config import load_testbed
-from siftmoe.coordinator.fleet import Fleet
+from siftmoe.agent.process.launch import spawn, stop_all
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.config.testbed import load_testbed
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.sounding.channel import open_channel
 from siftmoe.radio.emulator.launch import EmulatedPlutos
 from siftmoe.tools.bundles import open_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from siftmoe.coordinator.channel import Channel
-    from siftmoe.models.bundle import Bundle
+    from siftmoe.coordinator.sounding.channel import Channel
+    from siftmoe.models.bundle.reader import Bundle
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from siftmoe.coordinator.policies.bandwidth import allocate_bandwidth, token_latency
+from siftmoe.coordinator.policies.wdmoe.bandwidth import allocate_bandwidth, token_latency
 
 
 def make_case(devices: int, rng: np.random.Generator) -> dict[str, Any]:

@@ -16,15 +16,15 @@ import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from siftmoe.agent.protocol import Stats, StatsReply
-from siftmoe.coordinator.fleet import AgentState
-from siftmoe.coordinator.ledger import BoardRow
+from siftmoe.agent.wire.protocol import Stats, StatsReply
+from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.ledger.store import BoardRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from siftmoe.coordinator.client import Client
-    from siftmoe.coordinator.ledger import Ledger
+    from siftmoe.coordinator.client.requests import Client
+    from siftmoe.coordinator.ledger.store import Ledger
 
 _log = logging.getLogger(__name__)
 

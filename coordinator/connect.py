@@ -21,32 +21,32 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from siftmoe.coordinator.assembly import air_interface
+from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.board_energy import board_energy
-from siftmoe.coordinator.channel import open_channel
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.client_heat import Heats
-from siftmoe.coordinator.client_security import ClientSecurity
-from siftmoe.coordinator.config import load_testbed
+from siftmoe.coordinator.client.heat import Heats
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.client.security import ClientSecurity
+from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.coordinator import Coordinator
-from siftmoe.coordinator.dispatch import Dispatcher
-from siftmoe.coordinator.fleet import Fleet
-from siftmoe.coordinator.fleet_placement import place
-from siftmoe.coordinator.ledger import Ledger
+from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.fleet.placement import place
+from siftmoe.coordinator.ledger.store import Ledger
+from siftmoe.coordinator.policies.setup import prepare_policy, widths_of
 from siftmoe.coordinator.policies.spec import PolicySpec
-from siftmoe.coordinator.policies.wdmoe import wdmoe_links
-from siftmoe.coordinator.policy_setup import prepare_policy, widths_of
-from siftmoe.models.bundle import Bundle
-from siftmoe.models.fused import load_kernels
-from siftmoe.models.similarity_file import read_profile, rotation_of
+from siftmoe.coordinator.policies.wdmoe.policy import wdmoe_links
+from siftmoe.coordinator.sounding.channel import open_channel
+from siftmoe.models.bundle.reader import Bundle
+from siftmoe.models.similarity.file import read_profile, rotation_of
+from siftmoe.models.vectors.fused import load_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from siftmoe.coordinator.channel import RadioChoice
-    from siftmoe.coordinator.config import AgentEntry, Testbed
-    from siftmoe.coordinator.fleet_placement import Placement
+    from siftmoe.coordinator.config.testbed import AgentEntry, Testbed
+    from siftmoe.coordinator.fleet.placement import Placement
+    from siftmoe.coordinator.sounding.channel import RadioChoice
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def connect(
     Parameters
     ----------
     testbed : str or Path
-        TOML, see `siftmoe.coordinator.config`.
+        TOML, see `siftmoe.coordinator.config.testbed`.
     ledger : str or Path
         A file that does not exist.
     radio : "auto" or "simulated"

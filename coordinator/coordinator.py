@@ -1,8 +1,9 @@
 """The coordinator of a run: every expert layer of the model becomes a selection and a dispatch.
 
-Each layer of each forward pass is served by `siftmoe.coordinator.layer`; here its rows are told
-from padding, its selection is booked, and steps begin and end. Simulated links live on a virtual
-clock, which airtime and nominal compute advance; links that radios sound live on a real one.
+Each layer of each forward pass is served by `siftmoe.coordinator.layer.serving`; here its rows are
+told from padding, its selection is booked, and steps begin and end. Simulated links live on a
+virtual clock, which airtime and nominal compute advance; links that radios sound live on a real
+one.
 """
 
 from __future__ import annotations
@@ -14,29 +15,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from siftmoe.coordinator.audit import audit
-from siftmoe.coordinator.books import StepSums, selection_row
 from siftmoe.coordinator.clock import VirtualClock
 from siftmoe.coordinator.errors import LedgerError
-from siftmoe.coordinator.experts import attach
-from siftmoe.coordinator.layer import LayerRun, Parts
-from siftmoe.coordinator.problems import fill_empty_slots
-from siftmoe.coordinator.steps import StepHooks
+from siftmoe.coordinator.layer.audit import audit
+from siftmoe.coordinator.layer.books import StepSums, selection_row
+from siftmoe.coordinator.layer.serving import LayerRun, Parts
+from siftmoe.coordinator.model.experts import attach
+from siftmoe.coordinator.model.steps import StepHooks
+from siftmoe.coordinator.selection.layer_problem import fill_empty_slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.airtime import AirInterface
-    from siftmoe.coordinator.audit import Audited
+    from siftmoe.coordinator.air.interface import AirInterface
     from siftmoe.coordinator.clock import Clock
-    from siftmoe.coordinator.layer import Served
-    from siftmoe.coordinator.layer_tables import LayerTables
-    from siftmoe.coordinator.ledger import Ledger
-    from siftmoe.coordinator.links import Links
-    from siftmoe.coordinator.parts import Dispatch, Helpers, LayerOutput
+    from siftmoe.coordinator.layer.audit import Audited
+    from siftmoe.coordinator.layer.parts import Dispatch, Helpers, LayerOutput
+    from siftmoe.coordinator.layer.serving import Served
+    from siftmoe.coordinator.ledger.store import Ledger
+    from siftmoe.coordinator.links.simulated import Links
     from siftmoe.coordinator.policies.registry import Policy
+    from siftmoe.coordinator.selection.tables import LayerTables
 
 _log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     intermediate_size : int
         Width I inside an expert.
     activation : str
-        Name of the nonlinearity, as in ``siftmoe.models.experts.ACTIVATIONS``.
+        Name of the nonlinearity, as in ``siftmoe.models.checkpoint.experts.ACTIVATIONS``.
     gated : bool
         Whether an expert has a gate beside its up projection.
     biased : bool

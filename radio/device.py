@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from siftmoe.radio.link import Source
+from siftmoe.radio.channel.link import Source
 from siftmoe.radio.units import db_to_linear, dbm_to_watt
 
 if TYPE_CHECKING:

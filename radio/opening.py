@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from siftmoe.radio.pluto import DEFAULT_TIMEOUT_S
-from siftmoe.radio.pluto_radio import PlutoRadio
-from siftmoe.radio.power import CalibrationStore
+from siftmoe.radio.pluto.library import DEFAULT_TIMEOUT_S
+from siftmoe.radio.pluto.radio import PlutoRadio
+from siftmoe.radio.power.conversion import CalibrationStore
 
 if TYPE_CHECKING:
     from siftmoe.radio.device import PowerReference, RadioSettings

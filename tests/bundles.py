@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from siftmoe.models import manifest
-from siftmoe.models.export import build_expert
+from siftmoe.models.bundle import manifest
+from siftmoe.models.bundle.export import build_expert
 from siftmoe.models.shape import ModelShape
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Compile what agents load when they start: once, and not in every one of them side by side."""
     if not hasattr(session.config, "workerinput"):
-        from siftmoe.models.fused import load_kernels
+        from siftmoe.models.vectors.fused import load_kernels
 
         load_kernels()
 
@@ -58,7 +58,7 @@ def family_bundle(
     tmp_path_factory: pytest.TempPathFactory, family_checkpoint: Callable[[str], Path]
 ) -> Callable[[str], Path]:
     """Folder of a family's bundle in float32, prepared once; treat it as read-only."""
-    from siftmoe.models.bundle_writer import prepare_bundle
+    from siftmoe.models.bundle.writer import prepare_bundle
 
     root = tmp_path_factory.mktemp("bundles")
 

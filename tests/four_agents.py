@@ -13,20 +13,20 @@ import numpy as np
 from bundles import reference, shape_of, write_bundle
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import launch, stop_all
-from siftmoe.coordinator.airtime import AirInterface
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.client_security import ClientSecurity
-from siftmoe.coordinator.config import AgentEntry
+from siftmoe.agent.process.launch import launch, stop_all
+from siftmoe.coordinator.air.interface import AirInterface
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.client.security import ClientSecurity
+from siftmoe.coordinator.config.testbed import AgentEntry
 from siftmoe.coordinator.coordinator import Coordinator
-from siftmoe.coordinator.dispatch import Dispatcher
-from siftmoe.coordinator.fleet import Fleet
-from siftmoe.coordinator.layer_tables import unknown_tables
-from siftmoe.coordinator.ledger import Ledger, StepRow, TransmissionRow
-from siftmoe.coordinator.links import FixedLinks
+from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.ledger.store import Ledger, StepRow, TransmissionRow
+from siftmoe.coordinator.links.simulated import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.selection import Budget, BudgetKind
-from siftmoe.models.manifest import Manifest
+from siftmoe.coordinator.selection.problem import Budget, BudgetKind
+from siftmoe.coordinator.selection.tables import unknown_tables
+from siftmoe.models.bundle.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from bad_links import BadLinks
     from numpy.typing import NDArray
 
-    from siftmoe.agent.launch import LaunchedAgent
-    from siftmoe.coordinator.client_heat import Heats
+    from siftmoe.agent.process.launch import LaunchedAgent
+    from siftmoe.coordinator.client.heat import Heats
 
 SHAPE = shape_of(num_layers=2, num_experts=4)
 #: Agents 0 and 1 host the same experts, and so do 2 and 3; 0 and 2 are nearer.

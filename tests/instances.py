@@ -18,7 +18,7 @@ from scipy.sparse import lil_array
 from siftmoe.tools.instance_file import SelectionInstance, parse_instance, selection_problem
 
 if TYPE_CHECKING:
-    from siftmoe.coordinator.selection import SelectionProblem
+    from siftmoe.coordinator.selection.problem import SelectionProblem
 
 Raw = dict[str, Any]
 

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from siftmoe.agent.errors import ErrorCode
-from siftmoe.agent.packed import Vectors, pack_rows
-from siftmoe.agent.protocol import (
+from siftmoe.agent.wire.packed import Vectors, pack_rows
+from siftmoe.agent.wire.protocol import (
     Apply,
     Burst,
     Failure,

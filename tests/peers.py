@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from siftmoe.agent.protocol import Hello, HelloReply, decode, encode
+from siftmoe.agent.wire.protocol import Hello, HelloReply, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from siftmoe.models.quantise import WIDTHS
-from siftmoe.models.similarity import DIMENSIONS, SERVING, Calibration, Estimate, Profile
+from siftmoe.models.similarity.profile import DIMENSIONS, SERVING, Calibration, Estimate, Profile
+from siftmoe.models.vectors.quantise import WIDTHS
 
 LAYERS, EXPERTS = 3, 4
 

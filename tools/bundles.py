@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from siftmoe.models.bundle import Bundle
-    from siftmoe.models.bundle_writer import Progress
-    from siftmoe.models.profile import ProfileProgress
+    from siftmoe.models.bundle.reader import Bundle
+    from siftmoe.models.bundle.writer import Progress
+    from siftmoe.models.profiling.measure import ProfileProgress
 
     AnyProgress = Progress | ProfileProgress
 
@@ -64,13 +64,13 @@ def open_model(name: str, *, on_progress: Callable[[AnyProgress], None] | None =
     ValueError
         If it is neither.
     """
-    from siftmoe.models.bundle import Bundle
-    from siftmoe.models.bundle_writer import prepare_bundle
-    from siftmoe.models.checkpoint_files import CheckpointFiles
-    from siftmoe.models.manifest import MANIFEST_NAME
-    from siftmoe.models.profile_bundle import add_profile
-    from siftmoe.models.profile_text import CalibrationText
-    from siftmoe.models.tiny import CHECKPOINTS, checkpoint_dir, data_path
+    from siftmoe.models.bundle.manifest import MANIFEST_NAME
+    from siftmoe.models.bundle.reader import Bundle
+    from siftmoe.models.bundle.writer import prepare_bundle
+    from siftmoe.models.checkpoint.files import CheckpointFiles
+    from siftmoe.models.profiling.bundle import add_profile
+    from siftmoe.models.profiling.text import CalibrationText
+    from siftmoe.models.tiny.files import CHECKPOINTS, checkpoint_dir, data_path
     from siftmoe.tools.threads import one_torch_thread
 
     if name in CHECKPOINTS:

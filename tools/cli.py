@@ -20,25 +20,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-#: Subcommand -> (module, what it does). The texts stand here so that help imports nothing.
+#: Subcommand -> (module in this package, what it does). The texts stand here so that help imports
+#: nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "loopback": ("siftmoe.tools.loopback", "run the main job on this machine, policies compared"),
-    "run": ("siftmoe.tools.run", "run the main job on a testbed's agents and radios"),
-    "prepare": ("siftmoe.tools.prepare", "split a checkpoint into a backbone and ONNX experts"),
-    "profile": ("siftmoe.tools.profile", "show how alike a bundle's experts are"),
-    "agent": ("siftmoe.tools.agent", "serve experts of a bundle"),
-    "keys": ("siftmoe.tools.keys", "make the keys by which agents and coordinator know each other"),
-    "flash": ("siftmoe.tools.flash", "bring boards to the testbed's release over SSH"),
-    "status": ("siftmoe.tools.status", "show what a testbed's agents and boards are"),
-    "rollback": ("siftmoe.tools.rollback", "let boards serve the release before"),
-    "logs": ("siftmoe.tools.logs", "show what an agent on a board wrote"),
-    "unflash": ("siftmoe.tools.unflash", "remove siftmoe from boards"),
-    "solve": ("siftmoe.tools.solve", "solve selection instances, with proof"),
-    "experiment": ("siftmoe.tools.experiment", "rerun a study over policies and seeds"),
-    "radio": ("siftmoe.tools.radio", "look for radios, sound a link, calibrate, emulate"),
-    "ledger": ("siftmoe.tools.ledger", "sum up a run's energy by source, with uncertainties"),
-    "report": ("siftmoe.tools.report", "rebuild the report of a run from its ledger"),
-    "doctor": ("siftmoe.tools.doctor", "tell what is missing on this machine and how to get it"),
+    "loopback": ("commands.loopback", "run the main job on this machine, policies compared"),
+    "run": ("commands.run", "run the main job on a testbed's agents and radios"),
+    "prepare": ("commands.prepare", "split a checkpoint into a backbone and ONNX experts"),
+    "profile": ("commands.profile", "show how alike a bundle's experts are"),
+    "agent": ("commands.agent", "serve experts of a bundle"),
+    "keys": (
+        "commands.boards.keys",
+        "make the keys by which agents and coordinator know each other",
+    ),
+    "flash": ("commands.boards.flash", "bring boards to the testbed's release over SSH"),
+    "status": ("commands.boards.status", "show what a testbed's agents and boards are"),
+    "rollback": ("commands.boards.rollback", "let boards serve the release before"),
+    "logs": ("commands.boards.logs", "show what an agent on a board wrote"),
+    "unflash": ("commands.boards.unflash", "remove siftmoe from boards"),
+    "solve": ("commands.solve", "solve selection instances, with proof"),
+    "experiment": ("commands.experiment", "rerun a study over policies and seeds"),
+    "radio": ("commands.radio.group", "look for radios, sound a link, calibrate, emulate"),
+    "ledger": ("commands.ledger", "sum up a run's energy by source, with uncertainties"),
+    "report": ("showing.report", "rebuild the report of a run from its ledger"),
+    "doctor": ("commands.doctor", "tell what is missing on this machine and how to get it"),
 }
 
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
@@ -50,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = next((a for a in arguments if not a.startswith("-")), None)
     if name not in COMMANDS or arguments[0].startswith("-"):
         return _without_command(arguments)
-    module = importlib.import_module(COMMANDS[name][0])
+    module = importlib.import_module(f"siftmoe.tools.{COMMANDS[name][0]}")
     parser = _command_parser(name, module)
     args = parser.parse_args(arguments[1:])
     _configure_logging(args.verbose)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 if TYPE_CHECKING:
-    from siftmoe.coordinator.selection import SelectionProblem
+    from siftmoe.coordinator.selection.problem import SelectionProblem
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Index = Annotated[int, msgspec.Meta(ge=0)]
@@ -182,8 +182,8 @@ def selection_problem(r: SelectionInstance) -> SelectionProblem:
     """Arrays of an instance; uplink energies and capacities from its raw radio figures."""
     import numpy as np
 
-    from siftmoe.coordinator.energy import uplink_energy_table
-    from siftmoe.coordinator.selection import Budget, BudgetKind, SelectionProblem
+    from siftmoe.coordinator.energy.tables import uplink_energy_table
+    from siftmoe.coordinator.selection.problem import Budget, BudgetKind, SelectionProblem
 
     experts, helpers = r.num_experts, r.num_helpers
     hosts, local = np.zeros((helpers, experts), dtype=bool), np.zeros(experts, dtype=bool)

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
+    from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
 
     Policy = Callable[[SelectionProblem], SelectionPlan]
 
@@ -25,11 +25,11 @@ POLICIES: dict[str, str] = {
     "topk": f"{_PACKAGE}.topk:TopK",
     "topk-1": f"{_PACKAGE}.topk:TopOne",
     "siftmoe": f"{_PACKAGE}.siftmoe:SiftMoE",
-    "skip-only": f"{_PACKAGE}.baselines:SkipOnly",
-    "channel-width": f"{_PACKAGE}.channel_width:ChannelWidth",
-    "gate-price": f"{_PACKAGE}.baselines:GatePrice",
-    "des": f"{_PACKAGE}.des:Des",
-    "wdmoe": f"{_PACKAGE}.wdmoe:Wdmoe",
+    "skip-only": f"{_PACKAGE}.baselines.skipping:SkipOnly",
+    "channel-width": f"{_PACKAGE}.baselines.channel_width:ChannelWidth",
+    "gate-price": f"{_PACKAGE}.baselines.skipping:GatePrice",
+    "des": f"{_PACKAGE}.baselines.des:Des",
+    "wdmoe": f"{_PACKAGE}.wdmoe.policy:Wdmoe",
 }
 
 

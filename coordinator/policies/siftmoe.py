@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.policies.average import prefill_priced, select_average
-from siftmoe.coordinator.policies.compiled import plain
-from siftmoe.coordinator.policies.decode import decode_capped, decode_priced
-from siftmoe.coordinator.policies.effort import Effort
-from siftmoe.coordinator.policies.loads import model_loads
-from siftmoe.coordinator.policies.prefill import prefill_capped
-from siftmoe.coordinator.policies.tables import build_tables, plan_from_sets
-from siftmoe.coordinator.selection import BudgetKind
+from siftmoe.coordinator.compiled import plain
+from siftmoe.coordinator.policies.batch.average import prefill_priced, select_average
+from siftmoe.coordinator.policies.batch.prefill import prefill_capped
+from siftmoe.coordinator.policies.loads.effort import Effort
+from siftmoe.coordinator.policies.loads.model import model_loads
+from siftmoe.coordinator.policies.loads.tables import build_tables, plan_from_sets
+from siftmoe.coordinator.policies.token.decode import decode_capped, decode_priced
+from siftmoe.coordinator.selection.problem import BudgetKind
 
 if TYPE_CHECKING:
-    from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
+    from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

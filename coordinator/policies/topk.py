@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.policies.hosting import keep_slots
-from siftmoe.coordinator.policies.tables import plan_energy
-from siftmoe.coordinator.selection import NOBODY, SelectionPlan, Status
+from siftmoe.coordinator.policies.loads.hosting import keep_slots
+from siftmoe.coordinator.policies.loads.tables import plan_energy
+from siftmoe.coordinator.selection.problem import NOBODY, SelectionPlan, Status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.selection import SelectionProblem
+    from siftmoe.coordinator.selection.problem import SelectionProblem
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]

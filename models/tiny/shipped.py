@@ -15,7 +15,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from siftmoe.models.tiny import CHECKPOINTS, DATA, checkpoint_dir, data_path
+from siftmoe.models.tiny.files import CHECKPOINTS, DATA, checkpoint_dir, data_path
 
 _ROOT = Path(__file__).parent
 MANIFEST = _ROOT / "manifest.json"

@@ -34,7 +34,7 @@ from siftmoe.radio.errors import RadioError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from siftmoe.radio.emulator.emulation import Emulation
+    from siftmoe.radio.emulator.assembly import Emulation
 
 #: A request is a few numbers and names.
 MAX_REQUEST = 1 << 16

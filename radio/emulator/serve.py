@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from siftmoe.radio.emulator.assembly import Emulation
 from siftmoe.radio.emulator.control import ControlServer
-from siftmoe.radio.emulator.emulation import Emulation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,13 +20,13 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from siftmoe.radio import sounder
 from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.emulator.launch import EmulatedPlutos
 from siftmoe.radio.errors import RadioError, SyncFailed
 from siftmoe.radio.opening import open_radio
-from siftmoe.radio.pluto import silence_device
-from siftmoe.radio.power import CalibrationStore, mean_square
+from siftmoe.radio.pluto.library import silence_device
+from siftmoe.radio.power.conversion import CalibrationStore, mean_square
+from siftmoe.radio.sounding import sounder
 from siftmoe.radio.units import watt_to_dbm
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from siftmoe.radio.device import PowerReference
-    from siftmoe.radio.pluto_radio import PlutoRadio
-    from siftmoe.radio.sounder import Sounding
+    from siftmoe.radio.pluto.radio import PlutoRadio
+    from siftmoe.radio.sounding.sounder import Sounding
 
 
 class BenchFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from siftmoe.radio import sounder
+from siftmoe.radio.channel.link import Source
 from siftmoe.radio.errors import DeviceNotFound, RadioError, SettingRejected
-from siftmoe.radio.link import Source
-from siftmoe.radio.pluto_look import look
+from siftmoe.radio.pluto.look import look
+from siftmoe.radio.sounding import sounder
 from siftmoe.radio.units import linear_to_db
 
 pytestmark = pytest.mark.hardware("pluto")

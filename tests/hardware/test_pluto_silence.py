@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from siftmoe.radio import sounder
+from siftmoe.radio.channel.link import Source
 from siftmoe.radio.errors import RadioError
-from siftmoe.radio.link import Source
-from siftmoe.radio.pluto import silence_device
+from siftmoe.radio.pluto.library import silence_device
+from siftmoe.radio.sounding import sounder
 
 pytestmark = pytest.mark.hardware("pluto")
 
@@ -25,7 +25,7 @@ PROGRAM = """
 import sys, time
 from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.opening import open_radio
-from siftmoe.radio.sounder import frame
+from siftmoe.radio.sounding.sounder import frame
 uri, carrier, rate, attenuation, gain, end = sys.argv[1:]
 radio = open_radio(uri, timeout_s=4.0)
 radio.tune(RadioSettings(carrier_hz=float(carrier), sample_rate_hz=float(rate),

@@ -14,11 +14,11 @@ import pytest
 import zmq
 from bundles import reference, shape_of, write_bundle
 
-from siftmoe.agent import protocol
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.errors import ErrorCode
-from siftmoe.agent.launch import AgentFailedToStart, launch, spawn
-from siftmoe.models.manifest import Manifest
+from siftmoe.agent.process.launch import AgentFailedToStart, launch, spawn
+from siftmoe.agent.wire import protocol
+from siftmoe.models.bundle.manifest import Manifest
 
 SHAPE = shape_of()
 #: Large enough that a run of many rows takes a while.
@@ -285,7 +285,7 @@ def test_a_killed_parent_leaves_no_agent(folder):
     """The parent gets no chance to end it, and no signal reaches the agent from a terminal."""
     code = (
         "import sys, time; from siftmoe.agent.config import AgentConfig\n"
-        "from siftmoe.agent.launch import launch\n"
+        "from siftmoe.agent.process.launch import launch\n"
         "agent = launch(AgentConfig(bundle=sys.argv[1], provider='cpu', threads=1))\n"
         "print(agent.process.pid, flush=True); time.sleep(600)"
     )
@@ -300,7 +300,7 @@ def test_a_killed_parent_leaves_no_agent(folder):
 def test_a_parent_killed_while_the_agent_starts_leaves_no_agent(folder):
     code = (
         "import os, sys; from siftmoe.agent.config import AgentConfig\n"
-        "from siftmoe.agent.launch import spawn\n"
+        "from siftmoe.agent.process.launch import spawn\n"
         "agent = spawn(AgentConfig(bundle=sys.argv[1], provider='cpu', threads=1))\n"
         "print(agent.process.pid, flush=True); os.kill(os.getpid(), 9)"
     )

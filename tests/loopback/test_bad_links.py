@@ -9,8 +9,8 @@ import pytest
 from bad_links import GOOD, BadLinks, Link, why_not
 from four_agents import PATIENCE_S, Site, four_agents
 
-from siftmoe.coordinator.fleet import AgentState
-from siftmoe.coordinator.ledger import SelectionRow
+from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.ledger.store import SelectionRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

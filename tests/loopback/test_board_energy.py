@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import spawn, stop_all
+from siftmoe.agent.process.launch import spawn, stop_all
 from siftmoe.coordinator.connect import connect
-from siftmoe.coordinator.ledger import BoardRow, Ledger
-from siftmoe.models.bundle import Bundle
-from siftmoe.radio.link import Source
+from siftmoe.coordinator.ledger.store import BoardRow, Ledger
+from siftmoe.models.bundle.reader import Bundle
+from siftmoe.radio.channel.link import Source
 
 if TYPE_CHECKING:
     from pathlib import Path

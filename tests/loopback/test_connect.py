@@ -9,10 +9,10 @@ import torch
 from families import build_model
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import spawn, stop_all
+from siftmoe.agent.process.launch import spawn, stop_all
 from siftmoe.coordinator.connect import connect
 from siftmoe.coordinator.errors import AgentUnreachable
-from siftmoe.coordinator.ledger import Ledger
+from siftmoe.coordinator.ledger.store import Ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,7 @@ def test_a_model_runs_on_the_agents_of_a_testbed_file(family_bundle, tmp_path: P
         testbed = tmp_path / "testbed.toml"
         testbed.write_text(TESTBED.format(bundle=bundle, policy="topk", left=left, right=right))
         tokens = torch.arange(3, 13)[None, :]
-        from siftmoe.models.bundle import Bundle
+        from siftmoe.models.bundle.reader import Bundle
 
         model = Bundle.open(bundle).load_backbone()
         with connect(testbed, ledger=tmp_path / "ledger.sqlite") as coordinator:

@@ -242,8 +242,8 @@ PYADI = """
 import json, sys
 import adi
 import numpy as np
-from siftmoe.radio.sounder import FRAME_LENGTH, frame
-from siftmoe.radio.sync import Search, acquire
+from siftmoe.radio.sounding.sounder import FRAME_LENGTH, frame
+from siftmoe.radio.sounding.sync import Search, acquire
 
 sender, receiver = (adi.Pluto(uri) for uri in sys.argv[1:3])
 for radio in (sender, receiver):

@@ -9,22 +9,22 @@ import pytest
 from bundles import shape_of, write_bundle
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.keys import KeyPair
-from siftmoe.agent.launch import AgentFailedToStart, spawn
-from siftmoe.agent.protocol import Stats
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.client_security import ClientSecurity
-from siftmoe.coordinator.client_sockets import endpoints_of
-from siftmoe.coordinator.config import AgentEntry
+from siftmoe.agent.process.launch import AgentFailedToStart, spawn
+from siftmoe.agent.security.keys import KeyPair
+from siftmoe.agent.wire.protocol import Stats
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.client.security import ClientSecurity
+from siftmoe.coordinator.client.sockets import endpoints_of
+from siftmoe.coordinator.config.testbed import AgentEntry
 from siftmoe.coordinator.errors import AgentUnreachable, ConfigError
-from siftmoe.coordinator.fleet import AgentState, Fleet
-from siftmoe.models.manifest import Manifest
+from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.models.bundle.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from siftmoe.agent.launch import LaunchedAgent
+    from siftmoe.agent.process.launch import LaunchedAgent
 
 SHAPE = shape_of()
 PATIENCE_S = 20.0
@@ -141,8 +141,8 @@ def test_a_run_over_encrypted_links_leaves_no_secret_behind(family_bundle, tmp_p
     import torch
 
     from siftmoe.coordinator.connect import connect
-    from siftmoe.models.bundle import Bundle
-    from siftmoe.tools.testbed_keys import make_keys
+    from siftmoe.models.bundle.reader import Bundle
+    from siftmoe.tools.flashing.keys import make_keys
 
     bundle, testbed = family_bundle("mixtral"), tmp_path / "testbed.toml"
     testbed.write_text(TESTBED.format(bundle=bundle, address="ipc:///x"))

@@ -22,15 +22,15 @@ import pytest
 from boards import PATIENCE_S, Sshd, free_port, running
 from bundles import shape_of, write_bundle
 
-from siftmoe.agent.keys import KeyPair
-from siftmoe.coordinator.config import load_testbed
+from siftmoe.agent.security.keys import KeyPair
+from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.emulator.launch import EmulatedPlutos
 from siftmoe.radio.opening import open_radio
 from siftmoe.tools.cli import main
+from siftmoe.tools.flashing.keys import make_keys
 from siftmoe.tools.flashing.rollout import Outcome, Rollout
 from siftmoe.tools.flashing.site import Site
-from siftmoe.tools.testbed_keys import make_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from four_agents import HIDDEN, PATIENCE_S, Site, four_agents
 
-from siftmoe.agent.protocol import Apply, Result
-from siftmoe.coordinator.client_heat import Heats
-from siftmoe.coordinator.dispatch import Dispatcher
-from siftmoe.coordinator.fleet import AgentState
-from siftmoe.coordinator.ledger import FaultRow, SelectionRow
+from siftmoe.agent.wire.protocol import Apply, Result
+from siftmoe.coordinator.client.heat import Heats
+from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
+from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.ledger.store import FaultRow, SelectionRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

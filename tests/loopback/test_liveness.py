@@ -17,21 +17,21 @@ import pytest
 from bundles import reference, shape_of, write_bundle
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import launch
-from siftmoe.agent.protocol import Apply, Result
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.config import AgentEntry
-from siftmoe.coordinator.dispatch import Dispatcher
+from siftmoe.agent.process.launch import launch
+from siftmoe.agent.wire.protocol import Apply, Result
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.errors import AgentUnreachable, DeadlineMissed
-from siftmoe.coordinator.fleet import AgentState, Fleet
-from siftmoe.coordinator.selection import SelectionPlan, Status
-from siftmoe.models.manifest import Manifest
+from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.selection.problem import SelectionPlan, Status
+from siftmoe.models.bundle.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from siftmoe.agent.launch import LaunchedAgent
+    from siftmoe.agent.process.launch import LaunchedAgent
 
 #: Large enough that `MANY` rows take one core about a second, and few are quick.
 SHAPE = shape_of(num_layers=1, num_experts=2, hidden_size=512, intermediate_size=2048)

@@ -21,11 +21,17 @@ import psutil
 import pytest
 
 from siftmoe.coordinator.errors import LedgerError
-from siftmoe.coordinator.ledger import FaultRow, Ledger, SelectionRow, StepRow, TransmissionRow
-from siftmoe.models.manifest import Manifest
+from siftmoe.coordinator.ledger.store import (
+    FaultRow,
+    Ledger,
+    SelectionRow,
+    StepRow,
+    TransmissionRow,
+)
+from siftmoe.models.bundle.manifest import Manifest
 from siftmoe.tools.cli import main
-from siftmoe.tools.results import answer_label
-from siftmoe.tools.resumption import held
+from siftmoe.tools.comparing.resumption import held
+from siftmoe.tools.results.policies import answer_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,16 +15,16 @@ import zmq
 from bundles import reference, shape_of, write_bundle
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import launch
-from siftmoe.agent.protocol import Apply, Result, Stats, StatsReply, decode, encode
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.config import AgentEntry
-from siftmoe.coordinator.fleet import Fleet
+from siftmoe.agent.process.launch import launch
+from siftmoe.agent.wire.protocol import Apply, Result, Stats, StatsReply, decode, encode
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.fleet.agents import Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from siftmoe.agent.launch import LaunchedAgent
+    from siftmoe.agent.process.launch import LaunchedAgent
     from siftmoe.models.shape import ModelShape
 
 SHAPE = shape_of(num_layers=1, num_experts=1, hidden_size=256, intermediate_size=64)
@@ -37,7 +37,7 @@ MIB = 1 << 20
 GREEDY = """
 import json, select, sys, time
 import numpy as np, zmq
-from siftmoe.agent.protocol import Apply, Result, decode, encode
+from siftmoe.agent.wire.protocol import Apply, Result, decode, encode
 
 address, count, rows, width, read = sys.argv[1], *map(int, sys.argv[2:])
 dealer = zmq.Context().socket(zmq.DEALER)

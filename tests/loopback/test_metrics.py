@@ -17,14 +17,14 @@ from bundles import shape_of, write_bundle
 from prometheus_client.parser import text_string_to_metric_families
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import AgentFailedToStart, launch
-from siftmoe.agent.metrics import FAMILIES
-from siftmoe.agent.protocol import Apply, Result, Stats, StatsReply, decode, encode
+from siftmoe.agent.process.launch import AgentFailedToStart, launch
+from siftmoe.agent.process.metrics import FAMILIES
+from siftmoe.agent.wire.protocol import Apply, Result, Stats, StatsReply, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from siftmoe.agent.launch import LaunchedAgent
+    from siftmoe.agent.process.launch import LaunchedAgent
 
 SHAPE = shape_of()
 PATIENCE_S = 20.0
@@ -172,7 +172,7 @@ def test_it_listens_on_loopback_and_only_where_asked(bundle: Path, agent: Launch
 def test_without_the_library_it_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['prometheus_client'] = None\n"
-        "from siftmoe.agent.exposition import Exposition\n"
+        "from siftmoe.agent.process.exposition import Exposition\n"
         "Exposition(lambda: [], port=0)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -13,23 +13,23 @@ import transformers
 from families import FAMILIES, VOCABULARY, Family, save_checkpoint
 from transformers.modeling_outputs import MoEModelOutput
 
-from siftmoe.coordinator.airtime import AirInterface
+from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.coordinator import Coordinator
-from siftmoe.coordinator.layer_tables import unknown_tables
-from siftmoe.coordinator.ledger import Ledger, SelectionRow, StepRow, TransmissionRow
-from siftmoe.coordinator.links import FixedLinks
+from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow
+from siftmoe.coordinator.links.simulated import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.selection import Budget, BudgetKind
-from siftmoe.models.bundle import Bundle
-from siftmoe.models.bundle_writer import prepare_bundle
-from siftmoe.tools.local_fleet import LocalFleet, local_fleet
+from siftmoe.coordinator.selection.problem import Budget, BudgetKind
+from siftmoe.coordinator.selection.tables import unknown_tables
+from siftmoe.models.bundle.reader import Bundle
+from siftmoe.models.bundle.writer import prepare_bundle
+from siftmoe.tools.comparing.local_fleet import LocalFleet, local_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from siftmoe.coordinator.policies.registry import Policy
-    from siftmoe.coordinator.selection import SelectionPlan, SelectionProblem
+    from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
 
 AGENTS = 2
 DECODE_STEPS = 3

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from siftmoe.radio.channel.link import Source
 from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.emulator.config import AirConfig, DeviceEntry, LinkEntry
 from siftmoe.radio.emulator.launch import EmulatedPlutos
-from siftmoe.radio.link import Source
 from siftmoe.radio.opening import open_radio
-from siftmoe.radio.power import CalibrationStore
+from siftmoe.radio.power.conversion import CalibrationStore
 from siftmoe.tools.cli import main
 
 if TYPE_CHECKING:

@@ -20,24 +20,24 @@ import torch
 from families import build_model
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import spawn, stop_all
+from siftmoe.agent.process.launch import spawn, stop_all
 from siftmoe.coordinator.connect import connect
-from siftmoe.coordinator.ledger import (
+from siftmoe.coordinator.ledger.store import (
     Ledger,
     SelectionRow,
     SoundingRow,
     TransmissionRow,
 )
-from siftmoe.models.bundle import Bundle
-from siftmoe.models.tiny import checkpoint_dir, data_path
+from siftmoe.models.bundle.reader import Bundle
+from siftmoe.models.tiny.files import checkpoint_dir, data_path
+from siftmoe.radio.channel.link import ChannelOrigin, Source
 from siftmoe.radio.emulator.launch import EmulatedPlutos
-from siftmoe.radio.link import ChannelOrigin, Source
 from siftmoe.tools.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from siftmoe.agent.launch import LaunchedAgent
+    from siftmoe.agent.process.launch import LaunchedAgent
 
 AGENTS = 4
 COHERENCE_S = 1.0

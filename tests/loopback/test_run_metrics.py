@@ -16,12 +16,12 @@ from families import build_model
 from prometheus_client.parser import text_string_to_metric_families
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import launch
-from siftmoe.coordinator.ledger import Ledger
-from siftmoe.coordinator.metrics import FAMILIES
-from siftmoe.models.tiny import checkpoint_dir
+from siftmoe.agent.process.launch import launch
+from siftmoe.coordinator.ledger.metrics import FAMILIES
+from siftmoe.coordinator.ledger.store import Ledger
+from siftmoe.models.tiny.files import checkpoint_dir
 from siftmoe.tools.cli import main
-from siftmoe.tools.results import LEDGER_FILE
+from siftmoe.tools.results.policies import LEDGER_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,13 +16,13 @@ import pytest
 from bundles import shape_of, write_bundle
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import LaunchedAgent, spawn
-from siftmoe.agent.protocol import Apply, StatsReply
-from siftmoe.coordinator.client_heat import hot
+from siftmoe.agent.process.launch import LaunchedAgent, spawn
+from siftmoe.agent.wire.protocol import Apply, StatsReply
+from siftmoe.coordinator.client.heat import hot
 from siftmoe.tools.cli import main
+from siftmoe.tools.flashing.keys import make_keys
 from siftmoe.tools.flashing.site import Site
-from siftmoe.tools.status_agents import watching
-from siftmoe.tools.testbed_keys import make_keys
+from siftmoe.tools.watching.agents import watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

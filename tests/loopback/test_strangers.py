@@ -18,20 +18,20 @@ import pytest
 from bundles import reference, shape_of, write_bundle
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.keys import KeyPair
-from siftmoe.agent.launch import launch
-from siftmoe.agent.protocol import Apply, Result, Stats, StatsReply
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.client_security import ClientSecurity
-from siftmoe.coordinator.config import AgentEntry
-from siftmoe.coordinator.fleet import AgentState, Fleet
-from siftmoe.models.manifest import Manifest
+from siftmoe.agent.process.launch import launch
+from siftmoe.agent.security.keys import KeyPair
+from siftmoe.agent.wire.protocol import Apply, Result, Stats, StatsReply
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.client.security import ClientSecurity
+from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.models.bundle.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from siftmoe.agent.launch import LaunchedAgent
+    from siftmoe.agent.process.launch import LaunchedAgent
 
 SHAPE = shape_of()
 PATIENCE_S = 30.0

@@ -13,22 +13,22 @@ import pytest
 import zmq
 from bundles import reference, shape_of, write_bundle
 
-from siftmoe.agent import protocol
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.errors import ErrorCode
-from siftmoe.agent.launch import spawn
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.config import AgentEntry
-from siftmoe.coordinator.dispatch import Dispatcher
+from siftmoe.agent.process.launch import spawn
+from siftmoe.agent.wire import protocol
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.errors import AgentRefused
-from siftmoe.coordinator.fleet import Fleet
-from siftmoe.coordinator.selection import LOCAL, NOBODY, SelectionPlan, Status
-from siftmoe.models.fused import what_runs
-from siftmoe.models.manifest import Manifest
-from siftmoe.models.packing import row_bits
-from siftmoe.models.quantise import WIDTHS, round_trip
-from siftmoe.models.records import ROW_WIDTHS
-from siftmoe.tools.inprocess import ExpertsInProcess
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.selection.problem import LOCAL, NOBODY, SelectionPlan, Status
+from siftmoe.models.bundle.manifest import Manifest
+from siftmoe.models.vectors.fused import what_runs
+from siftmoe.models.vectors.packing import row_bits
+from siftmoe.models.vectors.quantise import WIDTHS, round_trip
+from siftmoe.models.vectors.records import ROW_WIDTHS
+from siftmoe.tools.comparing.inprocess import ExpertsInProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,21 +11,21 @@ from bundles import reference, shape_of, write_bundle
 from profiles import EXPERTS, LAYERS, profile_of
 
 from siftmoe.agent.config import AgentConfig
-from siftmoe.agent.launch import spawn, stop_all
-from siftmoe.coordinator.assembly import air_interface
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.config import AgentEntry
-from siftmoe.coordinator.config_radio import RadioEntry
+from siftmoe.agent.process.launch import spawn, stop_all
+from siftmoe.coordinator.air.assembly import air_interface
+from siftmoe.coordinator.air.slotted import SlottedAir
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.config.radio import RadioEntry
+from siftmoe.coordinator.config.testbed import AgentEntry
 from siftmoe.coordinator.coordinator import Coordinator
-from siftmoe.coordinator.dispatch import Dispatcher
-from siftmoe.coordinator.fleet import Fleet
-from siftmoe.coordinator.ledger import Ledger, SelectionRow, TransmissionRow
-from siftmoe.coordinator.links import FixedLinks
+from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, TransmissionRow
+from siftmoe.coordinator.links.simulated import FixedLinks
+from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
-from siftmoe.coordinator.policy_setup import prepare_policy
-from siftmoe.coordinator.slotted import SlottedAir
-from siftmoe.models.manifest import Manifest
-from siftmoe.models.packing import row_bits
+from siftmoe.models.bundle.manifest import Manifest
+from siftmoe.models.vectors.packing import row_bits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siftmoe.radio.calibration import LevelEntry, PairEntry
-from siftmoe.radio.link import Source
-from siftmoe.radio.power import CalibrationStore
+from siftmoe.radio.channel.link import Source
+from siftmoe.radio.power.calibration import LevelEntry, PairEntry
+from siftmoe.radio.power.conversion import CalibrationStore
 
 SERIALS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,20}", fullmatch=True)
 NOTES = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siftmoe.coordinator.energy import uplink_energy_table
-from siftmoe.coordinator.roundtrip import OneWay, RoundTrip
-from siftmoe.radio.link import transmit_energy
+from siftmoe.coordinator.energy.roundtrip import OneWay, RoundTrip
+from siftmoe.coordinator.energy.tables import uplink_energy_table
+from siftmoe.radio.channel.link import transmit_energy
 
 BITS = 65536.0
 

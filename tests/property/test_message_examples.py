@@ -7,9 +7,9 @@ from typing import get_args
 import pytest
 from message_examples import EXAMPLES
 
-from siftmoe.agent.messages import DTypeName
-from siftmoe.agent.packed import Packed
-from siftmoe.agent.protocol import Apply, Message, Result, decode, encode
+from siftmoe.agent.wire.messages import DTypeName
+from siftmoe.agent.wire.packed import Packed
+from siftmoe.agent.wire.protocol import Apply, Message, Result, decode, encode
 
 
 def test_no_kind_of_message_is_missing() -> None:

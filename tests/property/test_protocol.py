@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from siftmoe.agent import protocol
 from siftmoe.agent.errors import ErrorCode, ProtocolError
-from siftmoe.agent.messages import ApplyHeader
-from siftmoe.models.packing import row_bits
-from siftmoe.models.quantise import ROTATIONS, WIDTHS
-from siftmoe.models.records import ROW_WIDTHS, to_records
+from siftmoe.agent.wire import protocol
+from siftmoe.agent.wire.messages import ApplyHeader
+from siftmoe.models.vectors.packing import row_bits
+from siftmoe.models.vectors.quantise import ROTATIONS, WIDTHS
+from siftmoe.models.vectors.records import ROW_WIDTHS, to_records
 
 IDS = st.integers(0, 2**64 - 1)
 TEXT = st.text(max_size=40)

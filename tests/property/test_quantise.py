@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from siftmoe.agent.packed import Packed, pack_rows, plain, plain_all
-from siftmoe.models import quantise as q
-from siftmoe.models.packing import pack, packed_bytes, row_bits, unpack
+from siftmoe.agent.wire.packed import Packed, pack_rows, plain, plain_all
+from siftmoe.models.vectors import quantise as q
+from siftmoe.models.vectors.packing import pack, packed_bytes, row_bits, unpack
 
 WIDTHS = st.sampled_from(q.WIDTHS)
 ROTATIONS = st.sampled_from(q.ROTATIONS)

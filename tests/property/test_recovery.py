@@ -8,17 +8,17 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.pricing import Pricing
-from siftmoe.coordinator.problems import leave_empty
-from siftmoe.coordinator.recovery import (
+from siftmoe.coordinator.energy.pricing import Pricing
+from siftmoe.coordinator.layer.recovery import (
     given_up,
     joined,
     remainder,
     slot_deviation,
     unserved,
 )
-from siftmoe.coordinator.selection import (
+from siftmoe.coordinator.policies.registry import make_policy
+from siftmoe.coordinator.selection.layer_problem import leave_empty
+from siftmoe.coordinator.selection.problem import (
     NOBODY,
     Budget,
     BudgetKind,

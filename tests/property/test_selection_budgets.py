@@ -14,7 +14,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import lil_array
 
 from siftmoe.coordinator.policies.siftmoe import SiftMoE, plan_objective
-from siftmoe.coordinator.selection import Budget, BudgetKind, SelectionProblem, Status
+from siftmoe.coordinator.selection.problem import Budget, BudgetKind, SelectionProblem, Status
 
 POLICY = SiftMoE(certificate=True, rounds=400)
 

@@ -10,7 +10,7 @@ import pytest
 from instances import as_problem, capacities, deviation_of, judge, make_instance, slot_options
 
 from siftmoe.coordinator.policies.siftmoe import SiftMoE, plan_objective
-from siftmoe.coordinator.selection import Budget, BudgetKind, SelectionProblem, Status
+from siftmoe.coordinator.selection.problem import Budget, BudgetKind, SelectionProblem, Status
 
 
 def every_set(helpers: list[int], slots: int) -> list[list[int]]:

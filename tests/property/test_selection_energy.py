@@ -8,7 +8,7 @@ from instances import as_problem, make_instance, tighten_power
 
 from siftmoe.coordinator.policies.siftmoe import SiftMoE
 from siftmoe.coordinator.policies.topk import TopK
-from siftmoe.coordinator.selection import Status
+from siftmoe.coordinator.selection.problem import Status
 
 
 @pytest.mark.parametrize("seed", range(120))

@@ -9,7 +9,7 @@ import pytest
 from instances import as_problem, judge, make_instance, milp_optimum, tighten_power
 
 from siftmoe.coordinator.policies.siftmoe import SiftMoE
-from siftmoe.coordinator.selection import Status
+from siftmoe.coordinator.selection.problem import Status
 
 CERTIFIED = SiftMoE(certificate=True, rounds=300)
 CLOSED = SiftMoE(certificate=True, rounds=300, cuts=20, closing_s=10.0)
@@ -86,7 +86,7 @@ def test_sets_too_many_to_list_are_searched_for(seed: int, monkeypatch: pytest.M
     problem = as_problem(tighten_power(raw, rng, ease=0.8) if seed % 2 else raw)
     listed = CLOSED.select(problem)
     monkeypatch.setattr(
-        "siftmoe.coordinator.policies.prefill.list_columns", lambda **_arguments: None
+        "siftmoe.coordinator.policies.batch.prefill.list_columns", lambda **_arguments: None
     )
     searched = CERTIFIED.select(problem)
     if listed.status is Status.INFEASIBLE:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from siftmoe.coordinator.policies.siftmoe import SiftMoE, plan_objective
-from siftmoe.coordinator.precision import Precision
-from siftmoe.coordinator.selection import (
+from siftmoe.coordinator.selection.precision import Precision
+from siftmoe.coordinator.selection.problem import (
     NOBODY,
     Budget,
     BudgetKind,

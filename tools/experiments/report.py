@@ -6,13 +6,13 @@ import json
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from siftmoe.tools.comparison_setup import SIMULATED
+from siftmoe.tools.comparing.job import SIMULATED
 from siftmoe.tools.console import stderr_console, stdout_console, table
-from siftmoe.tools.experiments.axes import USUAL_LOSS
-from siftmoe.tools.experiments.studies import STUDIES
+from siftmoe.tools.experiments.studies.axes import USUAL_LOSS
+from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.summary import summary_of
 from siftmoe.tools.experiments.table import rows_of, write_csv
-from siftmoe.tools.page import Section, html_figures, html_table, write_page
+from siftmoe.tools.showing.page import Section, html_figures, html_table, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from siftmoe.tools.experiments.run import Finished
     from siftmoe.tools.experiments.summary import Summary
     from siftmoe.tools.experiments.table import Row
-    from siftmoe.tools.width_mix import Mix
+    from siftmoe.tools.results.width_mix import Mix
 
 RESULTS_FILE = "results.csv"
 PAGE_FILE = "report.html"
@@ -49,7 +49,7 @@ def report(finished: Finished, *, as_json: bool) -> Path:
 
 
 def _write(finished: Finished, rows: Sequence[Row], summaries: Sequence[Summary]) -> Path:
-    from siftmoe.tools.plots_experiment import draw
+    from siftmoe.tools.experiments.plots import draw
 
     study = STUDIES[finished.name]
     folder = finished.folder / FIGURES
@@ -80,7 +80,7 @@ def _write(finished: Finished, rows: Sequence[Row], summaries: Sequence[Summary]
 
 def _widths(finished: Finished, folder: Path) -> dict[str, str]:
     """Figure of the widths that were chosen, if a study lets policies choose: at a stated loss."""
-    from siftmoe.tools.plots_mix import draw_mix
+    from siftmoe.tools.plotting.mix import draw_mix
 
     counts: dict[str, Counter[tuple[float, int]]] = defaultdict(Counter)
     for outcome in finished.outcomes:

@@ -12,18 +12,18 @@ import msgspec
 
 from siftmoe.tools.bundles import open_with_progress
 from siftmoe.tools.console import progress_bar, stderr_console
-from siftmoe.tools.experiments.pool import workers
-from siftmoe.tools.experiments.store import Store
-from siftmoe.tools.experiments.studies import STUDIES
-from siftmoe.tools.experiments.study import Ask
-from siftmoe.tools.experiments.worker import Job, Work
+from siftmoe.tools.experiments.cells.pool import workers
+from siftmoe.tools.experiments.cells.store import Store
+from siftmoe.tools.experiments.cells.worker import Job, Work
+from siftmoe.tools.experiments.studies.catalogue import STUDIES
+from siftmoe.tools.experiments.studies.definition import Ask
 from siftmoe.tools.interrupts import terminable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from siftmoe.tools.experiments.cells import Cell, Outcome
-    from siftmoe.tools.experiments.pool import Doer
+    from siftmoe.tools.experiments.cells.pool import Doer
+    from siftmoe.tools.experiments.cells.records import Cell, Outcome
 
 _QUICK_SEEDS, _SEEDS = 2, 5
 _QUICK_ITEMS, _ITEMS = 3, 20

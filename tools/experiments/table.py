@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from siftmoe.tools.experiments.cells import Outcome, TaskRecord
+    from siftmoe.tools.experiments.cells.records import Outcome, TaskRecord
 
     Row = dict[str, Any]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from siftmoe.coordinator.client import Client
-from siftmoe.coordinator.fleet import AgentState, Fleet
-from siftmoe.coordinator.fleet_placement import Placement
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.fleet.placement import Placement
 
 if TYPE_CHECKING:
-    from siftmoe.coordinator.fleet import AgentStatus
+    from siftmoe.coordinator.fleet.agents import AgentStatus
     from siftmoe.tools.flashing.site import Site
 
 

@@ -13,17 +13,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from siftmoe.agent.address import is_loopback
-from siftmoe.models.manifest import MANIFEST_NAME, Manifest, file_sha256
+from siftmoe.agent.serving.address import is_loopback
+from siftmoe.models.bundle.manifest import MANIFEST_NAME, Manifest, file_sha256
 from siftmoe.tools.flashing.errors import ReleaseError
+from siftmoe.tools.flashing.keys import ALLOWED_FILE, key_file
 from siftmoe.tools.flashing.onboard.releases import PROGRAM
 from siftmoe.tools.flashing.wheels import requirements
-from siftmoe.tools.testbed_keys import ALLOWED_FILE, key_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from siftmoe.coordinator.config import AgentEntry, ExpertId
+    from siftmoe.coordinator.config.testbed import AgentEntry, ExpertId
     from siftmoe.tools.flashing.signing import Signer
     from siftmoe.tools.flashing.wheels import Target
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from siftmoe.coordinator.client_security import ClientSecurity
-from siftmoe.coordinator.config import load_testbed
+from siftmoe.coordinator.client.security import ClientSecurity
+from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.errors import ConfigError
-from siftmoe.coordinator.fleet_placement import place
-from siftmoe.models.manifest import Manifest
+from siftmoe.coordinator.fleet.placement import place
+from siftmoe.models.bundle.manifest import Manifest
 from siftmoe.tools.flashing.program import board_program
 from siftmoe.tools.flashing.release import build_release, is_local
 from siftmoe.tools.flashing.signing import Signer
@@ -21,8 +21,8 @@ from siftmoe.tools.flashing.wheels import own_wheel, wheelhouse
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from siftmoe.coordinator.config import AgentEntry, Testbed
-    from siftmoe.coordinator.fleet_placement import Placement
+    from siftmoe.coordinator.config.testbed import AgentEntry, Testbed
+    from siftmoe.coordinator.fleet.placement import Placement
     from siftmoe.tools.flashing.release import Release
     from siftmoe.tools.flashing.wheels import Target
 

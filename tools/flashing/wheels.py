@@ -103,7 +103,7 @@ def own_wheel(folder: Path) -> Path:
         for name in ("__init__.py", "py.typed"):
             shutil.copy2(source / "src" / "siftmoe" / name, package)
         for name in _PACKAGES:
-            ignored = shutil.ignore_patterns("__pycache__", "tiny")
+            ignored = shutil.ignore_patterns("__pycache__", "tiny", "training")
             shutil.copytree(source / name, package / name, ignore=ignored)
         for name in ("README.md", "LICENSE", "pyproject.toml"):
             shutil.copy2(source / name, scratch)

@@ -2,9 +2,9 @@ import argparse
 
 import pytest
 
-from siftmoe.agent import command
 from siftmoe.agent.config import AgentConfig, select_experts
 from siftmoe.agent.errors import ConfigError
+from siftmoe.agent.process import command
 
 
 def select(text):

@@ -1,6 +1,6 @@
 from siftmoe.agent import errors
-from siftmoe.agent.messages import Failure, error_of, failure_of
-from siftmoe.agent.protocol import decode, encode
+from siftmoe.agent.wire.messages import Failure, error_of, failure_of
+from siftmoe.agent.wire.protocol import decode, encode
 
 
 def wire_errors():

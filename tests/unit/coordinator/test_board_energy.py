@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from siftmoe.agent.protocol import StatsReply
+from siftmoe.agent.wire.protocol import StatsReply
 from siftmoe.coordinator.board_energy import board_row
 
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from siftmoe.coordinator.airtime import AirInterface
+from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.errors import AgentUnreachable
-from siftmoe.coordinator.layer_tables import LayerTables, unknown_tables
-from siftmoe.coordinator.ledger import Ledger, SelectionRow, StepRow, TransmissionRow
-from siftmoe.coordinator.links import FixedLinks
+from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow
+from siftmoe.coordinator.links.simulated import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.selection import Budget, BudgetKind
-from siftmoe.models.bundle import Bundle
-from siftmoe.tools.inprocess import AllReady, ExpertsInProcess
+from siftmoe.coordinator.selection.problem import Budget, BudgetKind
+from siftmoe.coordinator.selection.tables import LayerTables, unknown_tables
+from siftmoe.models.bundle.reader import Bundle
+from siftmoe.tools.comparing.inprocess import AllReady, ExpertsInProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

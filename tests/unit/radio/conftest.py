@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from siftmoe.radio import pilots
+from siftmoe.radio.sounding import pilots
 
 SAMPLE_RATE_HZ = 2e6
 

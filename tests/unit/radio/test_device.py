@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from siftmoe.radio.channel.link import Source
 from siftmoe.radio.device import PowerReference, RadioSettings
-from siftmoe.radio.link import Source
 
 GOOD = {
     "carrier_hz": 2.4e9,

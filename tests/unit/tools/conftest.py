@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from siftmoe.coordinator.ledger import Ledger, SelectionRow, StepRow, TransmissionRow
-from siftmoe.radio.link import ChannelOrigin, Source
-from siftmoe.tools.report import CONFIG_FILE
-from siftmoe.tools.results import LEDGER_FILE, answer_label, save_scores
+from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow
+from siftmoe.radio.channel.link import ChannelOrigin, Source
+from siftmoe.tools.results.policies import LEDGER_FILE, answer_label, save_scores
+from siftmoe.tools.showing.report import CONFIG_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -64,7 +64,7 @@ def find_radio(python: str, uri: str, *, held_by_agent: bool) -> str:
     BoardError
         If it does not answer, with the reason and the way out.
     """
-    command = [python, "-m", "siftmoe.radio.pluto_look", uri]
+    command = [python, "-m", "siftmoe.radio.pluto.look", uri]
     answer = json.loads(call(command, limit_s=_LOOK_S).splitlines()[-1])
     if "found" in answer:
         found = answer["found"]

@@ -10,7 +10,7 @@ from instances import as_problem, make_instance
 
 from siftmoe.coordinator.policies.registry import make_policy
 from siftmoe.coordinator.policies.siftmoe import SiftMoE, plan_objective
-from siftmoe.coordinator.selection import Budget, BudgetKind, SelectionProblem, Status
+from siftmoe.coordinator.selection.problem import Budget, BudgetKind, SelectionProblem, Status
 
 
 def small_problem(**changes: object) -> SelectionProblem:

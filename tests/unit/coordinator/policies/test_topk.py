@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from siftmoe.coordinator.energy import uplink_energy_table
-from siftmoe.coordinator.policies.hosting import MAX_SLOTS, keep_slots
+from siftmoe.coordinator.energy.tables import uplink_energy_table
+from siftmoe.coordinator.policies.loads.hosting import MAX_SLOTS, keep_slots
 from siftmoe.coordinator.policies.topk import TopK, TopOne
-from siftmoe.coordinator.selection import (
+from siftmoe.coordinator.selection.problem import (
     LOCAL,
     NOBODY,
     Budget,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from siftmoe.radio.air import Air, DeviceModel
-from siftmoe.radio.emulator.medium import Medium
-from siftmoe.radio.emulator.pluto import EmulatedPluto, Identity
-from siftmoe.radio.emulator.session import Session
-from siftmoe.radio.multipath import AirPath
+from siftmoe.radio.channel.multipath import AirPath
+from siftmoe.radio.emulator.device.medium import Medium
+from siftmoe.radio.emulator.device.pluto import EmulatedPluto, Identity
+from siftmoe.radio.emulator.iiod.session import Session
+from siftmoe.radio.simulated.air import Air, DeviceModel
 
 RATE_HZ = 2e6
 

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
+from siftmoe.radio.emulator.assembly import Emulation
 from siftmoe.radio.emulator.config import default_air, load_air
 from siftmoe.radio.emulator.control import Controls
-from siftmoe.radio.emulator.emulation import Emulation
 
 TWO = '[[device]]\nname = "a"\n[[device]]\nname = "b"\nppm = -3.0\n'
 LINK = '[[link]]\nbetween = ["a", "b"]\ngain_db = -60.0\n'

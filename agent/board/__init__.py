@@ -1,0 +1,1 @@
+"""The board under an agent: what it draws, how hot it is."""

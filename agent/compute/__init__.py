@@ -1,0 +1,1 @@
+"""Experts of a bundle in ONNX Runtime: providers proven, outputs computed, memory returned."""

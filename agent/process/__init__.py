@@ -1,0 +1,1 @@
+"""The agent as a process: command line, start from another process, its end with it, metrics."""

@@ -1,0 +1,1 @@
+"""Requests in, replies out, without sockets: whose turn it is, experts, pilots, counters."""

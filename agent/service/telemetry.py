@@ -1,0 +1,74 @@
+"""What an agent counts, and what its process and its board have of memory."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from siftmoe.agent.compute.memory import resident_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_KIB: Final = 1_024
+_MEMINFO: Final = Path("/proc/meminfo")
+#: What the kernel calls the board's memory, and what the agent does.
+_MEMORY: Final = {
+    "MemTotal:": "board_memory_bytes",
+    "MemAvailable:": "board_memory_available_bytes",
+}
+
+
+class Telemetry:
+    """Counters since the start of the agent.
+
+    Each name is counted by one role of the server, listening or computing, which one thread has at
+    a time: no increment is lost and none needs a lock.
+
+    Parameters
+    ----------
+    started_s : float, s
+        When the agent started, on the clock that :meth:`figures` is asked with.
+    """
+
+    def __init__(self, *, started_s: float) -> None:
+        self._started_s = started_s
+        self._counts: defaultdict[str, float] = defaultdict(float)
+
+    def count(self, name: str, by: float = 1) -> None:
+        """Add to a counter."""
+        self._counts[name] += by
+
+    def figures(self, *, now_s: float, waiting: Mapping[str, float]) -> dict[str, float]:
+        """Return all counters with uptime and processor time (s), what waits, and memory (bytes).
+
+        Parameters
+        ----------
+        now_s : float, s
+        waiting : mapping
+            Figures of the backlog.
+        """
+        return {
+            **self._counts.copy(),
+            **waiting,
+            "uptime_s": now_s - self._started_s,
+            "cpu_s": time.process_time(),
+            "memory_bytes": float(resident_memory()),
+            **board_memory(),
+        }
+
+
+def board_memory(path: Path = _MEMINFO) -> dict[str, float]:
+    """Return the board's memory and what of it is available, bytes; on a Jetson the GPU's too."""
+    found: dict[str, float] = {}
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        name, _, value = line.partition(" ")
+        if name in _MEMORY:
+            found[_MEMORY[name]] = float(value.split()[0]) * _KIB
+    return found

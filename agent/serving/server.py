@@ -1,0 +1,318 @@
+"""The agent's loop: one thread listens while one computes.
+
+The listening thread receives, answers ``hello`` and ``stats`` at once, and lets what must be
+computed wait. If nobody computes, it takes all that waits as one batch, leaves listening to the
+other thread and computes itself: no request is handed from thread to thread, which costs as much
+as sending it (leader and followers; D. C. Schmidt et al., Pattern-Oriented Software Architecture
+2). For a computation so short that nobody notices, listening is not even left to the other: waking
+it costs a fifth of the run of a small expert. There is no waiting for a batch to fill, and no
+event loop: one costs 70 µs a call, as much as the whole round trip.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import zmq
+
+from siftmoe.agent.config import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
+from siftmoe.agent.errors import (
+    AgentStopping,
+    InternalFailure,
+    ProtocolError,
+    WireError,
+)
+from siftmoe.agent.security.authenticator import Doorman
+from siftmoe.agent.security.peer_log import Complaints
+from siftmoe.agent.service.backlog import Backlog
+from siftmoe.agent.service.pace import Pace
+from siftmoe.agent.service.requests import Job
+from siftmoe.agent.serving.sockets import (
+    descriptor_of,
+    endpoint_of,
+    has_arrived,
+    open_router,
+    receive,
+    remove_path,
+    send,
+)
+from siftmoe.agent.serving.unread import Unread
+from siftmoe.agent.serving.wakeup import Wakeup
+from siftmoe.agent.wire.messages import failure_of
+from siftmoe.agent.wire.protocol import Apply, Hello, Message, Sound, Stats, decode, encode
+
+if TYPE_CHECKING:
+    from siftmoe.agent.security.keys import Credentials
+    from siftmoe.agent.service.requests import Service
+    from siftmoe.agent.serving.notify import Supervisor
+    from siftmoe.agent.wire.protocol import Frame, Reply
+
+logger = logging.getLogger(__name__)
+
+#: How long a computation that runs may hold up the end of the process.
+STOP_S: Final = 0.5
+#: A computation that takes less is short beside all that is waited for on the network: until it is
+#: over nobody listens. A peer's signs of life are ZeroMQ's own threads' and go on.
+DEAF_S: Final = 5e-3
+#: Messages received before it is looked whether someone computes.
+_AT_ONCE: Final = 256
+
+
+class Server:
+    """Serves a :class:`Service` on an address until :meth:`stop`.
+
+    Parameters
+    ----------
+    service : Service
+    bind : str
+        ``tcp://HOST:PORT`` or ``ipc://PATH``.
+    insecure : bool
+        Allow an address that other machines reach without credentials.
+    credentials : Credentials or None
+        With them connections are encrypted, and only those on their list are admitted.
+    queue_limit : int
+        Requests that may wait for computation, one client's as many as are free; a further one is
+        answered "busy".
+    heartbeat_ms, heartbeat_timeout_ms : int, ms
+        How often peers are asked for a sign of life, and when one is given up.
+
+    Raises
+    ------
+    AddressInUse, AddressUnusable
+        If the address cannot be bound.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        bind: str,
+        insecure: bool = False,
+        credentials: Credentials | None = None,
+        queue_limit: int = 256,
+        heartbeat_ms: int = HEARTBEAT_MS,
+        heartbeat_timeout_ms: int = HEARTBEAT_TIMEOUT_MS,
+    ) -> None:
+        self._service = service
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        doorman = Doorman(self._context, credentials=credentials, count=service.telemetry.count)
+        try:
+            self._router = open_router(
+                self._context,
+                bind,
+                insecure=insecure,
+                heartbeat_ms=heartbeat_ms,
+                heartbeat_timeout_ms=heartbeat_timeout_ms,
+                keys=None if credentials is None else credentials.keys,
+            )
+        except Exception:
+            doorman.close()
+            self._context.term()
+            raise
+        doorman.guard(self._router)
+        self._complaints = Complaints(logger)
+        self.endpoint = endpoint_of(self._router)
+        self._backlog = Backlog(limit=queue_limit)
+        self._unread = Unread()
+        self._pace = Pace()
+        self._listening = threading.Lock()  # whoever has it receives
+        self._socket_lock = threading.Lock()  # around every use of the router
+        self._deaf = False  # whether who computes also has the listening
+        self._rounds = 0  # of whoever listens
+        self._stopping = False
+        self._closed = False
+        self._failed = False
+        self._wakeup, self._ended = Wakeup(), Wakeup()
+        self._poll = select.poll()
+        self._poll.register(descriptor_of(self._router), select.POLLIN)
+        self._poll.register(self._wakeup, select.POLLIN)
+
+    def stop(self) -> None:
+        """End :meth:`run`; may be called from a signal handler or another thread."""
+        self._stopping = True
+        self._wakeup.set()
+        self._ended.set()
+
+    def waiting(self) -> dict[str, float]:
+        """Return how much waits for computation; may be called from any thread."""
+        return self._backlog.figures()
+
+    def run(self, supervisor: Supervisor | None = None) -> bool:
+        """Serve until :meth:`stop`; False if a computation had to be left behind.
+
+        A supervisor that asks for signs of life gets them as long as messages are received.
+
+        Raises
+        ------
+        InternalFailure
+            If it had to stop because of a fault of its own, which is in the log.
+        """
+        workers = [
+            threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
+            for number in (1, 2)
+        ]
+        for worker in workers:
+            worker.start()
+        # Signals are handled in this thread, so it must never be in a computation.
+        while not self._stopping:
+            self._wait(supervisor)
+        clean = self._shut_down(workers)
+        if self._failed:
+            raise InternalFailure("the agent could not go on receiving; see its log")
+        return clean
+
+    def _wait(self, supervisor: Supervisor | None) -> None:
+        """Wait for the end, at most until the next sign of life is due."""
+        if supervisor is None or supervisor.interval_s is None:
+            select.select([self._ended], [], [])
+            return
+        seen = self._rounds
+        self._wakeup.set()  # who listens goes around once
+        select.select([self._ended], [], [], supervisor.interval_s)
+        if self._rounds != seen:
+            supervisor.alive()
+
+    def _work(self) -> None:
+        try:
+            # A row that overflowed at the sender is passed on as it is, not reported on stderr.
+            with np.errstate(all="ignore"):
+                self._take_turns()
+        except Exception:
+            logger.exception("the agent ends: it cannot go on receiving")
+            self._failed = True
+            self.stop()
+
+    def _take_turns(self) -> None:
+        while not self._stopping:
+            with self._listening:
+                jobs = self._listen()
+                self._deaf = True
+                while jobs and self._pace.expected_s(jobs) < DEAF_S:
+                    self._compute(jobs)
+                    if self._backlog:  # who has come meanwhile is next, not after all who wait
+                        self._receive()
+                    jobs = self._backlog.go_on() or self._listen()
+                self._deaf = False
+            while jobs:
+                self._compute(jobs)
+                jobs = self._backlog.go_on()
+
+    def _listen(self) -> list[Job]:
+        """Receive until there is something to compute and nobody does."""
+        while not self._stopping:
+            self._rounds += 1
+            may_be_more = self._receive()
+            if jobs := self._backlog.claim():
+                return jobs
+            if may_be_more:
+                continue
+            if any(found == self._wakeup.fileno() for found, _ in self._poll.poll()):
+                self._wakeup.clear()
+        return []
+
+    def _receive(self) -> bool:
+        """Take what has arrived; False if that was all.
+
+        ZeroMQ's descriptor tells of what comes after, so all must be taken before waiting on it;
+        but those who ask without end must not keep what they asked from being computed.
+        """
+        for _ in range(_AT_ONCE):
+            with self._socket_lock:
+                if self._stopping or not has_arrived(self._router):
+                    return False
+                peer, *frames = receive(self._router)
+            self._handle(bytes(peer), frames)
+        return True
+
+    def _handle(self, peer: bytes, frames: list[Frame]) -> None:
+        try:
+            message = decode(frames)
+        except ProtocolError as error:
+            self._complaints.raise_once("message", peer=peer.hex(), reason=str(error))
+            self._refuse(peer, error, request_id=error.request_id)
+            return
+        try:
+            self._dispatch(peer, message)
+        except WireError as error:
+            self._refuse(peer, error, request_id=message.id)
+        except Exception:
+            logger.exception("request %d failed", message.id)
+            fault = InternalFailure("the agent failed on this request; see its log")
+            self._refuse(peer, fault, request_id=message.id)
+
+    def _dispatch(self, peer: bytes, message: Message) -> None:
+        if isinstance(message, Apply):
+            self._service.admit(message)
+            if self._unread:
+                with self._socket_lock:
+                    self._unread.check(peer)
+            self._backlog.add(Job(request=message, arrived_s=self._service.clock(), peer=peer))
+        elif isinstance(message, Sound):
+            self._service.sound(message, lambda reply: self._send(peer, reply, role="sounding"))
+        elif isinstance(message, Hello | Stats):
+            reply = self._service.reply(message, waiting=self.waiting())
+            self._send(peer, reply, role="listening")
+        else:
+            error = ProtocolError(f"an agent answers requests, {type(message).__name__} is none")
+            self._refuse(peer, error, request_id=message.id)
+
+    def _refuse(self, peer: bytes, error: WireError, *, request_id: int) -> None:
+        self._service.telemetry.count(f"answered_{error.code.value}")
+        self._send(peer, failure_of(error, request_id=request_id), role="listening")
+
+    def _compute(self, jobs: list[Job]) -> None:
+        started_s = self._service.clock()
+        open_jobs = {id(job): job for job in jobs}
+        try:
+            for answers in self._service.compute(jobs):
+                for job, reply in answers:
+                    del open_jobs[id(job)]
+                    self._send(job.peer, reply, role="computing")
+        except Exception:
+            logger.exception("a computation failed, the agent goes on")
+            error = InternalFailure("the agent failed on this request; see its log")
+            for job in open_jobs.values():
+                reply = failure_of(error, request_id=job.request.id)
+                self._send(job.peer, reply, role="computing")
+        self._pace.learn(jobs, self._service.clock() - started_s)
+
+    def _send(self, peer: bytes, reply: Reply, *, role: str) -> None:
+        """Send, or count what cannot be sent."""
+        frames = encode(reply)
+        with self._socket_lock:
+            if self._closed:
+                return
+            sent = send(self._router, peer, frames, on_large=self._unread.note)
+            # Sending may take the sign of an arrival that another thread waits for.
+            missed = role != "listening" and not self._deaf and has_arrived(self._router)
+        if missed:
+            self._wakeup.set()
+        if not sent:
+            self._service.telemetry.count(f"undeliverable_{role}")
+            logger.info("peer %s is gone or does not read; a reply is lost", peer.hex())
+
+    def _shut_down(self, workers: list[threading.Thread]) -> bool:
+        """Silence the radio, answer who still waits, let a running computation end, close."""
+        if self._service.soundings is not None:
+            self._service.soundings.close()
+        for job in self._backlog.close():
+            error = AgentStopping("the agent is stopping; ask another one")
+            self._refuse(job.peer, error, request_id=job.request.id)
+        end_s = time.monotonic() + STOP_S
+        for worker in workers:
+            worker.join(max(0.0, end_s - time.monotonic()))
+        with self._socket_lock:
+            self._closed = True
+            self._router.close()
+        self._context.term()
+        remove_path(self.endpoint)
+        if any(worker.is_alive() for worker in workers):
+            return False
+        self._wakeup.close()
+        self._ended.close()
+        return True

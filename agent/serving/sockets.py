@@ -1,0 +1,161 @@
+"""The agent's ROUTER socket: options with their reasons, frames in and out."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import zmq
+
+from siftmoe.agent.errors import AddressInUse, AddressUnusable
+from siftmoe.agent.serving.address import check_address
+from siftmoe.agent.wire.protocol import MAX_FRAME_BYTES, ZERO_COPY_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from siftmoe.agent.security.keys import KeyPair
+    from siftmoe.agent.wire.protocol import Frame
+
+#: Below this a received frame is copied, which costs less than a view of it.
+_SMALL_BYTES: Final = 4 * 1024
+
+#: Requests of one peer that may wait in the socket; the rest waits at its own end. The agent takes
+#: them out at once, to queue or to refuse them, so this bounds memory and slows nobody down.
+_RECEIVE_LIMIT: Final = 64
+#: Replies of one peer that may wait in the socket; more means that it stopped reading.
+_SEND_LIMIT: Final = 256
+#: Name under which ZeroMQ asks who may connect.
+ZAP_DOMAIN: Final = b"siftmoe"
+#: How long a closing socket may try to deliver the last replies.
+_LINGER_MS: Final = 200
+
+
+# As plain numbers: combining pyzmq's enumerations costs more than the calls they are for.
+_EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
+_NO_WAIT, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK) | int(zmq.SNDMORE)
+
+
+def open_router(
+    context: zmq.Context[zmq.Socket[bytes]],
+    bind: str,
+    *,
+    insecure: bool,
+    heartbeat_ms: int,
+    heartbeat_timeout_ms: int,
+    keys: KeyPair | None = None,
+) -> zmq.Socket[bytes]:
+    """Bind a ROUTER socket that notices dead peers and never drops in silence.
+
+    With keys it is encrypted, and whoever connects needs the word of the context's doorman.
+
+    Raises
+    ------
+    AddressInUse, AddressUnusable
+        If it cannot be bound; the message names the address and the way out.
+    """
+    check_address(bind, insecure=insecure, encrypted=keys is not None)
+    router = context.socket(zmq.ROUTER)
+    router.linger = _LINGER_MS
+    router.rcvhwm = _RECEIVE_LIMIT
+    router.sndhwm = _SEND_LIMIT
+    router.ipv6 = "[" in bind
+    # A frame beyond the protocol's limit closes the connection before it is received.
+    router.maxmsgsize = MAX_FRAME_BYTES
+    # By default a reply to a peer that is gone, or does not read, vanishes; now it is an error.
+    router.router_mandatory = True
+    # A coordinator that restarts under its identity is the same one: the old connection is stale.
+    router.router_handover = True
+    router.heartbeat_ivl = heartbeat_ms
+    router.heartbeat_timeout = heartbeat_timeout_ms
+    if keys is not None:
+        router.curve_server = True
+        router.curve_secretkey = keys.secret.encode()
+        router.zap_domain = ZAP_DOMAIN
+        # Without a doorman nobody is admitted; ZeroMQ's default is everybody.
+        router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+    try:
+        router.bind(bind)
+    except zmq.ZMQError as error:
+        router.close(linger=0)
+        raise _bind_error(bind, error) from error
+    return router
+
+
+def _bind_error(bind: str, error: zmq.ZMQError) -> AddressInUse | AddressUnusable:
+    if error.errno == errno.EADDRINUSE:
+        return AddressInUse(
+            f"address {bind!r} is in use by another process; stop it or take another "
+            f"(tcp://127.0.0.1:* takes any free port)"
+        )
+    return AddressUnusable(f"address {bind!r} cannot be bound: {error.strerror}")
+
+
+def endpoint_of(router: zmq.Socket[bytes]) -> str:
+    """Return the address that was bound, with the port that was picked."""
+    bound = router.getsockopt(zmq.LAST_ENDPOINT)
+    return bound.rstrip(b"\0").decode() if isinstance(bound, bytes) else str(bound)
+
+
+def descriptor_of(router: zmq.Socket[bytes]) -> int:
+    """Return the descriptor that tells of changes; look with :func:`has_arrived` what changed."""
+    return int(router.getsockopt(zmq.FD))
+
+
+def has_arrived(router: zmq.Socket[bytes]) -> bool:
+    """Whether a message can be received."""
+    return bool(int(router.getsockopt(_EVENTS)) & _READABLE)
+
+
+def remove_path(endpoint: str) -> None:
+    """Remove what binding ``ipc://PATH`` made; ZeroMQ leaves it behind."""
+    transport, _, path = endpoint.partition("://")
+    if transport == "ipc":
+        Path(path).unlink(missing_ok=True)
+
+
+def receive(router: zmq.Socket[bytes], *, flags: int = _NO_WAIT) -> list[Frame]:
+    """Receive a message that has arrived, or wait with flags 0; large frames are not copied.
+
+    Half as expensive as ``recv_multipart``, which asks the socket after each frame for more.
+    """
+    frames: list[Frame] = []
+    more = True
+    while more:
+        frame = router.recv(flags, copy=False)
+        frames.append(frame.bytes if len(frame) < _SMALL_BYTES else frame.buffer)
+        more = frame.more
+    return frames
+
+
+def send(
+    router: zmq.Socket[bytes],
+    peer: bytes,
+    frames: Sequence[Frame],
+    *,
+    on_large: Callable[[bytes, zmq.MessageTracker, int], None] | None = None,
+) -> bool:
+    """Send without waiting; False if the peer is gone or does not read.
+
+    A large last frame is not copied; ``on_large`` is called with the peer, what tells when ZeroMQ
+    is done with the frame, and its bytes.
+    """
+    last = frames[-1]
+    try:
+        router.send(peer, _MORE)
+        for frame in frames[:-1]:
+            router.send(frame, _MORE, copy=len(frame) < ZERO_COPY_BYTES)
+        if len(last) < ZERO_COPY_BYTES:
+            router.send(last, _NO_WAIT)
+            return True
+        tracker = router.send(last, _NO_WAIT, copy=False, track=on_large is not None)
+    except zmq.Again:
+        return False
+    except zmq.ZMQError as error:
+        if error.errno == errno.EHOSTUNREACH:
+            return False
+        raise
+    if on_large is not None and tracker is not None:
+        on_large(peer, tracker, len(last))
+    return True

@@ -1,0 +1,294 @@
+"""Messages to frames and back, without any socket (sans-I/O).
+
+Frame 0 is a msgpack map, the rest are raw little-endian buffers; the table is in
+``docs/protocol.md``. Rules that :func:`decode` keeps whatever a peer sends:
+
+- it raises :class:`ProtocolError` and nothing else (:class:`UnknownWidth` is one);
+- nothing is allocated in proportion to a number that a peer claims: every length is bounded and
+  compared with shape × dtype before use, and arrays are views into the frames; packed rows are
+  left packed, and what they would unpack to is bounded too;
+- unknown header keys are ignored, unknown kinds and versions are errors that carry the request's
+  id, so that they can be answered;
+- a weight must be finite. Hidden vectors pass as they are: an expert works row by row, so a row
+  that overflowed at the sender stays its own problem, as it would in the undivided model.
+
+A reply to ``hello``, ``stats`` or ``sound`` has the kind of its request and is told from it by
+its content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET
+
+from siftmoe.agent.errors import ProtocolError
+from siftmoe.agent.wire.bounds import MAX_FRAME_BYTES, MAX_HEADER_BYTES, RequestId
+from siftmoe.agent.wire.messages import (
+    VERSION,
+    Apply,
+    ApplyHeader,
+    Failure,
+    Hello,
+    HelloReply,
+    Message,
+    Reply,
+    Request,
+    Result,
+    ResultHeader,
+    Sound,
+    SoundReply,
+    Stats,
+    StatsReply,
+    error_of,
+    failure_of,
+)
+from siftmoe.agent.wire.packed import Packed, Vectors, pack_rows, packed, plain, plain_all
+from siftmoe.agent.wire.packed_check import check_widths, packed_of
+from siftmoe.agent.wire.payload import (
+    ZERO_COPY_BYTES,
+    Frame,
+    dtype_name,
+    frame_of,
+    matrix_of,
+    pairs_of,
+    runs_and_rotation,
+    weights_of,
+)
+from siftmoe.agent.wire.sound import Burst, Heard, PilotPower
+from siftmoe.models.vectors.records import ROW_WIDTHS
+
+__all__ = [
+    "MAX_FRAME_BYTES",
+    "VERSION",
+    "ZERO_COPY_BYTES",
+    "Apply",
+    "Burst",
+    "Failure",
+    "Frame",
+    "Heard",
+    "Hello",
+    "HelloReply",
+    "Message",
+    "Packed",
+    "PilotPower",
+    "Reply",
+    "Request",
+    "Result",
+    "Sound",
+    "SoundReply",
+    "Stats",
+    "StatsReply",
+    "Vectors",
+    "decode",
+    "encode",
+    "error_of",
+    "failure_of",
+    "pack_rows",
+    "packed",
+    "plain",
+    "plain_all",
+]
+
+_S_TO_MS = 1e3
+_KEPT_OF_KIND = 64
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: Message) -> list[Frame]:
+    """Turn a message into frames; a large array is not copied if it is contiguous.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array has a dtype or shape that the protocol does not have, or a number does not fit.
+    """
+    if isinstance(message, Apply):
+        return _encode_apply(message)
+    if isinstance(message, Result):
+        output = message.output
+        name = dtype_name(output, "output")
+        widths, rotation = runs_and_rotation(output)
+        header = ResultHeader(
+            v=VERSION,
+            id=message.id,
+            dtype=name,
+            shape=output.shape,
+            compute_s=message.compute_s,
+            queue_s=message.queue_s,
+            widths=widths,
+            rotation=rotation,
+        )
+        return [_pack(header), frame_of(output)]
+    return [_pack(message)]
+
+
+def _encode_apply(message: Apply) -> list[Frame]:
+    hidden, pairs, weights = message.hidden, message.pairs, message.weights
+    name = dtype_name(hidden, "hidden")
+    if pairs.dtype != np.int32 or weights.dtype != np.float32:
+        raise TypeError(f"pairs are int32 and weights float32, got {pairs.dtype}, {weights.dtype}")
+    if pairs.shape != (len(weights), 2) or weights.ndim != 1:
+        raise ValueError(f"pairs are [m, 2], weights [m]; got {pairs.shape}, {weights.shape}")
+    if message.reply_width is not None:
+        check_widths((message.reply_width,), known=ROW_WIDTHS, what="reply_width")
+    deadline_ms = None if message.deadline_s is None else message.deadline_s * _S_TO_MS
+    widths, rotation = runs_and_rotation(hidden)
+    header = ApplyHeader(
+        v=VERSION,
+        id=message.id,
+        layer=message.layer,
+        dtype=name,
+        shape=hidden.shape,
+        deadline_ms=deadline_ms,
+        widths=widths,
+        rotation=rotation,
+        reply_width=UNSET if message.reply_width is None else message.reply_width,
+        reply_rotation=UNSET if message.reply_rotation == "none" else message.reply_rotation,
+    )
+    return [_pack(header), frame_of(hidden), frame_of(pairs), frame_of(weights)]
+
+
+def _pack(header: msgspec.Struct) -> bytes:
+    try:
+        return _encoder.encode(header)
+    except OverflowError as error:
+        raise ValueError(f"a number in {header!r} does not fit into 64 bit") from error
+
+
+def decode(frames: Sequence[Frame]) -> Message:
+    """Turn frames into a message; its arrays are views into the frames.
+
+    Raises
+    ------
+    ProtocolError
+        If the frames are not a message; it carries the request's id where one could be read.
+    """
+    if not frames:
+        raise ProtocolError("a message has at least one frame, got none")
+    if len(frames[0]) > MAX_HEADER_BYTES:
+        raise ProtocolError(f"header of {len(frames[0])} bytes, at most {MAX_HEADER_BYTES}")
+    try:
+        header = _FREQUENT.decode(frames[0])
+    except _INVALID:  # another kind, or nothing valid: slowly, to say what it is
+        return _decode_other(frames)
+    return _with_payload(header, frames)
+
+
+def _decode_other(frames: Sequence[Frame]) -> Message:
+    envelope = _read(_ENVELOPE, frames[0], request_id=0)
+    if envelope.v != VERSION:
+        raise ProtocolError(
+            f"protocol version {envelope.v}, this end speaks {VERSION}; install the same siftmoe "
+            f"on both sides",
+            envelope.id,
+        )
+    decoders = _DECODERS.get(envelope.kind)
+    if decoders is None:
+        known = ", ".join(_DECODERS)
+        kind = envelope.kind[:_KEPT_OF_KIND]
+        raise ProtocolError(f"unknown kind {kind!r}, known: {known}", envelope.id)
+    header = _read(decoders[envelope.is_reply], frames[0], request_id=envelope.id)
+    if isinstance(header, ApplyHeader | ResultHeader):
+        return _with_payload(header, frames)
+    _expect_frames(frames, 0, header.id)
+    message: Message = header
+    return message
+
+
+class _Envelope(msgspec.Struct, kw_only=True, gc=False):
+    """What every header has, and the keys that tell a reply from its request."""
+
+    v: int
+    id: RequestId = 0
+    kind: str = ""
+    name: msgspec.Raw = msgspec.Raw(b"")
+    counters: msgspec.Raw = msgspec.Raw(b"")
+    outcome: msgspec.Raw = msgspec.Raw(b"")
+
+    @property
+    def is_reply(self) -> bool:
+        """Whether it has the content of a reply to ``hello``, ``stats`` or ``sound``."""
+        mark = {"hello": self.name, "stats": self.counters, "sound": self.outcome}.get(self.kind)
+        return mark is not None and len(memoryview(mark)) > 0
+
+
+def _pair(request: Any, reply: Any) -> tuple[msgspec.msgpack.Decoder[Any], ...]:
+    return msgspec.msgpack.Decoder(request), msgspec.msgpack.Decoder(reply)
+
+
+_INVALID = (msgspec.MsgspecError, ValueError, RecursionError)
+_ENVELOPE = msgspec.msgpack.Decoder(_Envelope)
+_FREQUENT = msgspec.msgpack.Decoder(ApplyHeader | ResultHeader)
+#: Kind -> decoders of its request and of its reply.
+_DECODERS = {
+    "hello": _pair(Hello, HelloReply),
+    "apply": _pair(ApplyHeader, ApplyHeader),
+    "result": _pair(ResultHeader, ResultHeader),
+    "sound": _pair(Sound, SoundReply),
+    "stats": _pair(Stats, StatsReply),
+    "error": _pair(Failure, Failure),
+}
+
+
+def _read(decoder: msgspec.msgpack.Decoder[Any], header: Frame, *, request_id: int) -> Any:
+    try:
+        return decoder.decode(header)
+    except _INVALID as error:
+        raise ProtocolError(f"header is not valid: {error}", request_id) from error
+
+
+def _with_payload(header: ApplyHeader | ResultHeader, frames: Sequence[Frame]) -> Message:
+    if isinstance(header, ApplyHeader):
+        return _decode_apply(header, frames)
+    _expect_frames(frames, 1, header.id)
+    return Result(
+        id=header.id,
+        output=_vectors(frames[1], header, "output"),
+        compute_s=header.compute_s,
+        queue_s=header.queue_s,
+    )
+
+
+def _decode_apply(header: ApplyHeader, frames: Sequence[Frame]) -> Message:
+    _expect_frames(frames, 3, header.id)
+    pairs = pairs_of(frames[2], num_rows=header.shape[0], request_id=header.id)
+    deadline_ms, reply_width = header.deadline_ms, header.reply_width
+    if reply_width is not UNSET:
+        check_widths((reply_width,), known=ROW_WIDTHS, what="reply_width", request_id=header.id)
+    return Apply(
+        id=header.id,
+        layer=header.layer,
+        hidden=_vectors(frames[1], header, "hidden"),
+        pairs=pairs,
+        weights=weights_of(frames[3], num_pairs=len(pairs), request_id=header.id),
+        deadline_s=None if deadline_ms is None else deadline_ms / _S_TO_MS,
+        reply_width=None if reply_width is UNSET else reply_width,
+        reply_rotation="none" if header.reply_rotation is UNSET else header.reply_rotation,
+    )
+
+
+def _vectors(frame: Frame, header: ApplyHeader | ResultHeader, what: str) -> Vectors:
+    if header.dtype == "packed":
+        if header.widths is UNSET:
+            raise ProtocolError(f"{what} is packed, the header has no widths", header.id)
+        return packed_of(
+            frame,
+            shape=header.shape,
+            runs=header.widths,
+            rotation="none" if header.rotation is UNSET else header.rotation,
+            what=what,
+            request_id=header.id,
+        )
+    return matrix_of(frame, dtype=header.dtype, shape=header.shape, what=what, request_id=header.id)
+
+
+def _expect_frames(frames: Sequence[Frame], count: int, request_id: int) -> None:
+    if len(frames) != 1 + count:
+        raise ProtocolError(
+            f"{count} frames follow a header of this kind, got {len(frames) - 1}", request_id
+        )

@@ -1,0 +1,1 @@
+"""From a plan's loads to bursts on the air: window, airtime, power, energy."""

@@ -1,0 +1,117 @@
+"""From a testbed's settings to the parts of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from siftmoe.coordinator.air.interface import AirInterface
+from siftmoe.coordinator.air.slotted import SlottedAir
+from siftmoe.coordinator.links.simulated import SimulatedLinks
+from siftmoe.coordinator.selection.widths import AUTO, Widths
+from siftmoe.models.vectors.packing import row_bits
+from siftmoe.radio.channel.fading import FadingKind, FadingModel
+from siftmoe.radio.units import db_to_linear
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from siftmoe.coordinator.config.radio import RadioEntry
+    from siftmoe.models.shape import ModelShape
+
+#: Rate at which a helper is taken to compute for the latency on the virtual clock: an Orin Nano's
+#: six cores at single precision. Nominal, so that a run is the same on every machine.
+NOMINAL_FLOPS_PER_S = 100e9
+
+#: Width that deadlines and energies are counted in where policies choose: what everybody compares.
+REFERENCE_WIDTH = 16
+
+
+def simulated_links(radio: RadioEntry, distances_m: Sequence[float]) -> SimulatedLinks:
+    """Fading links as the settings describe them, one per helper.
+
+    Parameters
+    ----------
+    radio : RadioEntry
+    distances_m : sequence of float, m
+    """
+    fading = FadingModel(
+        kind=FadingKind.STATIC if radio.fading == "none" else FadingKind(radio.fading_process),
+        coherence_time_s=radio.coherence_time_s,
+        rician_k=db_to_linear(radio.rician_k_db) if radio.fading == "rician" else 0.0,
+        gain_floor=radio.gain_floor,
+    )
+    return SimulatedLinks.at_distances(
+        distances_m,
+        carrier_hz=radio.carrier_hz,
+        bandwidth_hz=radio.bandwidth_hz,
+        fading=fading,
+        seed=radio.seed,
+        path_loss_exponent=radio.path_loss_exponent,
+        noise_figure_db=radio.noise_figure_db,
+    )
+
+
+def air_interface(
+    radio: RadioEntry,
+    shape: ModelShape,
+    widths: Widths | None = None,
+    *,
+    distances_m: Sequence[float] = (),
+) -> AirInterface:
+    """How hidden states of a model travel under these settings.
+
+    Parameters
+    ----------
+    radio : RadioEntry
+    shape : ModelShape
+    widths : Widths or None
+        Of the policy's vectors; by default those of the settings, 16 bits where they leave them
+        to the policy.
+    distances_m : sequence of float, m
+        Of the helpers; only fast fading asks, which goes by the mean gains.
+
+    Raises
+    ------
+    ValueError
+        If it is fast fading and the distances are missing.
+    """
+    if widths is None:
+        bits = REFERENCE_WIDTH if radio.bits == AUTO else radio.bits
+        widths = Widths.of((bits,), radio.downlink_bits)
+    # Three matrices of d x I, a multiplication and an addition per entry.
+    flops_per_token = 6.0 * shape.hidden_size * shape.intermediate_size
+    air = AirInterface(
+        **payload_of(shape.hidden_size, widths),
+        token_deadline_s=radio.deadline_s,
+        tx_power_limit_w=radio.tx_power_limit_w,
+        compute_s_per_token=flops_per_token / NOMINAL_FLOPS_PER_S,
+        downlink_price=radio.downlink_price,
+        deadline_shared=radio.deadline_shared,
+    )
+    if not radio.fading_slots:
+        return air
+    if not distances_m:
+        raise ValueError("fast fading (fading_slots) needs the helpers' distances")
+    still = msgspec.structs.replace(radio, fading="none", fading_slots=0)
+    return SlottedAir.over(
+        air,
+        slots=radio.fading_slots,
+        outage_price=radio.outage_price,
+        mean=simulated_links(still, distances_m).states(0.0),
+        rng=np.random.default_rng((radio.seed, radio.fading_slots)),
+    )
+
+
+def payload_of(hidden_size: int, widths: Widths) -> dict[str, Any]:
+    """Sizes of vectors of so many entries, as `AirInterface` takes them."""
+    one = REFERENCE_WIDTH if widths.chosen else widths.up[0]
+    return {
+        "payload_bits": row_bits(hidden_size, one),
+        "reply_bits": row_bits(hidden_size, widths.down),
+        "width": one,
+        "reply_width": widths.down,
+        "width_bits": {b: row_bits(hidden_size, b) for b in widths.up} if widths.chosen else {},
+    }

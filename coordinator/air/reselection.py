@@ -1,0 +1,95 @@
+"""Select for a single token again while it is on its way over a channel that changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from siftmoe.coordinator.selection.problem import BudgetKind, Status
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from siftmoe.coordinator.policies.registry import Policy
+    from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
+
+    FloatArray = NDArray[np.float64]
+
+#: A token moves to other helpers for this share less, not for a rounding error.
+_LEAST_GAIN: Final = 1e-9
+
+
+def select_again(
+    problem: SelectionProblem, plan: SelectionPlan, cost_j: FloatArray, policy: Policy
+) -> SelectionPlan:
+    """Take the plan that the policy makes now, if it costs less than to go on.
+
+    Parameters
+    ----------
+    problem : SelectionProblem
+        Of one token; its energies are replaced.
+    plan : SelectionPlan
+        What is being sent. What it predicted and proved is kept.
+    cost_j : (N, B) float64, J
+        What each helper still costs at each width.
+    policy : callable
+    """
+    now = _objective(problem, plan, cost_j)
+    if plan.status is Status.INFEASIBLE or now == 0.0:
+        return plan
+    again = _one_width_each(problem, policy(_on_its_way(problem, cost_j)))
+    if again.status is Status.INFEASIBLE:
+        return plan
+    solve_s = plan.solve_s + again.solve_s
+    if not _objective(problem, again, cost_j) < now * (1.0 - _LEAST_GAIN):
+        return replace(plan, solve_s=solve_s)
+    return replace(
+        again,
+        status=plan.status,
+        energy_j=plan.energy_j,
+        lower_bound_j=plan.lower_bound_j,
+        solve_s=solve_s,
+    )
+
+
+def _on_its_way(problem: SelectionProblem, cost_j: FloatArray) -> SelectionProblem:
+    """State the token's problem with what each helper still costs at each width."""
+    cost = cost_j.reshape(-1)
+    energy = np.stack([np.zeros_like(cost), cost], axis=1)
+    if problem.precision is None:
+        return replace(problem, energy=energy)
+    ones = np.ones_like(problem.precision.units)
+    precision = replace(problem.precision, pooled=False, rounded=False, units=ones)
+    return replace(problem, energy=energy, precision=precision)
+
+
+def _one_width_each(problem: SelectionProblem, plan: SelectionPlan) -> SelectionPlan:
+    """Let what one helper serves travel at the widest width that it gets.
+
+    That deviates no more. A helper is asked for two widths only where one of them has arrived
+    already and costs nothing any more.
+    """
+    helper = plan.helper[0]
+    together = (helper[:, None] == helper) & (helper >= 0)  # [K, K]
+    width = np.where(together, plan.width[0], 0).max(axis=1)[None]  # [1, K]
+    if np.array_equal(width, plan.width):
+        return plan
+    deviation = problem.slot_weights() * problem.serving_deviation(plan.expert, width)
+    return replace(
+        plan,
+        width=width,
+        weight=problem.gate_weights * problem.serving_scale(plan.expert, width),
+        deviation=deviation.sum(axis=1),
+    )
+
+
+def _objective(problem: SelectionProblem, plan: SelectionPlan, cost_j: FloatArray) -> float:
+    """Count what is to come of a single token's plan, J: energy, and deviation if priced."""
+    widths = [problem.width] if problem.precision is None else problem.precision.width.tolist()
+    used = plan.loads_by_width(problem.num_helpers, widths) > 0  # [N, B]
+    energy = float(cost_j[used].sum())
+    if problem.budget.kind is BudgetKind.PRICE and problem.budget.value > 0.0:
+        energy += problem.budget.value * float(plan.deviation.sum())
+    return energy

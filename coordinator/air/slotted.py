@@ -1,0 +1,247 @@
+"""Fast fading: bursts sent slot by slot, and what misses its window lost to the model.
+
+A burst's window spans M coherence blocks. The helper is chosen at its start, when the first block's
+gain is known; then every block's gain becomes known as it begins, and the bits that go into it are
+those of least expected energy-to-go (`siftmoe.coordinator.fading.energy_to_go`). A token that is
+not delivered by the end of the window is missing from the layer's output: its slots are skipped,
+and the energy that was put into it is spent. The window of a batch is the sum of its tokens'
+deadlines; M counts blocks of that window, so what matters is how fast the channel is against the
+deadline, not the size of the batch.
+
+A single token, as in decoding, is selected for again in every block: the policy solves the token's
+problem with what each helper, at each width, still costs, energy-to-go of what it has not received
+yet, and the token moves on where that is less. What a helper has received at a width stays with it
+until the window ends, of use only if the token comes back at that width. The tokens of a batch
+share bursts and stay where they are (docs/theory.md, section 3).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from siftmoe.coordinator.air.delivery import Sent, lose, missing
+from siftmoe.coordinator.air.interface import AirInterface, Bursts, Direction, Transfer
+from siftmoe.coordinator.air.reselection import select_again
+from siftmoe.coordinator.energy.pricing import Pricing, common_units
+from siftmoe.coordinator.fading.energy_to_go import SlottedLink, energy_to_go
+from siftmoe.coordinator.fading.gain_states import GainStates
+from siftmoe.radio.channel.link import transmit_energy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from siftmoe.coordinator.energy.pricing import Units
+    from siftmoe.coordinator.fading.energy_to_go import EnergyToGo
+    from siftmoe.coordinator.links.simulated import LinkStates
+    from siftmoe.coordinator.policies.registry import Policy
+    from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+#: States of the gain, and grid points of a whole batch's payload at least.
+_BINS = 48
+_GRID = 384
+#: Loads of several widths that are told apart at most; each needs a grid point for every state.
+_MOST_LOADS = 1 << 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlottedAir(AirInterface):
+    """An air interface whose channel changes within a burst.
+
+    The downlink is sent at the gain of the window's start and is not priced.
+
+    Parameters
+    ----------
+    slots : int
+        Coherence blocks M of a window.
+    outage_price : float
+        Of an undelivered token of ``payload_bits``, in energies of one at the mean gain; a token of
+        fewer bits is worth so much less.
+    mean : LinkStates
+        The links at their mean gains.
+    rng : np.random.Generator
+        Of the blocks after the first.
+    selection : str
+        What a load is taken to cost: its "energy-to-go", or what it would cost if the gain stayed
+        as it is ("current-gain") or were the mean ("mean-gain").
+    reselect : bool
+        Select again for a single token in every block.
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive, or the air is to have what has no meaning here: a shared
+        deadline, a priced downlink, or a window for each token.
+    """
+
+    slots: int
+    outage_price: float
+    mean: LinkStates
+    rng: np.random.Generator
+    selection: str = "energy-to-go"
+    reselect: bool = True
+    solved: dict[tuple[float, ...], EnergyToGo] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        AirInterface.__post_init__(self)
+        if not (self.slots >= 1 and self.outage_price > 0.0):
+            raise ValueError(f"fast fading: slots and outage_price must be positive, got {self}")
+        if self.deadline_shared or self.downlink_price > 0.0 or not self.shared_window:
+            raise ValueError(
+                "fast fading goes with one window per batch and direction: no shared deadline, "
+                "no price of the downlink, no windows of single tokens"
+            )
+
+    @classmethod
+    def over(cls, air: AirInterface, **options: Any) -> SlottedAir:
+        """Let the channel of an air interface change within its bursts."""
+        return cls(**{part.name: getattr(air, part.name) for part in fields(air)}, **options)
+
+    def pricing(self, links: LinkStates, tokens: int) -> Pricing:
+        """Price every load on every helper, priced outage included."""
+        if self.selection == "mean-gain":
+            return AirInterface.pricing(self, self.mean, tokens)
+        if self.selection == "current-gain":
+            return AirInterface.pricing(self, links, tokens)
+        counted, rows = self._units(tokens), []
+        for n in range(links.num_links):
+            to_go = self._to_go(n, tokens)
+            state = to_go.link.states.state_of(float(links.uplink_gain[n]))
+            rows.append(to_go.expected_j(state=state)[:: _steps(counted)])
+        return Pricing(energy_j=np.array(rows), units=counted.units, rounded=counted.rounded)
+
+    def energy_table(self, links: LinkStates, tokens: int) -> FloatArray:
+        """Price of every load on every helper, (N, T+1) J; of vectors of one width."""
+        if self.selection == "mean-gain":
+            return AirInterface.energy_table(self, self.mean, tokens)
+        if self.selection == "current-gain":
+            return AirInterface.energy_table(self, links, tokens)
+        return self.pricing(links, tokens).energy_j
+
+    def transfer(
+        self, problem: SelectionProblem, plan: SelectionPlan, links: LinkStates, *, policy: Policy
+    ) -> Transfer:
+        """Send a plan slot by slot; only what was delivered comes back."""
+        tokens, count = problem.num_tokens, problem.num_helpers
+        to_go = [self._to_go(n, tokens) for n in range(count)]
+        later = self.rng.exponential(size=(self.slots - 1, count))
+        gains = np.vstack([links.uplink_gain, later * self.mean.uplink_gain])  # [M, N]
+        sent = Sent.nothing(count, len(self.widths) if tokens == 1 else 1)
+        for slot, gain in enumerate(gains):
+            if slot and tokens == 1 and self.reselect:
+                cost = self._cost_to_go(to_go, slot, gain, sent)
+                plan = select_again(problem, plan, cost, policy)
+            wanted = self._wanted(plan, count)
+            for n, b in zip(*np.nonzero(wanted > sent.bits), strict=True):
+                left = float(wanted[n, b] - sent.bits[n, b])
+                sent.send(n, b, to_go[n], slot, gain=float(gain[n]), bits_left=left)
+        received = np.where(self._wanted(plan, count) > 0.0, sent.bits, 0.0).sum(axis=1)  # [N]
+        lost = missing(plan, received, width=self.widths, bits=self._bits())
+        arrived = lose(problem, plan, lost)
+        return Transfer(
+            plan=arrived,
+            lost=int(lost.sum()),
+            up=self._up(plan, arrived, sent, tokens),
+            down=self.bursts(
+                self.load_of(arrived.loads(count), Direction.DOWN),
+                links,
+                tokens=tokens,
+                direction=Direction.DOWN,
+            ),
+        )
+
+    def _bits(self) -> FloatArray:
+        """Bits of a vector of each width, (B,)."""
+        return np.array(list(self.width_bits.values()) or [self.payload_bits], dtype=np.float64)
+
+    def _wanted(self, plan: SelectionPlan, count: int) -> FloatArray:
+        """Bits that a plan sends: of a single token by helper and width, else by helper, (N, B)."""
+        load = self.load(plan, count)
+        if len(plan.helper) == 1:
+            return load.count * load.bits
+        return load.payload_bits[:, None]
+
+    def _cost_to_go(
+        self, to_go: list[EnergyToGo], slot: int, gain: FloatArray, sent: Sent
+    ) -> FloatArray:
+        """Energy-to-go of the single token on every helper at every width, (N, B) J."""
+        left = np.maximum(0.0, self._bits() - sent.bits)
+        values = [
+            [to_go[n].value_j(slot, gain=float(gain[n]), bits_left=float(bits)) for bits in row]
+            for n, row in enumerate(left)
+        ]
+        return np.array(values)
+
+    def _up(self, plan: SelectionPlan, arrived: SelectionPlan, sent: Sent, tokens: int) -> Bursts:
+        """Bursts as they were sent, those included that were given up for another helper."""
+        count = len(sent.bits)
+        by_width = self.load(plan, count).count  # [N, B]
+        if tokens == 1:
+            by_width = np.maximum(by_width, sent.bits > 0.0)
+        helper = np.flatnonzero(by_width.any(axis=1))
+        bits, energy, airtime = sent.of(helper)
+        on_air = np.where(airtime > 0.0, airtime, 1.0)
+        total = by_width[helper].sum(axis=1)
+        return Bursts(
+            direction=Direction.UP,
+            helper=helper,
+            tokens=total,
+            missed=total - arrived.loads(count)[helper],
+            by_width=by_width[helper],
+            width=self.widths,
+            payload_bits=bits,
+            tx_power_w=energy / on_air,
+            airtime_s=airtime,
+            energy_j=energy,
+            rate_bps=bits / on_air,
+            window_s=self.window_s(tokens),
+        )
+
+    def _units(self, tokens: int) -> Units:
+        """Say what loads of vectors are counted in."""
+        width_bits = self.width_bits or {self.width: self.payload_bits}
+        return common_units(width_bits, tokens, most_columns=max(_MOST_LOADS, tokens))
+
+    def _to_go(self, n: int, tokens: int) -> EnergyToGo:
+        mean, counted = self.mean, self._units(tokens)
+        key = (mean.uplink_gain[n], mean.bandwidth_hz[n], mean.noise_psd[n], float(tokens))
+        if key not in self.solved:
+            self.solved[key] = energy_to_go(
+                self._link(n, tokens),
+                max_bits=float(counted.columns * counted.bits),
+                steps=counted.columns * _steps(counted),
+            )
+        return self.solved[key]
+
+    def _link(self, n: int, tokens: int) -> SlottedLink:
+        mean = float(self.mean.uplink_gain[n])
+        band, noise = float(self.mean.bandwidth_hz[n]), float(self.mean.noise_psd[n])
+        token_j = float(
+            transmit_energy(
+                payload_bits=float(self.payload_bits),
+                airtime_s=self.token_deadline_s,
+                bandwidth_hz=band,
+                gain=mean,
+                noise_psd=noise,
+            )
+        )
+        return SlottedLink(
+            states=GainStates.rayleigh(mean, bins=_BINS),
+            num_slots=self.slots,
+            slot_s=self.window_s(tokens) / self.slots,
+            bandwidth_hz=band,
+            noise_psd=noise,
+            tx_power_limit_w=self.tx_power_limit_w,
+            outage_price_j=self.outage_price * token_j / self.payload_bits,
+        )
+
+
+def _steps(counted: Units) -> int:
+    """Grid steps of a unit of load."""
+    return math.ceil(_GRID / counted.columns)

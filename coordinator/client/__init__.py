@@ -1,0 +1,1 @@
+"""Requests to agents and their replies: sockets, liveness, deadlines, security."""

@@ -1,0 +1,1 @@
+"""The testbed file: model, policy, radio, agents, every value checked."""

@@ -1,0 +1,147 @@
+"""``[radio]`` of a testbed file: the air between the user's device and the helpers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from siftmoe.radio.pluto.address import Address
+
+Index = Annotated[int, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0.0, le=1e12)]
+NotNegative = Annotated[float, Meta(ge=0.0, le=1e12)]
+
+
+class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[radio]``: the air between the user's device and the helpers.
+
+    Parameters
+    ----------
+    bandwidth_hz : float, Hz
+        Of one link; every helper has its own band.
+    deadline_s : float, s
+        Airtime that one token's transmission may take, one direction; with ``deadline_shared``,
+        time for both directions and the compute between them.
+    deadline_shared : bool
+        Uplink, compute and downlink share one deadline, divided as costs least.
+    tx_power_limit_w : float, W
+        Power limit of either side.
+    noise_figure_db : float, dB
+        Of the receivers.
+    bits : "auto" or int, bit
+        Of an entry of a hidden state on its way to a helper: "auto" lets policies choose for every
+        vector, others send 16.
+    downlink_bits : int or None, bit
+        Of an entry of what comes back; by default as many as 16 or 32 bits there, 8 for fewer.
+    downlink_price : float
+        Price of a helper's joule in the selection; 0 counts only the user's.
+    fading : str
+        Small-scale fading of a simulated link; "none" has the mean gain always.
+    fading_process : str
+        How it changes: a new draw per coherence time, Clarke's spectrum, or first-order
+        autoregressive.
+    fading_slots : int
+        Fast fading: blocks of independent Rayleigh gain in the window of an uplink burst, learnt
+        one by one. 0: the gain at the window's start lasts throughout.
+    outage_price : float
+        Of fast fading: price of a token that misses its window, in energies of a token at the mean
+        gain.
+    rician_k_db : float, dB
+        Power of the direct path over that of the scattered ones, for "rician".
+    coherence_time_s : float, s
+        How long a simulated link keeps its response.
+    carrier_hz : float, Hz
+        Sets the mean gain at 1 m: free space.
+    path_loss_exponent : float
+        Beyond 1 m.
+    gain_floor : float
+        Least fading gain, linear, over its mean: deeper fades are cut, since the mean energy of
+        inverting a Rayleigh channel does not exist. Later blocks of fast fading have none.
+    seed : int
+        Of the simulated links.
+    """
+
+    bandwidth_hz: Annotated[float, Meta(ge=1e3, le=1e11)] = 2e6
+    deadline_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.074
+    deadline_shared: bool = False
+    tx_power_limit_w: Positive = 1.0
+    noise_figure_db: Annotated[float, Meta(ge=0.0, le=60.0)] = 5.0
+    bits: Literal["auto", 2, 3, 4, 5, 6, 8, 16, 32] = 16
+    downlink_bits: Literal[2, 3, 4, 5, 6, 8, 16, 32] | None = None
+    downlink_price: NotNegative = 0.0
+    fading: Literal["rayleigh", "rician", "none"] = "rayleigh"
+    fading_process: Literal["block", "jakes", "gauss-markov"] = "block"
+    fading_slots: Annotated[int, Meta(ge=0, le=256)] = 0
+    outage_price: Positive = 60.0
+    rician_k_db: Annotated[float, Meta(ge=-60.0, le=60.0)] = 6.0
+    coherence_time_s: Positive = 0.1
+    carrier_hz: Annotated[float, Meta(ge=1e6, le=1e12)] = 2.4e9
+    path_loss_exponent: Annotated[float, Meta(ge=1.0, le=8.0)] = 3.0
+    gain_floor: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.05
+    seed: Index = 0
+
+    def __post_init__(self) -> None:
+        if self.bits == "auto" and self.deadline_shared:
+            raise ValueError(
+                'bits = "auto" goes with a window for each direction; leave out deadline_shared, '
+                "or name a number of bits"
+            )
+        if not self.fading_slots:
+            return
+        if (self.fading, self.fading_process) != ("rayleigh", "block"):
+            raise ValueError(
+                f"fading_slots: fast fading is Rayleigh in blocks, got fading {self.fading!r} as "
+                f"{self.fading_process!r}"
+            )
+        if self.deadline_shared or self.downlink_price > 0.0:
+            raise ValueError(
+                "fading_slots: fast fading has a window for each direction and no price of the "
+                "downlink; leave out deadline_shared and downlink_price, or fading_slots"
+            )
+
+
+class SoundingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[sounding]``: pilot exchanges by radio; without this table every link is simulated.
+
+    Parameters
+    ----------
+    uri : str
+        The user's radio: ``ip:HOST``, ``usb:...``. The agents have theirs by ``--radio``.
+    fallback : bool
+        Simulate where there is no radio. Otherwise a missing one is an error.
+    sample_rate_hz : float, Hz
+        Of the burst, hence its band; the carrier is that of ``[radio]``.
+    tx_attenuation_db, rx_gain_db : float, dB
+        Of all radios. The gain is adapted if a receiver overloads or hears nothing.
+    bursts : int
+        Averaged in one exchange.
+    stale : str
+        What to do with a state older than the channel's coherence time: "widen" predicts from it
+        with growing uncertainty, "refuse" leaves the link out until it is sounded again.
+    max_age_s : float or None, s
+        Oldest state that is used at all; by default one coherence time for "refuse", ten for
+        "widen".
+    reciprocity : bool
+        Let the uplink stand for the downlink where that was measured to hold.
+    """
+
+    uri: Annotated[str, Meta(min_length=1)]
+    fallback: bool = True
+    sample_rate_hz: Annotated[float, Meta(ge=521e3, le=61.44e6)] = 2e6
+    tx_attenuation_db: Annotated[float, Meta(ge=0.0, le=89.75)] = 10.0
+    rx_gain_db: Annotated[float, Meta(ge=0.0, le=71.0)] = 40.0
+    bursts: Annotated[int, Meta(ge=1, le=30)] = 4
+    stale: Literal["widen", "refuse"] = "widen"
+    max_age_s: Positive | None = None
+    reciprocity: bool = False
+
+    def __post_init__(self) -> None:
+        Address.parse(self.uri)
+
+    def limit_s(self, coherence_time_s: float) -> float:
+        """Oldest state that is used, s."""
+        if self.max_age_s is not None:
+            return self.max_age_s
+        return coherence_time_s * (1.0 if self.stale == "refuse" else 10.0)

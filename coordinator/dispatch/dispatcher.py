@@ -1,0 +1,293 @@
+"""Run a plan over the agents: requests out, results back, one output."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from siftmoe.agent.wire.protocol import Result, plain, plain_all
+from siftmoe.coordinator.client.exchange import raise_first
+from siftmoe.coordinator.dispatch.grouping import combine, group
+from siftmoe.coordinator.errors import AgentRefused, AgentUnreachable
+from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.selection.problem import LOCAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from siftmoe.agent.wire.protocol import Apply, Message, Vectors
+    from siftmoe.coordinator.client.requests import Client
+    from siftmoe.coordinator.dispatch.grouping import Share
+    from siftmoe.coordinator.errors import CoordinatorError
+    from siftmoe.coordinator.selection.problem import SelectionPlan
+    from siftmoe.models.vectors.quantise import Rotation
+
+    Float32Array = NDArray[np.float32]
+    Outputs = dict[int, NDArray[np.floating[Any]]]
+
+_log = logging.getLogger(__name__)
+
+__all__ = ["DispatchResult", "Dispatcher", "HelperTiming", "LocalExperts"]
+
+
+class LocalExperts(Protocol):
+    """Experts that the user's device computes itself."""
+
+    def __call__(
+        self, layer: int, hidden: Float32Array, pairs: NDArray[np.int32], weights: Float32Array
+    ) -> Float32Array:
+        """Weighted sum over experts: hidden [n, d], pairs [m, 2], weights [m] -> [n, d]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelperTiming:
+    """Where a helper's time went: seconds from sending to having its reply, and parts of them."""
+
+    helper: int
+    tokens: int
+    round_trip_s: float
+    compute_s: float
+    queue_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchResult:
+    """A layer's output and how it came about.
+
+    Parameters
+    ----------
+    output : (T, d) float32
+    timings : tuple of HelperTiming
+        By ascending helper.
+    failures : dict
+        Helpers that gave no result, and why; what they were to compute is missing in ``output``.
+    given_up_s : dict, s
+        After how long.
+    uplink_bits, downlink_bits : dict, bit
+        By helper, of the vectors in the messages that were sent and that came back, scales and
+        padding included.
+    """
+
+    output: Float32Array
+    timings: tuple[HelperTiming, ...]
+    failures: dict[int, CoordinatorError]
+    given_up_s: dict[int, float]
+    uplink_bits: dict[int, int]
+    downlink_bits: dict[int, int]
+
+    @property
+    def slowest(self) -> HelperTiming | None:
+        """The helper that was waited for; None if none was asked."""
+        return max(self.timings, key=lambda timing: timing.round_trip_s, default=None)
+
+    @property
+    def compute_s(self) -> float:
+        """Compute time of the slowest helper."""
+        return self.slowest.compute_s if self.slowest else 0.0
+
+    @property
+    def queue_s(self) -> float:
+        """Time that work waited at the slowest helper."""
+        return self.slowest.queue_s if self.slowest else 0.0
+
+
+class Dispatcher:
+    """Runs plans over a client.
+
+    Parameters
+    ----------
+    client : Client
+    deadline_s : float, s
+        How long a layer's results may take, in real time.
+    rotation : "none" or "hadamard"
+        Of vectors that travel quantised, both ways.
+    local : LocalExperts or None
+        Computes the slots that a plan leaves on the user's device, while the helpers compute.
+    patience_s : float, s
+        How long it is waited for a helper while there is none at all: a board starts in a minute.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        deadline_s: float,
+        rotation: Rotation = "hadamard",
+        local: LocalExperts | None = None,
+        patience_s: float = 120.0,
+    ) -> None:
+        if not deadline_s > 0.0:
+            raise ValueError(f"deadline_s must be positive, got {deadline_s}")
+        self._client = client
+        self._deadline_s = deadline_s
+        self._rotation: Rotation = rotation
+        self._local = local
+        self._patience_s = patience_s
+
+    @property
+    def deadline_s(self) -> float:
+        """How long a layer's results may take, in real time."""
+        return self._deadline_s
+
+    def attend(self) -> None:
+        """Take in what became of the helpers; while there is none at all, wait for one.
+
+        Helpers that are hot are waited for as long as it takes: idle boards cool.
+
+        Raises
+        ------
+        AgentUnreachable
+            If none was ready all the time.
+        """
+        client = self._client
+        client.poll()
+        if client.fleet.ready().any():
+            return
+        _log.warning("no helper is left; waiting for one")
+        while not client.wait_somebody(timeout_s=self._patience_s):
+            if any(agent.state is AgentState.HOT for agent in client.fleet):
+                _log.warning(
+                    "whoever is left is hot: %s; waiting for them to cool (avoid_hot = false "
+                    "under [faults] uses them as they are)",
+                    client.fleet.excluded(),
+                )
+                continue
+            raise AgentUnreachable(
+                f"no helper was ready for {self._patience_s:g} s: {client.fleet.excluded()}; "
+                f"start one. What was booked is kept"
+            )
+
+    def run(
+        self, plan: SelectionPlan, hidden: Float32Array, *, layer: int, reply_width: int = 32
+    ) -> DispatchResult:
+        """Compute a layer as planned.
+
+        Parameters
+        ----------
+        plan : SelectionPlan
+        hidden : (T, d) float32
+        layer : int
+        reply_width : int, bit
+            As of `attempt`.
+
+        Raises
+        ------
+        AgentUnreachable, DeadlineMissed, AgentRefused
+            If a helper gave no result; the message names it and says why.
+        """
+        result = self.attempt(plan, hidden, layer=layer, reply_width=reply_width)
+        raise_first(result.failures)
+        return result
+
+    def attempt(
+        self,
+        plan: SelectionPlan,
+        hidden: Float32Array,
+        *,
+        layer: int,
+        reply_width: int = 32,
+        deadline_s: float | None = None,
+    ) -> DispatchResult:
+        """Compute a layer as far as helpers answer; look at ``failures`` before using it.
+
+        A helper that is connected and failed rests until it shows that it is well.
+
+        Parameters
+        ----------
+        plan : SelectionPlan
+        hidden : (T, d) float32
+        layer : int
+        reply_width : int, bit
+            Of an entry of what helpers answer; how wide what goes to them is says the plan.
+        deadline_s : float or None, s
+            Shorter than the layer's if what is missing is to be asked of others.
+
+        Raises
+        ------
+        ValueError
+            If vectors cannot travel in the widths of the plan, see `group`.
+        """
+        deadline_s = self._deadline_s if deadline_s is None else deadline_s
+        shares = group(plan, hidden, layer=layer, rotation=self._rotation)
+        remote = [share for share in shares if share.helper != LOCAL]
+        outputs: Outputs = {}
+        answers: dict[int, Vectors] = {}
+        exchange = self._client.exchange(
+            {
+                share.helper: self._request(share, layer, reply_width, deadline_s)
+                for share in remote
+            },
+            deadline_s=deadline_s,
+            meanwhile=self._local_work(shares, layer, outputs),
+        )
+        failures, given_up_s = dict(exchange.failures), dict(exchange.given_up_s)
+        timings = []
+        for share in remote:
+            reply = exchange.replies.get(share.helper)
+            if isinstance(reply, Result) and reply.output.shape == share.hidden.shape:
+                answers[share.helper] = reply.output
+                timings.append(_timing(share, reply, exchange.round_trip_s[share.helper]))
+            elif reply is not None:
+                name = self._client.fleet[share.helper].name
+                failures[share.helper] = AgentRefused(f"agent {name!r} {_problem(reply, share)}")
+                given_up_s[share.helper] = exchange.round_trip_s[share.helper]
+        for helper, failure in failures.items():
+            self._client.rest(helper, reason=str(failure))
+        outputs.update(zip(answers, plain_all(list(answers.values())), strict=True))
+        return DispatchResult(
+            output=combine(shares, outputs, num_tokens=len(hidden), hidden_size=hidden.shape[1]),
+            timings=tuple(timings),
+            failures=failures,
+            given_up_s=given_up_s,
+            uplink_bits={s.helper: s.payload_bits for s in remote if s.helper in exchange.sent},
+            downlink_bits={helper: 8 * answer.nbytes for helper, answer in answers.items()},
+        )
+
+    def _request(self, share: Share, layer: int, reply_width: int, deadline_s: float) -> Apply:
+        return share.request(
+            request_id=self._client.next_id(),
+            layer=layer,
+            deadline_s=deadline_s,
+            reply_width=reply_width,
+            rotation=self._rotation,
+        )
+
+    def _local_work(
+        self, shares: list[Share], layer: int, outputs: Outputs
+    ) -> Callable[[], None] | None:
+        """Work for the user's device; None if there is none."""
+        if not shares or shares[0].helper != LOCAL:
+            return None
+        share, local = shares[0], self._local
+        if local is None:
+            raise ValueError("the plan leaves slots on the user's device, which has no experts")
+
+        def compute() -> None:
+            outputs[LOCAL] = local(layer, plain(share.hidden), share.pairs, share.weights)
+
+        return compute
+
+
+def _timing(share: Share, result: Result, round_trip_s: float) -> HelperTiming:
+    return HelperTiming(
+        helper=share.helper,
+        tokens=len(share.tokens),
+        round_trip_s=round_trip_s,
+        compute_s=result.compute_s,
+        queue_s=result.queue_s,
+    )
+
+
+def _problem(reply: Message, share: Share) -> str:
+    """Say what is wrong with a reply that is no result for this share."""
+    if not isinstance(reply, Result):
+        return f"answered with {type(reply).__name__}, asked for was a result"
+    return (
+        f"answered with an output of shape {reply.output.shape}, what it was given has "
+        f"{share.hidden.shape}"
+    )

@@ -1,0 +1,1 @@
+"""What loads cost: energy tables, shared deadlines, prices of both directions."""

@@ -1,0 +1,183 @@
+r"""Energy when uplink, compute and downlink share one deadline.
+
+A helper sums its weighted experts before it answers, so one vector goes to it and one comes back
+per token. How the deadline is divided between the two is chosen for every load: the division at
+which a little more airtime is worth the same in both directions.
+
+.. math:: e_n(q) = \min_{T_u + T_d = T - \tau_0 - \tau_n q}
+          E(q s_u, T_u; g^u_n) + w_d\, E(q s_d, T_d; g^d_n)
+
+Both energies are perspective functions, jointly convex in (payload, airtime), so the minimum over
+the convex set of divisions is convex in q. A power limit is a least airtime that grows linearly
+with q and keeps that. This project's derivation (docs/theory.md, section 0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from siftmoe.coordinator.energy.division import divide
+from siftmoe.coordinator.energy.tables import check_powers, check_sizes
+from siftmoe.radio.channel.link import MAX_BITS_PER_HERTZ, shannon_rate, transmit_energy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneWay:
+    """One direction of every helper's link.
+
+    Parameters
+    ----------
+    bandwidth_hz : (N,) float64, Hz
+    gain : (N,) float64
+    noise_psd : (N,) float64, W/Hz
+    tx_power_limit_w : (N,) float64, W
+        Infinite where there is no limit.
+    """
+
+    bandwidth_hz: FloatArray
+    gain: FloatArray
+    noise_psd: FloatArray
+    tx_power_limit_w: FloatArray
+
+    def seconds_per_bit(self) -> FloatArray:
+        """Shortest airtime of a bit at the power limit, (N,) s."""
+        with np.errstate(divide="ignore"):
+            at_limit = 1.0 / shannon_rate(
+                tx_power_w=self.tx_power_limit_w,
+                bandwidth_hz=self.bandwidth_hz,
+                gain=self.gain,
+                noise_psd=self.noise_psd,
+            )
+        result: FloatArray = np.maximum(at_limit, 1.0 / (MAX_BITS_PER_HERTZ * self.bandwidth_hz))
+        return result
+
+    def energy_j(self, bits: FloatArray, airtime_s: FloatArray) -> FloatArray:
+        """Least energy of payloads at their airtimes, (N, m) J; infinite where there is none."""
+        table = np.where(np.isnan(airtime_s), np.inf, 0.0)
+        sent = (bits > 0.0) & ~np.isnan(airtime_s)
+        row = np.nonzero(sent)[0]
+        table[sent] = transmit_energy(
+            payload_bits=bits[sent],
+            airtime_s=airtime_s[sent],
+            bandwidth_hz=self.bandwidth_hz[row],
+            gain=self.gain[row],
+            noise_psd=self.noise_psd[row],
+        )
+        return table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundTripTable:
+    """Energy of every load, and how its deadline is divided.
+
+    Parameters
+    ----------
+    energy_j : (N, Q+1) float64, J
+        Uplink energy plus the priced downlink energy; infinite where a load does not fit.
+    uplink_s, downlink_s : (N, Q+1) float64, s
+        Airtimes; NaN where a load does not fit.
+    """
+
+    energy_j: FloatArray
+    uplink_s: FloatArray
+    downlink_s: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundTrip:
+    r"""What shares a deadline on the way to every helper and back.
+
+    Parameters
+    ----------
+    uplink_bits, downlink_bits : float, bit
+        Payload of one token in each direction; the downlink may be 0.
+    window_s : float, s
+        Deadline :math:`T`.
+    fixed_s : float, s
+        Part :math:`\tau_0` of it that does not depend on the load.
+    compute_s : (N,) float64, s
+        Compute time :math:`\tau_n` of one token on each helper.
+    uplink, downlink : OneWay
+    downlink_price : float
+        :math:`w_d`, what a helper's joule counts for; 0 counts only the user's, and the helper
+        then answers as fast as its power limit allows.
+
+    Raises
+    ------
+    ValueError
+        If the payload or the deadline is not positive, or a power limit, a time or the price is
+        negative.
+    """
+
+    uplink_bits: float
+    downlink_bits: float
+    window_s: float
+    fixed_s: float
+    compute_s: FloatArray
+    uplink: OneWay
+    downlink: OneWay
+    downlink_price: float
+
+    def __post_init__(self) -> None:
+        check_sizes(max_load=0, payload_bits=self.uplink_bits)
+        if not self.window_s > 0.0:
+            raise ValueError(f"window_s must be positive, got {self.window_s}")
+        for name, value in (
+            ("downlink_bits", self.downlink_bits),
+            ("fixed_s", self.fixed_s),
+            ("compute_s", self.compute_s.min(initial=0.0)),
+            ("downlink_price", self.downlink_price),
+        ):
+            if not value >= 0.0:
+                raise ValueError(f"{name} must not be negative, got {value}")
+        check_powers(self.uplink.tx_power_limit_w)
+        check_powers(self.downlink.tx_power_limit_w)
+
+    def airtimes(self, loads: IntArray) -> FloatArray:
+        """Divide the deadline.
+
+        Parameters
+        ----------
+        loads : (N, m) int64
+            Tokens of each helper.
+
+        Returns
+        -------
+        (2, N, m) float64, s
+            Airtimes of uplink and downlink; 0 for no load, NaN where a load does not fit.
+        """
+        up, down = self.uplink, self.downlink
+        back = self.downlink_bits
+        result: FloatArray = divide(
+            np.ascontiguousarray(loads, dtype=np.int64),
+            self.uplink_bits * up.seconds_per_bit(),
+            back * down.seconds_per_bit() if back else np.zeros(len(self.compute_s)),
+            self.uplink_bits / up.bandwidth_hz,
+            back / down.bandwidth_hz,
+            up.noise_psd * up.bandwidth_hz / up.gain,
+            self.downlink_price * down.noise_psd * down.bandwidth_hz / down.gain,
+            self.compute_s,
+            self.window_s - self.fixed_s,
+        )
+        return result
+
+    def table(self, max_load: int) -> RoundTripTable:
+        """Price every load up to ``max_load``."""
+        check_sizes(max_load=max_load, payload_bits=self.uplink_bits)
+        loads = np.tile(np.arange(max_load + 1), (len(self.compute_s), 1))  # [N, Q+1]
+        count = loads.astype(np.float64)
+        up_s, down_s = self.airtimes(loads)
+        energy = self.uplink.energy_j(count * self.uplink_bits, up_s)
+        if self.downlink_price > 0.0:
+            back = self.downlink.energy_j(count * self.downlink_bits, down_s)
+            energy += self.downlink_price * back
+        return RoundTripTable(energy_j=energy, uplink_s=up_s, downlink_s=down_s)

@@ -1,0 +1,1 @@
+"""Fast fading: the least expected energy-to-go over the gains that are still to come."""

@@ -1,0 +1,240 @@
+"""Who is there, what they host, how they are.
+
+Helpers are numbered in the order of the testbed file; that number is the helper's index in every
+array of the coordinator. The client reports what it sees of them here; a policy asks for the
+experts of those that are ready.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from siftmoe.agent.wire.protocol import HelloReply
+    from siftmoe.coordinator.config.testbed import AgentEntry
+    from siftmoe.coordinator.fleet.placement import Placement
+    from siftmoe.models.shape import ModelShape
+
+    BoolArray = NDArray[np.bool_]
+
+_log = logging.getLogger(__name__)
+
+
+class AgentState(str, Enum):
+    """What is known of an agent's process."""
+
+    #: Not connected yet, or connected and not yet asked who it is.
+    CONNECTING = "connecting"
+    #: Serves the right model.
+    READY = "ready"
+    #: Its connection is gone and its port does not answer.
+    DEAD = "dead"
+    #: Its connection is gone or silent, but its port is still open: stopped, or overwhelmed.
+    WEDGED = "wedged"
+    #: Answers, but is not what it must be.
+    REFUSED = "refused"
+    #: Is connected, but gave no result when it was asked for one; it is asked again later.
+    RESTING = "resting"
+    #: Serves the right model on a board that is too warm; it is used again when that has cooled.
+    HOT = "hot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStatus:
+    """One agent.
+
+    Parameters
+    ----------
+    index : int
+    name, address : str
+    state : AgentState
+    reason : str
+        Why it is in this state, in words.
+    since_s : float, s
+        When it came into this state, on the fleet's clock.
+    hello : HelloReply or None
+        What it last said of itself.
+    key : str or None
+        Public key by which it proves itself.
+    """
+
+    index: int
+    name: str
+    address: str
+    state: AgentState
+    reason: str
+    since_s: float
+    hello: HelloReply | None = None
+    key: str | None = None
+
+    def __str__(self) -> str:
+        return f"agent {self.name!r} ({self.address}) is {self.state.value}: {self.reason}"
+
+
+class Fleet:
+    """All agents of a testbed and what each hosts.
+
+    Parameters
+    ----------
+    agents : sequence of AgentEntry
+    shape : ModelShape
+        Of the model that they are to serve.
+    model_hash : str
+        Its identity.
+    placement : Placement or None
+        What each must host at least; None accepts whatever it hosts.
+    now_s : float, s
+        Time on the clock of whoever reports states.
+    """
+
+    def __init__(
+        self,
+        agents: Sequence[AgentEntry],
+        *,
+        shape: ModelShape,
+        model_hash: str,
+        placement: Placement | None = None,
+        now_s: float = 0.0,
+    ) -> None:
+        if not agents:
+            raise ValueError("a fleet needs at least one agent")
+        if placement is not None and len(placement.experts) != len(agents):
+            raise ValueError(
+                f"the placement is for {len(placement.experts)} helpers, the fleet has "
+                f"{len(agents)}"
+            )
+        self.shape = shape
+        self.model_hash = model_hash
+        self._placement = placement
+        self._agents = [
+            AgentStatus(
+                index=index,
+                name=entry.name,
+                address=entry.address,
+                state=AgentState.CONNECTING,
+                reason="not connected yet",
+                since_s=now_s,
+                key=entry.key,
+            )
+            for index, entry in enumerate(agents)
+        ]
+        self._index = {entry.name: index for index, entry in enumerate(agents)}
+        self._hosts = np.zeros((shape.num_layers, len(agents), shape.num_experts), dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self._agents)
+
+    def __iter__(self) -> Iterator[AgentStatus]:
+        return iter(self._agents)
+
+    def __getitem__(self, index: int) -> AgentStatus:
+        return self._agents[index]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names by index."""
+        return tuple(agent.name for agent in self._agents)
+
+    def index(self, name: str) -> int:
+        """Index of an agent by name; ValueError if there is none of that name."""
+        if name not in self._index:
+            raise ValueError(f"no agent is called {name!r}; there are {', '.join(self._index)}")
+        return self._index[name]
+
+    def hosts(self, layer: int) -> BoolArray:
+        """Which ready helper holds which expert of a layer, (N, E)."""
+        hosts: BoolArray = self._hosts[layer].copy()
+        return hosts
+
+    def ready(self) -> BoolArray:
+        """Which helpers are ready, (N,)."""
+        return np.array([agent.state is AgentState.READY for agent in self._agents])
+
+    def knows(self, widths: Sequence[int]) -> BoolArray:
+        """Which helper knows which widths of vectors, (N, B), by what it last said of itself."""
+        known = np.zeros((len(self._agents), len(widths)), dtype=bool)
+        for agent in self._agents:
+            if agent.hello is not None:
+                known[agent.index] = [width in agent.hello.widths for width in widths]
+        return known
+
+    def excluded(self) -> str:
+        """Helpers that are not ready and why, as the ledger keeps it; empty if all are."""
+        return "; ".join(
+            f"{agent.name}: {agent.state.value}: {agent.reason.replace('; ', ', ')}"
+            for agent in self._agents
+            if agent.state is not AgentState.READY
+        )
+
+    def orphans(self) -> list[tuple[int, int]]:
+        """Experts (layer, expert) that no ready helper holds."""
+        layers, experts = np.nonzero(~self._hosts.any(axis=1))  # [L, N, E] -> [L, E]
+        return list(zip(layers.tolist(), experts.tolist(), strict=True))
+
+    def set_state(
+        self, index: int, state: AgentState, *, reason: str, now_s: float, passing: bool = False
+    ) -> None:
+        """Take note of an agent's state; only `welcome` makes one ready.
+
+        A ``passing`` state counts like any other, but is not worth a line in the log.
+        """
+        if state is AgentState.READY:
+            raise ValueError("an agent becomes ready by its hello; use welcome()")
+        agent = self._agents[index]
+        if (agent.state, agent.reason) == (state, reason):
+            return
+        self._hosts[:, index] = False
+        level = logging.DEBUG if passing else logging.WARNING
+        self._change(replace(agent, state=state, reason=reason, since_s=now_s), level)
+
+    def welcome(self, index: int, hello: HelloReply, *, now_s: float) -> bool:
+        """Check what an agent says of itself; it becomes ready, or is refused with the reason."""
+        agent = replace(self._agents[index], hello=hello, since_s=now_s)
+        self._hosts[:, index] = False
+        mismatch = self._mismatch(index, hello)
+        if mismatch:
+            self._change(replace(agent, state=AgentState.REFUSED, reason=mismatch), logging.WARNING)
+            return False
+        for layer, expert in hello.residents:
+            self._hosts[layer, index, expert] = True
+        reason = f"hosts {len(hello.residents)} experts on {hello.provider}"
+        self._change(replace(agent, state=AgentState.READY, reason=reason), logging.INFO)
+        return True
+
+    def _change(self, agent: AgentStatus, level: int) -> None:
+        _log.log(level, "%s", agent)
+        self._agents[agent.index] = agent
+
+    def _mismatch(self, index: int, hello: HelloReply) -> str:
+        """Say in words what an agent is that it must not be; empty if it is right."""
+        if hello.model_hash != self.model_hash:
+            return (
+                f"serves model {hello.model_hash[:12]}…, this testbed's is "
+                f"{self.model_hash[:12]}…; give it the same bundle"
+            )
+        if hello.hidden_size != self.shape.hidden_size:
+            return f"has hidden size {hello.hidden_size}, the model's is {self.shape.hidden_size}"
+        for layer, expert in hello.residents:
+            if layer >= self.shape.num_layers or expert >= self.shape.num_experts:
+                return (
+                    f"says it hosts expert {expert} of layer {layer}; the model has "
+                    f"{self.shape.num_layers} layers of {self.shape.num_experts} experts"
+                )
+        if self._placement is not None:
+            missing = sorted({*self._placement.experts[index]} - {*hello.residents})
+            if missing:
+                layer, expert = missing[0]
+                return (
+                    f"hosts {len(hello.residents)} experts, but not expert {expert} of layer "
+                    f"{layer} ({len(missing)} missing); start it with the testbed's experts"
+                )
+        return ""

@@ -1,0 +1,1 @@
+"""What a run did, in one SQLite file: rows, schema, sums with uncertainties, metrics."""

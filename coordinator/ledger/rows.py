@@ -1,0 +1,193 @@
+"""The ledger's rows. SI units; a field's name ends in its unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from siftmoe.radio.channel.link import ChannelOrigin, Source
+
+if TYPE_CHECKING:
+    from siftmoe.coordinator.air.interface import Direction
+
+StepKind = Literal["prefill", "decode"]
+
+#: Least trustworthy last: a product is no better than the worse of its factors.
+_TRUST: Final = (Source.MEASURED, Source.DERIVED, Source.MODELLED)
+
+
+def weakest(*sources: Source) -> Source:
+    """Source of a quantity that is computed from quantities of these sources."""
+    return max(sources, key=_TRUST.index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRow:
+    """One forward pass of the model, and what its latency consists of.
+
+    ``latency_s`` is on the run's clock (virtual for simulated links); what the parts leave of it
+    is reported as the rest. ``wall_s`` is what this machine took. A step that broke off is
+    ``aborted``: what it had transmitted is booked, and no sum over the steps contains it.
+    """
+
+    step: int
+    kind: StepKind
+    time_s: float
+    tokens: int
+    latency_s: float
+    airtime_s: float
+    solve_s: float
+    queue_s: float
+    compute_s: float
+    backbone_s: float
+    wall_s: float
+    aborted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionRow:
+    """What the policy decided for one layer of one step.
+
+    ``lower_bound_j`` is NaN where the policy proves none. ``measured_deviation`` is None unless
+    the layer was audited, and so is ``within_bound``, the tokens whose measured deviation is at
+    most the bound. ``excluded`` names helpers that were left out, and why. ``lost`` of the skipped
+    slots were to be served, but their token missed its window; ``faulted`` of them, but the helper
+    failed and nobody took over.
+    """
+
+    step: int
+    layer: int
+    kept: int
+    replaced: int
+    skipped: int
+    predicted_energy_j: float
+    lower_bound_j: float
+    status: str
+    deviation_bound_mean: float
+    deviation_bound_max: float
+    measured_deviation: float | None
+    solve_s: float
+    excluded: str = ""
+    within_bound: int | None = None
+    lost: int = 0
+    faulted: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultRow:
+    """A helper gave no result for one layer of one step, and why.
+
+    ``kind`` is the error's class. ``slots`` is what it was to serve; how many of them nobody served
+    in the end stands in the layer's selection. ``waited_s`` is real time, from sending to giving it
+    up.
+    """
+
+    time_s: float
+    step: int
+    layer: int
+    agent: str
+    kind: str
+    reason: str
+    slots: int
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransmissionRow:
+    """One burst: the tokens of one layer to one helper ("up") or back ("down").
+
+    ``missed`` of its tokens did not arrive within the window, or were given up for another
+    helper; what was spent on them is booked. ``widths`` tells in how many bits an entry the
+    vectors travelled, and how many tokens' did: "3:5 8:2", ascending.
+    """
+
+    time_s: float
+    step: int
+    layer: int
+    agent: str
+    direction: Direction | Literal["up", "down"]
+    tokens: int
+    payload_bits: float
+    tx_power_w: float
+    tx_power_std_w: float
+    power_source: Source
+    airtime_s: float
+    airtime_source: Source
+    energy_j: float
+    energy_std_j: float
+    rate_bps: float
+    channel_gain: float
+    gain_std: float = 0.0
+    channel_age_s: float
+    channel_origin: ChannelOrigin
+    missed: int = 0
+    widths: str = ""
+
+    @property
+    def energy_source(self) -> Source:
+        """Source of power times airtime."""
+        return weakest(self.power_source, self.airtime_source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundingRow:
+    """One pilot exchange in one direction, or the attempt: what it cost and what it told.
+
+    An exchange that found nothing has the fields of the estimate None and a ``reason``.
+    ``response`` is the estimated frequency response, complex64 in the order of the carriers as
+    bytes (``numpy.frombuffer(row.response, numpy.complex64)``), empty if there is none.
+    """
+
+    time_s: float
+    agent: str
+    direction: Direction | Literal["up", "down"]
+    tx_power_w: float
+    tx_power_std_w: float
+    power_source: Source
+    airtime_s: float
+    airtime_source: Source
+    energy_j: float
+    energy_std_j: float
+    carrier_hz: float
+    detected: bool
+    channel_gain: float | None = None
+    gain_std: float | None = None
+    snr: float | None = None
+    cfo_hz: float | None = None
+    noise_psd: float | None = None
+    reason: str = ""
+    response: bytes = b""
+
+    @property
+    def energy_source(self) -> Source:
+        """Source of power times airtime."""
+        return weakest(self.power_source, self.airtime_source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardRow:
+    """What one agent's board drew during the run, by its own sensors.
+
+    ``energy_j`` is gross: all that the rails took in ``duration_s``. ``net_j`` is what idling for
+    as long would not have taken, and may be negative within its uncertainty. ``rails`` names what
+    was added up.
+    """
+
+    agent: str
+    rails: str
+    energy_j: float
+    energy_std_j: float
+    idle_power_w: float
+    idle_power_std_w: float
+    duration_s: float
+    net_j: float
+    net_std_j: float
+    samples: int
+    longest_gap_s: float
+    source: Source = Source.MEASURED
+
+
+#: Rows that belong to a step, and those that happen beside the steps.
+StepPart = SelectionRow | TransmissionRow | FaultRow
+BesideRow = SoundingRow | BoardRow
+Row = StepRow | SelectionRow | TransmissionRow | FaultRow | SoundingRow | BoardRow

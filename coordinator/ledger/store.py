@@ -1,0 +1,306 @@
+"""What a run did, in one SQLite file: every step, selection and transmission.
+
+Rows wait in memory until their step ends and are then written in one transaction, so a file holds
+whole steps only: a run may be killed at any point and what it booked is complete up to its last
+token. A step that broke off is written as such; of one that did not end nothing is kept. The file
+is in WAL mode with ``synchronous=NORMAL``: a killed process loses nothing that was committed; a
+power cut may lose the last steps, but leaves whole ones.
+
+Soundings and board energies happen beside the steps and are written at once: a pilot exchange took
+its energy whether or not the step around it came to an end.
+
+One file holds several runs, one after the other, such as the policies that are compared.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import msgspec
+
+from siftmoe.coordinator.errors import LedgerError
+from siftmoe.coordinator.ledger.file import (
+    Transaction,
+    attempt_label,
+    cannot_write,
+    check_version,
+    connect,
+)
+from siftmoe.coordinator.ledger.rows import (
+    BoardRow,
+    FaultRow,
+    SelectionRow,
+    SoundingRow,
+    StepRow,
+    TransmissionRow,
+)
+from siftmoe.coordinator.ledger.schema import (
+    SCHEMA,
+    SCHEMA_VERSION,
+    from_values,
+    insert_statement,
+    select_statement,
+    to_values,
+)
+from siftmoe.coordinator.ledger.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from siftmoe.coordinator.ledger.rows import BesideRow, StepKind, StepPart
+
+__all__ = [
+    "BoardRow",
+    "FaultRow",
+    "Ledger",
+    "SelectionRow",
+    "SoundingRow",
+    "StepRow",
+    "Summary",
+    "TransmissionRow",
+]
+
+_log = logging.getLogger(__name__)
+
+
+class Ledger:
+    """A ledger file; made by `create`, `resume` or `open`. Used from one thread."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, *, writable: bool) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = connection
+        self._writable = writable
+        if writable:
+            connection.execute("PRAGMA synchronous = NORMAL")
+        self._pending: list[StepPart] = []
+        self._run = int(self._all("SELECT coalesce(max(run), 0) FROM run")[0][0])
+
+    @classmethod
+    def create(cls, path: str | Path, config: Any = None, *, label: str = "run") -> Ledger:
+        """Start a ledger with its first run.
+
+        Parameters
+        ----------
+        path : str or Path
+            A file that does not exist.
+        config : mapping, struct or None
+            What the run was asked to do; kept as JSON.
+        label : str
+            What the run is called in tables.
+
+        Raises
+        ------
+        LedgerError
+            If the file exists or cannot be written.
+        """
+        path = Path(path)
+        if path.exists():
+            raise LedgerError(
+                f"ledger {str(path)!r} exists; resume it, or choose another run directory"
+            )
+        connection = connect(path, mode="rwc")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(
+                f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
+            )
+            ledger = cls(path, connection, writable=True)
+            ledger.start_run(label, config)
+        except sqlite3.Error as error:
+            connection.close()
+            raise cannot_write(path, error) from error
+        except BaseException:
+            connection.close()
+            raise
+        return ledger
+
+    @classmethod
+    def resume(cls, path: str | Path) -> Ledger:
+        """Go on writing a ledger; errors as `open`."""
+        return cls._existing(Path(path), mode="rw")
+
+    @classmethod
+    def open(cls, path: str | Path) -> Ledger:
+        """Open a ledger for reading; it may be one that is being written or was killed.
+
+        Raises
+        ------
+        LedgerError
+            If it is missing, no ledger, or of another version.
+        """
+        return cls._existing(Path(path), mode="ro")
+
+    @classmethod
+    def _existing(cls, path: Path, *, mode: str) -> Ledger:
+        if not path.is_file():
+            raise LedgerError(f"ledger {str(path)!r} does not exist; name a run directory's ledger")
+        connection = connect(path, mode=mode)
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            check_version(path, version, readable=SCHEMA_VERSION)
+            return cls(path, connection, writable=mode == "rw")
+        except sqlite3.Error as error:
+            connection.close()
+            raise LedgerError(f"ledger {str(path)!r} cannot be read: {error}") from error
+        except LedgerError:
+            connection.close()
+            raise
+
+    def start_run(self, label: str, config: Any = None, *, again: bool = False) -> int:
+        """Begin another run in the same file and return its number; later rows belong to it.
+
+        A run of that label is an error, unless it is to be done ``again``: then it keeps its rows
+        under a label that says which attempt it was, see `ledger_file.attempt_of`.
+        """
+        if self._pending:
+            raise ValueError(f"ledger: {len(self._pending)} rows belong to a step that has no end")
+        labels = self.labels()
+        if label in labels and not again:
+            raise ValueError(f"ledger: a run is already called {label!r}")
+        text = msgspec.json.encode(config if config is not None else {}).decode()
+        with self._transaction() as connection:
+            if label in labels:
+                aside = (attempt_label(label, labels), labels[label])
+                connection.execute("UPDATE run SET label = ? WHERE run = ?", aside)
+            connection.execute("INSERT INTO run (label, config) VALUES (?, ?)", (label, text))
+        self._run = int(self._all("SELECT max(run) FROM run")[0][0])
+        return self._run
+
+    def add(self, row: StepPart) -> None:
+        """Book a row of the step that is running; it is kept when the step is committed."""
+        if not self._writable:
+            raise ValueError(f"ledger {str(self.path)!r} is open for reading only")
+        self._pending.append(row)
+
+    def discard(self) -> int:
+        """Forget the rows of a step that broke off, and return how many they were."""
+        count = len(self._pending)
+        self._pending.clear()
+        return count
+
+    def commit(self, step: StepRow) -> None:
+        """End a step: write it and all its rows, or nothing of them.
+
+        Raises
+        ------
+        LedgerError
+            If the disk is full or the file cannot be written. Earlier steps are kept, and so are
+            this step's rows in memory: once there is space, the same call may be made again.
+        ValueError
+            If a row is of another step, the step is booked already, or a value is impossible.
+        """
+        strange = {row.step for row in self._pending} - {step.step}
+        if strange:
+            raise ValueError(f"ledger: step {step.step} ends, but rows are of steps {strange}")
+        try:
+            with self._transaction() as connection:
+                connection.execute(insert_statement(StepRow), to_values(step, self._run))
+                for kind in (SelectionRow, TransmissionRow, FaultRow):
+                    rows = [to_values(row, self._run) for row in self._pending if type(row) is kind]
+                    connection.executemany(insert_statement(kind), rows)
+        except sqlite3.IntegrityError as error:
+            raise ValueError(f"ledger: step {step.step} cannot be booked: {error}") from error
+        self._pending.clear()
+
+    def record(self, *rows: BesideRow) -> None:
+        """Write rows that belong to no step, all of them or none; errors as `commit`."""
+        try:
+            with self._transaction() as connection:
+                for row in rows:
+                    connection.execute(insert_statement(type(row)), to_values(row, self._run))
+        except sqlite3.IntegrityError as error:
+            raise ValueError(f"ledger: a row cannot be booked: {error}") from error
+
+    @property
+    def run(self) -> int:
+        """Number of the current run: of the last one in the file."""
+        return self._run
+
+    @property
+    def last_step(self) -> int | None:
+        """Last step of the current run that is booked."""
+        step = self._all("SELECT max(step) FROM step WHERE run = ?", self._run)[0][0]
+        return None if step is None else int(step)
+
+    def labels(self) -> dict[str, int]:
+        """Return the runs in the file: number by label, in order."""
+        return {
+            label: int(run) for label, run in self._all("SELECT label, run FROM run ORDER BY run")
+        }
+
+    def config(self, run: int | None = None) -> Any:
+        """Return the configuration of a run (default: the current one)."""
+        rows = self._all("SELECT config FROM run WHERE run = ?", self._which(run))
+        return msgspec.json.decode(rows[0][0])
+
+    @overload
+    def rows(self, kind: type[StepRow], *, run: int | None = None) -> Iterator[StepRow]: ...
+    @overload
+    def rows(
+        self, kind: type[SelectionRow], *, run: int | None = None
+    ) -> Iterator[SelectionRow]: ...
+    @overload
+    def rows(
+        self, kind: type[TransmissionRow], *, run: int | None = None
+    ) -> Iterator[TransmissionRow]: ...
+    @overload
+    def rows(self, kind: type[FaultRow], *, run: int | None = None) -> Iterator[FaultRow]: ...
+    @overload
+    def rows(self, kind: type[SoundingRow], *, run: int | None = None) -> Iterator[SoundingRow]: ...
+    @overload
+    def rows(self, kind: type[BoardRow], *, run: int | None = None) -> Iterator[BoardRow]: ...
+    def rows(self, kind: Any, *, run: int | None = None) -> Iterator[Any]:
+        """Read a run's rows (default: the current one's), in the order they were booked."""
+        cursor = self._open_connection().execute(select_statement(kind), (self._which(run),))
+        return (from_values(kind, values) for values in cursor)
+
+    def summary(self, run: int | None = None, *, kind: StepKind | None = None) -> Summary:
+        """Sum over a run (default: the current one), of all its steps or of one kind of step."""
+        return summarise(self._open_connection(), run=self._which(run), kind=kind)
+
+    def close(self) -> None:
+        """Close the file; a writer leaves it as one file. Rows of an unended step are dropped."""
+        if self._connection is None:
+            return
+        if dropped := self.discard():
+            _log.info("ledger %s: %d rows of a step that broke off are dropped", self.path, dropped)
+        if self._writable:
+            with suppress(sqlite3.Error):  # a reader may hold it: then the WAL stays beside it
+                self._connection.execute("PRAGMA journal_mode = DELETE")
+        self._connection.close()
+        self._connection = None
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _which(self, run: int | None) -> int:
+        run = self._run if run is None else run
+        if run not in self.labels().values():
+            raise ValueError(f"ledger {str(self.path)!r} has no run {run}; it has {self.labels()}")
+        return run
+
+    def _open_connection(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise ValueError(f"ledger {str(self.path)!r} is closed")
+        return self._connection
+
+    def _all(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self._open_connection().execute(statement, values).fetchall()
+
+    def _transaction(self) -> Transaction:
+        if not self._writable:
+            raise ValueError(f"ledger {str(self.path)!r} is open for reading only")
+        return Transaction(self.path, self._open_connection())

@@ -1,0 +1,1 @@
+"""States of the links to the helpers: fixed, simulated, replayed."""

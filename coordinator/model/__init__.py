@@ -1,0 +1,1 @@
+"""The Hugging Face side: experts replaced, forward passes followed, text fed in."""

@@ -1,0 +1,1 @@
+"""Rivals of siftmoe: skipping only, gate prices, DES, widths by the channel."""

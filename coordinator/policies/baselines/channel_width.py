@@ -1,0 +1,67 @@
+r"""Widths by the channel alone: every expert is kept, and a bad link is sent fewer bits.
+
+.. math:: \min_b \sum_n e_n\Big(\sum_t s_{b_{t,n}}\Big) + \lambda \sum_{t,n} D_{b_{t,n}}
+
+with :math:`D_b` the mean cost of a vector at width b over all layers, experts and weights. The
+baseline that a joint choice of helper, expert and width has to beat: it adapts to the radio as well
+as can be, and knows nothing of the model but what few bits cost it on average. Our own
+(docs/theory.md, section 8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from siftmoe.coordinator.policies.baselines.restriction import only_skips, solve_restricted
+from siftmoe.coordinator.policies.siftmoe import SiftMoE
+from siftmoe.coordinator.selection.problem import BudgetKind
+
+if TYPE_CHECKING:
+    from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
+
+#: Cost of a skip over that of the narrowest vector: nobody skips who can send.
+_NEVER = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelWidth:
+    """Keep every slot; choose widths by the channel.
+
+    Parameters
+    ----------
+    nats : tuple of float, nat
+        Mean cost of a vector at each of the problem's widths, ascending.
+    solver : SiftMoE
+    """
+
+    nats: tuple[float, ...] = ()
+    solver: SiftMoE = field(default_factory=SiftMoE)
+
+    def select(self, problem: SelectionProblem) -> SelectionPlan:
+        """Solve the price form with a deviation that depends on the width alone.
+
+        Raises
+        ------
+        ValueError
+            If the problem has no widths to choose from, or its budget is no price.
+        """
+        precision = problem.precision
+        if precision is None or len(self.nats) != precision.num_widths:
+            raise ValueError(f"channel-width chooses from {len(self.nats)} widths, and has others")
+        if problem.budget.kind is not BudgetKind.PRICE:
+            raise ValueError("channel-width needs a price as its budget")
+        experts = problem.num_experts
+        own = np.repeat(np.array(self.nats)[:, None], experts, axis=1)  # [B, E]
+        skip = np.full_like(own, _NEVER * max(self.nats))
+        weightless = problem.gate_weights <= 0.0
+        restricted = replace(
+            problem,
+            gate_weights=np.where(weightless, 0.0, 1.0),
+            deviation=only_skips(keep=np.zeros(experts), skip=skip[0]),
+            precision=replace(precision, deviation=only_skips(keep=own, skip=skip)),
+            token_factor=None,
+        )
+        return solve_restricted(problem, restricted, solver=self.solver, rescale=True)

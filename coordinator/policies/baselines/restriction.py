@@ -1,0 +1,94 @@
+"""Policies that are SiftMoE's problem with fewer options or another measure of deviation.
+
+The restricted problem is solved by the full solver; the plan is then read in the units of the
+problem that was asked, so that its deviation can be compared with every other policy's.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from siftmoe.coordinator.policies.siftmoe import SiftMoE
+from siftmoe.coordinator.policies.topk import finish_plan
+from siftmoe.coordinator.selection.problem import Status
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
+
+    FloatArray = NDArray[np.float64]
+
+
+def only_skips(*, keep: FloatArray, skip: FloatArray) -> FloatArray:
+    """Deviation table (..., E, E+1) in which no expert stands in for another.
+
+    Parameters
+    ----------
+    keep, skip : (..., E) float64
+        Deviation of serving an expert's slot by itself, and of skipping it.
+    """
+    experts = keep.shape[-1]
+    table = np.full((*keep.shape, experts + 1), np.inf)
+    table[..., range(experts), range(experts)] = keep
+    table[..., experts] = skip
+    return table
+
+
+def without_replacement(problem: SelectionProblem) -> SelectionProblem:
+    """Return the problem with every replacement forbidden, at every width."""
+
+    def forbid(deviation: FloatArray) -> FloatArray:
+        own = np.diagonal(deviation, axis1=-2, axis2=-1)
+        return only_skips(keep=own, skip=deviation[..., -1])
+
+    precision = problem.precision
+    if precision is not None:
+        precision = replace(precision, deviation=forbid(precision.deviation))
+    return replace(problem, deviation=forbid(problem.deviation), precision=precision)
+
+
+def solve_restricted(
+    problem: SelectionProblem,
+    restricted: SelectionProblem,
+    *,
+    solver: SiftMoE,
+    rescale: bool,
+) -> SelectionPlan:
+    """Solve ``restricted`` and read its plan as one of ``problem``.
+
+    Parameters
+    ----------
+    problem, restricted : SelectionProblem
+        The same tokens, experts, hosts and energies.
+    solver : SiftMoE
+    rescale : bool
+        Apply the scale of ``problem``.
+
+    Returns
+    -------
+    SelectionPlan
+        ``FEASIBLE`` or ``INFEASIBLE`` in the sense of ``restricted``; it says nothing of the
+        optimum of ``problem``, so it carries no lower bound.
+    """
+    started = time.perf_counter()
+    plan = solver.select(restricted)
+    status = Status.INFEASIBLE if plan.status is Status.INFEASIBLE else Status.FEASIBLE
+    return finish_plan(
+        problem,
+        plan.helper,
+        plan.expert,
+        width=plan.width,
+        rescale=rescale,
+        status=status,
+        started=started,
+    )
+
+
+def unit_scale(problem: SelectionProblem) -> SelectionProblem:
+    """Return the problem without scales and factors per token."""
+    return replace(problem, scale=np.ones_like(problem.scale), token_factor=None)

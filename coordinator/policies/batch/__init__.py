@@ -1,0 +1,1 @@
+"""Selection for many tokens whose loads share a window: search, columns, flows, budgets."""

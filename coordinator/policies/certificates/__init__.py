@@ -1,0 +1,1 @@
+"""Lower bounds on a batch's least energy, and how the gap to them is closed."""

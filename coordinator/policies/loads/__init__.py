@@ -1,0 +1,1 @@
+"""What algorithms work on: a problem as tables, the cost of loads, who hosts what."""

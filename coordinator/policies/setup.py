@@ -1,0 +1,197 @@
+"""From what a person asked of a policy to the policy and the tables that it selects by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from siftmoe.coordinator.policies.registry import make_policy
+from siftmoe.coordinator.selection.problem import Budget, BudgetKind
+from siftmoe.coordinator.selection.tables import (
+    amplified_tables,
+    channel_nats,
+    paper_tables,
+    price_tables,
+    unknown_tables,
+)
+from siftmoe.coordinator.selection.widths import AUTO, Widths, parse_bits
+from siftmoe.models.vectors.packing import FLOAT_WIDTHS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from siftmoe.coordinator.policies.registry import Policy
+    from siftmoe.coordinator.policies.spec import PolicySpec
+    from siftmoe.coordinator.policies.wdmoe.policy import WdmoeLinks
+    from siftmoe.coordinator.selection.tables import LayerTables
+    from siftmoe.coordinator.selection.widths import Bits
+    from siftmoe.models.shape import ModelShape
+    from siftmoe.models.similarity.profile import Profile
+
+#: How much deviation a policy may spend, one of:
+#: tolerance: per token and layer, as a share of the layer's mean output norm;
+#: average: the same on average over a batch;
+#: final: deviation of the last hidden state, divided among the layers;
+#: price: joule per nat of predicted loss.
+BUDGETS = ("tolerance", "average", "final", "price")
+#: Policies that spend a budget; the others choose by weights and links alone.
+BUDGETED = ("siftmoe", "skip-only", "gate-price", "channel-width")
+#: Policies that may choose the width of every vector.
+CHOOSING = ("siftmoe", "skip-only", "channel-width")
+#: Options of a budgeted policy that shape its tables: scale stand-ins, and price deviations by the
+#: measured response of the loss instead of its Fisher sensitivity.
+_RESCALE, _RESPONSE = "rescale", "response"
+#: Options of every policy: bits of an entry on the way to helpers and back, instead of the run's.
+BITS, DOWNLINK_BITS = "bits", "downlink_bits"
+
+_NO_PROFILE = (
+    "weighs deviations and this bundle has no profile; add one with "
+    "`siftmoe prepare MODEL --out BUNDLE --calibration TEXT`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPolicy:
+    """A policy, what it knows of each layer, and the widths of its vectors."""
+
+    select: Policy
+    tables: Sequence[LayerTables]
+    widths: Widths
+
+
+def prepare_policy(
+    spec: PolicySpec,
+    *,
+    shape: ModelShape,
+    profile: Profile | None,
+    links: Callable[[], WdmoeLinks] | None = None,
+    bits: Bits = 16,
+    downlink_bits: int | None = None,
+) -> PreparedPolicy:
+    """Make a policy and its tables.
+
+    Parameters
+    ----------
+    spec : PolicySpec
+    shape : ModelShape
+    profile : Profile or None
+        Of the bundle; policies that weigh deviations need one.
+    links : callable or None
+        What the links are when a selection is made; only ``wdmoe`` asks.
+    bits, downlink_bits
+        Of the run; a policy's own options go before. A policy that does not choose widths sends
+        16 bits where the run leaves them to policies.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown or missing, or the policy needs a profile and there is none.
+    """
+    budgets = [name for name in BUDGETS if name in spec.options]
+    rescale = bool(spec.options.get(_RESCALE, spec.name in BUDGETED and budgets == ["price"]))
+    options: dict[str, Any] = {
+        name: value
+        for name, value in spec.options.items()
+        if name not in BUDGETS and not (name in (_RESCALE, _RESPONSE) and spec.name in BUDGETED)
+    }
+    widths = widths_of(spec, profile, bits=bits, downlink_bits=downlink_bits)
+    for name in (BITS, DOWNLINK_BITS):
+        options.pop(name, None)
+    tables = _tables(spec, budgets, widths, shape=shape, profile=profile, rescale=rescale)
+    if spec.name == "wdmoe":
+        options["links"] = links
+    if spec.name == "channel-width" and profile is not None:
+        options["nats"] = channel_nats(profile, widths)
+    return PreparedPolicy(make_policy(spec.name, **options), tables, widths)
+
+
+def widths_of(
+    spec: PolicySpec, profile: Profile | None, *, bits: Bits = 16, downlink_bits: int | None = None
+) -> Widths:
+    """Find the widths of a policy's vectors; arguments as of `prepare_policy`.
+
+    Raises
+    ------
+    ValueError
+        If the policy cannot choose widths and is to, or there is no profile to choose by.
+    """
+    own = spec.options.get(BITS)
+    if own is not None:
+        bits = parse_bits(_bits_text(own))
+    if (down := spec.options.get(DOWNLINK_BITS)) is not None:
+        found = parse_bits(_bits_text(down))
+        if found == AUTO:
+            raise ValueError(f"policy {spec}: {DOWNLINK_BITS} is a number, answers have one width")
+        downlink_bits = int(found)
+    if bits != AUTO:
+        return Widths.of((int(bits),), downlink_bits)
+    if spec.name not in CHOOSING:
+        if own is not None:
+            raise ValueError(
+                f"policy {spec}: {spec.name} does not choose widths; name one, or one of the "
+                f"policies that do: {', '.join(CHOOSING)}"
+            )
+        return Widths.of((16,), downlink_bits)
+    if profile is None:
+        raise ValueError(f"policy {spec}: {_NO_PROFILE}")
+    if not profile.widths:
+        raise ValueError(
+            f"policy {spec}: the bundle's profile has no widths to choose from; measure some with "
+            f"`siftmoe prepare MODEL --out BUNDLE --calibration TEXT --replace-profile`"
+        )
+    return Widths.of((*profile.widths, FLOAT_WIDTHS[0]), downlink_bits)
+
+
+def _bits_text(value: float | bool | str) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _tables(
+    spec: PolicySpec,
+    budgets: Sequence[str],
+    widths: Widths,
+    *,
+    shape: ModelShape,
+    profile: Profile | None,
+    rescale: bool,
+) -> Sequence[LayerTables]:
+    if spec.name not in BUDGETED:
+        if budgets:
+            raise ValueError(f"policy {spec}: {spec.name} has no budget, so no {budgets[0]}")
+        if profile is None:
+            budget = Budget(kind=BudgetKind.PER_TOKEN, value=0.0)
+            return unknown_tables(
+                shape.num_layers, shape.num_experts, budget=budget, width=widths.up[0]
+            )
+        return price_tables(profile, price_j_per_nat=0.0, rescale=rescale, widths=widths)
+    if len(budgets) != 1:
+        raise ValueError(
+            f"policy {spec} needs one budget, got {len(budgets)}; give {spec.name}:KEY=VALUE "
+            f"with one of {', '.join(BUDGETS)}"
+        )
+    if profile is None:
+        raise ValueError(f"policy {spec.name} {_NO_PROFILE}")
+    (kind,) = budgets
+    if spec.name == "channel-width" and (kind != "price" or not widths.chosen):
+        raise ValueError(f"policy {spec} chooses widths by a price; give channel-width:price=JOULE")
+    value = spec.number(kind) or 0.0
+    if kind == "price":
+        measured = bool(spec.options.get(_RESPONSE, False))
+        return price_tables(
+            profile,
+            price_j_per_nat=value,
+            rescale=rescale,
+            measured=measured,
+            widths=widths,
+        )
+    if _RESPONSE in spec.options:
+        raise ValueError(f"policy {spec}: {_RESPONSE} is of a price, not of {kind}")
+    if kind == "final":
+        return amplified_tables(profile, final_tolerance=value, widths=widths)
+    tables = paper_tables(profile, tolerance=value, rescale=rescale, widths=widths)
+    if kind == "tolerance":
+        return tables
+    return [
+        replace(table, budget=Budget(kind=BudgetKind.AVERAGE, value=table.budget.value))
+        for table in tables
+    ]

@@ -1,0 +1,1 @@
+"""The exact set of helpers for one token, by budget or by price."""

@@ -1,0 +1,1 @@
+"""WDMoE: light experts dropped from slow devices, the band divided anew."""

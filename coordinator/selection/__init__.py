@@ -1,0 +1,1 @@
+"""One layer's selection as plain arrays: problem, plan, budgets, widths, what is known."""

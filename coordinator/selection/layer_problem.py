@@ -1,0 +1,111 @@
+"""From one layer's routing to its selection problem, with what the bundle's profile knows of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from siftmoe.coordinator.selection.precision import Precision
+from siftmoe.coordinator.selection.problem import NOBODY, SelectionProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from siftmoe.coordinator.energy.pricing import Pricing
+    from siftmoe.coordinator.selection.problem import SelectionPlan
+    from siftmoe.coordinator.selection.tables import LayerTables
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+    BoolArray = NDArray[np.bool_]
+
+
+def layer_problem(
+    tables: Sequence[LayerTables],
+    layer: int,
+    *,
+    routed_experts: IntArray,
+    gate_weights: FloatArray,
+    hosts: BoolArray,
+    known: BoolArray,
+    pricing: Pricing,
+) -> SelectionProblem:
+    """State the problem of one layer.
+
+    Parameters
+    ----------
+    tables : sequence of LayerTables, one per layer
+    layer : int
+    routed_experts, gate_weights : (T, K)
+    hosts : (N, E) bool
+        Only of helpers that can be reached now.
+    known : (N, B) bool
+        Which helper understands which of the air's widths.
+    pricing : Pricing
+        What loads cost now.
+    """
+    table = tables[layer]
+    narrow, precision = table.narrow, None
+    if narrow is not None:
+        precision = Precision(
+            width=np.array(narrow.width),
+            deviation=narrow.deviation,
+            scale=narrow.scale,
+            known=known,
+            units=pricing.units,
+            pooled=pricing.pooled,
+            rounded=pricing.rounded,
+        )
+    return SelectionProblem(
+        routed_experts=routed_experts,
+        gate_weights=gate_weights,
+        hosts=hosts,
+        local=np.zeros(hosts.shape[1], dtype=bool),
+        deviation=table.deviation,
+        scale=table.scale,
+        energy=pricing.energy_j,
+        budget=table.budget,
+        weight_power=table.weight_power,
+        width=table.width,
+        precision=precision,
+    )
+
+
+def fill_empty_slots(
+    routed_experts: IntArray, gate_weights: FloatArray, *, num_experts: int
+) -> tuple[IntArray, FloatArray, BoolArray]:
+    """Give slots that the router left empty a weightless copy of the token's own expert.
+
+    A policy then has whole rows, and what it decides for such a slot costs no deviation and,
+    beside the slot that it copies, no transmission; `leave_empty` takes it back.
+
+    Parameters
+    ----------
+    routed_experts, gate_weights : (T, K)
+        ``num_experts`` marks an empty slot; every token has at least one that is not.
+    num_experts : int
+
+    Returns
+    -------
+    routed_experts, gate_weights, empty : (T, K)
+    """
+    empty = routed_experts >= num_experts
+    own = np.take_along_axis(routed_experts, empty.argmin(axis=1)[:, None], axis=1)  # [T, 1]
+    return np.where(empty, own, routed_experts), np.where(empty, 0.0, gate_weights), empty
+
+
+def leave_empty(plan: SelectionPlan, empty: BoolArray, *, num_experts: int) -> SelectionPlan:
+    """Skip the slots that `fill_empty_slots` filled."""
+    if not empty.any():
+        return plan
+    return replace(
+        plan,
+        helper=np.where(empty, NOBODY, plan.helper),
+        expert=np.where(empty, num_experts, plan.expert),
+        weight=np.where(empty, 0.0, plan.weight),
+        width=np.where(empty, 0, plan.width),
+    )

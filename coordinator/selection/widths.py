@@ -1,0 +1,72 @@
+"""In how many bits an entry of a hidden state travels: what is asked for, and what it means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from siftmoe.models.vectors.packing import FLOAT_WIDTHS
+from siftmoe.models.vectors.records import ROW_WIDTHS
+
+#: Asks the policy to choose the width of every vector.
+AUTO: Final = "auto"
+#: Of answers where requests are quantised: it costs a hundred-thousandth of the output's square.
+_NARROW_REPLY: Final = 8
+
+Bits = int | Literal["auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """Widths of a policy's vectors.
+
+    Parameters
+    ----------
+    up : tuple of int, bit
+        To helpers, ascending: one, or several to choose from.
+    down : int, bit
+        Of what comes back.
+    """
+
+    up: tuple[int, ...] = (16,)
+    down: int = 16
+
+    def __post_init__(self) -> None:
+        if not self.up or list(self.up) != sorted(set(self.up)):
+            raise ValueError(f"widths must ascend, got {self.up}")
+        for width in (*self.up, self.down):
+            if width not in ROW_WIDTHS:
+                known = ", ".join(map(str, ROW_WIDTHS))
+                raise ValueError(f"an entry has {known} bits, got {width}")
+
+    @property
+    def chosen(self) -> bool:
+        """Whether a policy chooses the width."""
+        return len(self.up) > 1
+
+    @classmethod
+    def of(cls, up: tuple[int, ...], down: int | None) -> Widths:
+        """Fill in what was not said: answers as wide as requests, or 8 bits to quantised ones."""
+        if down is None:
+            down = up[0] if len(up) == 1 and up[0] in FLOAT_WIDTHS else _NARROW_REPLY
+        return cls(up, down)
+
+
+#: Half precision both ways, what everything else is compared with.
+HALF: Final = Widths()
+
+
+def parse_bits(text: str) -> Bits:
+    """Read ``auto`` or a number of bits.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    if text == AUTO:
+        return AUTO
+    if not text.isdecimal() or int(text) not in ROW_WIDTHS:
+        known = ", ".join(map(str, ROW_WIDTHS))
+        raise ValueError(f"bits are {AUTO!r} or one of {known}, got {text!r}")
+    return int(text)

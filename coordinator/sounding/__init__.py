@@ -1,0 +1,1 @@
+"""Pilots exchanged with agents, and the channel states that come of it."""

@@ -1,0 +1,259 @@
+"""Links whose states radios sound, as often as the channel changes.
+
+Whenever states are asked for, what is older than a coherence time is sounded again, the oldest
+first: up, all helpers at once; down, one after the other. At most half of a coherence time goes
+into it at a time; if all links need longer, their states are older, which is treated as the
+settings say: "refuse" does without such a link until it has been sounded again, "widen" goes on
+with a prediction (`siftmoe.radio.channel.aging`) whose uncertainty grows.
+
+A link whose exchange fails is lost: it is left out at once, tried again by itself, and comes back
+when it is heard again. A helper without a radio is simulated, if that is allowed, and its states
+say so.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from siftmoe.coordinator.air.interface import Direction
+from siftmoe.coordinator.errors import StaleChannelState
+from siftmoe.coordinator.links.simulated import LinkStates
+from siftmoe.coordinator.sounding.memory import LinkMemory
+from siftmoe.coordinator.sounding.results import Fault
+from siftmoe.radio.channel.link import ChannelOrigin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from siftmoe.coordinator.config.radio import SoundingEntry
+    from siftmoe.coordinator.links.simulated import Links
+    from siftmoe.coordinator.sounding.exchange import PilotExchanges
+    from siftmoe.coordinator.sounding.results import Sounded
+    from siftmoe.radio.channel.link import ChannelState
+
+_log = logging.getLogger(__name__)
+
+#: Share of a coherence time that one look at the links may spend on sounding.
+SHARE: Final = 0.5
+#: Answer to a sounding: the agent's radio is open, an exchange takes some 20 ms.
+DEADLINE_S: Final = 2.0
+#: First contact: a driver starts, a radio is opened and calibrates itself.
+FIRST_DEADLINE_S: Final = 20.0
+#: A lost link is asked again without much waiting: its agent reopens the radio meanwhile.
+_RETRY_DEADLINE_S: Final = 0.3
+#: States that are remembered for trials.
+_REMEMBERED: Final = 256
+#: How long a run waits when no link is left.
+PATIENCE_S: Final = 30.0
+
+
+class SoundedLinks:
+    """States of N links that are sounded when they are due.
+
+    Parameters
+    ----------
+    exchanges : PilotExchanges
+    names : sequence of str
+        Of the helpers.
+    settings : SoundingEntry
+    coherence_time_s : float, s
+    bandwidth_hz : float, Hz
+        Of a link; the sounded noise is taken per hertz.
+    simulated : Links
+        For helpers without a radio.
+    clock : callable
+        Time of the run, s.
+    book : callable
+        Takes every exchange, also those that failed.
+    """
+
+    def __init__(
+        self,
+        exchanges: PilotExchanges,
+        *,
+        names: Sequence[str],
+        settings: SoundingEntry,
+        coherence_time_s: float,
+        bandwidth_hz: float,
+        simulated: Links,
+        clock: Callable[[], float],
+        book: Callable[[Sounded], None],
+    ) -> None:
+        self._exchanges = exchanges
+        self._links = [LinkMemory(name) for name in names]
+        self._settings = settings
+        self._coherence_s = coherence_time_s
+        self._bandwidth_hz = bandwidth_hz
+        self._simulated = simulated
+        self._without_radio: dict[int, str] = {}
+        self._clock = clock
+        self._book = book
+        self._observed: deque[LinkStates] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def num_links(self) -> int:
+        """N."""
+        return len(self._links)
+
+    @property
+    def without_radio(self) -> Mapping[int, str]:
+        """Helpers that are simulated, and why."""
+        return self._without_radio
+
+    def first_contact(self) -> dict[int, str]:
+        """Sound everything once; returns the helpers that have no radio, and why.
+
+        A helper that has one and is not heard is not among them, nor is one whose agent is away:
+        their links are lost for now.
+        """
+        everybody = [n for n in range(self.num_links) if n not in self._without_radio]
+        missing = self._sound_up(everybody, deadline_s=FIRST_DEADLINE_S)
+        for n in everybody:
+            if n not in missing:
+                missing |= self._sound_down(n, deadline_s=FIRST_DEADLINE_S)
+        return missing
+
+    def simulate(self, helper: int, reason: str) -> None:
+        """Simulate a helper's link from now on."""
+        self._without_radio[helper] = reason
+
+    def states(self, now_s: float) -> LinkStates:
+        """Sound what is due, and return what is known.
+
+        Raises
+        ------
+        StaleChannelState
+            If no link has had a usable state for 30 s; the message has every link's reason.
+        """
+        end_s = time.monotonic() + PATIENCE_S
+        self._refresh()
+        states = self._states()
+        while not states.available().any():
+            if time.monotonic() >= end_s:
+                raise StaleChannelState(
+                    f"no link could be used for {PATIENCE_S:.0f} s: {states.lost_text()}"
+                )
+            time.sleep(0.05)
+            self._refresh()
+            states = self._states()
+        return states
+
+    def observed(self) -> tuple[LinkStates, ...]:
+        """Return states as they were after soundings, the last ones; at least the present one."""
+        return tuple(self._observed) or (self._states(),)
+
+    def _refresh(self) -> None:
+        began_s = self._clock()
+        due = self._due(began_s)
+        self._sound(due, began_s=began_s)
+        if due:
+            states = self._states()
+            if states.available().all():
+                self._observed.append(states)
+
+    def _sound(self, due: Sequence[Callable[[], object]], *, began_s: float) -> None:
+        for turn in due:
+            turn()
+            if self._clock() - began_s > SHARE * self._coherence_s:
+                return
+
+    def _due(self, now_s: float) -> list[Callable[[], object]]:
+        """Return the turns that are due, the one whose state is oldest first."""
+        due = {"now_s": now_s, "refresh_s": self._coherence_s}
+        mine = [n for n in range(self.num_links) if n not in self._without_radio]
+        up = [n for n in mine if self._links[n].up.is_due(**due)]
+        turns: list[tuple[float, Callable[[], object]]] = []
+        # Whoever is lost must not be waited for by those who are heard.
+        for lost, deadline_s in ((False, DEADLINE_S), (True, _RETRY_DEADLINE_S)):
+            group = [n for n in up if bool(self._links[n].up.lost) is lost]
+            if group:
+                oldest_s = min(self._links[n].up.oldest_s() for n in group)
+                turns.append((oldest_s, partial(self._sound_up, group, deadline_s=deadline_s)))
+        turns += [
+            (self._links[n].down.oldest_s(), partial(self._sound_down_again, n))
+            for n in mine
+            if self._links[n].down.is_due(**due)
+        ]
+        turns.sort(key=lambda turn: turn[0])
+        return [turn for _, turn in turns]
+
+    def _sound_up(self, helpers: Sequence[int], *, deadline_s: float) -> dict[int, str]:
+        if not helpers:
+            return {}
+        return self._take(self._exchanges.uplinks(helpers, deadline_s=deadline_s))
+
+    def _sound_down_again(self, n: int) -> None:
+        link = self._links[n]
+        deadline_s = _RETRY_DEADLINE_S if link.lost else DEADLINE_S
+        if link.up.lost:
+            return  # its uplink is tried first
+        up = link.up.state
+        if self._settings.reciprocity and up is not None and link.reciprocity.holds:
+            link.down.derive(link.reciprocity.downlink(up))
+            return
+        self._sound_down(n, deadline_s=deadline_s)
+
+    def _sound_down(self, n: int, *, deadline_s: float) -> dict[int, str]:
+        missing = self._take(self._exchanges.downlink(n, deadline_s=deadline_s))
+        self._links[n].compare(within_s=self._coherence_s)
+        return missing
+
+    def _take(self, results: Sequence[Sounded]) -> dict[int, str]:
+        """Book results and learn from the last one of each helper; returns who has no radio."""
+        missing: dict[int, str] = {}
+        for result in results:
+            self._book(result)
+            if result.fault in (Fault.NO_RADIO, Fault.USER_RADIO):
+                missing[result.helper] = result.reason
+        for result in {result.helper: result for result in results}.values():
+            link = self._links[result.helper]
+            was_lost = link.lost
+            way = link.up if result.direction is Direction.UP else link.down
+            way.take(result, now_s=self._clock())
+            if link.lost and not was_lost:
+                _log.warning("link to %s lost: %s", link.name, link.lost)
+            elif was_lost and not link.lost:
+                _log.warning("link to %s is back", link.name)
+        return missing
+
+    def _states(self) -> LinkStates:
+        now_s = self._clock()
+        simulated = self._simulated.states(now_s)
+        limit_s = self._settings.limit_s(self._coherence_s)
+        coherence_s = self._coherence_s if self._settings.stale == "widen" else None
+        up: list[ChannelState] = []
+        down: list[ChannelState] = []
+        lost: list[str] = []
+        for n, link in enumerate(self._links):
+            if n in self._without_radio:
+                up.append(simulated.channel_state(n, Direction.UP))
+                down.append(simulated.channel_state(n, Direction.DOWN))
+                lost.append("")
+                continue
+            reason = link.unusable(now_s=now_s, limit_s=limit_s)
+            lost.append(f"link to {link.name}: {reason}" if reason else "")
+            for way, states in ((link.up, up), (link.down, down)):
+                # Of a link that cannot be used any valid state will do.
+                known = way.predicted(now_s=now_s, coherence_time_s=coherence_s)
+                states.append(known or simulated.channel_state(n, Direction.UP))
+        return LinkStates(
+            uplink_gain=np.array([state.gain for state in up]),
+            downlink_gain=np.array([state.gain for state in down]),
+            noise_psd=np.array([state.noise_psd for state in up]),
+            downlink_noise_psd=np.array([state.noise_psd for state in down]),
+            bandwidth_hz=np.full(self.num_links, self._bandwidth_hz),
+            time_s=np.array([min(u.time_s, d.time_s) for u, d in zip(up, down, strict=True)]),
+            origin=tuple(
+                ChannelOrigin.SIMULATED if n in self._without_radio else ChannelOrigin.SOUNDED
+                for n in range(self.num_links)
+            ),
+            uplink_gain_std=np.array([state.gain_std for state in up]),
+            downlink_gain_std=np.array([state.gain_std for state in down]),
+            lost=tuple(lost),
+        )

@@ -1,0 +1,1 @@
+"""A prepared model on disk: backbone, ONNX experts with proof, manifest; read and written."""

@@ -1,0 +1,178 @@
+"""One expert as an ONNX file, built node by node.
+
+The graph has one input ``hidden`` [n, d] and one output ``output`` [n, d] with n free, in float32
+or float16, and its weights inside the file. Opset 17 and IR version 8 are read by ONNX Runtime
+from 1.13 on, which is what older Jetson images have.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from siftmoe.models.errors import UnsupportedArchitecture
+from siftmoe.models.shape import BYTES_PER_NUMBER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from onnx import ModelProto, NodeProto
+
+    from siftmoe.models.bundle.manifest import Dtype
+    from siftmoe.models.checkpoint.experts import Activation, ExpertWeights
+
+OPSET = 17
+IR_VERSION = 8
+
+#: Largest protobuf message, less room for the graph around the weights.
+MAX_WEIGHT_BYTES = 2**31 - 2**20
+
+_ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
+
+
+class _Graph:
+    """Nodes and weights of a graph under construction; each method returns its result's name."""
+
+    def __init__(self, dtype: Dtype) -> None:
+        self.dtype = np.dtype(dtype)
+        self.nodes: list[NodeProto] = []
+        self.weights: list[TensorProto] = []
+
+    def node(self, operator: str, *inputs: str, output: str | None = None) -> str:
+        name = output or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name))
+        return name
+
+    def weight(self, name: str, array: NDArray[np.float32]) -> str:
+        with np.errstate(over="ignore"):  # what overflows is found and named below
+            values = np.ascontiguousarray(array, dtype=self.dtype)
+        if not np.isfinite(values).all():
+            raise UnsupportedArchitecture(
+                f"weight {name!r} of an expert is not finite in {self.dtype}, its largest is "
+                f"{float(np.abs(array).max()):g}; prepare the bundle with --dtype float32"
+            )
+        self.weights.append(numpy_helper.from_array(values, name))
+        return name
+
+    def number(self, value: float) -> str:
+        name = f"number_{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.asarray(value, dtype=self.dtype), name))
+        return name
+
+    def linear(
+        self, x: str, name: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None
+    ) -> str:
+        """Multiply rows with a projection [out, in]; a MatMul with the transpose is fastest."""
+        product = self.node("MatMul", x, self.weight(name, weight.T))
+        if bias is None:
+            return product
+        return self.node("Add", product, self.weight(f"{name}_bias", bias))
+
+
+def build_expert(weights: ExpertWeights, dtype: Dtype) -> ModelProto:
+    """Build an expert's graph.
+
+    Parameters
+    ----------
+    weights : ExpertWeights
+    dtype : "float32" or "float16"
+        Of input, output, weights and everything between.
+
+    Raises
+    ------
+    UnsupportedArchitecture
+        If the expert does not fit into one file, or its weights not into the precision.
+    """
+    _check_size(weights, dtype)
+    graph = _Graph(dtype)
+    up = graph.linear("hidden", "up", weights.up, weights.up_bias)
+    if weights.gate is None:
+        inner = _FUNCTIONS[weights.activation.function](graph, up, weights.activation.alpha)
+    else:
+        gate = graph.linear("hidden", "gate", weights.gate, weights.gate_bias)
+        inner = _gated(graph, gate, up, weights.activation)
+    down = graph.linear(inner, "down", weights.down, weights.down_bias)
+    graph.node("Identity", down, output="output")
+    return _model(graph, width=weights.down.shape[0], dtype=dtype)
+
+
+def _gated(graph: _Graph, gate: str, up: str, activation: Activation) -> str:
+    if math.isfinite(activation.limit):
+        limit = graph.number(activation.limit)
+        gate = graph.node("Min", gate, limit)
+        up = graph.node("Clip", up, graph.number(-activation.limit), limit)
+    if activation.shift:
+        up = graph.node("Add", up, graph.number(activation.shift))
+    return graph.node("Mul", _FUNCTIONS[activation.function](graph, gate, activation.alpha), up)
+
+
+def _swish(graph: _Graph, x: str, alpha: float) -> str:
+    scaled = x if alpha == 1.0 else graph.node("Mul", x, graph.number(alpha))
+    return graph.node("Mul", x, graph.node("Sigmoid", scaled))
+
+
+def _gelu(graph: _Graph, x: str, _: float) -> str:
+    r"""Gaussian error linear unit, :math:`x/2\,(1 + \mathrm{erf}(x/\sqrt 2))`."""
+    erf = graph.node("Erf", graph.node("Mul", x, graph.number(math.sqrt(0.5))))
+    return _half_product(graph, x, erf)
+
+
+def _gelu_tanh(graph: _Graph, x: str, _: float) -> str:
+    r"""Its common approximation, :math:`x/2\,(1 + \tanh(\sqrt{2/\pi}(x + 0.044715x^3)))`."""
+    cube = graph.node("Mul", graph.node("Mul", x, x), graph.node("Mul", x, graph.number(0.044715)))
+    inner = graph.node("Mul", graph.node("Add", x, cube), graph.number(math.sqrt(2.0 / math.pi)))
+    return _half_product(graph, x, graph.node("Tanh", inner))
+
+
+def _half_product(graph: _Graph, x: str, y: str) -> str:
+    half = graph.node("Mul", x, graph.number(0.5))
+    return graph.node("Mul", half, graph.node("Add", y, graph.number(1.0)))
+
+
+def _relu(graph: _Graph, x: str, _: float) -> str:
+    return graph.node("Relu", x)
+
+
+def _relu_squared(graph: _Graph, x: str, _: float) -> str:
+    positive = graph.node("Relu", x)
+    return graph.node("Mul", positive, positive)
+
+
+#: The same keys as ``siftmoe.models.checkpoint.experts.FUNCTIONS``.
+_FUNCTIONS: dict[str, Callable[[_Graph, str, float], str]] = {
+    "swish": _swish,
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+    "relu": _relu,
+    "relu_squared": _relu_squared,
+}
+
+
+def _model(graph: _Graph, *, width: int, dtype: Dtype) -> ModelProto:
+    element = _ELEMENT_TYPES[dtype]
+    rows = [
+        helper.make_tensor_value_info(name, element, ["n", width]) for name in ("hidden", "output")
+    ]
+    body = helper.make_graph(graph.nodes, "expert", rows[:1], rows[1:], graph.weights)
+    # no version in the producer: the same checkpoint gives the same bytes and so the same hash
+    return helper.make_model(
+        body,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="siftmoe",
+    )
+
+
+def _check_size(weights: ExpertWeights, dtype: Dtype) -> None:
+    arrays = (weights.up, weights.down, weights.gate)
+    size = sum(a.size for a in arrays if a is not None) * BYTES_PER_NUMBER[dtype]
+    if size > MAX_WEIGHT_BYTES:
+        smaller = "; --dtype float16 halves it" if dtype == "float32" else ""
+        raise UnsupportedArchitecture(
+            f"one expert has {size / 2**30:.2f} GiB of weights in {dtype}, an ONNX file holds "
+            f"at most 2 GiB{smaller}"
+        )

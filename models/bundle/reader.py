@@ -1,0 +1,102 @@
+"""A prepared model on disk: backbone, experts, golden files and the manifest that lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from siftmoe.models.bundle.manifest import BACKBONE_FOLDER, Manifest
+from siftmoe.models.errors import BundleCorrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from siftmoe.models.bundle.backbone import BackboneDtype
+    from siftmoe.models.shape import ModelShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """An open bundle. Opening reads the manifest only; torch comes with the backbone."""
+
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, bundle_dir: str | Path) -> Bundle:
+        """Open a bundle's folder.
+
+        Raises
+        ------
+        BundleNotFound, BundleCorrupt
+            If there is no manifest, or it is not valid.
+        """
+        return cls(manifest=Manifest.load(bundle_dir))
+
+    @property
+    def root(self) -> Path:
+        """The bundle's folder."""
+        return self.manifest.root
+
+    @property
+    def backbone(self) -> Path:
+        """Hugging Face folder of the backbone."""
+        return self.root / BACKBONE_FOLDER
+
+    @property
+    def shape(self) -> ModelShape:
+        """Sizes of the expert layers."""
+        return self.manifest.shape
+
+    def load_backbone(self, dtype: BackboneDtype = "float32") -> Any:
+        """Load the model without its experts, whose parameters stay on the meta device.
+
+        Parameters
+        ----------
+        dtype : "float32", "float16" or "bfloat16"
+            Precision of the parameters.
+
+        Returns
+        -------
+        transformers.PreTrainedModel
+            In evaluation mode; its experts must be attached before it is run.
+
+        Raises
+        ------
+        BundleCorrupt
+            If a file of the backbone is missing or damaged.
+        """
+        from siftmoe.models.bundle.backbone import load_backbone
+
+        self._verify_backbone()
+        return load_backbone(self.backbone, dtype)
+
+    def load_tokenizer(self) -> Any:
+        """Load the tokenizer that the checkpoint came with.
+
+        Raises
+        ------
+        BundleCorrupt
+            If the bundle has none.
+        """
+        from transformers import AutoTokenizer
+
+        names = {path.name for path in self.backbone.iterdir()}
+        if not any("token" in name or name.startswith("vocab") for name in names):
+            raise BundleCorrupt(
+                f"bundle {str(self.root)!r} has no tokenizer; put the tokenizer's files into the "
+                f"checkpoint's folder and prepare it again"
+            )
+        return AutoTokenizer.from_pretrained(self.backbone, local_files_only=True)
+
+    def verify(self, on_bytes: Callable[[int], None] = lambda _: None) -> None:
+        """Check every file against its hash; BundleCorrupt names the first that is damaged."""
+        for name in sorted(self.manifest.document.files):
+            entry = self.manifest.file(name)
+            self.manifest.verify_file(entry)
+            on_bytes(entry.num_bytes)
+
+    def _verify_backbone(self) -> None:
+        for name in sorted(self.manifest.document.files):
+            if name.startswith(f"{BACKBONE_FOLDER}/"):
+                self.manifest.verify_file(self.manifest.file(name))

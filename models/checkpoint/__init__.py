@@ -1,0 +1,1 @@
+"""A Hugging Face mixture-of-experts checkpoint, read expert by expert."""

@@ -1,0 +1,149 @@
+"""The files of a Hugging Face checkpoint folder: where each tensor lies. Needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siftmoe.models.bundle.manifest import CHUNK_BYTES
+from siftmoe.models.errors import CheckpointMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+
+#: Files that belong to the weights; everything else of a checkpoint's JSON and text goes along
+#: with the backbone, because tokenizers have many files and names.
+_NOT_COMPANIONS = {CONFIG_NAME, INDEX_NAME, "pytorch_model.bin.index.json"}
+_COMPANION_SUFFIXES = {".json", ".jinja", ".model", ".tiktoken", ".txt", ".vocab"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointFiles:
+    """A checkpoint folder: its configuration and the file that holds each tensor."""
+
+    root: Path
+    config: dict[str, Any]
+    tensors: dict[str, Path]
+
+    @classmethod
+    def open(cls, model_dir: str | Path) -> CheckpointFiles:
+        """Look through a folder; no tensor is read.
+
+        Raises
+        ------
+        CheckpointMismatch
+            If it is no folder, or lacks its configuration or a safetensors file.
+        """
+        root = Path(model_dir)
+        if not root.is_dir():
+            raise CheckpointMismatch(
+                f"checkpoint {str(model_dir)!r} is not a folder; siftmoe downloads nothing: fetch "
+                f"a model with 'hf download NAME --local-dir FOLDER' and give the folder"
+            )
+        config = _read_json(root, CONFIG_NAME)
+        return cls(root=root, config=config, tensors=_locate_tensors(root))
+
+    @property
+    def weights(self) -> list[Path]:
+        """The safetensors files, by name."""
+        return sorted(set(self.tensors.values()))
+
+    @property
+    def companions(self) -> list[Path]:
+        """Tokenizer and generation files that go along with the backbone."""
+        return sorted(
+            path
+            for path in self.root.iterdir()
+            if path.is_file()
+            and path.suffix in _COMPANION_SUFFIXES
+            and path.name not in _NOT_COMPANIONS
+        )
+
+    def sha256(self, on_bytes: Callable[[int], None] = lambda _: None) -> str:
+        """Hash over configuration, weights and companions: the identity of a source.
+
+        ``on_bytes`` is told how many bytes were read since the last call.
+        """
+        digest = hashlib.sha256()
+        for path in [self.root / CONFIG_NAME, *self.weights, *self.companions]:
+            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as stream:
+                while chunk := stream.read(CHUNK_BYTES):
+                    digest.update(chunk)
+                    on_bytes(len(chunk))
+        return digest.hexdigest()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that ``sha256`` reads."""
+        paths = [self.root / CONFIG_NAME, *self.weights, *self.companions]
+        return sum(path.stat().st_size for path in paths)
+
+
+def _read_json(root: Path, name: str) -> dict[str, Any]:
+    path = root / name
+    if not path.is_file():
+        raise CheckpointMismatch(
+            f"checkpoint {str(root)!r} has no {name}; give a folder as written by save_pretrained"
+        )
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise CheckpointMismatch(
+            f"checkpoint {str(root)!r}: {name} is not valid JSON ({error}); copy it again"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointMismatch(f"checkpoint {str(root)!r}: {name} is not a JSON object")
+    return content
+
+
+def _locate_tensors(root: Path) -> dict[str, Path]:
+    if (root / INDEX_NAME).is_file():
+        return _locate_by_index(root)
+    path = root / WEIGHTS_NAME
+    if not path.is_file():
+        raise CheckpointMismatch(
+            f"checkpoint {str(root)!r} has neither {WEIGHTS_NAME} nor {INDEX_NAME}; weights in "
+            f"another form must be saved again with transformers' save_pretrained"
+        )
+    return dict.fromkeys(_tensor_names(path), path)
+
+
+def _locate_by_index(root: Path) -> dict[str, Path]:
+    weight_map = _read_json(root, INDEX_NAME).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise CheckpointMismatch(f"checkpoint {str(root)!r}: {INDEX_NAME} has no weight_map")
+    listed: dict[str, set[str]] = {}
+    for tensor, file in weight_map.items():
+        listed.setdefault(file, set()).add(tensor)
+    for file, tensors in listed.items():
+        if Path(file).name != file or not (root / file).is_file():
+            raise CheckpointMismatch(
+                f"checkpoint {str(root)!r}: {INDEX_NAME} names {file!r}, which is not there; "
+                f"download or copy the checkpoint again"
+            )
+        if missing := tensors - set(_tensor_names(root / file)):
+            raise CheckpointMismatch(
+                f"checkpoint {str(root)!r}: {file} lacks {len(missing)} tensors that {INDEX_NAME} "
+                f"lists, first {min(missing)!r}; download or copy the checkpoint again"
+            )
+    return {tensor: root / file for tensor, file in weight_map.items()}
+
+
+def _tensor_names(path: Path) -> list[str]:
+    from safetensors import SafetensorError, safe_open  # keeps the torch-free part import-light
+
+    try:
+        with safe_open(path, framework="numpy") as tensors:
+            return list(tensors.keys())
+    except (SafetensorError, OSError) as error:
+        raise CheckpointMismatch(
+            f"checkpoint file {str(path)!r} cannot be read ({error}); copy it again"
+        ) from error

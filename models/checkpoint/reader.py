@@ -1,0 +1,233 @@
+"""A Hugging Face mixture-of-experts checkpoint, read expert by expert.
+
+The model is built on the meta device to learn where its experts are and which tensors on disk make
+them; of the weights only what is asked for is read.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from siftmoe.models.checkpoint.experts import (
+    Activation,
+    ExpertWeights,
+    identify_activation,
+    split_fused,
+)
+from siftmoe.models.checkpoint.files import CheckpointFiles
+from siftmoe.models.checkpoint.layers import MoELayer, find_moe_layers, router_top_k
+from siftmoe.models.checkpoint.names import Source, map_sources, one_expert
+from siftmoe.models.errors import CheckpointMismatch, UnsupportedArchitecture
+from siftmoe.models.shape import ModelShape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import torch
+
+__all__ = ["Checkpoint", "MoELayer", "build_empty_model", "find_moe_layers"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """An open checkpoint.
+
+    Parameters
+    ----------
+    files : CheckpointFiles
+    model : transformers.PreTrainedModel
+        On the meta device but for its buffers.
+    layers : list of MoELayer
+    shape : ModelShape
+    activation : Activation
+        That of every expert.
+    sources : dict of str to Source
+        What on disk makes each parameter.
+    """
+
+    files: CheckpointFiles
+    model: Any
+    layers: list[MoELayer]
+    shape: ModelShape
+    activation: Activation
+    sources: dict[str, Source]
+
+    @classmethod
+    def open(cls, model_dir: str | Path) -> Checkpoint:
+        """Open a folder as written by ``save_pretrained``; no weights are read.
+
+        Raises
+        ------
+        CheckpointMismatch
+            If files are missing or do not fit the configuration.
+        UnsupportedArchitecture
+            If the model has no experts that siftmoe can find and export.
+        """
+        files = CheckpointFiles.open(model_dir)
+        if files.config.get("quantization_config"):
+            method = files.config["quantization_config"].get("quant_method", "unknown")
+            raise UnsupportedArchitecture(
+                f"checkpoint {str(model_dir)!r} is quantized ({method}); load it with transformers "
+                f"with dequantization, save it in bfloat16 and prepare that"
+            )
+        model = build_empty_model(files.root)
+        layers = find_moe_layers(model)
+        sources, unused = map_sources(files.tensors, model)
+        if unused:
+            _log.warning("%d tensors are not part of the model: %s …", len(unused), unused[0])
+        activation = _common([identify_activation(layer) for layer in layers], layers, "activation")
+        checkpoint = cls(
+            files=files,
+            model=model,
+            layers=layers,
+            shape=_shape(model, layers, activation),
+            activation=activation,
+            sources=sources,
+        )
+        checkpoint._check_complete()
+        return checkpoint
+
+    @property
+    def expert_parameters(self) -> set[str]:
+        """Names of the model's parameters that belong to experts."""
+        return expert_parameters(self.model, self.layers)
+
+    def read_fused(self, layer: int, expert: int) -> dict[str, torch.Tensor]:
+        """Read one expert as its module's parameters would hold it, had it this expert only."""
+        moe = self.layers[layer]
+        self.shape.check_expert(layer, expert)
+        if moe.adapter is not None:
+            prefix = f"{moe.name}.{moe.adapter.child.format(expert)}"
+            names = (f"{moe.adapter.up}.weight", f"{moe.adapter.down}.weight")
+            return {name: self._read(self.sources[f"{prefix}.{name}"]) for name in names}
+        return {
+            name: one_expert(
+                self.sources[f"{moe.name}.{name}"],
+                expert,
+                num_experts=self.shape.num_experts,
+                model=self.model,
+                read=self._tensor,
+            )
+            for name in moe.fused_parameters
+        }
+
+    def read_expert(self, layer: int, expert: int) -> ExpertWeights:
+        """Read one expert as plain float32 weights; nothing else is read."""
+        return self.plain(layer, self.read_fused(layer, expert))
+
+    def plain(self, layer: int, fused: dict[str, torch.Tensor]) -> ExpertWeights:
+        """Turn what ``read_fused`` gave into plain weights."""
+        adapter = self.layers[layer].adapter
+        if adapter is None:
+            parts = split_fused(self.layers[layer], fused)
+        else:
+            parts = {
+                "up": fused[f"{adapter.up}.weight"].float().numpy(),
+                "down": fused[f"{adapter.down}.weight"].float().numpy(),
+            }
+        return ExpertWeights(activation=self.activation, **parts)
+
+    def backbone_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Everything but the experts, by name in the model, one parameter at a time."""
+        experts = self.expert_parameters
+        for target, source in self.sources.items():
+            if target not in experts:
+                tensors = {
+                    pattern: [self._tensor(name) for name in names]
+                    for pattern, names in source.patterns.items()
+                }
+                yield from source.convert(tensors, model=self.model).items()
+
+    def _read(self, source: Source) -> torch.Tensor:
+        tensors = {
+            pattern: [self._tensor(name) for name in names]
+            for pattern, names in source.patterns.items()
+        }
+        return source.convert(tensors, model=self.model)[source.target]
+
+    def _tensor(self, name: str, expert: int | None = None) -> torch.Tensor:
+        from safetensors import safe_open
+
+        with safe_open(self.files.tensors[name], framework="pt") as file:
+            tensor: torch.Tensor
+            if expert is None:
+                tensor = file.get_tensor(name)
+            else:
+                tensor = file.get_slice(name)[expert : expert + 1]
+            return tensor
+
+    def _check_complete(self) -> None:
+        missing = sorted(self.expert_parameters - self.sources.keys())
+        if missing:
+            raise CheckpointMismatch(
+                f"checkpoint {str(self.files.root)!r} lacks the weights of {len(missing)} expert "
+                f"parameters that its configuration asks for, first {missing[0]!r}; download or "
+                f"copy the checkpoint again"
+            )
+
+
+def build_empty_model(model_dir: Path) -> Any:
+    """Build the model of a folder's ``config.json`` with parameters on the meta device.
+
+    Buffers are real, because rotary tables and the like are computed, not stored.
+
+    Raises
+    ------
+    UnsupportedArchitecture
+        If the installed transformers does not know the architecture.
+    """
+    import transformers
+    from accelerate import init_empty_weights
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(model_dir, local_files_only=True)
+    except (ValueError, KeyError) as error:
+        raise UnsupportedArchitecture(
+            f"transformers {transformers.__version__} does not know the model in "
+            f"{str(model_dir)!r} ({str(error).splitlines()[0]}); a newer transformers may"
+        ) from error
+    name = (config.architectures or ["(none)"])[0]
+    model_class = getattr(transformers, name, None)
+    if model_class is None:
+        raise UnsupportedArchitecture(
+            f"{str(model_dir)!r} has the architecture {name!r}, which transformers "
+            f"{transformers.__version__} does not have; models with code of their own are not run"
+        )
+    with init_empty_weights():
+        return model_class(config).eval()
+
+
+def expert_parameters(model: Any, layers: list[MoELayer]) -> set[str]:
+    """Names of a model's parameters that belong to experts."""
+    prefixes = tuple(f"{layer.name}." for layer in layers)
+    return {name for name, _ in model.named_parameters() if name.startswith(prefixes)}
+
+
+def _shape(model: Any, layers: list[MoELayer], activation: Activation) -> ModelShape:
+    hidden, intermediate = _common([layer.sizes for layer in layers], layers, "size")
+    return ModelShape(
+        num_layers=len(layers),
+        num_experts=_common([layer.num_experts for layer in layers], layers, "number"),
+        top_k=router_top_k(model.config, layers),
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        activation=activation.name,
+        gated=activation.gated,
+        biased=layers[0].adapter is None and bool(layers[0].module.has_bias),
+    )
+
+
+def _common(values: list[Any], layers: list[MoELayer], what: str) -> Any:
+    """Return the value that all layers share, or refuse."""
+    for value, layer in zip(values, layers, strict=True):
+        if value != values[0]:
+            raise UnsupportedArchitecture(
+                f"experts differ in {what} between {layers[0].name!r} ({values[0]}) and "
+                f"{layer.name!r} ({value}); siftmoe needs all layers alike"
+            )
+    return values[0]

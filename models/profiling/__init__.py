@@ -1,0 +1,1 @@
+"""How a bundle's profile is measured: similarity, sensitivity, amplification, widths."""

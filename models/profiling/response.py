@@ -1,0 +1,90 @@
+r"""What deviations of the size that selection makes really cost, measured by perturbation.
+
+.. math:: \hat a_l = 2\,\mathbb E\bigl[D_{KL}(p \,\|\, p_\delta)\bigr] / \|\delta\|^2
+
+with a random :math:`\delta` of fixed norm on every token of layer l, p the undisturbed model's
+distribution of the next token and :math:`p_\delta` the disturbed one's. For a smooth model this
+is the Fisher sensitivity a_l of `siftmoe.models.profiling.sensitivity`. Top-K routing is not
+smooth: a deviation flips the routing of some later layer with a chance that grows with its norm,
+not with its square, which no gradient sees. So :math:`\hat a_l \ge a_l`, equal in the last layer.
+
+This project's own; docs/theory.md, section 8.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from siftmoe.models.profiling.amplification import PerturbedLayers, random_deviation
+from siftmoe.models.profiling.moments import mean_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from siftmoe.models.profiling.experts import ExpertStore
+    from siftmoe.models.profiling.forward import ProfiledModel
+    from siftmoe.models.similarity.profile import Estimate
+
+#: Norm of the deviation relative to the layer's mean output norm: what replacing or skipping an
+#: expert of about a third of the gate weight adds.
+RELATIVE_SIZE = 0.4
+
+#: Windows at once; bounds the logits in memory.
+_BATCH_WINDOWS = 8
+
+
+@torch.no_grad()
+def measure_response(
+    profiled: ProfiledModel,
+    store: ExpertStore,
+    tokens: Tensor,
+    *,
+    sizes: Sequence[float],
+    seed: int,
+    on_windows: Callable[[int], None] = lambda _: None,
+) -> Estimate:
+    """Measure what a deviation of a given size costs in every layer.
+
+    Parameters
+    ----------
+    profiled : ProfiledModel
+    store : ExpertStore
+        With all experts in memory; otherwise every pass reads them again.
+    tokens : (B, S) int64
+    sizes : sequence of float, one per layer
+        Norm of the deviation.
+    seed : int
+        Of its directions.
+    on_windows : callable
+        Called with each number of windows just finished.
+
+    Returns
+    -------
+    Estimate of (L,) float64, nat per squared unit of the layer's output
+        To be halved like the sensitivity; standard errors are over windows.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    layers = PerturbedLayers(store)
+    profiled.function = layers
+    rows = []
+    for batch in torch.split(tokens, _BATCH_WINDOWS):
+        layers.layer = None
+        clean = profiled.logits(batch).log_softmax(dim=-1)  # [B, S', V]
+        costs = []
+        for layer, size in enumerate(sizes):
+            # a layer may have more rows than there are places to predict: an encoder's
+            share = layers.rows[layer] / (clean.shape[0] * clean.shape[1])
+            delta = random_deviation(layers, layer, batch, size=size, generator=generator)
+            layers.layer, layers.delta = layer, delta.flatten(0, 1)
+            disturbed = profiled.logits(batch).log_softmax(dim=-1)
+            divergence = (clean.exp() * (clean - disturbed)).sum(dim=-1)  # [B, S']
+            mean = divergence.mean(dim=1).double().numpy()
+            costs.append(2.0 * mean / (share * size**2))
+        rows.append(np.stack(costs, axis=1))  # [B, L]
+        on_windows(len(batch))
+    return mean_of(np.concatenate(rows))

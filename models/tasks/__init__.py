@@ -1,0 +1,1 @@
+"""Accuracy tasks: files, token sequences, scores. Needs no torch."""

@@ -1,0 +1,1 @@
+"""How the shipped checkpoints and evaluation sets were made: docs/checkpoints.md."""

@@ -1,0 +1,1 @@
+"""The ADALM-Pluto driver: pyadi-iio and libiio in a process of their own."""

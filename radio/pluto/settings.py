@@ -1,0 +1,113 @@
+"""Settings of a Pluto: every value is written, read back and compared.
+
+pyadi-iio ignores some values without a word (a gain while the gain control is automatic) and the
+hardware rounds others.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Final
+
+from siftmoe.radio.errors import SettingRejected
+
+if TYPE_CHECKING:
+    from siftmoe.radio.device import RadioSettings
+    from siftmoe.radio.pluto.values import PlutoInfo
+
+#: Errors by which a radio refuses a value, as opposed to a connection that fails.
+REFUSALS: Final = (errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP)
+#: Attribute of pyadi-iio -> name, unit, tolerance. The synthesiser's step at 2.4 GHz is 2.4 Hz; the
+#: sample clock is exact to a fraction of a hertz.
+_ATTRIBUTES: Final = {
+    "sample_rate": ("sample rate", "Hz", 1.0),
+    "rx_lo": ("carrier", "Hz", 5.0),
+    "tx_lo": ("carrier", "Hz", 5.0),
+    "rx_hardwaregain_chan0": ("rx gain", "dB", 0.01),
+    "tx_hardwaregain_chan0": ("gain of the output", "dB", 0.01),
+}
+_OSCILLATORS: Final = ("rx_lo", "tx_lo")
+
+
+def apply_rate(pluto: Any, sample_rate_hz: float, *, name: str) -> None:
+    """Set the sample rate, with the filter that goes with it, and the analog bandwidth.
+
+    Raises
+    ------
+    SettingRejected
+    """
+    rate = round(sample_rate_hz)
+    _set(pluto, "sample_rate", rate, name=name, always=True)  # the filter may be another's
+    pluto.rx_rf_bandwidth = pluto.tx_rf_bandwidth = rate
+
+
+def is_on(pluto: Any, settings: RadioSettings) -> bool:
+    """Whether both oscillators are on the carrier already."""
+    tolerance = _ATTRIBUTES["tx_lo"][2]
+    return all(_near(getattr(pluto, lo), settings.carrier_hz, tolerance) for lo in _OSCILLATORS)
+
+
+def apply_settings(
+    pluto: Any, settings: RadioSettings, *, name: str, info: PlutoInfo | None
+) -> None:
+    """Set carriers and the receiver's gain; ``info`` is for messages.
+
+    Raises
+    ------
+    SettingRejected
+    """
+    limits_hz = info.lo_range_hz if info else None
+    for lo in _OSCILLATORS:
+        _set(pluto, lo, round(settings.carrier_hz), name=name, limits=limits_hz)  # a float raises
+    # In any other mode the gain is ignored.
+    if pluto.gain_control_mode_chan0 != "manual":
+        pluto.gain_control_mode_chan0 = "manual"
+    if (mode := pluto.gain_control_mode_chan0) != "manual":
+        raise SettingRejected(f"radio {name!r}: gain control stays in mode {mode!r}")
+    limits_db = info.rx_gain_range_db if info else None
+    _set(pluto, "rx_hardwaregain_chan0", settings.rx_gain_db, name=name, limits=limits_db)
+
+
+def apply_attenuation(pluto: Any, settings: RadioSettings, *, name: str) -> None:
+    """Set the transmitter's attenuation.
+
+    Raises
+    ------
+    SettingRejected
+    """
+    _set(pluto, "tx_hardwaregain_chan0", -settings.tx_attenuation_db, name=name)
+
+
+def _set(
+    pluto: Any,
+    attribute: str,
+    value: float,
+    *,
+    name: str,
+    limits: tuple[float, float] | None = None,
+    always: bool = False,
+) -> None:
+    """Write a value unless it is there, and read it back."""
+    label, unit, tolerance = _ATTRIBUTES[attribute]
+    if not always and _near(getattr(pluto, attribute), value, tolerance):
+        return
+    refused = ""
+    try:
+        setattr(pluto, attribute, value)
+        got = getattr(pluto, attribute)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        refused = error.strerror or str(error)
+    if not refused and not _near(got, value, tolerance):
+        refused = f"it reads back {got}"
+    if refused:
+        wanted = f"; it takes {limits[0]:.0f}..{limits[1]:.0f} {unit}" if limits else ""
+        raise SettingRejected(
+            f"radio {name!r}: {label} {value} {unit} was not taken: {refused}{wanted}"
+        )
+
+
+def _near(got: Any, value: float, tolerance: float) -> bool:
+    """Compare what pyadi-iio read, which is a list where it found no single number."""
+    return isinstance(got, (int, float)) and abs(got - value) <= tolerance

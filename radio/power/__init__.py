@@ -1,0 +1,1 @@
+"""What samples are in watt: calibration measured, stored, applied."""

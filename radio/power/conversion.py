@@ -1,0 +1,294 @@
+r"""Transmit and receive power of a unit: from samples, settings and calibration to watt.
+
+.. math:: P_{tx} = \overline{|x|^2}\; C_{tx}\, 10^{-a/10}, \qquad
+          u(P) = P\,\frac{\ln 10}{10}\, u_\text{dB}
+
+with samples :math:`x` of full scale 1 and attenuation :math:`a` in dB. No attribute of a Pluto
+gives dBm: without a calibration of the very unit, C_tx and C_rx are typical figures and what
+follows from them is *derived*, ±3 dB.
+
+.. code-block:: python
+
+    store = CalibrationStore.load()
+    reference = store.unit(serial).reference(carrier_hz=2.4e9, temperature_c=40.0)
+    power = transmit_power(mean_square(samples), settings=settings, reference=reference)
+    print(power.power_w, power.std_w, power.source)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import numpy as np
+
+from siftmoe.radio.channel.link import Source
+from siftmoe.radio.device import PowerReference
+from siftmoe.radio.power import calibration_file
+from siftmoe.radio.power.calibration import LevelEntry, PairEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from siftmoe.radio.device import RadioSettings
+    from siftmoe.radio.power.calibration import Side
+
+_Entry = TypeVar("_Entry", bound=LevelEntry | PairEntry)
+
+#: Typical of a Pluto: full-scale carrier at 0 dB attenuation, and at 0 dB gain.
+TYPICAL_TX_DBM: Final = 7.0
+TYPICAL_RX_DBM: Final = 0.0
+TYPICAL_STD_DB: Final = 3.0
+
+_NEPER_PER_DB: Final = math.log(10.0) / 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransmitPower:
+    """Mean power at a transmitter's port.
+
+    Parameters
+    ----------
+    power_w, std_w : float, W
+        To first order: at 3 dB the true power is within a factor of 2 either way with 68 %.
+    source : Source
+    """
+
+    power_w: float
+    std_w: float
+    source: Source
+
+
+def mean_square(samples: NDArray[np.complexfloating[Any, Any]]) -> float:
+    """Mean of the squared magnitude of samples; 1 for a full-scale carrier.
+
+    Raises
+    ------
+    ValueError
+        If there are no samples.
+    """
+    if samples.size == 0:
+        raise ValueError("mean_square: there are no samples")
+    return float(np.mean(samples.real**2 + samples.imag**2, dtype=np.float64))
+
+
+def transmit_power(
+    mean_square: float, *, settings: RadioSettings, reference: PowerReference
+) -> TransmitPower:
+    """Power at the port of a transmitter that sends samples of a mean square.
+
+    Parameters
+    ----------
+    mean_square : float
+        Of samples of full scale 1, 0 to 2.
+    settings : RadioSettings
+    reference : PowerReference
+
+    Raises
+    ------
+    ValueError
+        If no samples can have that mean square.
+    """
+    if not 0.0 <= mean_square <= 2.0:
+        raise ValueError(f"mean_square must lie in 0..2, got {mean_square}")
+    power = reference.tx_power_w(mean_square, settings)
+    return TransmitPower(
+        power_w=power, std_w=power * _NEPER_PER_DB * reference.std_db, source=reference.source
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathReference:
+    """C_tx - C_rx of a pair: what turns two digital levels into a path gain.
+
+    Parameters
+    ----------
+    difference_db, std_db : float, dB
+    source : Source
+    """
+
+    difference_db: float
+    std_db: float
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class UnitCalibration:
+    """What is known of one unit; nothing is a good answer too."""
+
+    serial: str
+    entries: tuple[LevelEntry, ...] = ()
+
+    def reference(self, *, carrier_hz: float, temperature_c: float | None = None) -> PowerReference:
+        """Full-scale powers at a carrier and temperature.
+
+        Of several entries that hold there, the one that is least uncertain there counts. Where
+        none does, the figure is typical and *derived*.
+        """
+        sent = self._level("transmit", carrier_hz, temperature_c)
+        heard = self._level("receive", carrier_hz, temperature_c)
+        return PowerReference(
+            tx_full_scale_dbm=sent[0],
+            std_db=sent[1],
+            source=sent[2],
+            rx_full_scale_dbm=heard[0],
+            rx_std_db=heard[1],
+            rx_source=heard[2],
+        )
+
+    def with_entry(self, entry: LevelEntry) -> UnitCalibration:
+        """Add an entry in place of the one that says the same of an earlier time.
+
+        Raises
+        ------
+        ValueError
+            If it is of another unit.
+        """
+        if entry.serial != self.serial:
+            raise ValueError(f"calibration of {self.serial!r}: the entry is of {entry.serial!r}")
+        return replace(self, entries=_with(self.entries, entry))
+
+    def _level(
+        self, path: Side, carrier_hz: float, temperature_c: float | None
+    ) -> tuple[float, float, Source]:
+        best = _best(
+            (entry.std_at(carrier_hz, temperature_c), entry.full_scale_dbm)
+            for entry in self.entries
+            if entry.path == path
+        )
+        if best is not None:
+            return best[1], best[0], Source.MEASURED
+        typical = TYPICAL_TX_DBM if path == "transmit" else TYPICAL_RX_DBM
+        return typical, TYPICAL_STD_DB, Source.DERIVED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationStore:
+    """All calibrations of a machine, and their file.
+
+    Parameters
+    ----------
+    path : Path
+        Where ``save`` writes.
+    levels : tuple of LevelEntry
+    pairs : tuple of PairEntry
+    """
+
+    path: Path
+    levels: tuple[LevelEntry, ...] = ()
+    pairs: tuple[PairEntry, ...] = ()
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> CalibrationStore:
+        """Read the store; a missing file is an empty one.
+
+        Parameters
+        ----------
+        path : str, Path or None
+            None: ``$XDG_CONFIG_HOME/siftmoe/calibration.toml``.
+
+        Raises
+        ------
+        CalibrationError
+            If the file cannot be read or says something impossible.
+        """
+        path = calibration_file.default_path() if path is None else Path(path)
+        levels, pairs = calibration_file.read(path)
+        return cls(path=path, levels=levels, pairs=pairs)
+
+    def save(self) -> None:
+        """Write the file, all of it or nothing; a CalibrationError if it cannot be written."""
+        calibration_file.write(self.path, self.levels, self.pairs)
+
+    def with_entry(self, entry: LevelEntry | PairEntry) -> CalibrationStore:
+        """Add an entry in place of the one that says the same of an earlier time."""
+        if isinstance(entry, LevelEntry):
+            return replace(self, levels=_with(self.levels, entry))
+        return replace(self, pairs=_with(self.pairs, entry))
+
+    def unit(self, serial: str) -> UnitCalibration:
+        """Collect a unit's own entries and what pairs with a known unit tell."""
+        own = [entry for entry in self.levels if entry.serial == serial]
+        told = [entry for pair in self.pairs for entry in self._told_by(pair, serial)]
+        return UnitCalibration(serial, (*own, *told))
+
+    def pair(
+        self,
+        transmitter: str,
+        receiver: str,
+        *,
+        carrier_hz: float,
+        transmitter_c: float | None = None,
+        receiver_c: float | None = None,
+    ) -> PathReference:
+        """C_tx - C_rx of two units, from a cabled measurement of them or from each one's own.
+
+        Parameters
+        ----------
+        transmitter, receiver : str
+            Serial numbers.
+        carrier_hz : float, Hz
+        transmitter_c, receiver_c : float or None, °C
+        """
+        sent = self.unit(transmitter).reference(carrier_hz=carrier_hz, temperature_c=transmitter_c)
+        heard = self.unit(receiver).reference(carrier_hz=carrier_hz, temperature_c=receiver_c)
+        std_db = math.hypot(sent.std_db, heard.receiver_std_db)
+        best = _best(
+            (entry.std_at(carrier_hz, transmitter_c, receiver_c), entry.difference_db)
+            for entry in self.pairs
+            if (entry.transmitter, entry.receiver) == (transmitter, receiver)
+        )
+        if best is not None and best[0] <= std_db:
+            return PathReference(difference_db=best[1], std_db=best[0], source=Source.MEASURED)
+        measured = sent.source is heard.receiver_source is Source.MEASURED
+        return PathReference(
+            difference_db=sent.tx_full_scale_dbm - heard.rx_full_scale_dbm,
+            std_db=std_db,
+            source=Source.MEASURED if measured else Source.DERIVED,
+        )
+
+    def _told_by(self, pair: PairEntry, serial: str) -> Iterator[LevelEntry]:
+        """Deduce what a pair tells of one side by a measured level of the other."""
+        if pair.receiver == serial:
+            for level_dbm, std_db in self._known(pair.transmitter, "transmit", pair):
+                yield _deduced(pair, "receive", level_dbm - pair.difference_db, std_db)
+        if pair.transmitter == serial:
+            for level_dbm, std_db in self._known(pair.receiver, "receive", pair):
+                yield _deduced(pair, "transmit", level_dbm + pair.difference_db, std_db)
+
+    def _known(self, serial: str, path: Side, pair: PairEntry) -> Iterator[tuple[float, float]]:
+        """Measured levels of a unit, with their uncertainty as the pair was measured."""
+        temperature_c = pair.transmitter_c if path == "transmit" else pair.receiver_c
+        for entry in self.levels:
+            if (entry.serial, entry.path) == (serial, path):
+                std_db = entry.std_at(pair.carrier_hz, temperature_c)
+                if std_db is not None:
+                    yield entry.full_scale_dbm, std_db
+
+
+def _deduced(pair: PairEntry, path: Side, level_dbm: float, known_std_db: float) -> LevelEntry:
+    receiving = path == "receive"
+    return LevelEntry(
+        serial=pair.receiver if receiving else pair.transmitter,
+        path=path,
+        carrier_hz=pair.carrier_hz,
+        full_scale_dbm=level_dbm,
+        std_db=math.hypot(pair.std_db, known_std_db),
+        temperature_c=pair.receiver_c if receiving else pair.transmitter_c,
+        measured_at=pair.measured_at,
+        method=f"pair with {pair.transmitter if receiving else pair.receiver}",
+    )
+
+
+def _best(found: Iterable[tuple[float | None, float]]) -> tuple[float, float] | None:
+    """(std, value) of the least uncertain entry that holds."""
+    holding = [(std, value) for std, value in found if std is not None]
+    return min(holding, default=None)
+
+
+def _with(entries: tuple[_Entry, ...], entry: _Entry) -> tuple[_Entry, ...]:
+    return (*(old for old in entries if not entry.replaces(old)), entry)

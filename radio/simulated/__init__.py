@@ -1,0 +1,1 @@
+"""A shared simulated air, and a radio on it."""

@@ -1,0 +1,1 @@
+"""The sounding burst: made, found, and what it tells of the channel."""

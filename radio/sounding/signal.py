@@ -1,0 +1,88 @@
+"""The pilot as a radio repeats it, and what its receiver must know of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from siftmoe.radio.sounding import pilots
+from siftmoe.radio.units import db_to_linear
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from siftmoe.radio.channel.link import Source
+    from siftmoe.radio.device import Radio, RadioSettings
+
+    ComplexArray = NDArray[np.complex128]
+
+#: Burst and gap. The gap keeps a burst's echo out of the next one, and lets the level be seen.
+FRAME_LENGTH = 2048
+#: Leaves 2.5 dB above the burst's peak of 6.2 dB.
+BACK_OFF_DB = 9.0
+
+
+def frame() -> ComplexArray:
+    """One burst and the gap after it, backed off from full scale, (2048,)."""
+    samples = np.zeros(FRAME_LENGTH, dtype=np.complex128)
+    samples[: pilots.BURST_LENGTH] = pilots.burst_waveform() * math.sqrt(db_to_linear(-BACK_OFF_DB))
+    return samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pilot:
+    """A burst that is being repeated on the air, as its receiver must know it.
+
+    Parameters
+    ----------
+    transmitter : str
+        Name of the radio, for messages.
+    tx_power_w : float, W
+        Mean power of a burst at the transmitter's port.
+    tx_power_std_db : float, dB
+        Its standard uncertainty.
+    source : Source
+        How the power was obtained.
+    carrier_hz : float, Hz
+    """
+
+    transmitter: str
+    tx_power_w: float
+    tx_power_std_db: float
+    source: Source
+    carrier_hz: float
+
+
+def transmit_pilot(transmitter: Radio, settings: RadioSettings) -> Pilot:
+    """Tune a radio and let it repeat the burst until it is silenced.
+
+    Raises
+    ------
+    RadioError
+        What the radio raises; it is silent then.
+    """
+    transmitter.tune(settings)
+    reference = transmitter.reference
+    try:
+        transmitter.transmit(frame())
+    except BaseException:
+        transmitter.silence()
+        raise
+    power = burst_mean_square() * db_to_linear(-BACK_OFF_DB)
+    return Pilot(
+        transmitter=transmitter.name,
+        tx_power_w=reference.tx_power_w(power, settings),
+        tx_power_std_db=reference.std_db,
+        source=reference.source,
+        carrier_hz=settings.carrier_hz,
+    )
+
+
+@lru_cache(maxsize=1)
+def burst_mean_square() -> float:
+    """Mean square of the burst, near 1."""
+    return float(np.mean(np.abs(pilots.burst_waveform()) ** 2))

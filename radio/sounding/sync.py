@@ -1,0 +1,292 @@
+r"""Finding a burst: detection, timing and coarse carrier frequency offset (CFO).
+
+The sync part is matched-filtered at each CFO hypothesis and compared with the energy that it
+could explain:
+
+.. math:: m_k(f) = L\, \frac{\left|\sum_n p_n^*\, e^{-j 2 \pi f n}\, y_{k+n}\right|^2}
+                         {\sum_n |p_n|^2 \sum_n |y_{k+n}|^2}, \qquad 0 \le m \le L = 256
+
+In white noise alone its distribution does not depend on the noise power (``bounds``), so that the
+false-alarm rate is stated rather than tuned. First contact searches a bank of CFO hypotheses; once
+a pair's CFO is known, one hypothesis is enough.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from siftmoe.radio.sounding import bounds, pilots
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    ComplexArray = NDArray[np.complex128]
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+#: Distance of CFO hypotheses, cycles per sample: half a step off costs 0.9 dB of the peak.
+CFO_STEP = 1.0 / (2 * pilots.SYNC_LENGTH)
+#: Search block; longer ones fall out of the cache.
+MAX_BLOCK = 65536
+#: A lag belongs to the channel if its metric is above both: noise alone exceeds the first with
+#: probability 4e-4, the sync part's own sidelobes stay below the second.
+_LAG_METRIC = 8.0
+_LAG_SHARE = 0.05
+#: Peaks that are looked at before a search gives up.
+_MAX_CANDIDATES = 4
+#: Keeps silence from dividing zero by zero, in single precision.
+_LEAST_ENERGY = 1e-30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """Where a burst is, or that there is none.
+
+    Parameters
+    ----------
+    detected : bool
+        Whether the metric exceeds the threshold and pilots follow. Only then do ``start`` and
+        what comes after it mean anything.
+    metric, threshold : float
+        Largest metric of the search, and what it had to exceed.
+    start : int
+        Sample at which the burst starts on its strongest path.
+    origin : int
+        Sample that the channel estimate takes for the burst's start: at or before the first path,
+        at most ``MAX_TAPS - 1`` samples before the last.
+    cfo_hz, cfo_std_hz : float, Hz
+        Coarse CFO by repetition, weighed against its range, and its standard uncertainty.
+    """
+
+    detected: bool
+    metric: float
+    threshold: float
+    start: int = 0
+    origin: int = 0
+    cfo_hz: float = math.nan
+    cfo_std_hz: float = math.nan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What is looked for.
+
+    Parameters
+    ----------
+    sample_rate_hz : float, Hz
+    cfo_hz : float, Hz
+        Centre of the CFO range.
+    cfo_range_hz : float, Hz
+        Half width of the range: 0 if the CFO is known within a quarter of
+        ``sample_rate_hz / 256``.
+    false_alarms_per_s : float, 1/s
+        Upper bound (by the union bound over hypotheses) of the rate of false alarms while
+        nothing but noise is received.
+    """
+
+    sample_rate_hz: float
+    cfo_hz: float = 0.0
+    cfo_range_hz: float = 0.0
+    false_alarms_per_s: float = 1.0 / 3600.0
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate_hz", "false_alarms_per_s"):
+            if not (getattr(self, name) > 0.0 and math.isfinite(getattr(self, name))):
+                raise ValueError(f"search: {name} must be positive, got {getattr(self, name)}")
+        if not self.cfo_range_hz >= 0.0:
+            raise ValueError(f"search: cfo_range_hz must not be negative, got {self.cfo_range_hz}")
+        reach = abs(self.cfo_hz) + self.cfo_range_hz
+        if not reach <= 0.5 * self.sample_rate_hz:
+            raise ValueError(
+                f"search: CFO up to {reach} Hz is beyond half the sample rate "
+                f"{self.sample_rate_hz} Hz"
+            )
+
+    @property
+    def hypotheses_hz(self) -> FloatArray:
+        """CFO hypotheses, (M,)."""
+        step = CFO_STEP * self.sample_rate_hz
+        side = math.ceil(self.cfo_range_hz / step)
+        return np.asarray(self.cfo_hz + step * np.arange(-side, side + 1))
+
+    @property
+    def threshold(self) -> float:
+        """Threshold of the metric."""
+        tests = self.sample_rate_hz * len(self.hypotheses_hz)
+        return bounds.metric_threshold(min(self.false_alarms_per_s / tests, 0.5))
+
+
+@lru_cache(maxsize=256)
+def _plan(search: Search) -> tuple[tuple[float, ...], float]:
+    """Hypotheses in Hz, and the threshold."""
+    return tuple(search.hypotheses_hz.tolist()), search.threshold
+
+
+@lru_cache(maxsize=64)
+def _template_spectrum(cfo: float, size: int) -> ComplexArray:
+    rotation = np.exp(2j * math.pi * cfo * np.arange(pilots.SYNC_LENGTH))
+    spectrum = np.fft.fft(pilots.sync_waveform() * rotation, size).conj()
+    return np.asarray(spectrum.astype(np.complex64))
+
+
+def matched_filter(samples: ComplexArray, *, cfo: float) -> FloatArray:
+    """Compute the detection metric at every position of the sync part.
+
+    Parameters
+    ----------
+    samples : (n,) complex, n >= 256
+    cfo : float
+        Hypothesis, cycles per sample.
+
+    Returns
+    -------
+    (n - 255,) float32, 0 to 256
+        Entry k: the halves start at sample k. 0 where nothing was received.
+    """
+    return np.asarray(_metrics(samples, (cfo,))[0])
+
+
+def _metrics(samples: ComplexArray, cfos: tuple[float, ...]) -> FloatArray:
+    count = len(samples) - pilots.SYNC_LENGTH + 1
+    size = 1 << (len(samples) - 1).bit_length()
+    spectrum = np.fft.fft(samples.astype(np.complex64), size)
+    templates = np.stack([_template_spectrum(cfo, size) for cfo in cfos])  # [M, size]
+    peaks = np.fft.ifft(spectrum * templates)[:, :count]
+    power = samples.real**2 + samples.imag**2
+    total = np.concatenate([[0.0], np.cumsum(power, dtype=np.float64)])
+    energy = total[pilots.SYNC_LENGTH :] - total[: -pilots.SYNC_LENGTH]
+    # The sync part's energy is L, which cancels the L of the metric. The floor keeps rounding of
+    # the running sum from dividing by nothing.
+    energy = np.maximum(energy, 1e-9 * total[-1] + _LEAST_ENERGY)
+    scaled = (peaks.real**2 + peaks.imag**2) / energy.astype(np.float32)
+    return np.asarray(scaled)
+
+
+def acquire(samples: ComplexArray, search: Search) -> Detection:
+    """Find the strongest whole burst.
+
+    Parameters
+    ----------
+    samples : (n,) complex
+        At least one burst long, at most ``MAX_BLOCK``.
+    search : Search
+
+    Returns
+    -------
+    Detection
+        Not detected if no position exceeds the threshold, or none of those starts a whole burst.
+
+    Raises
+    ------
+    ValueError
+        If the samples are too short or too long.
+    """
+    if samples.ndim != 1 or not pilots.BURST_LENGTH <= len(samples) <= MAX_BLOCK:
+        raise ValueError(
+            f"acquire: samples must be one row of {pilots.BURST_LENGTH} to {MAX_BLOCK} samples, "
+            f"got shape {samples.shape}"
+        )
+    hypotheses, threshold = _plan(search)
+    metrics = _metrics(samples, tuple(cfo / search.sample_rate_hz for cfo in hypotheses))
+    starts = len(samples) - pilots.BURST_LENGTH + 1
+    whole = metrics[:, pilots.PREFIX : pilots.PREFIX + starts]  # [M, starts]
+    strongest = 0.0
+    for _ in range(_MAX_CANDIDATES):
+        row, start = divmod(int(whole.argmax()), starts)
+        metric = float(whole[row, start])
+        strongest = max(strongest, metric)
+        if not metric > threshold:
+            break
+        hypothesis = hypotheses[row]
+        found = _confirm(samples, start=start, cfo=hypothesis / search.sample_rate_hz)
+        if found is None:
+            whole = whole.copy()  # the metrics still tell the lags of the next candidate
+            whole[:, max(0, start - pilots.HALF) : start + pilots.HALF] = 0.0
+            continue
+        position = found + pilots.PREFIX
+        cfo_hz, cfo_std_hz = _repetition_cfo(
+            samples, first=position, around=hypothesis, search=search
+        )
+        return Detection(
+            detected=True,
+            metric=metric,
+            threshold=threshold,
+            start=found,
+            origin=max(0, found + _first_lag(metrics[row], position)),
+            cfo_hz=cfo_hz,
+            cfo_std_hz=cfo_std_hz,
+        )
+    return Detection(detected=False, metric=strongest, threshold=threshold)
+
+
+def _confirm(samples: ComplexArray, *, start: int, cfo: float) -> int | None:
+    """Start of the burst that a peak belongs to, None if it belongs to no whole burst.
+
+    One half alone gives a peak, a quarter as high, one half earlier or later: an echo. Only where
+    the burst really starts do the pilots follow, with four times the energy of the sync part.
+    """
+    last = len(samples) - pilots.BURST_LENGTH
+    candidates = [start + shift for shift in (0, -pilots.HALF, pilots.HALF)]
+    scores = {c: _explained(samples, c, cfo) for c in candidates if 0 <= c <= last}
+    best = max(scores, key=lambda c: sum(scores[c]))
+    sync, pilot = scores[best]
+    return best if pilot > sync else None
+
+
+def _explained(samples: ComplexArray, start: int, cfo: float) -> tuple[float, float]:
+    """Energy on one path in the sync part and in all pilots, up to the same factor."""
+    first = start + pilots.PREFIX
+    templates = _templates(cfo)
+    sync = np.vdot(templates[0], samples[first : first + pilots.SYNC_LENGTH])
+    first += pilots.SYNC_LENGTH
+    symbols = samples[first : start + pilots.BURST_LENGTH]
+    bodies = symbols.reshape(pilots.SYMBOLS, pilots.SYMBOL_LENGTH)[:, pilots.PREFIX :]
+    pilot = bodies @ templates[1].conj()
+    return float(abs(sync) ** 2), float(np.vdot(pilot, pilot).real)
+
+
+@lru_cache(maxsize=64)
+def _templates(cfo: float) -> ComplexArray:
+    body = pilots.pilot_segments()[0]
+    pilot = pilots.burst_waveform()[body.start : body.start + body.length]
+    rotation = np.exp(2j * math.pi * cfo * np.arange(pilots.SYNC_LENGTH))
+    return np.asarray(np.stack([pilots.sync_waveform(), pilot]) * rotation)
+
+
+def _repetition_cfo(
+    samples: ComplexArray, *, first: int, around: float, search: Search
+) -> tuple[float, float]:
+    """CFO by repetition, weighed against the hypothesis that found the burst."""
+    rate = search.sample_rate_hz
+    halves = samples[first : first + pilots.SYNC_LENGTH].reshape(2, pilots.HALF)
+    turn = np.exp(-2j * math.pi * around / rate * pilots.HALF)
+    correlation = np.vdot(halves[0], halves[1])
+    phase = float(np.angle(correlation * turn))
+    # All paths repeat, hence the SNR of the repetition and not that of the strongest path.
+    energy = math.sqrt(np.vdot(halves[0], halves[0]).real * np.vdot(halves[1], halves[1]).real)
+    share = min(max(abs(correlation) / energy, 1e-9), 1.0 - 1e-9)
+    variance = float(bounds.repetition_cfo_std_hz(share / (1.0 - share), sample_rate_hz=rate)) ** 2
+    # The CFO lies within half a step of the hypothesis, evenly. Without this, noise at -10 dB
+    # throws one estimate in ten out of the range of the fine search.
+    prior = (CFO_STEP * rate) ** 2 / 12.0
+    weight = prior / (prior + variance)
+    offset = phase * rate / (2.0 * math.pi * pilots.HALF)
+    return around + weight * offset, math.sqrt(weight * variance)
+
+
+def _first_lag(metric: FloatArray, peak: int) -> int:
+    """Lag of the channel's first tap, at most 0: windows that hold the most, middle one."""
+    reach = pilots.MAX_TAPS - 1
+    lags = np.zeros(2 * reach + 1)
+    low, high = max(peak - reach, 0), min(peak + reach + 1, len(metric))
+    lags[low - peak + reach : high - peak + reach] = metric[low:high]
+    lags[lags < max(_LAG_METRIC, _LAG_SHARE * float(metric[peak]))] = 0.0
+    total = np.concatenate([[0.0], np.cumsum(lags)])
+    held = total[pilots.MAX_TAPS :] - total[: -pilots.MAX_TAPS]  # window by first lag + reach
+    ties = np.flatnonzero(held >= held.max() * (1.0 - 1e-9))
+    return int(ties[len(ties) // 2]) - reach

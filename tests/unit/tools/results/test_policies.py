@@ -1,0 +1,59 @@
+"""What a run's folder says: sums of the ledger, scores beside it, whole or interrupted."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from siftmoe.coordinator.errors import LedgerError
+from siftmoe.coordinator.ledger.store import Ledger
+from siftmoe.tools.results.policies import LEDGER_FILE, SCORES_FILE, load_results, save_scores
+from siftmoe.tools.showing.report import CONFIG_FILE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_policys_figures_are_the_ledgers_sums(run: Path) -> None:
+    topk, interrupted = load_results(run)
+    assert (topk.policy, topk.num_tokens) == ("topk", 6)
+    assert topk.uplink_j_per_token == pytest.approx(3 * 3e-6 / 6)
+    assert topk.downlink_j_per_token == pytest.approx(3 * 4e-6 / 6)
+    # modelled energies of all links share the user's radio: their errors add up
+    assert topk.energy_std_j_per_token == pytest.approx(0.1 * 3 * 7e-6 / 6)
+    assert topk.energy_sources == ("modelled",)
+    assert topk.latency_s_per_token == pytest.approx(0.1 / 2)
+    assert topk.airtime_s_per_token == pytest.approx(0.06 / 2)
+    assert topk.tokens_per_s == pytest.approx(6 / 1.5)
+    assert (topk.kept, topk.replaced, topk.skipped) == (0.75, 0.0, 0.25)
+    assert topk.gains_by_agent == {"a": [1e-7] * 3, "b": [2e-7] * 3}
+    assert topk.metrics == {"perplexity": (20.5, 1.5)}
+    assert topk.answer == " of <items>."
+    assert (interrupted.policy, interrupted.metrics, interrupted.num_tokens) == ("topk-1", {}, 2)
+
+
+def test_scores_are_written_whole(run: Path) -> None:
+    save_scores(run, {"topk": {"answer": "x", "metrics": {}}})
+    assert json.loads((run / SCORES_FILE).read_text())["topk"]["answer"] == "x"
+    assert sorted(path.name for path in run.iterdir()) == [CONFIG_FILE, LEDGER_FILE, SCORES_FILE]
+
+
+def test_damaged_scores_are_named(run: Path) -> None:
+    (run / SCORES_FILE).write_text('{"topk": ')
+    with pytest.raises(ValueError, match=r"scores\.json' is damaged: .*remove it to go on"):
+        load_results(run)
+    (run / SCORES_FILE).unlink()
+    assert [result.metrics for result in load_results(run)] == [{}, {}]
+
+
+def test_a_ledger_without_a_step_is_told(tmp_path: Path) -> None:
+    Ledger.create(tmp_path / LEDGER_FILE, label="start").close()
+    with pytest.raises(ValueError, match="holds no step; there is nothing to report"):
+        load_results(tmp_path)
+
+
+def test_a_folder_without_a_ledger_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="does not exist"):
+        load_results(tmp_path)

@@ -1,0 +1,1 @@
+"""The subcommands of ``siftmoe``: options, one call, and what is printed."""

@@ -1,0 +1,136 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from siftmoe.coordinator.selection.widths import Bits
+
+DEFAULT_TASKS = "choice,perplexity"
+DEFAULT_PROMPT = "Return the number of"
+#: As `siftmoe.coordinator.selection.widths` has them; that needs numpy, and --help is to be quick.
+_WIDTHS = "2, 3, 4, 5, 6, 8, 16, 32"
+
+
+def add_job_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what a comparison of policies does, wherever it runs."""
+    add = parser.add_argument
+    add(
+        "--task",
+        default=DEFAULT_TASKS,
+        metavar="LIST",
+        help="choice, perplexity, piqa:FILE, csqa:FILE, xsum:FILE, text:FILE, with commas "
+        f"({DEFAULT_TASKS})",
+    )
+    add("--items", type=count, default=100, metavar="N", help="items of each task (100)")
+    add("--prompt", default=DEFAULT_PROMPT, help="what to answer, streamed")
+    add("--tokens", type=count, default=40, metavar="N", help="tokens of the answer (40)")
+    add("--batch", type=count, default=8, metavar="N", help="sequences of one prefill (8)")
+    add("--realtime", action="store_true", help="wait the airtime instead of only booking it")
+    add(
+        "--bits",
+        type=bits,
+        metavar="B",
+        help="of an entry on the way to a helper: auto, for each vector as the policy chooses, or "
+        f"{_WIDTHS} (16, or what the testbed says)",
+    )
+    add(
+        "--downlink-bits",
+        type=whole_bits,
+        metavar="B",
+        help="of an entry on the way back (as up at 16 or 32, else 8)",
+    )
+    add("--audit", action="store_true", help="recompute every layer undivided, book the deviation")
+    add("--json", action="store_true", help="print the results as one JSON object")
+    add("--out", type=Path, metavar="FOLDER", help="where to write (the next free one in runs)")
+    parser.set_defaults(parser=parser)
+
+
+def add_resume(to: argparse._ActionsContainer) -> None:
+    """Declare how a run that was killed is gone on with."""
+    to.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FOLDER",
+        help="go on with the run in this folder: finished policies are kept",
+    )
+
+
+def count(text: str) -> int:
+    """Read a positive whole number."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def bits(text: str) -> Bits:
+    """Read a number of bits, or ``auto``."""
+    from siftmoe.coordinator.selection.widths import parse_bits
+
+    try:
+        return parse_bits(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def whole_bits(text: str) -> int:
+    """Read a number of bits."""
+    found = bits(text)
+    if not isinstance(found, int):
+        raise argparse.ArgumentTypeError(f"must be one of {_WIDTHS}, got {text!r}")
+    return found
+
+
+def slots(text: str) -> int:
+    """Read a number of blocks of a window."""
+    value = int(text)
+    if not 0 <= value <= 256:
+        raise argparse.ArgumentTypeError(f"must be 0 to 256, got {value}")
+    return value
+
+
+def layer_deadline(text: str) -> float:
+    """Read the real time that a layer may take, s."""
+    from siftmoe.coordinator.config.testbed import LEAST_DEADLINE_S, LONGEST_DEADLINE_S
+
+    value = float(text)
+    if not LEAST_DEADLINE_S <= value <= LONGEST_DEADLINE_S:
+        raise argparse.ArgumentTypeError(
+            f"must be {LEAST_DEADLINE_S:g} to {LONGEST_DEADLINE_S:g} s, got {text}"
+        )
+    return value
+
+
+def positive(text: str) -> float:
+    """Read a positive number."""
+    value = float(text)
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be positive, got {text}")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """Read a number that is not negative."""
+    value = float(text)
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
+    return value
+
+
+def names(text: str, option: str) -> tuple[str, ...]:
+    """Split a list of names, each once.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or one twice.
+    """
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found or len(set(found)) != len(found):
+        raise ValueError(f"{option} wants different names with commas between, got {text!r}")
+    return found

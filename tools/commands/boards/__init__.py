@@ -1,0 +1,1 @@
+"""Subcommands for boards: keys, flash, status, rollback, logs, unflash."""

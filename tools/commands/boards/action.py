@@ -1,0 +1,45 @@
+"""Commands that one action on the boards of a testbed is all of: `rollback`, `unflash`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from siftmoe.tools.commands.boards.flash import add_ssh, load_site
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def configure_boards(parser: argparse.ArgumentParser) -> None:
+    """Add the testbed, its agents and how they are reached."""
+    parser.add_argument("testbed", type=Path, metavar="TESTBED.toml")
+    parser.add_argument("agents", nargs="+", metavar="AGENT")
+    add_ssh(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object per board")
+
+
+def act(args: argparse.Namespace, action: str, *, done: str) -> int:
+    """Do it on every board; 0 if none refused.
+
+    Parameters
+    ----------
+    args : Namespace
+        Of `configure_boards`.
+    action : str
+        As the board knows it.
+    done : str
+        What a board that did it says, with its answer's fields in braces.
+    """
+    site = load_site(args)
+    from siftmoe.tools.flashing.boards import command_all
+
+    failed = False
+    for name, said in command_all(site, args.agents, action):
+        failed |= "error" in said
+        if args.json:
+            print(json.dumps({"board": name, **said}))
+        else:
+            print(f"{name}: {said.get('error') or done.format(**said)}")
+    return int(failed)

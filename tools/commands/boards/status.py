@@ -1,0 +1,128 @@
+"""Show what a testbed's agents and boards are.
+
+Agents are asked over the network, with the testbed's keys; boards with ssh = "user@host" are asked
+over SSH which release they are on and how its service is. Neither changes anything.
+
+With --watch the table stays and follows: states, queues, rates, temperatures and power. Then boards
+are not asked over SSH.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siftmoe.tools.commands.arguments import count, positive
+from siftmoe.tools.commands.boards.flash import add_ssh, load_site
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from siftmoe.tools.flashing.site import Site
+    from siftmoe.tools.watching.agents import Row
+
+SUMMARY = "show what a testbed's agents and boards are"
+
+_HELLO_S = 3.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``siftmoe status``."""
+    parser.epilog = "example: siftmoe status testbed.toml --watch"
+    parser.add_argument("testbed", type=Path, metavar="TESTBED.toml")
+    parser.add_argument("agents", nargs="*", metavar="AGENT", help="only these (all)")
+    add_ssh(parser)
+    parser.add_argument("--watch", action="store_true", help="follow until interrupted")
+    parser.add_argument(
+        "--every", type=positive, default=2.0, metavar="S", help="seconds between looks (2)"
+    )
+    parser.add_argument("--looks", type=count, metavar="N", help="end after so many")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per agent")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask all; 0 if every agent is ready, else 1."""
+    site = load_site(args)
+    chosen = [
+        index
+        for index, agent in enumerate(site.testbed.agent)
+        if not args.agents or agent.name in args.agents
+    ]
+    if unknown := {*args.agents} - {site.agent(index).name for index in chosen}:
+        raise ValueError(f"no agent is called {min(unknown)!r}")
+    rows = _follow(site, chosen, args) if args.watch else _once(site, chosen, as_json=args.json)
+    return int(any(row["state"] != "ready" for row in rows))
+
+
+def _once(site: Site, chosen: list[int], *, as_json: bool) -> list[Row]:
+    import asyncio
+
+    from siftmoe.tools.watching.agents import watching
+
+    async def everything() -> list[Row]:
+        boards = asyncio.gather(*[_board(site, index) for index in chosen])
+        rows = await asyncio.to_thread(look)
+        for row, board in zip(rows, await boards, strict=True):
+            row["board"] = board
+        return rows
+
+    def look() -> list[Row]:
+        with watching(site, chosen, timeout_s=_HELLO_S) as agents:
+            return agents.look()
+
+    rows = asyncio.run(everything())
+    if as_json:
+        _print_json(rows)
+    else:
+        from siftmoe.tools.console import stdout_console
+        from siftmoe.tools.watching.table import once
+
+        stdout_console().print(once(rows))
+    return rows
+
+
+async def _board(site: Site, index: int) -> dict[str, Any] | None:
+    if site.agent(index).ssh is None:
+        return None
+    from siftmoe.tools.flashing.boards import command
+    from siftmoe.tools.flashing.errors import FlashError
+
+    try:
+        return await command(site, index, "status")
+    except FlashError as error:
+        return {"error": str(error)}
+
+
+def _follow(site: Site, chosen: list[int], args: argparse.Namespace) -> list[Row]:
+    from contextlib import nullcontext
+
+    from siftmoe.tools.watching.agents import watching
+    from siftmoe.tools.watching.table import Screen
+
+    rows: list[Row] = []
+    looks = 0
+    try:
+        with (
+            watching(site, chosen, timeout_s=_HELLO_S) as agents,
+            nullcontext() if args.json else Screen() as screen,
+        ):
+            while True:
+                rows = agents.look()
+                if screen is None:
+                    _print_json(rows)
+                else:
+                    screen.show(rows)
+                looks += 1
+                if looks == args.looks:
+                    break
+                agents.wait(args.every)
+    except KeyboardInterrupt:
+        pass  # the way to end it
+    return rows
+
+
+def _print_json(rows: Sequence[Row]) -> None:
+    for row in rows:
+        print(json.dumps(row), flush=True)

@@ -1,0 +1,110 @@
+"""Sum up what a run's ledger says of energy, by source and with uncertainties.
+
+Energies on the air are those of the user's and the agents' transmitters; sources are measured,
+derived (typical figures, within a factor of 2) and modelled, and are never mixed. Boards are those
+with power sensors: gross, and net of what idling as long would have taken.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+
+    from siftmoe.coordinator.ledger.energy import Quantity
+    from siftmoe.coordinator.ledger.summary import Summary
+
+SUMMARY = "sum up a run's energy by source, with uncertainties"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("path", type=Path, metavar="RUN", help="a run's folder, or its ledger")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.epilog = "example: siftmoe ledger runs/loopback-1"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the sums; returns the exit status."""
+    from siftmoe.coordinator.ledger.store import Ledger
+    from siftmoe.tools.results.policies import LEDGER_FILE
+
+    path = args.path / LEDGER_FILE if args.path.is_dir() else args.path
+    with Ledger.open(path) as ledger:
+        summaries = [ledger.summary(number) for number in ledger.labels().values()]
+    # A run's answer and its tasks are runs of their own; those without a step say nothing.
+    summaries = [summary for summary in summaries if summary.steps or summary.soundings]
+    if args.json:
+        print(json.dumps({"runs": [_plain(summary) for summary in summaries]}))
+    else:
+        _show(summaries)
+    return 0
+
+
+def _show(summaries: list[Summary]) -> None:
+    from siftmoe.tools.console import stdout_console, table
+    from siftmoe.tools.showing.energy_tables import air_table, board_table
+
+    console = stdout_console()
+    console.print(table(*air_table(summaries)))
+    header, rows = board_table(summaries)
+    if rows:
+        console.print()
+        console.print(table(header, rows))
+    else:
+        console.print("\nno board with power sensors")
+
+
+def _plain(summary: Summary) -> dict[str, Any]:
+    return {
+        "run": summary.label,
+        "steps": summary.steps,
+        "tokens": summary.tokens,
+        "transmissions": [
+            {
+                "source": part.source.value,
+                "direction": part.direction,
+                "bursts": part.bursts,
+                "airtime_s": part.airtime_s,
+                **_energy(part.energy),
+            }
+            for part in summary.transmissions
+        ],
+        "soundings": [
+            {
+                "source": part.source.value,
+                "direction": part.direction,
+                "exchanges": part.exchanges,
+                "detected": part.detected,
+                "airtime_s": part.airtime_s,
+                **_energy(part.energy),
+            }
+            for part in summary.soundings
+        ],
+        "by_source": {s.value: _energy(e) for s, e in summary.energy_by_source.items()},
+        "boards": [
+            {
+                "agent": board.agent,
+                "rails": board.rails,
+                "duration_s": board.duration_s,
+                "samples": board.samples,
+                "longest_gap_s": board.longest_gap_s,
+                **_energy(board.energy),
+                **_energy(board.net, "net"),
+            }
+            for board in summary.boards
+        ],
+        "boards_total": {
+            **_energy(summary.board_energy()),
+            **_energy(summary.board_energy(net=True), "net"),
+        }
+        if summary.boards
+        else None,
+    }
+
+
+def _energy(energy: Quantity, name: str = "energy") -> dict[str, float]:
+    return {f"{name}_j": energy.value, f"{name}_std_j": energy.std}

@@ -1,0 +1,166 @@
+"""Run the main job on this machine: agents, model, simulated fading, policies compared.
+
+Starts agents as processes, gives each its share of the experts, runs the model with its experts
+behind simulated links, answers a prompt, evaluates held-out tasks once per policy, and writes a
+folder with configuration, ledger, figures and a report. No radio is needed; every energy is
+modelled, and says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import TYPE_CHECKING
+
+from siftmoe.tools.commands.arguments import (
+    add_job_options,
+    add_resume,
+    count,
+    layer_deadline,
+    names,
+    not_negative,
+    positive,
+    slots,
+)
+
+if TYPE_CHECKING:
+    from siftmoe.coordinator.config.radio import RadioEntry
+
+SUMMARY = "run the main job on this machine, policies compared"
+
+DEFAULT_POLICIES = "topk,topk-1,siftmoe"
+#: Where widths can be chosen, which takes a window for each direction and a channel that lasts.
+CHOSEN_WIDTHS = "siftmoe:bits=auto"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("--agents", type=count, default=8, metavar="N", help="agents to start (8)")
+    add(
+        "--policy",
+        metavar="LIST",
+        help=f"policies to compare, with commas ({DEFAULT_POLICIES},{CHOSEN_WIDTHS})",
+    )
+    add("--model", default="upcycled", help="upcycled, scratch, or a bundle's folder (upcycled)")
+    add_job_options(parser)
+    add_resume(parser)
+    add(
+        "--fading",
+        default="rayleigh",
+        choices=("rayleigh", "rician", "none"),
+        help="fading of the simulated links (rayleigh)",
+    )
+    add("--coherence", type=positive, default=0.1, metavar="S", help="coherence time, s (0.1)")
+    add("--seed", type=int, default=0, help="of the simulated links (0)")
+    add("--bandwidth", type=positive, default=2e6, metavar="HZ", help="of one link, Hz (2e6)")
+    add(
+        "--deadline",
+        type=positive,
+        metavar="S",
+        help="airtime of a token, one direction, s (default: the paper's 0.44 bit/s/Hz)",
+    )
+    add(
+        "--deadline-shared",
+        action="store_true",
+        help="the deadline is for uplink, compute and downlink together, divided as costs least",
+    )
+    add(
+        "--fading-slots",
+        type=slots,
+        default=0,
+        metavar="M",
+        help="fast fading: an uplink's window has M blocks of independent gain, learnt one by one; "
+        "a single token is selected for again in each (0: the gain lasts)",
+    )
+    add(
+        "--outage-price",
+        type=positive,
+        default=60.0,
+        metavar="X",
+        help="of fast fading: price of a token that misses its window, in energies of a token at "
+        "the mean gain (60)",
+    )
+    add(
+        "--layer-deadline",
+        type=layer_deadline,
+        default=30.0,
+        metavar="S",
+        help="real time in which a layer's results must be here, or it does without (30)",
+    )
+    add(
+        "--downlink-price",
+        type=not_negative,
+        default=0.0,
+        metavar="X",
+        help="price of a helper's joule over the user's in the selection (0)",
+    )
+    parser.epilog = "example: siftmoe loopback --agents 4 --policy topk,siftmoe:tolerance=0.2"
+
+
+def _usual(args: argparse.Namespace) -> str:
+    """Policies that are compared if none are named."""
+    one_width = args.deadline_shared or args.downlink_price or args.bits
+    return DEFAULT_POLICIES if one_width else f"{DEFAULT_POLICIES},{CHOSEN_WIDTHS}"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run it; an interrupt leaves a readable folder and no process."""
+    from siftmoe.tools.comparing.comparison import compare
+    from siftmoe.tools.comparing.job import job_of, simulated_radio
+    from siftmoe.tools.comparing.local_fleet import check_agents
+    from siftmoe.tools.comparing.local_site import local_site
+    from siftmoe.tools.comparing.resumption import (
+        job_again,
+        radio_of,
+        recorded,
+        refuse_other_options,
+    )
+
+    before = None
+    if args.resume:
+        refuse_other_options(args)
+        before = recorded(args.resume, command="loopback")
+        job = job_again(before, args.resume, as_json=args.json)
+    else:
+        job = job_of(
+            args,
+            name="loopback",
+            policies=names(args.policy or _usual(args), "--policy"),
+            site={
+                "agents": args.agents,
+                "model": args.model,
+                "layer_deadline_s": args.layer_deadline,
+            },
+        )
+
+    def settings(hidden_size: int) -> RadioEntry:
+        if before is not None:
+            return radio_of(before)
+        return simulated_radio(
+            hidden_size,
+            deadline_s=args.deadline,
+            bandwidth_hz=args.bandwidth,
+            fading=args.fading,
+            fading_slots=args.fading_slots,
+            outage_price=args.outage_price,
+            deadline_shared=args.deadline_shared,
+            coherence_time_s=args.coherence,
+            seed=args.seed,
+            bits=16 if args.bits is None else args.bits,
+            downlink_bits=args.downlink_bits,
+            downlink_price=args.downlink_price,
+        )
+
+    return compare(
+        job,
+        model=job.site["model"],
+        settings=settings,
+        check=partial(check_agents, num_agents=job.site["agents"]),
+        open_site=partial(
+            local_site,
+            num_agents=job.site["agents"],
+            layer_deadline_s=job.site.get("layer_deadline_s", 30.0),  # as it was once for all
+        ),
+        before=before,
+    )

@@ -1,0 +1,1 @@
+"""Subcommands of ``siftmoe radio``: probe, sound, calibrate, emulate."""

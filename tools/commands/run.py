@@ -1,0 +1,110 @@
+"""Run the main job on a testbed: its agents, its radios, policies compared.
+
+The agents run already, on the addresses in the file. If the file has a [sounding] table, radios
+sound every link at the start and once per coherence time, and the policies decide on what they
+measured. Where no radio is found, that link is simulated, and every result says so.
+
+An agent that fails is left out until it is well again (docs/faults.md). A run that was killed
+itself goes on with --resume; the agents need not be started anew.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siftmoe.tools.commands.arguments import add_job_options, add_resume, names
+
+if TYPE_CHECKING:
+    import argparse
+
+    from siftmoe.coordinator.config.testbed import Testbed
+    from siftmoe.tools.comparing.job import Job
+
+SUMMARY = "run the main job on a testbed's agents and radios"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "testbed", nargs="?", metavar="TESTBED", help="TOML file: model, policy, radio, agents"
+    )
+    add_resume(what)
+    add(
+        "--policy",
+        metavar="LIST",
+        help="policies to compare, with commas (the file's, beside topk)",
+    )
+    add(
+        "--radio",
+        choices=("auto", "simulated"),
+        default="auto",
+        help="simulated asks for simulated links even where there are radios (auto)",
+    )
+    add(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="let Prometheus ask here, on this machine; 0: any (none)",
+    )
+    add_job_options(parser)
+    parser.epilog = (
+        "examples: siftmoe run testbed.toml --policy topk,siftmoe --items 20; "
+        "siftmoe run --resume runs/run-1"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run it; an interrupt or a kill leaves a readable folder, and radios silent."""
+    from siftmoe.coordinator.config.testbed import load_testbed
+    from siftmoe.coordinator.connect import placement_of
+    from siftmoe.tools.comparing.comparison import compare
+    from siftmoe.tools.comparing.job import job_of, with_bits
+    from siftmoe.tools.comparing.testbed_site import testbed_site
+    from siftmoe.tools.watching.metrics import with_metrics
+
+    job, before = _again(args) if args.resume else (None, None)
+    testbed = load_testbed(args.testbed if job is None else job.site["testbed"])
+    if job is None:
+        policies = names(args.policy, "--policy") if args.policy else _usual(testbed)
+        where = {
+            "testbed": str(Path(args.testbed).resolve()),
+            "radio": args.radio,
+            "bits": args.bits,
+            "downlink_bits": args.downlink_bits,
+        }
+        job = job_of(args, name="run", policies=policies, site=where)
+    radio = with_bits(testbed.radio, job.site["bits"], job.site["downlink_bits"])
+    return compare(
+        job,
+        model=testbed.model.bundle,
+        settings=lambda _hidden_size: radio,
+        check=partial(placement_of, testbed.agent),
+        open_site=with_metrics(
+            partial(
+                testbed_site, testbed=testbed, choice=job.site["radio"], tolerant=before is not None
+            ),
+            args.metrics_port,
+        ),
+        before=before,
+    )
+
+
+def _again(args: argparse.Namespace) -> tuple[Job, dict[str, Any]]:
+    """Return the job of the run that is resumed, and what it was started with."""
+    from siftmoe.tools.comparing.resumption import job_again, recorded, refuse_other_options
+
+    refuse_other_options(args)
+    before = recorded(args.resume, command="run")
+    return job_again(before, args.resume, as_json=args.json), before
+
+
+def _usual(testbed: Testbed) -> tuple[str, ...]:
+    """Return the file's policy, and what it is compared with."""
+    from siftmoe.coordinator.policies.spec import PolicySpec
+
+    chosen = str(PolicySpec(testbed.policy.name, testbed.policy.options))
+    return (chosen,) if chosen == "topk" else ("topk", chosen)

@@ -1,0 +1,1 @@
+"""Policies compared on a fleet: the flow of ``siftmoe loopback`` and ``siftmoe run``."""

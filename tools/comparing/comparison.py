@@ -1,0 +1,292 @@
+"""Compare policies on a fleet: the flow of `siftmoe loopback` and of `siftmoe run`."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from siftmoe.coordinator.coordinator import Coordinator
+from siftmoe.coordinator.ledger.store import Ledger
+from siftmoe.coordinator.model.session import Session
+from siftmoe.coordinator.policies.setup import prepare_policy
+from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.coordinator.policies.wdmoe.policy import wdmoe_links
+from siftmoe.models.similarity.file import rotation_of
+from siftmoe.models.tasks.evaluation import GenerationTask, load_task
+from siftmoe.tools.bundles import open_with_progress
+from siftmoe.tools.comparing.exchange_rate import Trials, find_rate, validation_task
+from siftmoe.tools.comparing.inprocess import ExpertsInProcess
+from siftmoe.tools.comparing.job import (
+    LOSS,
+    check_policies,
+    describe,
+    load_profile,
+    make_folder,
+    with_budget,
+)
+from siftmoe.tools.comparing.resumption import check_same, held
+from siftmoe.tools.console import progress_bar, stderr_console, stdout_console, table
+from siftmoe.tools.interrupts import terminable
+from siftmoe.tools.results.policies import (
+    LEDGER_FILE,
+    answer_label,
+    load_results,
+    load_scores,
+    save_scores,
+)
+from siftmoe.tools.showing.report import CONFIG_FILE, remarks, table_rows, write_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from siftmoe.coordinator.config.radio import RadioEntry
+    from siftmoe.models.bundle.reader import Bundle
+    from siftmoe.models.similarity.profile import Profile
+    from siftmoe.models.tasks.evaluation import Task
+    from siftmoe.tools.comparing.job import Job
+    from siftmoe.tools.comparing.site import Site
+
+_INTERRUPTED = 130
+
+
+class OpenSite(Protocol):
+    """Makes a fleet ready and finds its channel, for the length of a block."""
+
+    def __call__(
+        self, job: Job, bundle: Bundle, radio: RadioEntry, ledger: Ledger
+    ) -> AbstractContextManager[Site]:
+        """Open it."""
+        ...
+
+
+@dataclass(kw_only=True)
+class Comparison:
+    """The parts that all policies of a comparison share."""
+
+    job: Job
+    radio: RadioEntry
+    bundle: Bundle
+    profile: Profile | None
+    session: Session
+    tasks: list[Task | GenerationTask]
+    site: Site
+    ledger: Ledger
+    out: Path
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @cached_property
+    def experts(self) -> ExpertsInProcess:
+        """All experts in this process: for trials on validation text and for audits."""
+        return ExpertsInProcess(self.bundle, rotation=rotation_of(self.bundle))
+
+    def run(self, policy: PolicySpec) -> None:
+        """Answer the prompt and evaluate the tasks under one policy."""
+        console, label = stderr_console(), str(policy)
+        resolved = self._with_rate(policy)
+        console.print(f"\n[bold]{label}[/bold]  {self.job.prompt}", end="")
+        with self._coordinated(answer_label(label), resolved):
+            answer = self.session.generate(
+                self.job.prompt,
+                max_new_tokens=self.job.answer_tokens,
+                on_text=lambda text: console.print(text, end="", markup=False, style="green"),
+            )
+        console.print()
+        with self._coordinated(label, resolved):
+            metrics = self._evaluate(label)
+        self.scores[label] = {"answer": answer, "metrics": metrics, "policy": str(resolved)}
+        save_scores(self.out, self.scores)
+
+    def _with_rate(self, policy: PolicySpec) -> PolicySpec:
+        """Replace a stated loss by the exchange rate that brings it about on validation text."""
+        loss = policy.number(LOSS)
+        if loss is None:
+            return policy
+        if self.profile is None:
+            return policy  # refused with the other policies that need one
+        options = {key: value for key, value in policy.options.items() if key != LOSS}
+        trials = Trials(
+            bundle=self.bundle,
+            profile=self.profile,
+            session=self.session,
+            experts=self.experts,
+            site=self.site,
+            seed=self.radio.seed,
+            task=validation_task(self.session.tokenizer),
+            batch_size=self.job.batch_size,
+            bits=self.radio.bits,
+            downlink_bits=self.radio.downlink_bits,
+        )
+        with progress_bar(f"{policy}: rate on validation text", None) as advance:
+            rate = find_rate(
+                PolicySpec(policy.name, options), trials, loss=loss, on_trial=lambda: advance(1)
+            )
+        return PolicySpec(policy.name, {**options, "price": rate.price_j_per_nat})
+
+    @contextmanager
+    def _coordinated(self, label: str, policy: PolicySpec) -> Iterator[None]:
+        """Attach the model to a new coordinator."""
+        self.ledger.start_run(label, {"policy": str(policy)}, again=True)
+        links, clock = self.site.channel()
+        prepared = prepare_policy(
+            policy,
+            shape=self.bundle.shape,
+            profile=self.profile,
+            links=lambda: wdmoe_links(links.states(coordinator.now_s), air),
+            bits=self.radio.bits,
+            downlink_bits=self.radio.downlink_bits,
+        )
+        air = self.site.air(prepared.widths)
+        coordinator = Coordinator(
+            fleet=self.site.fleet,
+            dispatcher=self.site.dispatcher,
+            links=links,
+            air=air,
+            policy=prepared.select,
+            tables=prepared.tables,
+            ledger=self.ledger,
+            clock=clock,
+            reference=self.experts.undivided if self.job.audit else None,
+        )
+        with self.site.metered(self.ledger), coordinator.attached(self.session.model):
+            yield
+
+    def _evaluate(self, label: str) -> dict[str, tuple[float, float]]:
+        metrics: dict[str, tuple[float, float]] = {}
+        for task in self.tasks:
+            total = len(task.prompts if isinstance(task, GenerationTask) else task.sequences)
+            with progress_bar(f"{label}: {task.name}", total) as advance:
+                result = self.session.evaluate(
+                    task, batch_size=self.job.batch_size, on_progress=advance
+                )
+            for name, metric in result.metrics.items():
+                metrics[name] = (metric.value, metric.standard_error or 0.0)
+        return metrics
+
+
+def compare(
+    job: Job,
+    *,
+    model: str,
+    settings: Callable[[int], RadioEntry],
+    check: Callable[[Bundle], object],
+    open_site: OpenSite,
+    before: dict[str, Any] | None = None,
+) -> int:
+    """Run the comparison and write its folder; returns the exit status.
+
+    Parameters
+    ----------
+    job : Job
+    model : str
+        upcycled, scratch, or a bundle's folder.
+    settings : callable
+        The air, given the model's hidden size.
+    check : callable
+        Raises if the model does not fit the fleet, before anything is written.
+    open_site : OpenSite
+    before : dict or None
+        What a run that is resumed was started with; its folder is the job's.
+
+    Raises
+    ------
+    ValueError
+        If a policy or task is unknown, the folder already holds something, or what is to be
+        resumed was started on something else, or is going on.
+    """
+    policies = [with_budget(PolicySpec.parse(text)) for text in job.policies]
+    console = stderr_console()
+    console.print(f"[bold]siftmoe {job.name}[/bold]")
+    bundle = open_with_progress(model)
+    check(bundle)
+    profile = load_profile(bundle)
+    radio = settings(bundle.shape.hidden_size)
+    check_policies(policies, bundle, profile, radio)
+    tokenizer = bundle.load_tokenizer()
+    tasks = [load_task(spec, tokenizer=tokenizer, limit=job.items) for spec in job.tasks]
+    config = describe(job, radio, bundle, model=model)
+    console.print(config["operating_point"])
+    if before is None:
+        out = make_folder(job)
+    else:
+        out = _folder(job)
+        check_same(before, config, folder=out)
+        config = before | {"resumed": config["started"]}
+    interrupted = False
+    with held(out), _open_ledger(out, config, resume=before is not None) as ledger:
+        scores = load_scores(out)
+        left = [policy for policy in policies if str(policy) not in scores]
+        if scores:
+            console.print(f"{len(scores)} of {len(policies)} policies are done")
+        try:
+            with terminable(), open_site(job, bundle, radio, ledger) as site:
+                config |= {"note": site.note, "helpers": _helpers(site)}
+                console.print(f"{config['helpers']}. {site.note}")
+                (out / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+                comparison = Comparison(
+                    job=job,
+                    radio=radio,
+                    bundle=bundle,
+                    profile=profile,
+                    session=Session(bundle.load_backbone(), tokenizer),
+                    tasks=tasks,
+                    site=site,
+                    ledger=ledger,
+                    out=out,
+                    scores=scores,
+                )
+                for policy in left:
+                    comparison.run(policy)
+        except KeyboardInterrupt:
+            interrupted = True
+    if interrupted:
+        console.print(
+            f"\ninterrupted; what was booked is in {out / LEDGER_FILE}; "
+            f"go on with: siftmoe {job.name} --resume {out}",
+            soft_wrap=True,
+        )
+        return _INTERRUPTED
+    _show(out, config, as_json=job.as_json)
+    return 0
+
+
+def _open_ledger(out: Path, config: dict[str, Any], *, resume: bool) -> Ledger:
+    path = out / LEDGER_FILE
+    return Ledger.resume(path) if resume else Ledger.create(path, config, label="start")
+
+
+def _folder(job: Job) -> Path:
+    if job.out is None:
+        raise ValueError("a run that is resumed has a folder")
+    return job.out
+
+
+def _helpers(site: Site) -> str:
+    count = len(site.fleet.names)
+    about = f", {site.about}" if site.about else ""
+    return f"{count} agent{'s' if count > 1 else ''}{about}"
+
+
+def _show(out: Path, config: dict[str, Any], *, as_json: bool) -> None:
+    results = load_results(out)
+    report = write_report(out, results, config)
+    if as_json:
+        rows = [
+            {**asdict(result), "gains_by_agent": None, "policy": result.policy}
+            for result in results
+        ]
+        print(json.dumps({"config": config, "report": str(report), "results": rows}))
+        return
+    header, rows_text = table_rows(results)
+    console = stdout_console()
+    console.print()
+    console.print(table(header, rows_text))
+    for remark in remarks(results):
+        console.print(remark)
+    console.print(config["operating_point"])
+    console.print(f"{config['helpers']}. {config['note']}")
+    console.print(f"report: {report}", soft_wrap=True)

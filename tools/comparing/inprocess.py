@@ -1,0 +1,175 @@
+"""Experts in this process instead of on agents, behind the same selection and the same books.
+
+Studies that need thousands of tokens under many settings, and the choice of an exchange rate on
+validation text, run the coordinator on it: everything but the sockets is the same code. Vectors are
+packed, unpacked and added up as if they had travelled, helper by helper, so that the result is the
+one that agents would give.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from siftmoe.agent.compute.providers import provider_order
+from siftmoe.agent.compute.runtime import Runtime
+from siftmoe.agent.wire.protocol import Packed, pack_rows, plain, plain_all
+from siftmoe.coordinator.dispatch.grouping import combine, group
+from siftmoe.coordinator.selection.problem import LOCAL
+from siftmoe.models.vectors.fused import load_kernels
+from siftmoe.models.vectors.packing import FLOAT_WIDTHS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from siftmoe.coordinator.errors import CoordinatorError
+    from siftmoe.coordinator.selection.problem import SelectionPlan
+    from siftmoe.models.bundle.reader import Bundle
+    from siftmoe.models.shape import ModelShape
+    from siftmoe.models.vectors.quantise import Rotation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """What a layer's experts answered, and how long they took; the fields of a dispatch."""
+
+    output: NDArray[np.float32]
+    compute_s: float
+    uplink_bits: Mapping[int, int]
+    downlink_bits: Mapping[int, int]
+    queue_s: float = 0.0
+    failures: Mapping[int, CoordinatorError] = field(default_factory=dict)
+    given_up_s: Mapping[int, float] = field(default_factory=dict)
+
+
+class ExpertsInProcess:
+    """Every expert of a bundle on ONNX Runtime in this process.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    rotation : "none" or "hadamard"
+        Of vectors that would travel quantised, both ways.
+    """
+
+    def __init__(self, bundle: Bundle, *, rotation: Rotation = "hadamard") -> None:
+        load_kernels()
+        shape = bundle.shape
+        self._rotation: Rotation = rotation
+        self._runtime = Runtime.load(
+            bundle.manifest, _every_expert(shape), providers=provider_order("auto"), threads=1
+        )
+
+    #: Nothing is waited for.
+    deadline_s = math.inf
+
+    def attend(self) -> None:
+        """Nobody ever fails."""
+
+    def attempt(
+        self,
+        plan: SelectionPlan,
+        hidden: NDArray[np.float32],
+        *,
+        layer: int,
+        reply_width: int = 32,
+        deadline_s: float | None = None,
+    ) -> Computed:
+        """Weighted sum over each token's served slots, (T, d)."""
+        del deadline_s
+        began = time.perf_counter()
+        shares = group(plan, hidden, layer=layer, rotation=self._rotation)
+        sums = [
+            self._runtime.apply(layer, rows, pairs=share.pairs, weights=share.weights)
+            for share, rows in zip(shares, plain_all([s.hidden for s in shares]), strict=True)
+        ]
+        remote = {s.helper: rows for s, rows in zip(shares, sums, strict=True) if s.helper != LOCAL}
+        answered, downlink_bits = self._travelled(remote, reply_width) if remote else ({}, {})
+        outputs = {share.helper: rows for share, rows in zip(shares, sums, strict=True)}
+        return Computed(
+            output=combine(
+                shares, {**outputs, **answered}, num_tokens=len(hidden), hidden_size=hidden.shape[1]
+            ),
+            compute_s=time.perf_counter() - began,
+            uplink_bits={s.helper: s.payload_bits for s in shares if s.helper != LOCAL},
+            downlink_bits=downlink_bits,
+        )
+
+    def _travelled(
+        self, sums: dict[int, NDArray[np.float32]], width: int
+    ) -> tuple[dict[int, NDArray[np.floating[Any]]], dict[int, int]]:
+        """Return what helpers computed as it arrives, and its bits."""
+        whole = pack_rows(np.concatenate([*sums.values()]), width, rotation=self._rotation)
+        is_packed = isinstance(whole, Packed) and len(whole.runs) == 1
+        if not is_packed and width not in FLOAT_WIDTHS:  # rows that are not finite
+            answers = [pack_rows(rows, width, rotation=self._rotation) for rows in sums.values()]
+            bits = [8 * answer.nbytes for answer in answers]
+            returned = plain_all(answers)
+        else:
+            ends = list(accumulate(len(rows) for rows in sums.values()))
+            bits = [8 * whole.nbytes // len(whole) * len(rows) for rows in sums.values()]
+            rows_back = plain(whole)
+            returned = [rows_back[a:b] for a, b in pairwise([0, *ends])]
+        return dict(zip(sums, returned, strict=True)), dict(zip(sums, bits, strict=True))
+
+    def undivided(
+        self,
+        layer: int,
+        hidden: NDArray[np.float32],
+        *,
+        routed_experts: NDArray[np.int64],
+        gate_weights: NDArray[np.float64],
+    ) -> NDArray[np.float32]:
+        """Output of a layer with every routed expert and nothing rounded, (T, d)."""
+        tokens, slots = routed_experts.shape
+        rows = np.repeat(np.arange(tokens), slots)  # [T*K]
+        return self._runtime.apply(
+            layer,
+            hidden,
+            pairs=np.stack((rows, routed_experts.reshape(-1)), axis=1).astype(np.int32),
+            weights=gate_weights.reshape(-1).astype(np.float32),
+        )
+
+
+class AllReady:
+    """A fleet in which helper n holds expert e of every layer where e mod N is n.
+
+    With more helpers than experts, helper n holds expert n mod E: experts have replicas.
+    """
+
+    def __init__(self, shape: ModelShape, num_helpers: int) -> None:
+        self._names = tuple(f"agent-{n}" for n in range(num_helpers))
+        experts = np.arange(shape.num_experts)
+        self._hosts: NDArray[np.bool_] = (experts[None, :] - np.arange(num_helpers)[:, None]) % min(
+            num_helpers, shape.num_experts
+        ) == 0  # [N, E]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names by helper index."""
+        return self._names
+
+    def hosts(self, layer: int) -> NDArray[np.bool_]:
+        """Which helper holds which expert, the same in every layer."""
+        del layer
+        return self._hosts
+
+    def knows(self, widths: Sequence[int]) -> NDArray[np.bool_]:
+        """Everybody knows every width, (N, B)."""
+        return np.ones((len(self._names), len(widths)), dtype=bool)
+
+    def excluded(self) -> str:
+        """Nobody is ever missing."""
+        return ""
+
+
+def _every_expert(shape: ModelShape) -> tuple[tuple[int, int], ...]:
+    return tuple((m, e) for m in range(shape.num_layers) for e in range(shape.num_experts))

@@ -1,0 +1,207 @@
+"""What a comparison is asked to do, checked and spelt out before anything starts."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from siftmoe.coordinator.air.assembly import REFERENCE_WIDTH, air_interface
+from siftmoe.coordinator.config.radio import RadioEntry
+from siftmoe.coordinator.errors import ConfigError
+from siftmoe.coordinator.policies.setup import BUDGETED, BUDGETS, prepare_policy
+from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.models.similarity.file import read_profile
+from siftmoe.models.similarity.profile import Profile
+from siftmoe.models.vectors.packing import row_bits
+from siftmoe.tools.commands.arguments import names
+from siftmoe.tools.showing.report import si
+
+if TYPE_CHECKING:
+    import argparse
+
+    from siftmoe.coordinator.selection.widths import Bits
+    from siftmoe.models.bundle.reader import Bundle
+
+#: SiftMoE's operating point: a Mixtral token, 4096 x 16 bit, over 2 MHz in 0.074 s.
+PAPER_BITS_PER_HERTZ = 4096 * 16 / (2e6 * 0.074)
+SIMULATED = "Simulated links, no radio was used: every energy and airtime here is modelled."
+
+#: Option of a budgeted policy: rise of perplexity, as a share, that its price is to cost.
+LOSS = "loss"
+USUAL_LOSS = 0.025
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to do on a fleet, whichever it is.
+
+    Parameters
+    ----------
+    name : str
+        Of the command.
+    policies, tasks : tuple of str
+    items : int
+        Of each task.
+    prompt : str
+    answer_tokens : int
+    batch_size : int
+    realtime, audit, as_json : bool
+    out : Path or None
+        A folder that does not exist or is empty; None takes the next free one under ``runs``.
+    site : dict
+        What the command needs to find the same fleet again.
+    """
+
+    name: str
+    policies: tuple[str, ...]
+    tasks: tuple[str, ...]
+    items: int
+    prompt: str
+    answer_tokens: int
+    batch_size: int
+    realtime: bool
+    audit: bool
+    as_json: bool
+    out: Path | None
+    site: dict[str, Any] = field(default_factory=dict)
+
+
+def job_of(
+    args: argparse.Namespace, *, name: str, policies: tuple[str, ...], site: dict[str, Any]
+) -> Job:
+    """Read a job from a command's options."""
+    return Job(
+        name=name,
+        policies=policies,
+        tasks=names(args.task, "--task"),
+        items=args.items,
+        prompt=args.prompt,
+        answer_tokens=args.tokens,
+        batch_size=args.batch,
+        realtime=args.realtime,
+        audit=args.audit,
+        as_json=args.json,
+        out=args.out,
+        site=site,
+    )
+
+
+def load_profile(bundle: Bundle) -> Profile | None:
+    """Read a bundle's profile; None if it has none."""
+    return None if bundle.manifest.profile_file() is None else read_profile(bundle.manifest)
+
+
+def with_budget(policy: PolicySpec) -> PolicySpec:
+    """Give a policy that spends a budget and names none the usual loss."""
+    if policy.name not in BUDGETED or {LOSS, *BUDGETS} & set(policy.options):
+        return policy
+    return PolicySpec(policy.name, {**policy.options, LOSS: USUAL_LOSS})
+
+
+def check_policies(
+    policies: list[PolicySpec], bundle: Bundle, profile: Profile | None, radio: RadioEntry
+) -> None:
+    """Tell of a wrong option before anything starts."""
+    for policy in policies:
+        options = dict(policy.options)
+        if options.pop(LOSS, None) is not None:
+            options["price"] = 0.0
+        prepared = prepare_policy(
+            PolicySpec(policy.name, options),
+            shape=bundle.shape,
+            profile=profile,
+            bits=radio.bits,
+            downlink_bits=radio.downlink_bits,
+        )
+        air_interface(radio, bundle.shape, prepared.widths, distances_m=(1.0,))
+
+
+def simulated_radio(
+    hidden_size: int, *, deadline_s: float | None, bandwidth_hz: float, **given: Any
+) -> RadioEntry:
+    """Air of a simulation; without a deadline a token is at the paper's operating point."""
+    radio = _checked({"bandwidth_hz": bandwidth_hz, **given})
+    bits = row_bits(hidden_size, REFERENCE_WIDTH)
+    paper_s = bits / (bandwidth_hz * PAPER_BITS_PER_HERTZ)
+    return msgspec.structs.replace(radio, deadline_s=deadline_s or paper_s)
+
+
+def with_bits(radio: RadioEntry, bits: Bits | None, downlink_bits: int | None) -> RadioEntry:
+    """Exchange what was said of widths."""
+    said = {"bits": bits, "downlink_bits": downlink_bits}
+    given = {name: value for name, value in said.items() if value is not None}
+    return _checked(msgspec.structs.asdict(radio) | given) if given else radio
+
+
+def _checked(settings: dict[str, Any]) -> RadioEntry:
+    try:
+        return msgspec.convert(settings, RadioEntry)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"radio settings: {error}") from error
+
+
+def describe(job: Job, radio: RadioEntry, bundle: Bundle, *, model: str) -> dict[str, Any]:
+    """Say what a run does, for its folder, its report and the screen."""
+    bits = row_bits(bundle.shape.hidden_size, REFERENCE_WIDTH)
+    density = bits / (radio.bandwidth_hz * radio.deadline_s)
+    where = "the paper's operating point" if _is_paper(density) else "not the paper's 0.44"
+    return {
+        "model": model,
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "siftmoe": version("siftmoe"),
+        "operating_point": (
+            f"{bits} bit per token at {REFERENCE_WIDTH} bits an entry over "
+            f"{radio.bandwidth_hz / 1e6:g} MHz in {si(radio.deadline_s, 's')} {_each(radio)}: "
+            f"{density:.2f} bit/s/Hz ({where}; a batch shares its tokens' deadlines)"
+        ),
+        "prompt": job.prompt,
+        "job": {**asdict(job), "out": None if job.out is None else str(job.out)},
+        "radio": msgspec.structs.asdict(radio),
+        "model_hash": bundle.manifest.model_hash,
+        "command": sys.argv[1:],
+    }
+
+
+def fading_text(radio: RadioEntry) -> str:
+    """Say how simulated links fade."""
+    return f"{radio.fading} fading{_speed(radio)}"
+
+
+def _each(radio: RadioEntry) -> str:
+    return "for uplink, compute and downlink" if radio.deadline_shared else "each way"
+
+
+def _speed(radio: RadioEntry) -> str:
+    return f" in {radio.fading_slots} blocks of an uplink's window" if radio.fading_slots else ""
+
+
+def _is_paper(bits_per_hertz: float) -> bool:
+    return abs(bits_per_hertz / PAPER_BITS_PER_HERTZ - 1.0) < 0.01
+
+
+def make_folder(job: Job) -> Path:
+    """Make the run's folder.
+
+    Raises
+    ------
+    ValueError
+        If it already holds something.
+    """
+    folder = _next_folder(Path("runs"), job.name) if job.out is None else job.out
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"--out {str(folder)!r} exists and is not empty; name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _next_folder(runs: Path, name: str) -> Path:
+    number = 1
+    while (runs / f"{name}-{number}").exists():
+        number += 1
+    return runs / f"{name}-{number}"

@@ -1,0 +1,84 @@
+"""Agents of this machine on simulated links, as a place to compare policies."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from siftmoe.coordinator.air.assembly import air_interface, simulated_links
+from siftmoe.coordinator.board_energy import board_energy
+from siftmoe.coordinator.clock import VirtualClock
+from siftmoe.models.similarity.file import rotation_of
+from siftmoe.tools.comparing.job import SIMULATED, fading_text
+from siftmoe.tools.comparing.local_fleet import local_fleet
+from siftmoe.tools.comparing.site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from siftmoe.coordinator.clock import Clock
+    from siftmoe.coordinator.config.radio import RadioEntry
+    from siftmoe.coordinator.ledger.store import Ledger
+    from siftmoe.coordinator.links.simulated import Links
+    from siftmoe.models.bundle.reader import Bundle
+    from siftmoe.tools.comparing.job import Job
+
+#: All helpers stand at one distance: what differs between links is fading alone.
+DISTANCE_M = 20.0
+
+
+@contextmanager
+def local_site(
+    job: Job,
+    bundle: Bundle,
+    radio: RadioEntry,
+    ledger: Ledger,
+    *,
+    num_agents: int,
+    layer_deadline_s: float,
+) -> Iterator[Site]:
+    """Start agents that share the experts in turn, all at one distance; they end with the block.
+
+    Parameters
+    ----------
+    job : Job
+    bundle : Bundle
+    radio : RadioEntry
+    ledger : Ledger
+        Not used: nothing is sounded.
+    num_agents : int
+    layer_deadline_s : float, s
+        Real time in which a layer's results must be here.
+
+    Raises
+    ------
+    ValueError
+        If there are more agents than experts in a layer.
+    AgentError, AgentUnreachable
+        If an agent does not start, or is not ready in time.
+    """
+    del ledger
+    distances = [DISTANCE_M] * num_agents
+
+    def links(seed: int) -> Links:
+        return simulated_links(msgspec.structs.replace(radio, seed=seed), distances)
+
+    def channel() -> tuple[Links, Clock]:
+        return links(radio.seed), VirtualClock(realtime=job.realtime)
+
+    with local_fleet(
+        bundle, num_agents, rotation=rotation_of(bundle), layer_deadline_s=layer_deadline_s
+    ) as local:
+        yield Site(
+            fleet=local.fleet,
+            dispatcher=local.dispatcher,
+            air=partial(air_interface, radio, bundle.shape, distances_m=distances),
+            channel=channel,
+            trial_links=links,
+            note=SIMULATED,
+            about=fading_text(radio),
+            metered=partial(board_energy, local.client),
+        )

@@ -1,0 +1,260 @@
+"""Run a cell in this process: real selection, real experts, real books; no socket and no radio.
+
+The coordinator, the policies, the links, the energies and the ledger are those of a run on agents;
+only who computes the experts differs (`siftmoe.tools.comparing.inprocess`).
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from siftmoe.coordinator.air.assembly import (
+    REFERENCE_WIDTH,
+    air_interface,
+    payload_of,
+    simulated_links,
+)
+from siftmoe.coordinator.air.slotted import SlottedAir
+from siftmoe.coordinator.config.radio import RadioEntry
+from siftmoe.coordinator.coordinator import Coordinator
+from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow
+from siftmoe.coordinator.policies.setup import prepare_policy
+from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.coordinator.policies.wdmoe.policy import wdmoe_links
+from siftmoe.coordinator.selection.widths import Widths
+from siftmoe.models.similarity.file import rotation_of
+from siftmoe.models.tasks.evaluation import GenerationTask
+from siftmoe.models.vectors.packing import row_bits
+from siftmoe.radio.channel.link import transmit_energy
+from siftmoe.tools.bundles import open_model
+from siftmoe.tools.comparing.inprocess import AllReady, ExpertsInProcess
+from siftmoe.tools.comparing.job import PAPER_BITS_PER_HERTZ, load_profile
+from siftmoe.tools.experiments.cells.probe import Probe
+from siftmoe.tools.experiments.cells.records import TaskRecord
+from siftmoe.tools.results.width_mix import mean_bits, mix_of
+
+if TYPE_CHECKING:
+    from siftmoe.coordinator.air.interface import AirInterface
+    from siftmoe.coordinator.links.simulated import LinkStates, SimulatedLinks
+    from siftmoe.coordinator.model.session import Session
+    from siftmoe.models.bundle.reader import Bundle
+    from siftmoe.models.similarity.profile import Profile
+    from siftmoe.models.tasks.evaluation import Task
+    from siftmoe.tools.experiments.cells.records import Setting
+
+_FLOATS = Widths()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emulation:
+    """A model with all its experts in this process; made once and used for many cells."""
+
+    bundle: Bundle
+    profile: Profile | None
+    session: Session
+    experts: ExpertsInProcess
+
+    @classmethod
+    def open(cls, model: str) -> Emulation:
+        """Open a model as `open_model` does."""
+        from siftmoe.coordinator.model.session import Session
+
+        bundle = open_model(model)
+        return cls(
+            bundle=bundle,
+            profile=load_profile(bundle),
+            session=Session(bundle.load_backbone(), bundle.load_tokenizer()),
+            experts=ExpertsInProcess(bundle, rotation=rotation_of(bundle)),
+        )
+
+    def run(
+        self,
+        policy: PolicySpec,
+        setting: Setting,
+        task: Task | GenerationTask,
+        *,
+        seed: int,
+        batch_size: int,
+    ) -> TaskRecord:
+        """Evaluate a task under one policy and sum its books up.
+
+        Parameters
+        ----------
+        policy : PolicySpec
+        setting : Setting
+        task : Task or GenerationTask
+        seed : int
+            Of the links.
+        batch_size : int
+            Sequences of one prefill: all their tokens see one channel state per layer.
+        """
+        links = _links(setting, seed)
+        prepared = prepare_policy(
+            policy,
+            shape=self.bundle.shape,
+            profile=self.profile,
+            links=lambda: wdmoe_links(links.states(coordinator.now_s), air),
+        )
+        air = self.air(setting, prepared.widths, seed)
+        probe = Probe(
+            prepared.select,
+            links=links,
+            air=air,
+            num_layers=self.bundle.shape.num_layers,
+            coherence_time_s=setting.coherence_time_s,
+        )
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Ledger.create(Path(folder) / "cell.sqlite") as ledger,
+        ):
+            coordinator = Coordinator(
+                fleet=AllReady(self.bundle.shape, setting.num_helpers),
+                dispatcher=self.experts,
+                links=probe,
+                air=air,
+                policy=probe.select,
+                tables=prepared.tables,
+                ledger=ledger,
+                reference=self.experts.undivided if setting.audit else None,
+            )
+            began = time.perf_counter()
+            with coordinator.attached(self.session.model):
+                result = self.session.evaluate(task, batch_size=batch_size)
+            metrics = {
+                name: (metric.value, metric.standard_error or 0.0)
+                for name, metric in result.metrics.items()
+            }
+            layers = _audited_layers(ledger, probe) if setting.audit else ()
+            return _record(
+                task.name,
+                metrics,
+                ledger,
+                probe,
+                mean_gain=float(_mean_links(setting).uplink_gain[0]),
+                layers=layers,
+                wall_s=time.perf_counter() - began,
+            )
+
+    def air(self, setting: Setting, widths: Widths = _FLOATS, seed: int = 0) -> AirInterface:
+        """How hidden states travel under a setting; the seed is of fast fading's later blocks."""
+        entries = setting.hidden_size or self._hidden_size
+        deadline_s = setting.deadline_s or row_bits(entries, REFERENCE_WIDTH) / (
+            setting.bandwidth_hz * PAPER_BITS_PER_HERTZ
+        )
+        air = air_interface(_radio(setting, 0), self.bundle.shape, widths)
+        air = replace(
+            air,
+            **payload_of(entries, widths),
+            token_deadline_s=deadline_s,
+            compute_s_per_token=air.compute_s_per_token if setting.with_compute else 0.0,
+            shared_window=setting.shared_window,
+        )
+        if not setting.slots:
+            return air
+        return SlottedAir.over(
+            air,
+            slots=setting.slots,
+            selection=setting.selection,
+            outage_price=setting.outage_price,
+            mean=_mean_links(setting),
+            rng=np.random.default_rng((seed, setting.slots)),
+        )
+
+    def unit_j(self, setting: Setting) -> float:
+        """Energy of one token over one link at its mean gain: what prices are counted in."""
+        air, states = self.air(setting), _mean_links(setting)
+        return float(
+            transmit_energy(
+                payload_bits=float(air.payload_bits),
+                airtime_s=air.token_deadline_s,
+                bandwidth_hz=states.bandwidth_hz[0],
+                gain=states.uplink_gain[0],
+                noise_psd=states.noise_psd[0],
+            )
+        )
+
+    @property
+    def _hidden_size(self) -> int:
+        return self.bundle.shape.hidden_size
+
+
+def _radio(setting: Setting, seed: int) -> RadioEntry:
+    return RadioEntry(
+        bandwidth_hz=setting.bandwidth_hz,
+        tx_power_limit_w=setting.tx_power_limit_w,
+        fading=setting.fading,  # type: ignore[arg-type]
+        coherence_time_s=setting.coherence_time_s,
+        gain_floor=setting.gain_floor,
+        seed=seed,
+    )
+
+
+def _mean_links(setting: Setting) -> LinkStates:
+    return _links(msgspec.structs.replace(setting, fading="none"), 0).states(0.0)
+
+
+def _links(setting: Setting, seed: int) -> SimulatedLinks:
+    return simulated_links(_radio(setting, seed), [setting.distance_m] * setting.num_helpers)
+
+
+def _record(
+    task: str,
+    metrics: dict[str, tuple[float, float]],
+    ledger: Ledger,
+    probe: Probe,
+    *,
+    mean_gain: float,
+    layers: tuple[dict[str, float], ...],
+    wall_s: float,
+) -> TaskRecord:
+    summary = ledger.summary()
+    shares, latency = summary.shares, summary.latency_per_token
+    mix = mix_of(ledger.rows(TransmissionRow), reference_gain=mean_gain)
+    selections = sum(summary.status.values())
+    return TaskRecord(
+        task=task,
+        metrics=metrics,
+        tokens=summary.tokens,
+        channel_states=probe.channel_states,
+        uplink_j=summary.energy_per_token(direction="up").value,
+        downlink_j=summary.energy_per_token(direction="down").value,
+        airtime_s=latency.airtime_s,
+        latency_s=latency.total_s,
+        latency_uniform_s=probe.latency_uniform_s / max(1, summary.tokens),
+        latency_optimal_s=probe.latency_optimal_s / max(1, summary.tokens),
+        kept=shares["kept"],
+        replaced=shares["replaced"],
+        skipped=shares["skipped"],
+        infeasible=summary.status.get("infeasible", 0) / selections if selections else math.nan,
+        outage=summary.outage if summary.lost else 0.0,
+        uplink_bits=mean_bits(mix),
+        mix=mix,
+        wall_s=wall_s,
+        layers=layers,
+    )
+
+
+def _audited_layers(ledger: Ledger, probe: Probe) -> tuple[dict[str, float], ...]:
+    """Sum an audit up by layer: tokens, those that deviate by plan, those within their bound."""
+    tokens = {row.step: row.tokens for row in ledger.rows(StepRow)}
+    layers: list[dict[str, float]] = [
+        dict.fromkeys(("tokens", "exact", "within", "measured", "bound"), 0.0)
+        for _ in range(len(probe.exact_tokens))
+    ]
+    for row in ledger.rows(SelectionRow):
+        entry, count = layers[row.layer], tokens[row.step]
+        entry["tokens"] += count
+        entry["within"] += row.within_bound or 0
+        entry["measured"] += count * (row.measured_deviation or 0.0)
+        entry["bound"] += count * row.deviation_bound_mean
+    for entry, exact in zip(layers, probe.exact_tokens, strict=True):
+        entry["exact"] = float(exact)
+    return tuple(layers)

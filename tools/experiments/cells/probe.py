@@ -1,0 +1,95 @@
+"""Stand between a coordinator and its policy, and count what the ledger has no column for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from siftmoe.coordinator.policies.wdmoe.policy import wdmoe_links
+
+if TYPE_CHECKING:
+    from siftmoe.coordinator.air.interface import AirInterface
+    from siftmoe.coordinator.links.simulated import Links, LinkStates
+    from siftmoe.coordinator.policies.registry import Policy
+    from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
+
+
+class Probe:
+    """Links and policy of a coordinator, watched.
+
+    Parameters
+    ----------
+    policy : callable
+    links : Links
+    air : AirInterface
+    num_layers : int
+    coherence_time_s : float
+        Of block fading: states within one block are the same state.
+
+    Attributes
+    ----------
+    exact_tokens : list of int
+        Per layer, tokens of which every slot is kept.
+    latency_uniform_s, latency_optimal_s : float, s
+        Sums over selections; see ``TaskRecord``.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        links: Links,
+        air: AirInterface,
+        num_layers: int,
+        coherence_time_s: float,
+    ) -> None:
+        self.exact_tokens = [0] * num_layers
+        self.latency_uniform_s = 0.0
+        self.latency_optimal_s = 0.0
+        self._policy = policy
+        self._links = links
+        self._air = air
+        self._coherence_time_s = coherence_time_s
+        self._blocks: set[int] = set()
+        self._selections = 0
+        self._now: LinkStates | None = None
+
+    @property
+    def num_links(self) -> int:
+        """N."""
+        return self._links.num_links
+
+    @property
+    def channel_states(self) -> int:
+        """Independent states of each link that entered so far."""
+        return len(self._blocks)
+
+    def states(self, now_s: float) -> LinkStates:
+        """Return the links' states."""
+        self._blocks.add(int(now_s // self._coherence_time_s))
+        self._now = self._links.states(now_s)
+        return self._now
+
+    def select(self, problem: SelectionProblem) -> SelectionPlan:
+        """Select as the policy does; layers are asked in turn."""
+        plan = self._policy(problem)
+        layer = self._selections % len(self.exact_tokens)
+        self._selections += 1
+        kept = (plan.expert == problem.routed_experts).all(axis=1)
+        self.exact_tokens[layer] += int(kept.sum())
+        self._book_latency(plan)
+        return plan
+
+    def _book_latency(self, plan: SelectionPlan) -> None:
+        if self._now is None:
+            raise ValueError("a policy selected before its coordinator asked for the links")
+        devices = wdmoe_links(self._now, self._air)
+        loads = plan.loads(self.num_links).astype(np.float64)
+        busy = loads > 0.0
+        if not busy.any():
+            return
+        even = np.where(busy, devices.bandwidth_hz / busy.sum(), 0.0)
+        token_s = devices.token_latency(even)
+        self.latency_uniform_s += float((loads[busy] * token_s[busy]).max())
+        self.latency_optimal_s += devices.allocate(loads)[0]

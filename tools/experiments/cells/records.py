@@ -1,0 +1,202 @@
+"""What a study is made of: settings of the air, policies with a knob, and what came out.
+
+A *cell* is the unit of work: one policy under one setting on one seed. It is plain data, so that it
+travels to another process and into a line of a file.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+#: Where a knob's value stands in a policy's template.
+KNOB = "{}"
+
+#: Of fast fading, what a load is taken to cost: its energy-to-go, or what it would if the gain
+#: stayed as it is, or were the mean.
+SELECTIONS = ("energy-to-go", "current-gain", "mean-gain")
+
+
+class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The air and the fleet of a cell.
+
+    Parameters
+    ----------
+    num_helpers : int
+        Helper n hosts the experts e with e mod N = n.
+    distance_m, tx_power_limit_w : float
+        All helpers stand at one distance: what differs is fading alone.
+    bandwidth_hz : float
+    deadline_s : float or None
+        Airtime of a token in one direction; None takes the paper's 0.44 bit/s/Hz.
+    hidden_size : int or None
+        Entries of one token's vector on the air; None takes the model's own. Another one asks what
+        the same selection would cost in a wider model.
+    fading : str
+    gain_floor : float
+        Least fading gain over its mean.
+    coherence_time_s : float
+        Far below a layer's window, so that every layer of every step has its own channel state.
+    shared_window : bool
+        Whether a batch shares its tokens' deadlines or each token has its own.
+    with_compute : bool
+        Advance the clock by the helpers' compute time. Without it all policies see the same
+        channels, since every layer takes the same time.
+    slots : int
+        Coherence blocks in a burst's window; 0: the channel stays as it was at the start.
+    selection : str
+        Of fast fading, one of ``SELECTIONS``.
+    outage_price : float
+        Of fast fading: price of an undelivered token, in energies of a token at the mean gain.
+    audit : bool
+        Compute the undivided output too and compare.
+    """
+
+    num_helpers: int = 8
+    distance_m: float = 20.0
+    tx_power_limit_w: float = 1.0
+    bandwidth_hz: float = 2e6
+    deadline_s: float | None = None
+    hidden_size: int | None = None
+    fading: str = "rayleigh"
+    gain_floor: float = 0.05
+    coherence_time_s: float = 1e-4
+    shared_window: bool = True
+    with_compute: bool = False
+    slots: int = 0
+    selection: str = SELECTIONS[0]
+    outage_price: float = 60.0
+    audit: bool = False
+
+
+class Cell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One policy under one setting on one seed.
+
+    Parameters
+    ----------
+    model : str
+    setting : Setting
+    case : str
+        Which of several settings this is, where figures show them side by side.
+    curve : str
+        What the policy is called in figures; cells that differ in the knob alone share it.
+    template : str
+        The policy, with ``{}`` where the knob's value belongs.
+    value : float or None
+        Of the knob; a price counts energies of one token at the mean gain (per nat, or per unit of
+        squared gate weight), so that it means the same at any bandwidth.
+    loss : float or None
+        Instead of a value: rise of perplexity on validation text that the knob is set to.
+    seed : int
+    tasks : tuple of str
+    """
+
+    model: str
+    setting: Setting = Setting()
+    case: str = ""
+    curve: str
+    template: str
+    value: float | None = None
+    loss: float | None = None
+    seed: int = 0
+    tasks: tuple[str, ...] = ("perplexity",)
+
+    @property
+    def has_knob(self) -> bool:
+        """Whether the policy has a knob at all."""
+        return KNOB in self.template
+
+    @property
+    def is_price(self) -> bool:
+        """Whether the knob is a price."""
+        return f"price={KNOB}" in self.template
+
+    def key(self) -> str:
+        """Text that no other cell has."""
+        return msgspec.json.encode(self, order="sorted").decode()
+
+    def calibration(self) -> Cell | None:
+        """Return the cell whose knob value serves all seeds; None if it needs none."""
+        if self.loss is None:
+            return None
+        return msgspec.structs.replace(self, seed=0, tasks=(), curve="", case="")
+
+
+class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a cell reached on one task.
+
+    Parameters
+    ----------
+    task : str
+    metrics : dict
+        Name to (value, standard error over the items).
+    tokens : int
+    channel_states : int
+        Independent states of one link that entered.
+    uplink_j, downlink_j : float, J per token
+    airtime_s, latency_s : float, s per token
+        On the virtual clock, where every burst lasts its window.
+    latency_uniform_s, latency_optimal_s : float, s per token
+        At full power with the band divided evenly or best among the helpers in use, attention
+        waiting for the slowest.
+    kept, replaced, skipped : float
+        Shares of slots.
+    infeasible : float
+        Share of selections that could not meet their budget.
+    outage : float
+        Share of transmissions that missed their window.
+    uplink_bits : float
+        Mean bits of an entry of the vectors that were sent.
+    mix : tuple of (float, dict)
+        Tokens sent by the gain of the link over its mean, dB, and by width; see
+        `siftmoe.tools.results.width_mix`.
+    wall_s : float
+    layers : tuple of dict
+        Of an audit, one per layer.
+    """
+
+    task: str
+    metrics: dict[str, tuple[float, float]]
+    tokens: int
+    channel_states: int
+    uplink_j: float
+    downlink_j: float
+    airtime_s: float
+    latency_s: float
+    latency_uniform_s: float
+    latency_optimal_s: float
+    kept: float
+    replaced: float
+    skipped: float
+    infeasible: float
+    outage: float = 0.0
+    uplink_bits: float = 16.0
+    mix: tuple[tuple[float, dict[int, int]], ...] = ()
+    wall_s: float = 0.0
+    layers: tuple[dict[str, float], ...] = ()
+
+
+class Outcome(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A finished cell.
+
+    Parameters
+    ----------
+    cell : Cell
+    policy : str
+        The policy as it ran, its knob filled in.
+    value : float or None
+        The knob's value, in the cell's units.
+    validation_loss : float or None
+        What the knob cost on validation text where it was set there.
+    records : tuple of TaskRecord
+    """
+
+    cell: Cell
+    policy: str
+    value: float | None = None
+    validation_loss: float | None = None
+    records: tuple[TaskRecord, ...] = ()
+
+    def record(self, task: str) -> TaskRecord | None:
+        """Return the record of one task."""
+        return next((record for record in self.records if record.task == task), None)

@@ -1,0 +1,145 @@
+"""What one process of a study does: open each model once, then cell after cell."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from siftmoe.models.tasks.evaluation import Task, load_task
+from siftmoe.tools.comparing.exchange_rate import VALIDATION_DOCUMENTS
+from siftmoe.tools.experiments.cells.emulation import Emulation
+from siftmoe.tools.experiments.cells.knobs import Found, ValidationTrials, find_knob, policy_of
+from siftmoe.tools.experiments.cells.records import Outcome
+
+if TYPE_CHECKING:
+    from siftmoe.models.tasks.evaluation import GenerationTask
+    from siftmoe.tools.experiments.cells.records import Cell
+
+#: Sequences of one prefill: one of a text, so that many channel states enter; the options of one
+#: question together.
+_BATCH = {"choice": 8, "piqa": 4, "csqa": 10}
+
+
+class Work(Struct, frozen=True, kw_only=True):
+    """What all cells of a study share.
+
+    Parameters
+    ----------
+    items : int
+        Items of each task for one seed; seed k takes the k-th part of the task.
+    validation : str
+        Task on which knobs are set.
+    validation_items : int
+    """
+
+    items: int
+    validation: str = "perplexity"
+    validation_items: int = VALIDATION_DOCUMENTS
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A cell to run with a known knob value, or a knob to set."""
+
+    cell: Cell
+    value: float | None = None
+    validation_loss: float | None = None
+    calibrate: bool = False
+
+    @classmethod
+    def of(cls, cell: Cell) -> Job:
+        """Run a cell at the value that it names itself."""
+        return cls(cell=cell, value=cell.value)
+
+
+@dataclass(kw_only=True)
+class Worker:
+    """Models and tasks that are open in this process."""
+
+    work: Work
+    emulations: dict[str, Emulation] = field(default_factory=dict)
+    tasks: dict[tuple[str, str, int], Task | GenerationTask] = field(default_factory=dict)
+
+    def do(self, job: Job) -> Outcome:
+        """Run a cell on its tasks, or set its knob."""
+        return self._calibrate(job.cell) if job.calibrate else self._run(job)
+
+    def _run(self, job: Job) -> Outcome:
+        cell = job.cell
+        emulation = self._emulation(cell.model)
+        policy = policy_of(cell, job.value, unit_j=emulation.unit_j(cell.setting))
+        records = tuple(
+            emulation.run(
+                policy,
+                cell.setting,
+                self._task(cell.model, name, cell.seed),
+                seed=cell.seed,
+                batch_size=_BATCH.get(name.split(":")[0], 1),
+            )
+            for name in cell.tasks
+        )
+        return Outcome(
+            cell=cell,
+            policy=str(policy),
+            value=job.value,
+            validation_loss=job.validation_loss,
+            records=records,
+        )
+
+    def _calibrate(self, cell: Cell) -> Outcome:
+        emulation = self._emulation(cell.model)
+        found: Found = find_knob(
+            ValidationTrials(
+                emulation=emulation, cell=cell, task=self._validation(cell.model), batch_size=1
+            )
+        )
+        policy = policy_of(cell, found.value, unit_j=emulation.unit_j(cell.setting))
+        return Outcome(cell=cell, policy=str(policy), value=found.value, validation_loss=found.loss)
+
+    def _emulation(self, model: str) -> Emulation:
+        if model not in self.emulations:
+            self.emulations[model] = Emulation.open(model)
+        return self.emulations[model]
+
+    def _task(self, model: str, name: str, seed: int) -> Task | GenerationTask:
+        key = (model, name, seed)
+        if key not in self.tasks:
+            tokenizer = self._emulation(model).session.tokenizer
+            self.tasks[key] = load_task(
+                name, tokenizer=tokenizer, skip=seed * self.work.items, limit=self.work.items
+            )
+        return self.tasks[key]
+
+    def _validation(self, model: str) -> Task:
+        name = self.work.validation
+        task = load_task(
+            name,
+            tokenizer=self._emulation(model).session.tokenizer,
+            split="test" if ":" in name else "val",
+            limit=self.work.validation_items,
+        )
+        if not isinstance(task, Task):
+            raise TypeError(f"knobs are set by perplexity; {name!r} has none")
+        return task
+
+
+_worker: Worker | None = None
+
+
+def start(work: Work) -> None:
+    """Prepare a process: one thread each, and Ctrl-C is the parent's affair."""
+    global _worker  # a pool's processes have no other place for their state
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    _worker = Worker(work=work)
+
+
+def do(job: Job) -> Outcome:
+    """Do one job in a process that `start` prepared."""
+    if _worker is None:
+        raise ValueError("the process was not started")
+    return _worker.do(job)

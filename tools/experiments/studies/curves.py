@@ -1,0 +1,82 @@
+"""The policies that studies compare, and the values of their knobs."""
+
+from __future__ import annotations
+
+from siftmoe.tools.experiments.studies.definition import Curve
+
+#: Prices, in energies of a token at the mean gain per nat: from hardly any loss to a tenth.
+_PRICES = (900.0, 450.0, 220.0, 130.0, 75.0, 40.0)
+_PER_WEIGHT = (100.0, 60.0, 45.0, 35.0, 28.0)
+_TOLERANCES = (0.1, 0.2, 0.3, 0.4, 0.5)
+
+#: The same where widths are chosen: a nat is worth less where a token needs so much less.
+_WIDTH_PRICES = (400.0, 200.0, 100.0, 70.0, 50.0, 35.0, 20.0)
+
+TOPK = Curve(label="topk", template="topk")
+TOP_ONE = Curve(label="topk-1", template="topk-1")
+TOP_ONE_SCALED = Curve(label="topk-1 scaled", template="topk-1:rescale=true")
+PRICE = Curve(label="siftmoe price", template="siftmoe:price={}:rescale=true", values=_PRICES)
+PRICE_UNSCALED = Curve(
+    label="siftmoe price, unscaled",
+    template="siftmoe:price={}:rescale=false",
+    values=_PRICES[1:5],
+)
+TOLERANCE = Curve(label="siftmoe per token", template="siftmoe:tolerance={}", values=_TOLERANCES)
+TOLERANCE_SCALED = Curve(
+    label="siftmoe per token, scaled",
+    template="siftmoe:tolerance={}:rescale=true",
+    values=_TOLERANCES,
+)
+AVERAGE = Curve(
+    label="siftmoe average", template="siftmoe:average={}", values=(0.02, 0.04, 0.06, 0.09)
+)
+SKIP = Curve(label="skip-only price", template="skip-only:price={}", values=_PRICES[1:])
+SKIP_TOLERANCE = Curve(
+    label="skip-only per token", template="skip-only:tolerance={}", values=_TOLERANCES
+)
+GATE = Curve(label="gate-price", template="gate-price:price={}", values=_PER_WEIGHT)
+DES = Curve(label="des", template="des:threshold={}", values=(0.8, 0.7, 0.65, 0.6, 0.55))
+WDMOE = Curve(
+    label="wdmoe", template="wdmoe:min_weight={}", values=(0.2, 0.3, 0.35, 0.4, 0.45, 0.5)
+)
+
+UNIFORM = Curve(
+    label="uniform width", template="topk:bits={}", values=(8.0, 6.0, 5.0, 4.0, 3.0, 2.0)
+)
+CHANNEL = Curve(
+    label="width by channel",
+    template="channel-width:price={}:bits=auto:rescale=false",
+    values=_WIDTH_PRICES,
+)
+CHANNEL_SCALED = Curve(
+    label="width by channel, scaled",
+    template="channel-width:price={}:bits=auto",
+    values=_WIDTH_PRICES,
+)
+JOINT = Curve(label="siftmoe, joint", template="siftmoe:price={}:bits=auto", values=_WIDTH_PRICES)
+JOINT_SKIP = Curve(
+    label="skip-only, joint", template="skip-only:price={}:bits=auto", values=_WIDTH_PRICES[2:]
+)
+
+#: Every policy, swept.
+ALL = (
+    TOPK,
+    TOP_ONE,
+    TOP_ONE_SCALED,
+    PRICE,
+    PRICE_UNSCALED,
+    SKIP,
+    TOLERANCE,
+    SKIP_TOLERANCE,
+    AVERAGE,
+    GATE,
+    DES,
+    WDMOE,
+)
+#: What is set to one stated loss where something else is varied.
+AT_LOSS = (PRICE, TOLERANCE, SKIP, GATE, DES, WDMOE)
+WDMOE_COSINE = Curve(
+    label="wdmoe, cosine",
+    template="wdmoe:rule=cosine:threshold={}",
+    values=(0.6, 0.7, 0.8, 0.9),
+)

@@ -1,0 +1,158 @@
+"""What a study consists of: curves of policies, figures, and how cells are made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from siftmoe.tools.experiments.cells.records import Cell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from siftmoe.tools.experiments.cells.records import Setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a person asked of a study.
+
+    Parameters
+    ----------
+    models : tuple of str
+    seeds : int
+    tasks : tuple of str
+        The first one is scored by perplexity.
+    quick : bool
+        The fewest cells that still show the study.
+    shared_window : bool
+    """
+
+    models: tuple[str, ...]
+    seeds: int
+    tasks: tuple[str, ...]
+    quick: bool
+    shared_window: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """A policy and the values of its knob.
+
+    Parameters
+    ----------
+    label : str
+    template : str
+        ``{}`` stands for the knob.
+    values : tuple of float
+        See ``Cell.value``.
+    """
+
+    label: str
+    template: str
+    values: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A column over another, one line per curve, one panel per model.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    x, y : str
+        Columns of the table.
+    x_label, y_label, caption : str
+    task : str or None
+        Whose rows; None takes those of every task that has both columns.
+    by_x : bool
+        What is varied is x itself; otherwise a point is one value of the policy's knob.
+    x_scale, y_scale : float
+        Factor to the axis's unit.
+    x_max : float or None
+        Where the axis ends, in its unit.
+    log_x, log_y : bool
+    """
+
+    name: str
+    x: str
+    y: str
+    x_label: str
+    y_label: str
+    caption: str
+    task: str | None = None
+    by_x: bool = False
+    x_scale: float = 1.0
+    y_scale: float = 1.0
+    x_max: float | None = None
+    log_x: bool = False
+    log_y: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """One study.
+
+    Parameters
+    ----------
+    title : str
+    about : str
+        What is varied, and which choices are this project's.
+    cells : callable
+        ``cells(ask)``, without seeds.
+    figures : tuple of Figure
+    choice : bool
+        Whether multiple choice is evaluated beside the text.
+    baseline : str or None
+        Curve that the others' energies are also compared with.
+    """
+
+    title: str
+    about: str
+    cells: Callable[[Ask], list[Cell]]
+    figures: tuple[Figure, ...]
+    choice: bool = False
+    baseline: str | None = None
+
+
+def swept(
+    ask: Ask, curve: Curve, setting: Setting, *, case: str = "", label: str | None = None
+) -> list[Cell]:
+    """Make the cells of a curve under one setting, without seeds; fewer of them if asked so."""
+    values = curve.values[1::2] if ask.quick and len(curve.values) > 1 else curve.values
+    return [
+        Cell(
+            model=model,
+            setting=setting,
+            case=case,
+            curve=label or curve.label,
+            template=curve.template,
+            value=value,
+        )
+        for model in ask.models
+        for value in (values or (None,))
+    ]
+
+
+def at_loss(
+    ask: Ask,
+    curve: Curve,
+    setting: Setting,
+    loss: float,
+    *,
+    label: str | None = None,
+    case: str = "",
+) -> list[Cell]:
+    """Make a curve's cell with its knob set to a loss on validation text."""
+    return [
+        Cell(
+            model=model,
+            setting=setting,
+            case=case,
+            curve=label or curve.label,
+            template=curve.template,
+            loss=loss,
+        )
+        for model in ask.models
+    ]

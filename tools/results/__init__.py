@@ -1,0 +1,1 @@
+"""What a run's folder holds, read back: figures of policies, soundings, widths."""

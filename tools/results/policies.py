@@ -1,0 +1,291 @@
+"""What the policies of a run reached: the figures that tables, plots and reports show.
+
+The energies, latencies and decisions are summed from the ledger; beside it stands one small file
+with what the ledger cannot know: the tasks' scores and the answers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from siftmoe.coordinator.ledger.file import attempt_of
+from siftmoe.coordinator.ledger.rows import FaultRow, SelectionRow, TransmissionRow
+from siftmoe.coordinator.ledger.store import Ledger
+from siftmoe.coordinator.selection.problem import Status
+from siftmoe.tools.results.width_mix import mix_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from siftmoe.tools.results.width_mix import Mix
+
+LEDGER_FILE = "ledger.sqlite"
+SCORES_FILE = "scores.json"
+
+#: Of the ledger's "NAME: reason; NAME: reason"; a reason may have a semicolon of its own.
+_NAME = r"(?:link to )?[A-Za-z0-9._-]+: "
+_LEFT_OUT = re.compile(rf"(?:^|; )({_NAME})(.*?)(?=; {_NAME}|$)", re.DOTALL)
+
+Metrics = dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyResult:
+    """One row of the comparison.
+
+    Parameters
+    ----------
+    policy : str
+    metrics : dict
+        Name to (value, standard error): accuracy, perplexity, next-token accuracy. Empty for a
+        policy that was interrupted.
+    answer : str
+        Continuation of the prompt.
+    num_tokens : int
+        Tokens fed during the evaluation.
+    uplink_j_per_token, downlink_j_per_token : float, J
+        Radio energy over all layers.
+    energy_std_j_per_token : float, J
+        Standard uncertainty of both together.
+    energy_sources : tuple of str
+        How the energies were obtained: measured, derived, modelled.
+    latency_s_per_token, airtime_s_per_token : float, s
+        On the virtual clock, attention waiting for the slowest helper.
+    tokens_per_s : float
+        Of this machine, wall clock.
+    kept, replaced, skipped : float
+        Shares of slots.
+    infeasible : int
+        Selections that could not keep their budget on the helpers that were reachable.
+    measured_over_bound : float or None
+        Deviation really made over the plans' own, if the run was audited.
+    gains_by_agent : dict
+        Channel power gains of each agent's uplink bursts, linear.
+    channel_origins : tuple of str
+        Where the channel states of the bursts come from: sounded, simulated, fixed.
+    sounding_j : float, J
+        Energy of the pilot exchanges in between.
+    board_j_per_token, board_net_j_per_token : float, J
+        What the boards took, gross and net of idling; None without sensors.
+    uplink_std_j_per_token : float, J
+        Standard uncertainty of the uplink's.
+    energy_by_source : dict
+        (value, standard uncertainty) in J of all that was on the air, pilots included.
+    lost : dict
+        Links or helpers that were left out, and for how many selections.
+    lost_why : dict
+        The reason that was most often why.
+    outage : float
+        Share of the slots sent to helpers that missed their window.
+    aborted : int
+        Steps that broke off; no other figure contains them.
+    aborted_j : float, J
+        What they had transmitted.
+    faulted : int
+        Slots that are skipped because a helper failed and nobody took over.
+    faults : dict
+        How often each agent gave no result, and why at first.
+    attempts : int
+        Earlier attempts that were broken off; no other figure contains them.
+    attempts_j : float, J
+        What they had transmitted, that for the answer included.
+    mix : Mix
+        Bits of an entry in which vectors went to helpers, over the channel's gain.
+    """
+
+    policy: str
+    metrics: Metrics
+    answer: str
+    num_tokens: int
+    uplink_j_per_token: float
+    downlink_j_per_token: float
+    energy_std_j_per_token: float
+    energy_sources: tuple[str, ...]
+    latency_s_per_token: float
+    airtime_s_per_token: float
+    tokens_per_s: float
+    kept: float
+    replaced: float
+    skipped: float
+    infeasible: int
+    measured_over_bound: float | None
+    gains_by_agent: Mapping[str, list[float]]
+    channel_origins: tuple[str, ...] = ()
+    sounding_j: float = 0.0
+    uplink_std_j_per_token: float = 0.0
+    energy_by_source: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    board_j_per_token: float | None = None
+    board_net_j_per_token: float | None = None
+    lost: Mapping[str, int] = field(default_factory=dict)
+    lost_why: Mapping[str, str] = field(default_factory=dict)
+    outage: float = 0.0
+    aborted: int = 0
+    aborted_j: float = 0.0
+    faulted: int = 0
+    faults: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    attempts: int = 0
+    attempts_j: float = 0.0
+    mix: Mix = ()
+
+
+def answer_label(policy: str) -> str:
+    """Label in the ledger of the run that answers the prompt, apart from the evaluation."""
+    return f"{policy}: answer"
+
+
+def save_scores(folder: Path, scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the scores so far; whole or not at all."""
+    partial = folder / f"{SCORES_FILE}.partial"
+    partial.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    partial.rename(folder / SCORES_FILE)
+
+
+def load_scores(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read the scores so far; empty if there are none.
+
+    Raises
+    ------
+    ValueError
+        If they are damaged.
+    """
+    path = folder / SCORES_FILE
+    try:
+        scores: dict[str, dict[str, Any]] = (
+            json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        )
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}; remove it to go on") from error
+    return scores
+
+
+def load_results(folder: Path) -> list[PolicyResult]:
+    """Read a run's folder, finished or interrupted.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds a ledger; policies without a score were interrupted and have no metrics.
+
+    Raises
+    ------
+    LedgerError
+        If there is no ledger.
+    ValueError
+        If the scores are damaged, or nothing was evaluated.
+    """
+    scores = load_scores(folder)
+    with Ledger.open(folder / LEDGER_FILE) as ledger:
+        results = [
+            _result(ledger, run, label, scores.get(label, {}))
+            for label, run in ledger.labels().items()
+            if not label.endswith(answer_label(""))
+            and attempt_of(label) is None
+            and ledger.summary(run).tokens
+        ]
+    if not results:
+        raise ValueError(f"the ledger of {str(folder)!r} holds no step; there is nothing to report")
+    return results
+
+
+def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> PolicyResult:
+    summary = ledger.summary(run)
+    shares = summary.shares
+    gains: dict[str, list[float]] = defaultdict(list)
+    origins: set[str] = set()
+    bursts = list(ledger.rows(TransmissionRow, run=run))
+    for row in bursts:
+        origins.add(row.channel_origin.value)
+        if row.direction == "up":
+            gains[row.agent].append(row.channel_gain)
+    latency = summary.latency_per_token
+    attempts, attempts_j = _attempts(ledger, label)
+    left_out = _left_out(summary.excluded)
+    return PolicyResult(
+        policy=label,
+        metrics={name: tuple(pair) for name, pair in score.get("metrics", {}).items()},
+        answer=score.get("answer", ""),
+        num_tokens=summary.tokens,
+        uplink_j_per_token=summary.energy_per_token(direction="up").value,
+        downlink_j_per_token=summary.energy_per_token(direction="down").value,
+        energy_std_j_per_token=summary.energy_per_token().std,
+        energy_sources=tuple(source.value for source in summary.sources),
+        latency_s_per_token=latency.total_s,
+        airtime_s_per_token=latency.airtime_s,
+        tokens_per_s=summary.tokens / summary.wall_s if summary.wall_s else math.nan,
+        kept=shares["kept"],
+        replaced=shares["replaced"],
+        skipped=shares["skipped"],
+        infeasible=summary.status.get(Status.INFEASIBLE.value, 0),
+        measured_over_bound=_measured_over_bound(ledger, run),
+        gains_by_agent=dict(sorted(gains.items())),
+        channel_origins=tuple(sorted(origins)),
+        sounding_j=summary.sounding_energy().value,
+        uplink_std_j_per_token=summary.energy_per_token(direction="up").std,
+        energy_by_source={
+            source.value: (energy.value, energy.std)
+            for source, energy in summary.energy_by_source.items()
+        },
+        board_j_per_token=_or_none(summary.board_energy_per_token().value),
+        board_net_j_per_token=_or_none(summary.board_energy_per_token(net=True).value),
+        lost={name: sum(whys.values()) for name, whys in left_out.items()},
+        lost_why={name: max(whys, key=whys.__getitem__) for name, whys in left_out.items()},
+        outage=summary.outage if summary.lost else 0.0,
+        aborted=summary.aborted,
+        aborted_j=summary.aborted_energy_j,
+        faulted=summary.faulted,
+        faults=_faults(ledger, run),
+        attempts=attempts,
+        attempts_j=attempts_j,
+        mix=mix_of(bursts),
+    )
+
+
+def _faults(ledger: Ledger, run: int) -> dict[str, tuple[int, str]]:
+    """Count every agent's faults; each with the first one's reason."""
+    found: dict[str, tuple[int, str]] = {}
+    for row in ledger.rows(FaultRow, run=run):
+        count, reason = found.get(row.agent, (0, row.reason))
+        found[row.agent] = (count + 1, reason)
+    return dict(sorted(found.items()))
+
+
+def _attempts(ledger: Ledger, label: str) -> tuple[int, float]:
+    """Count the earlier attempts at a policy, and sum what they had transmitted."""
+    labels = {answer_label(label): 0, label: 0}
+    energy_j = 0.0
+    for other, run in ledger.labels().items():
+        policy = attempt_of(other)
+        if policy in labels:
+            labels[policy] += 1
+            energy_j += sum(row.energy_j for row in ledger.rows(TransmissionRow, run=run))
+    return max(labels.values()), energy_j
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _left_out(excluded: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Count selections without each link or helper, by reason."""
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for text, count in excluded.items():
+        for name, why in dict(_LEFT_OUT.findall(text)).items():
+            counts[name.removesuffix(": ")][why] += count
+    return dict(sorted(counts.items()))
+
+
+def _measured_over_bound(ledger: Ledger, run: int) -> float | None:
+    """Share of the planned deviation that was really made; None without an audit or a plan."""
+    measured = planned = 0.0
+    for row in ledger.rows(SelectionRow, run=run):
+        if row.measured_deviation is not None and math.isfinite(row.deviation_bound_mean):
+            slots = row.kept + row.replaced + row.skipped
+            measured += slots * row.measured_deviation
+            planned += slots * row.deviation_bound_mean
+    return measured / planned if planned else None

@@ -1,0 +1,57 @@
+"""In how many bits vectors travelled, over how good their links were."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from siftmoe.coordinator.air.bursts import Direction
+from siftmoe.radio.units import linear_to_db
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from siftmoe.coordinator.ledger.store import TransmissionRow
+
+#: Width of a bin of gains.
+GAIN_BIN_DB = 3.0
+
+#: By bins of channel gain, ascending: gain in dB, and tokens by bits of an entry.
+Mix = tuple[tuple[float, dict[int, int]], ...]
+
+
+def mix_of(rows: Iterable[TransmissionRow], *, reference_gain: float = 1.0) -> Mix:
+    """Count the tokens that went to helpers by gain and width.
+
+    Parameters
+    ----------
+    rows : iterable of TransmissionRow
+    reference_gain : float
+        What gains are counted over.
+    """
+    found: dict[float, Counter[int]] = defaultdict(Counter)
+    for row in rows:
+        if row.direction != Direction.UP:
+            continue
+        gain_db = linear_to_db(row.channel_gain / reference_gain)
+        place = found[GAIN_BIN_DB * round(gain_db / GAIN_BIN_DB)]
+        for part in row.widths.split():
+            width, count = part.split(":")
+            place[int(width)] += int(count)
+    return tuple((gain_db, dict(sorted(found[gain_db].items()))) for gain_db in sorted(found))
+
+
+def by_width(mix: Mix) -> dict[int, int]:
+    """Tokens by width, whatever their links."""
+    total: Counter[int] = Counter()
+    for _, counts in mix:
+        total.update(counts)
+    return dict(sorted(total.items()))
+
+
+def mean_bits(mix: Mix) -> float:
+    """Mean bits of an entry of what was sent; NaN if nothing was."""
+    counts = by_width(mix)
+    sent = sum(counts.values())
+    return sum(width * count for width, count in counts.items()) / sent if sent else math.nan

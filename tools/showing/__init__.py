@@ -1,0 +1,1 @@
+"""Results for people: the report, its page, tables of energy."""

@@ -1,0 +1,71 @@
+"""What was on the air and what the boards took, as tables with their uncertainties."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from siftmoe.coordinator.ledger.energy import Part, Quantity
+    from siftmoe.coordinator.ledger.summary import Summary
+
+#: Header and rows, for the terminal or a page.
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+_PREFIXES = ((0, ""), (-3, "m"), (-6, "µ"), (-9, "n"), (-12, "p"), (-15, "f"))
+
+
+def quantity(value: Quantity, unit: str) -> str:
+    """Value and uncertainty in one SI prefix, to the digit that the uncertainty allows."""
+    largest = max(abs(value.value), value.std)
+    if not math.isfinite(largest):
+        return "-"
+    # Below 100 of a unit: two digits of an uncertainty then need no exponent.
+    fitting = (item for item in _PREFIXES if largest >= 0.0995 * 10.0 ** item[0])
+    exponent, prefix = next(fitting, (0, ""))
+    text = str(value / 10.0**exponent)
+    return f"({text}) {prefix}{unit}" if "±" in text else f"{text} {prefix}{unit}"
+
+
+def air_table(summaries: Sequence[Summary]) -> Table:
+    """Lay out what was on the air: a row per run, source, kind and direction, sums by source."""
+    rows: list[tuple[str, ...]] = []
+    for summary in summaries:
+        for part in summary.transmissions:
+            what = (f"tokens {part.direction}", f"{part.bursts} bursts", f"{part.airtime_s:.4g} s")
+            rows.append((*_run(summary, part), *what, *_energy(summary, part.energy)))
+        for pilot in summary.soundings:
+            number = f"{pilot.detected} of {pilot.exchanges} heard"
+            what = (f"pilots {pilot.direction}", number, f"{pilot.airtime_s:.4g} s")
+            rows.append((*_run(summary, pilot), *what, *_energy(summary, pilot.energy)))
+        for source, energy in summary.energy_by_source.items():
+            what = ("sum", "", "")
+            rows.append((summary.label, source.value, *what, *_energy(summary, energy)))
+    return ("run", "source", "what", "number", "airtime", "energy", "per token"), rows
+
+
+def board_table(summaries: Sequence[Summary]) -> Table:
+    """Lay out what the boards took, by run and agent; no rows if none has sensors."""
+    rows: list[tuple[str, ...]] = []
+    for summary in summaries:
+        for board in summary.boards:
+            what = (summary.label, board.agent, board.rails, f"{board.duration_s:.4g} s")
+            rows.append((*what, *_energy(summary, board.energy), *_energy(summary, board.net)))
+        if len(summary.boards) > 1:
+            gross, net = summary.board_energy(), summary.board_energy(net=True)
+            what = (summary.label, "sum", "", "")
+            rows.append((*what, *_energy(summary, gross), *_energy(summary, net)))
+    header = ("run", "board", "rails", "time", "gross", "per token", "net of idle", "per token")
+    return header, rows
+
+
+def _run(summary: Summary, part: Part) -> tuple[str, str]:
+    return summary.label, part.source.value
+
+
+def _energy(summary: Summary, energy: Quantity) -> tuple[str, str]:
+    """Energy, and energy per token."""
+    per_token = quantity(energy / summary.tokens, "J") if summary.tokens else "-"
+    return quantity(energy, "J"), per_token

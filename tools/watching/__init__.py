@@ -1,0 +1,1 @@
+"""Agents and runs watched while they work: status rows, live tables, metrics."""
