@@ -35,7 +35,7 @@ import psutil
 from benchmarks.chaos_strikes import KINDS, LINKS, Board, Chaos, boards_of
 from benchmarks.chaos_watch import Checked, Watched, WatchedClient, seen
 from siftmoe.agent.process.launch import stop_all
-from siftmoe.coordinator.air.assembly import air_interface, simulated_links
+from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.client.security import ClientSecurity
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.config.testbed import AgentEntry
@@ -47,6 +47,7 @@ from siftmoe.coordinator.ledger.store import (
     StepRow,
     TransmissionRow,
 )
+from siftmoe.coordinator.links.assembly import simulated_links
 from siftmoe.coordinator.policies.registry import make_policy
 from siftmoe.coordinator.selection.problem import Budget, BudgetKind
 from siftmoe.coordinator.selection.tables import unknown_tables

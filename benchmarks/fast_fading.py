@@ -24,10 +24,11 @@ import numpy as np
 import torch
 from scipy import stats
 
-from siftmoe.coordinator.air.assembly import air_interface, simulated_links
+from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, TransmissionRow
+from siftmoe.coordinator.links.assembly import simulated_links
 from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.models.tasks.evaluation import load_task

@@ -28,7 +28,7 @@ from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger
-from siftmoe.coordinator.links.simulated import FixedLinks
+from siftmoe.coordinator.links.fixed import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
 from siftmoe.coordinator.selection.problem import Budget, BudgetKind
 from siftmoe.coordinator.selection.tables import unknown_tables

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from siftmoe.coordinator.air.assembly import air_interface
+from siftmoe.coordinator.air.wdmoe import wdmoe_links
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.client.heat import Heats
 from siftmoe.coordinator.client.requests import Client
@@ -34,7 +35,6 @@ from siftmoe.coordinator.fleet.placement import place
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.policies.setup import prepare_policy, widths_of
 from siftmoe.coordinator.policies.spec import PolicySpec
-from siftmoe.coordinator.policies.wdmoe.policy import wdmoe_links
 from siftmoe.coordinator.sounding.channel import open_channel
 from siftmoe.models.bundle.reader import Bundle
 from siftmoe.models.similarity.file import read_profile, rotation_of

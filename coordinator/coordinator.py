@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.layer.parts import Dispatch, Helpers, LayerOutput
     from siftmoe.coordinator.layer.serving import Served
     from siftmoe.coordinator.ledger.store import Ledger
-    from siftmoe.coordinator.links.simulated import Links
-    from siftmoe.coordinator.policies.registry import Policy
+    from siftmoe.coordinator.links.states import Links
+    from siftmoe.coordinator.selection.policy import Policy
     from siftmoe.coordinator.selection.tables import LayerTables
 
 _log = logging.getLogger(__name__)

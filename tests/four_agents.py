@@ -22,7 +22,7 @@ from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.ledger.store import Ledger, StepRow, TransmissionRow
-from siftmoe.coordinator.links.simulated import FixedLinks
+from siftmoe.coordinator.links.fixed import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
 from siftmoe.coordinator.selection.problem import Budget, BudgetKind
 from siftmoe.coordinator.selection.tables import unknown_tables

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from siftmoe.coordinator.links.states import Direction
 from siftmoe.radio.channel.link import transmit_energy
 
 if TYPE_CHECKING:
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
-
-
-class Direction(str, Enum):
-    """Uplink: user to helper. Downlink: helper to user."""
-
-    UP = "up"
-    DOWN = "down"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,18 +24,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.air.bursts import Bursts, Direction, Load, Transfer, burst_energy
+from siftmoe.coordinator.air.bursts import Bursts, Load, Transfer, burst_energy
 from siftmoe.coordinator.energy.pricing import Pricing, pooled_pricing, separate_pricing
 from siftmoe.coordinator.energy.roundtrip import OneWay, RoundTrip
 from siftmoe.coordinator.energy.tables import uplink_energy_table
+from siftmoe.coordinator.links.states import Direction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.links.simulated import LinkStates
-    from siftmoe.coordinator.policies.registry import Policy
+    from siftmoe.coordinator.links.states import LinkStates
+    from siftmoe.coordinator.selection.policy import Policy
     from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
 
     FloatArray = NDArray[np.float64]

@@ -12,7 +12,7 @@ from siftmoe.coordinator.selection.problem import BudgetKind, Status
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.policies.registry import Policy
+    from siftmoe.coordinator.selection.policy import Policy
     from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
 
     FloatArray = NDArray[np.float64]

@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from siftmoe.coordinator.air.delivery import Sent, lose, missing
-from siftmoe.coordinator.air.interface import AirInterface, Bursts, Direction, Transfer
+from siftmoe.coordinator.air.interface import AirInterface, Bursts, Transfer
 from siftmoe.coordinator.air.reselection import select_again
 from siftmoe.coordinator.energy.pricing import Pricing, common_units
 from siftmoe.coordinator.fading.energy_to_go import SlottedLink, energy_to_go
 from siftmoe.coordinator.fading.gain_states import GainStates
+from siftmoe.coordinator.links.states import Direction
 from siftmoe.radio.channel.link import transmit_energy
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
     from siftmoe.coordinator.energy.pricing import Units
     from siftmoe.coordinator.fading.energy_to_go import EnergyToGo
-    from siftmoe.coordinator.links.simulated import LinkStates
-    from siftmoe.coordinator.policies.registry import Policy
+    from siftmoe.coordinator.links.states import LinkStates
+    from siftmoe.coordinator.selection.policy import Policy
     from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
 
     FloatArray = NDArray[np.float64]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.air.interface import Bursts
     from siftmoe.coordinator.layer.audit import Audited
     from siftmoe.coordinator.layer.parts import Computation
-    from siftmoe.coordinator.links.simulated import LinkStates
+    from siftmoe.coordinator.links.states import LinkStates
     from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
 
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.layer.books import StepSums
     from siftmoe.coordinator.layer.parts import Dispatch, Helpers
     from siftmoe.coordinator.ledger.store import Ledger
-    from siftmoe.coordinator.links.simulated import Links, LinkStates
-    from siftmoe.coordinator.policies.registry import Policy
+    from siftmoe.coordinator.links.states import Links, LinkStates
+    from siftmoe.coordinator.selection.policy import Policy
     from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
     from siftmoe.coordinator.selection.tables import LayerTables
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from siftmoe.radio.channel.link import ChannelOrigin, Source
 
 if TYPE_CHECKING:
-    from siftmoe.coordinator.air.interface import Direction
+    from siftmoe.coordinator.links.states import Direction
 
 StepKind = Literal["prefill", "decode"]
 

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from siftmoe.coordinator.links.simulated import LinkStates
+    from siftmoe.coordinator.links.states import LinkStates
 
 
 class ReplayedLinks:

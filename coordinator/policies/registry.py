@@ -14,9 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
-
-    Policy = Callable[[SelectionProblem], SelectionPlan]
+    from siftmoe.coordinator.selection.policy import Policy
 
 _PACKAGE = "siftmoe.coordinator.policies"
 

@@ -20,9 +20,9 @@ from siftmoe.models.vectors.packing import FLOAT_WIDTHS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from siftmoe.coordinator.policies.registry import Policy
     from siftmoe.coordinator.policies.spec import PolicySpec
     from siftmoe.coordinator.policies.wdmoe.policy import WdmoeLinks
+    from siftmoe.coordinator.selection.policy import Policy
     from siftmoe.coordinator.selection.tables import LayerTables
     from siftmoe.coordinator.selection.widths import Bits
     from siftmoe.models.shape import ModelShape

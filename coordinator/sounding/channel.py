@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from siftmoe.coordinator.air.assembly import simulated_links
 from siftmoe.coordinator.clock import RealClock, VirtualClock
 from siftmoe.coordinator.errors import ConfigError, RadioMissing
+from siftmoe.coordinator.links.assembly import simulated_links
 from siftmoe.coordinator.sounding.exchange import PilotExchanges
 from siftmoe.coordinator.sounding.links import SoundedLinks
 from siftmoe.coordinator.sounding.results import sounding_row
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.config.radio import SoundingEntry
     from siftmoe.coordinator.config.testbed import Testbed
     from siftmoe.coordinator.ledger.rows import SoundingRow
-    from siftmoe.coordinator.links.simulated import Links, LinkStates
+    from siftmoe.coordinator.links.states import Links, LinkStates
     from siftmoe.coordinator.sounding.results import Sounded
     from siftmoe.radio.device import Radio
 

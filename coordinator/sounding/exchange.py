@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from siftmoe.agent.wire.protocol import Burst, PilotPower, Sound, SoundReply
-from siftmoe.coordinator.air.interface import Direction
+from siftmoe.coordinator.links.states import Direction
 from siftmoe.coordinator.sounding.results import (
     Fault,
     Sounded,

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from siftmoe.coordinator.air.interface import Direction
 from siftmoe.coordinator.errors import StaleChannelState
-from siftmoe.coordinator.links.simulated import LinkStates
+from siftmoe.coordinator.links.states import Direction, LinkStates
 from siftmoe.coordinator.sounding.memory import LinkMemory
 from siftmoe.coordinator.sounding.results import Fault
 from siftmoe.radio.channel.link import ChannelOrigin
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from siftmoe.coordinator.config.radio import SoundingEntry
-    from siftmoe.coordinator.links.simulated import Links
+    from siftmoe.coordinator.links.states import Links
     from siftmoe.coordinator.sounding.exchange import PilotExchanges
     from siftmoe.coordinator.sounding.results import Sounded
     from siftmoe.radio.channel.link import ChannelState

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from siftmoe.agent.errors import NoBurst, Overloaded, WireError
-from siftmoe.coordinator.air.interface import Direction
 from siftmoe.coordinator.errors import AgentUnreachable
 from siftmoe.coordinator.ledger.rows import SoundingRow
+from siftmoe.coordinator.links.states import Direction
 from siftmoe.radio.channel.link import ChannelOrigin, ChannelState, Source
 
 if TYPE_CHECKING:

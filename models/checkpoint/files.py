@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siftmoe.models.bundle.manifest import CHUNK_BYTES
 from siftmoe.models.errors import CheckpointMismatch
 
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
+
+_CHUNK_BYTES = 1 << 20  # large enough for full disk speed
 
 #: Files that belong to the weights; everything else of a checkpoint's JSON and text goes along
 #: with the backbone, because tokenizers have many files and names.
@@ -75,7 +76,7 @@ class CheckpointFiles:
         for path in [self.root / CONFIG_NAME, *self.weights, *self.companions]:
             digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
             with path.open("rb") as stream:
-                while chunk := stream.read(CHUNK_BYTES):
+                while chunk := stream.read(_CHUNK_BYTES):
                     digest.update(chunk)
                     on_bytes(len(chunk))
         return digest.hexdigest()

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from siftmoe.coordinator.selection.widths import Bits
+    from siftmoe.tools.comparing.job import Job
 
 DEFAULT_TASKS = "choice,perplexity"
 DEFAULT_PROMPT = "Return the number of"
@@ -134,3 +137,25 @@ def names(text: str, option: str) -> tuple[str, ...]:
     if not found or len(set(found)) != len(found):
         raise ValueError(f"{option} wants different names with commas between, got {text!r}")
     return found
+
+
+def job_of(
+    args: argparse.Namespace, *, name: str, policies: tuple[str, ...], site: dict[str, Any]
+) -> Job:
+    """Read a job from a command's options."""
+    from siftmoe.tools.comparing.job import Job
+
+    return Job(
+        name=name,
+        policies=policies,
+        tasks=names(args.task, "--task"),
+        items=args.items,
+        prompt=args.prompt,
+        answer_tokens=args.tokens,
+        batch_size=args.batch,
+        realtime=args.realtime,
+        audit=args.audit,
+        as_json=args.json,
+        out=args.out,
+        site=site,
+    )

@@ -106,8 +106,9 @@ def _usual(args: argparse.Namespace) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Run it; an interrupt leaves a readable folder and no process."""
+    from siftmoe.tools.commands.arguments import job_of
     from siftmoe.tools.comparing.comparison import compare
-    from siftmoe.tools.comparing.job import job_of, simulated_radio
+    from siftmoe.tools.comparing.job import simulated_radio
     from siftmoe.tools.comparing.local_fleet import check_agents
     from siftmoe.tools.comparing.local_site import local_site
     from siftmoe.tools.comparing.resumption import (

@@ -61,8 +61,9 @@ def run(args: argparse.Namespace) -> int:
     """Run it; an interrupt or a kill leaves a readable folder, and radios silent."""
     from siftmoe.coordinator.config.testbed import load_testbed
     from siftmoe.coordinator.connect import placement_of
+    from siftmoe.tools.commands.arguments import job_of
     from siftmoe.tools.comparing.comparison import compare
-    from siftmoe.tools.comparing.job import job_of, with_bits
+    from siftmoe.tools.comparing.job import with_bits
     from siftmoe.tools.comparing.testbed_site import testbed_site
     from siftmoe.tools.watching.metrics import with_metrics
 

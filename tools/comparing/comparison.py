@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
+from siftmoe.coordinator.air.wdmoe import wdmoe_links
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.model.session import Session
 from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
-from siftmoe.coordinator.policies.wdmoe.policy import wdmoe_links
 from siftmoe.models.similarity.file import rotation_of
 from siftmoe.models.tasks.evaluation import GenerationTask, load_task
 from siftmoe.tools.bundles import open_with_progress

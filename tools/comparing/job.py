@@ -19,12 +19,9 @@ from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.models.similarity.file import read_profile
 from siftmoe.models.similarity.profile import Profile
 from siftmoe.models.vectors.packing import row_bits
-from siftmoe.tools.commands.arguments import names
 from siftmoe.tools.showing.report import si
 
 if TYPE_CHECKING:
-    import argparse
-
     from siftmoe.coordinator.selection.widths import Bits
     from siftmoe.models.bundle.reader import Bundle
 
@@ -70,26 +67,6 @@ class Job:
     as_json: bool
     out: Path | None
     site: dict[str, Any] = field(default_factory=dict)
-
-
-def job_of(
-    args: argparse.Namespace, *, name: str, policies: tuple[str, ...], site: dict[str, Any]
-) -> Job:
-    """Read a job from a command's options."""
-    return Job(
-        name=name,
-        policies=policies,
-        tasks=names(args.task, "--task"),
-        items=args.items,
-        prompt=args.prompt,
-        answer_tokens=args.tokens,
-        batch_size=args.batch,
-        realtime=args.realtime,
-        audit=args.audit,
-        as_json=args.json,
-        out=args.out,
-        site=site,
-    )
 
 
 def load_profile(bundle: Bundle) -> Profile | None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from siftmoe.coordinator.air.assembly import air_interface, simulated_links
+from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.clock import VirtualClock
+from siftmoe.coordinator.links.assembly import simulated_links
 from siftmoe.models.similarity.file import rotation_of
 from siftmoe.tools.comparing.job import SIMULATED, fading_text
 from siftmoe.tools.comparing.local_fleet import local_fleet
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.config.radio import RadioEntry
     from siftmoe.coordinator.ledger.store import Ledger
-    from siftmoe.coordinator.links.simulated import Links
+    from siftmoe.coordinator.links.states import Links
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.tools.comparing.job import Job
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.layer.parts import Dispatch, Helpers
     from siftmoe.coordinator.ledger.store import Ledger
-    from siftmoe.coordinator.links.simulated import Links
+    from siftmoe.coordinator.links.states import Links
     from siftmoe.coordinator.selection.widths import Widths
 
 

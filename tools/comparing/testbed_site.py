@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from siftmoe.coordinator.air.assembly import air_interface, simulated_links
+from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.clock import VirtualClock
 from siftmoe.coordinator.connect import connected
+from siftmoe.coordinator.links.assembly import simulated_links
 from siftmoe.coordinator.links.replayed import ReplayedLinks
 from siftmoe.coordinator.sounding.channel import open_channel
 from siftmoe.tools.comparing.job import fading_text
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.config.radio import RadioEntry
     from siftmoe.coordinator.config.testbed import Testbed
     from siftmoe.coordinator.ledger.store import Ledger
-    from siftmoe.coordinator.links.simulated import Links
+    from siftmoe.coordinator.links.states import Links
     from siftmoe.coordinator.sounding.channel import RadioChoice
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.tools.comparing.job import Job

@@ -6,7 +6,7 @@ import math
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from siftmoe.coordinator.air.bursts import Direction
+from siftmoe.coordinator.links.states import Direction
 from siftmoe.radio.units import linear_to_db
 
 if TYPE_CHECKING:

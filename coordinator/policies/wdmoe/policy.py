@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from siftmoe.coordinator.air.bursts import Direction
 from siftmoe.coordinator.policies.loads.hosting import keep_slots
 from siftmoe.coordinator.policies.topk import finish_plan
 from siftmoe.coordinator.policies.wdmoe.bandwidth import allocate_bandwidth, token_latency
@@ -32,14 +31,12 @@ from siftmoe.coordinator.selection.problem import LOCAL, NOBODY, SelectionPlan, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.air.interface import AirInterface
-    from siftmoe.coordinator.links.simulated import LinkStates
     from siftmoe.coordinator.selection.problem import SelectionProblem
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-__all__ = ["Wdmoe", "WdmoeLinks", "WdmoeResult", "WdmoeRule", "allocate_bandwidth", "wdmoe_links"]
+__all__ = ["Wdmoe", "WdmoeLinks", "WdmoeResult", "WdmoeRule", "allocate_bandwidth"]
 
 #: Latency must fall by this share for another round.
 _LEAST_GAIN = 1e-9
@@ -86,28 +83,6 @@ class WdmoeLinks:
     def _per_device(self) -> dict[str, Any]:
         names = [name for name in self.__slots__ if name != "bandwidth_hz"]
         return {name: getattr(self, name) for name in names}
-
-
-def wdmoe_links(states: LinkStates, air: AirInterface) -> WdmoeLinks:
-    """Let the helpers of a run share the sum of their bands, every side at its power limit.
-
-    Parameters
-    ----------
-    states : LinkStates
-    air : AirInterface
-    """
-    power = np.full(states.num_links, air.tx_power_limit_w)
-    return WdmoeLinks(
-        compute_s=np.full(states.num_links, air.compute_s_per_token),
-        downlink_bits=float(air.bits(Direction.UP)),  # WDMoE looks from the base station
-        uplink_bits=float(air.bits(Direction.DOWN)),
-        downlink_power_w=power,
-        downlink_gain=states.uplink_gain,
-        uplink_power_w=power,
-        uplink_gain=states.downlink_gain,
-        noise_psd=states.noise_psd,
-        bandwidth_hz=float(states.bandwidth_hz.sum()),
-    )
 
 
 class WdmoeRule(str, Enum):

@@ -16,7 +16,7 @@ from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.errors import AgentUnreachable
 from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow
-from siftmoe.coordinator.links.simulated import FixedLinks
+from siftmoe.coordinator.links.fixed import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
 from siftmoe.coordinator.selection.problem import Budget, BudgetKind
 from siftmoe.coordinator.selection.tables import LayerTables, unknown_tables

@@ -16,19 +16,15 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from siftmoe.coordinator.air.assembly import (
-    REFERENCE_WIDTH,
-    air_interface,
-    payload_of,
-    simulated_links,
-)
+from siftmoe.coordinator.air.assembly import REFERENCE_WIDTH, air_interface, payload_of
 from siftmoe.coordinator.air.slotted import SlottedAir
+from siftmoe.coordinator.air.wdmoe import wdmoe_links
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow
+from siftmoe.coordinator.links.assembly import simulated_links
 from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
-from siftmoe.coordinator.policies.wdmoe.policy import wdmoe_links
 from siftmoe.coordinator.selection.widths import Widths
 from siftmoe.models.similarity.file import rotation_of
 from siftmoe.models.tasks.evaluation import GenerationTask
@@ -43,7 +39,8 @@ from siftmoe.tools.results.width_mix import mean_bits, mix_of
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.air.interface import AirInterface
-    from siftmoe.coordinator.links.simulated import LinkStates, SimulatedLinks
+    from siftmoe.coordinator.links.simulated import SimulatedLinks
+    from siftmoe.coordinator.links.states import LinkStates
     from siftmoe.coordinator.model.session import Session
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.models.similarity.profile import Profile

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.policies.wdmoe.policy import wdmoe_links
+from siftmoe.coordinator.air.wdmoe import wdmoe_links
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.air.interface import AirInterface
-    from siftmoe.coordinator.links.simulated import Links, LinkStates
-    from siftmoe.coordinator.policies.registry import Policy
+    from siftmoe.coordinator.links.states import Links, LinkStates
+    from siftmoe.coordinator.selection.policy import Policy
     from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
 
 

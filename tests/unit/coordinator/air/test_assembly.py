@@ -6,10 +6,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from siftmoe.coordinator.air.assembly import air_interface, simulated_links
+from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.air.slotted import SlottedAir
 from siftmoe.coordinator.config.radio import RadioEntry
+from siftmoe.coordinator.links.assembly import simulated_links
 from siftmoe.models.shape import ModelShape
 
 SHAPE = ModelShape(

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from siftmoe.coordinator.air.interface import AirInterface, Direction
+from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.layer.books import transmission_rows
-from siftmoe.coordinator.links.simulated import FixedLinks
+from siftmoe.coordinator.links.fixed import FixedLinks
+from siftmoe.coordinator.links.states import Direction
 from siftmoe.radio.channel.link import ChannelOrigin, Source
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.air.interface import Bursts
-    from siftmoe.coordinator.links.simulated import LinkStates
+    from siftmoe.coordinator.links.states import LinkStates
 
 GAIN, BACK, NOISE, BAND = [1e-8, 4e-8], [2e-8, 1e-8], 4e-21, 2e6
 LINKS = FixedLinks(gain=GAIN, downlink_gain=BACK, noise_psd=NOISE, bandwidth_hz=BAND).states(1.5)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from siftmoe.coordinator.air.delivery import lose, missing
-from siftmoe.coordinator.air.interface import AirInterface, Direction
+from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.air.slotted import SlottedAir
-from siftmoe.coordinator.links.simulated import FixedLinks
+from siftmoe.coordinator.links.fixed import FixedLinks
+from siftmoe.coordinator.links.states import Direction
 from siftmoe.coordinator.policies.registry import make_policy
 from siftmoe.coordinator.selection.problem import (
     NOBODY,

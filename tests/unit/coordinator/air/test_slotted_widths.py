@@ -13,7 +13,7 @@ from siftmoe.coordinator.air.delivery import missing
 from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.air.reselection import select_again
 from siftmoe.coordinator.air.slotted import SlottedAir
-from siftmoe.coordinator.links.simulated import FixedLinks
+from siftmoe.coordinator.links.fixed import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
 from siftmoe.coordinator.selection.precision import Precision
 from siftmoe.coordinator.selection.problem import (

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from siftmoe.coordinator.air.assembly import payload_of
-from siftmoe.coordinator.air.interface import AirInterface, Direction
+from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.energy.pricing import MOST_COLUMNS
 from siftmoe.coordinator.layer.books import transmission_rows
-from siftmoe.coordinator.links.simulated import FixedLinks
+from siftmoe.coordinator.links.fixed import FixedLinks
+from siftmoe.coordinator.links.states import Direction
 from siftmoe.coordinator.selection.problem import NOBODY, SelectionPlan, Status
 from siftmoe.coordinator.selection.widths import HALF, Widths, parse_bits
 from siftmoe.models.vectors.packing import row_bits

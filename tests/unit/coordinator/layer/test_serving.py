@@ -29,7 +29,7 @@ from siftmoe.coordinator.ledger.store import (
     StepRow,
     TransmissionRow,
 )
-from siftmoe.coordinator.links.simulated import FixedLinks
+from siftmoe.coordinator.links.fixed import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
 from siftmoe.coordinator.selection.problem import Budget, BudgetKind
 from siftmoe.coordinator.selection.tables import LayerTables

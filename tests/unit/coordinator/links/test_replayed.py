@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from siftmoe.coordinator.links.fixed import FixedLinks
 from siftmoe.coordinator.links.replayed import ReplayedLinks
-from siftmoe.coordinator.links.simulated import FixedLinks, LinkStates
+from siftmoe.coordinator.links.states import LinkStates
 
 
 def observed(*gains: float) -> list[LinkStates]:

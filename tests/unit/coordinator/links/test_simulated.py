@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from siftmoe.coordinator.air.interface import Direction
-from siftmoe.coordinator.links.simulated import FixedLinks, Links, LinkStates, SimulatedLinks
+from siftmoe.coordinator.links.fixed import FixedLinks
+from siftmoe.coordinator.links.simulated import SimulatedLinks
+from siftmoe.coordinator.links.states import Direction, Links, LinkStates
 from siftmoe.radio.channel.fading import FadingKind, FadingModel
 from siftmoe.radio.channel.link import ChannelOrigin
 from siftmoe.radio.channel.pathloss import path_gain

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from siftmoe.agent.errors import NoBurst, NotSupported, Overloaded
-from siftmoe.coordinator.air.interface import Direction
 from siftmoe.coordinator.config.radio import SoundingEntry
 from siftmoe.coordinator.errors import (
     AgentRefused,
@@ -19,7 +18,8 @@ from siftmoe.coordinator.errors import (
     DeadlineMissed,
     StaleChannelState,
 )
-from siftmoe.coordinator.links.simulated import FixedLinks
+from siftmoe.coordinator.links.fixed import FixedLinks
+from siftmoe.coordinator.links.states import Direction
 from siftmoe.coordinator.sounding import links as links_sounded
 from siftmoe.coordinator.sounding.links import SoundedLinks
 from siftmoe.coordinator.sounding.memory import RETRY_FIRST_S, RETRY_MOST_S

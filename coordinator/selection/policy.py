@@ -1,0 +1,16 @@
+"""What a policy is to everybody who calls one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
+
+
+class Policy(Protocol):
+    """Solves selection problems; must not keep state between calls."""
+
+    def __call__(self, problem: SelectionProblem, /) -> SelectionPlan:
+        """Choose helper, expert and weight for every slot of every token of one layer."""
+        ...
