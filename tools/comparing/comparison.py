@@ -55,7 +55,7 @@ _INTERRUPTED = 130
 
 
 class OpenSite(Protocol):
-    """Makes a fleet ready and finds its channel, for the length of a block."""
+    """Factory of sites: a context manager that connects a fleet and sets up its channel."""
 
     def __call__(
         self, job: Job, bundle: Bundle, radio: RadioEntry, ledger: Ledger
@@ -66,7 +66,7 @@ class OpenSite(Protocol):
 
 @dataclass(kw_only=True)
 class Comparison:
-    """The parts that all policies of a comparison share."""
+    """The objects that all policies of a comparison share: site, bundle, tokenizer, ledger."""
 
     job: Job
     radio: RadioEntry
@@ -102,12 +102,12 @@ class Comparison:
         save_scores(self.out, self.scores)
 
     def _with_rate(self, policy: PolicySpec) -> PolicySpec:
-        """Replace a stated loss by the exchange rate that brings it about on validation text."""
+        """Replace a stated loss by the exchange rate that causes this loss on validation text."""
         loss = policy.number(LOSS)
         if loss is None:
             return policy
         if self.profile is None:
-            return policy  # refused with the other policies that need one
+            return policy  # a policy that needs a profile is refused by `check_policies`
         options = {key: value for key, value in policy.options.items() if key != LOSS}
         trials = Trials(
             bundle=self.bundle,
@@ -190,13 +190,13 @@ def compare(
         Raises if the model does not fit the fleet, before anything is written.
     open_site : OpenSite
     before : dict or None
-        What a run that is resumed was started with; its folder is the job's.
+        Of a resumed run: the configuration it was started with; its folder is the job's.
 
     Raises
     ------
     ValueError
-        If a policy or task is unknown, the folder already holds something, or what is to be
-        resumed was started on something else, or is going on.
+        If a policy or task is unknown, the folder is not empty, the run to resume was started with
+        another configuration, or another process still runs it.
     """
     policies = [with_budget(PolicySpec.parse(text)) for text in job.policies]
     console = stderr_console()
