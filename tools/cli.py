@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "experiment": ("commands.experiment", "rerun a study over policies and seeds"),
     "radio": ("commands.radio.group", "look for radios, sound a link, calibrate, emulate"),
     "ledger": ("commands.ledger", "sum up a run's energy by source, with uncertainties"),
-    "report": ("showing.report", "rebuild the report of a run from its ledger"),
+    "report": ("commands.report", "rebuild the report of a run from its ledger"),
     "doctor": ("commands.doctor", "list what is missing on this machine and how to install it"),
 }
 

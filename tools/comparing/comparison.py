@@ -37,7 +37,9 @@ from siftmoe.tools.results.policies import (
     load_scores,
     save_scores,
 )
-from siftmoe.tools.showing.report import CONFIG_FILE, remarks, table_rows, write_report
+from siftmoe.tools.showing.comparison_table import table_rows
+from siftmoe.tools.showing.remarks import remarks
+from siftmoe.tools.showing.report import CONFIG_FILE, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.models.similarity.file import read_profile
 from siftmoe.models.similarity.profile import Profile
 from siftmoe.models.vectors.packing import row_bits
-from siftmoe.tools.showing.report import si
+from siftmoe.tools.showing.quantities import si
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.selection.widths import Bits

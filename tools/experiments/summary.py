@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from siftmoe.tools.experiments.studies.axes import LOSSES
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.table import REFERENCE, mean_of, more_energy_at, saved_at
-from siftmoe.tools.showing.report import si
+from siftmoe.tools.showing.quantities import si
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
+
+from siftmoe.tools.showing.quantities import quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,20 +14,6 @@ if TYPE_CHECKING:
 
 #: Header and rows, for the terminal or a page.
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
-
-_PREFIXES = ((0, ""), (-3, "m"), (-6, "µ"), (-9, "n"), (-12, "p"), (-15, "f"))
-
-
-def quantity(value: Quantity, unit: str) -> str:
-    """Value and uncertainty in one SI prefix, to the digit that the uncertainty allows."""
-    largest = max(abs(value.value), value.std)
-    if not math.isfinite(largest):
-        return "-"
-    # Below 100 of a unit: two digits of an uncertainty then need no exponent.
-    fitting = (item for item in _PREFIXES if largest >= 0.0995 * 10.0 ** item[0])
-    exponent, prefix = next(fitting, (0, ""))
-    text = str(value / 10.0**exponent)
-    return f"({text}) {prefix}{unit}" if "±" in text else f"{text} {prefix}{unit}"
 
 
 def air_table(summaries: Sequence[Summary]) -> Table:
