@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
-    from rich.progress import Progress, TaskID
-
     from siftmoe.tools.flashing.rollout import Outcome
     from siftmoe.tools.flashing.site import Site
 
@@ -107,15 +105,15 @@ def run(args: argparse.Namespace) -> int:
     import asyncio
 
     site = load_site(args, wheels=args.wheels)
+    from siftmoe.tools.flashing.progress import Bars
     from siftmoe.tools.flashing.rollout import Rollout
 
     boards = site.boards(args.agents)
-    bars = _bars()
+    bars = Bars([site.agent(index).name for index in boards])
     with bars:
-        report = Bars(bars, site, boards)
         rollout = Rollout(
             site=site,
-            report=report,
+            report=bars,
             batch=args.batch,
             dry_run=args.dry_run,
             adopt=args.adopt,
@@ -124,44 +122,6 @@ def run(args: argparse.Namespace) -> int:
         outcomes = asyncio.run(rollout.run(boards))
     _print(outcomes, as_json=args.json)
     return int(any(outcome.result in ("failed", "skipped") for outcome in outcomes))
-
-
-class Bars:
-    """A progress bar per board; a `siftmoe.tools.flashing.rollout.Report`."""
-
-    def __init__(self, progress: Progress, site: Site, boards: list[int]) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {
-            name: progress.add_task(name, total=None, phase="waits")
-            for name in (site.agent(index).name for index in boards)
-        }
-
-    def phase(self, board: str, text: str) -> None:
-        """Show what happens at a board now."""
-        self._progress.update(self._tasks[board], phase=text)
-
-    def expect(self, board: str, num_bytes: int) -> None:
-        """Show how much is to be sent to it."""
-        self._progress.update(self._tasks[board], total=num_bytes)
-
-    def advance(self, board: str, num_bytes: int) -> None:
-        """Show what was sent to it."""
-        self._progress.advance(self._tasks[board], num_bytes)
-
-
-def _bars() -> Progress:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from siftmoe.tools.console import stderr_console
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[phase]}"),
-        console=stderr_console(),
-    )
 
 
 def _print(outcomes: list[Outcome], *, as_json: bool) -> None:

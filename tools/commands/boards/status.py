@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from siftmoe.tools.commands.arguments import count, positive
 from siftmoe.tools.commands.boards.flash import add_ssh, load_site
@@ -57,22 +57,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _once(site: Site, chosen: list[int], *, as_json: bool) -> list[Row]:
-    import asyncio
+    from siftmoe.tools.watching.boards import look_once
 
-    from siftmoe.tools.watching.agents import watching
-
-    async def everything() -> list[Row]:
-        boards = asyncio.gather(*[_board(site, index) for index in chosen])
-        rows = await asyncio.to_thread(look)
-        for row, board in zip(rows, await boards, strict=True):
-            row["board"] = board
-        return rows
-
-    def look() -> list[Row]:
-        with watching(site, chosen, timeout_s=_HELLO_S) as agents:
-            return agents.look()
-
-    rows = asyncio.run(everything())
+    rows = look_once(site, chosen, timeout_s=_HELLO_S)
     if as_json:
         _print_json(rows)
     else:
@@ -81,18 +68,6 @@ def _once(site: Site, chosen: list[int], *, as_json: bool) -> list[Row]:
 
         stdout_console().print(once(rows))
     return rows
-
-
-async def _board(site: Site, index: int) -> dict[str, Any] | None:
-    if site.agent(index).ssh is None:
-        return None
-    from siftmoe.tools.flashing.boards import command
-    from siftmoe.tools.flashing.errors import FlashError
-
-    try:
-        return await command(site, index, "status")
-    except FlashError as error:
-        return {"error": str(error)}
 
 
 def _follow(site: Site, chosen: list[int], args: argparse.Namespace) -> list[Row]:
