@@ -15,7 +15,7 @@ from siftmoe.tools.flashing.errors import BoardRefused, BoardUnreachable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from siftmoe.tools.flashing.release import Piece, Release
+    from siftmoe.tools.flashing.building.release import Piece, Release
 
 CONNECT_S: Final = 15.0
 #: A dead network is noticed within three of these.

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from siftmoe.agent.errors import AgentError
 from siftmoe.coordinator.errors import CoordinatorError
 from siftmoe.models.errors import ModelError
+from siftmoe.tools.flashing.building.wheels import Target
 from siftmoe.tools.flashing.errors import BoardRefused, FlashError
 from siftmoe.tools.flashing.health import ask, problem_with
 from siftmoe.tools.flashing.link import missing, open_link
-from siftmoe.tools.flashing.wheels import Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from siftmoe.tools.flashing.building.release import Release
     from siftmoe.tools.flashing.link import BoardLink
-    from siftmoe.tools.flashing.release import Release
     from siftmoe.tools.flashing.site import Site
 
 #: How long an agent that its board calls ready may take to answer over the network.

@@ -13,18 +13,18 @@ from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.errors import ConfigError
 from siftmoe.coordinator.fleet.placement import place
 from siftmoe.models.bundle.manifest import Manifest
-from siftmoe.tools.flashing.program import board_program
-from siftmoe.tools.flashing.release import build_release, is_local
-from siftmoe.tools.flashing.signing import Signer
-from siftmoe.tools.flashing.wheels import own_wheel, wheelhouse
+from siftmoe.tools.flashing.building.program import board_program
+from siftmoe.tools.flashing.building.release import build_release, is_local
+from siftmoe.tools.flashing.building.signing import Signer
+from siftmoe.tools.flashing.building.wheels import own_wheel, wheelhouse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from siftmoe.coordinator.config.testbed import AgentEntry, Testbed
     from siftmoe.coordinator.fleet.placement import Placement
-    from siftmoe.tools.flashing.release import Release
-    from siftmoe.tools.flashing.wheels import Target
+    from siftmoe.tools.flashing.building.release import Release
+    from siftmoe.tools.flashing.building.wheels import Target
 
 #: Next to the testbed: lock files, to be kept with it, and downloads, which are not.
 LOCKS = "wheels"

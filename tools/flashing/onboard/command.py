@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from siftmoe.tools.flashing.onboard.errors import BoardError
+from siftmoe.tools.flashing.onboard.installing import install
 from siftmoe.tools.flashing.onboard.releases import Board
 from siftmoe.tools.flashing.onboard.services import Supervised, service_of
 
@@ -156,7 +157,7 @@ _COMMANDS: dict[str, _Command] = {
 #: One at a time.
 _CHANGES: dict[str, _Command] = {
     "prepare": _prepare,
-    "install": lambda board, release: board.install(release),
+    "install": install,
     "switch": _switch,
     "prove": lambda board, release: board.prove(release),
     "forget": lambda board, _: {"removed": board.forget()},

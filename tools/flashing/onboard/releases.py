@@ -27,12 +27,10 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from siftmoe.tools.flashing.onboard.errors import BoardError
-from siftmoe.tools.flashing.onboard.self_test import call, compute, find_radio, radio_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +39,6 @@ NAMESPACE: Final = "siftmoe-release"
 SIGNER: Final = "siftmoe"
 PROGRAM: Final = "board.pyz"
 CACHE: Final = "cache"
-_CHUNK: Final = 1 << 20
 
 
 class Board:
@@ -136,79 +133,10 @@ class Board:
         (self.root / "service.json").write_text(json.dumps(service))
         return {}
 
-    def install(self, release: str) -> dict[str, Any]:
-        """Lay a release out unless that is done, and let it prove itself before it serves.
-
-        What it computes is proven once. Its radio is looked for each time it is to be switched to:
-        a radio comes and goes.
-        """
-        folder = self.releases / release
-        laid_out = (folder / "tested.json").exists()
-        command = self.agent_command(
-            folder, self.manifest(folder) if laid_out else self._lay_out(release)
-        )
-        tested = (self.tested(release) if laid_out else None) or self._test(release, command)
-        radio, current = radio_of(command), self.target("current")
-        if radio is not None and current != release:
-            held = current is not None and radio == radio_of(self._arguments(current))
-            tested["radio"] = find_radio(command[0], radio, held_by_agent=held)
-        return tested
-
-    def _lay_out(self, release: str) -> dict[str, Any]:
-        """Check every file, put it in its place, make the environment; returns the manifest."""
-        folder = self.releases / release
-        manifest = self.manifest(self.incoming / release)
-        shutil.rmtree(folder, ignore_errors=True)  # what an interruption left
-        for name, entry in manifest["files"].items():
-            self._place(folder, name, entry)
-        for name in ("release.json", "release.json.sig"):
-            shutil.copy2(self.incoming / release / name, folder / name)
-        self._environment(folder)
-        return manifest
-
-    def _test(self, release: str, command: list[str]) -> dict[str, Any]:
-        """Let a release compute the golden output, and write down that it did."""
-        folder = self.releases / release
-        tested = compute(command, self.environment(folder))
-        part = folder / "tested.json.part"
-        part.write_text(json.dumps(tested))
-        os.sync()  # whatever the marker vouches for is on the disk before it
-        os.replace(part, folder / "tested.json")
-        self.sync(folder)
-        shutil.rmtree(self.incoming / release)
-        return tested
-
-    def _arguments(self, release: str) -> list[str]:
-        """Arguments of a release's agent as they stand there, whoever signed them."""
+    def arguments(self, release: str) -> list[str]:
+        """Arguments of a release's agent as its manifest has them; the signature is not checked."""
         text = (self.releases / release / "release.json").read_text()
         return list(json.loads(text)["arguments"])
-
-    def _place(self, folder: Path, name: str, entry: dict[str, Any]) -> None:
-        path = folder / name
-        if ".." in path.parts or not path.is_relative_to(folder):
-            raise BoardError(f"file {name!r} would not be inside the release")
-        blob, part = self.blobs / entry["sha256"], self.blobs / f"{entry['sha256']}.part"
-        source = blob if blob.exists() else part
-        if not source.exists():
-            raise BoardError(f"file {name!r} did not arrive; flash again")
-        if sha256(source) != entry["sha256"]:
-            source.unlink()
-            raise BoardError(f"file {name!r} arrived damaged and was removed; flash again")
-        source.chmod(entry["mode"])
-        os.replace(source, blob)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.link(blob, path)
-
-    def _environment(self, folder: Path) -> None:
-        """Give a release its Python environment, shared with those of the same wheels."""
-        wanted = sha256(folder / "requirements.txt")[:16]
-        environment = self.envs / wanted
-        if not (environment / "complete").exists():
-            shutil.rmtree(environment, ignore_errors=True)  # what an interruption left
-            _install_wheels(environment, folder)
-            os.sync()
-            (environment / "complete").touch()
-        (folder / "venv").symlink_to(f"../../envs/{wanted}")
 
     def agent_command(self, folder: Path, manifest: dict[str, Any]) -> list[str]:
         """Command line of a release's agent; ``{release}`` in an argument is its folder."""
@@ -289,24 +217,3 @@ class Board:
             if blob.suffix != ".part" and blob.stat().st_nlink == 1:
                 blob.unlink()
         return removed
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(_CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _install_wheels(environment: Path, folder: Path) -> None:
-    """Make a Python environment of a release's own wheels, without any index."""
-    call([sys.executable, "-m", "venv", "--without-pip", str(environment)])
-    pip = next((folder / "wheels").glob("pip-*.whl"))
-    install = [str(environment / "bin" / "python"), f"{pip}/pip", "install", "--quiet"]
-    install += ["--no-index", "--no-deps", "--no-compile"]
-    wheels = ["--find-links", str(folder / "wheels"), "--require-hashes"]
-    # Nothing of the board's own configuration.
-    isolated = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    call([*install, *wheels, "-r", str(folder / "requirements.txt")], isolated)

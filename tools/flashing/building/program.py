@@ -17,7 +17,7 @@ _DATE: Final = (1980, 1, 1, 0, 0, 0)
 
 def board_program() -> bytes:
     """Pack the program: a zip file that Python runs."""
-    folder = Path(__file__).parent / "onboard"
+    folder = Path(__file__).parents[1] / "onboard"
     files = {f"{_PACKAGE}/{path.name}": path.read_bytes() for path in sorted(folder.glob("*.py"))}
     parents = ("siftmoe", "siftmoe/tools", "siftmoe/tools/flashing")
     files |= {f"{parent}/__init__.py": b"" for parent in parents}

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Final
 
 from siftmoe.agent.serving.address import is_loopback
 from siftmoe.models.bundle.manifest import MANIFEST_NAME, Manifest, file_sha256
+from siftmoe.tools.flashing.building.wheels import requirements
 from siftmoe.tools.flashing.errors import ReleaseError
 from siftmoe.tools.flashing.keys import ALLOWED_FILE, key_file
 from siftmoe.tools.flashing.onboard.releases import PROGRAM
-from siftmoe.tools.flashing.wheels import requirements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from siftmoe.coordinator.config.testbed import AgentEntry, ExpertId
-    from siftmoe.tools.flashing.signing import Signer
-    from siftmoe.tools.flashing.wheels import Target
+    from siftmoe.tools.flashing.building.signing import Signer
+    from siftmoe.tools.flashing.building.wheels import Target
 
 FORMAT: Final = 1
 _PRIVATE: Final = 0o600
