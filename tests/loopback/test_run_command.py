@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from families import build_model
+from sounded_testbed import AGENTS, COHERENCE_S, Testbed, command, experts_of, rows
 
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import spawn, stop_all
@@ -37,52 +37,11 @@ from siftmoe.tools.cli import main
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from siftmoe.agent.process.launch import LaunchedAgent
 
-AGENTS = 4
-COHERENCE_S = 1.0
 #: What a turn of sounding and a loaded machine may add to a coherence time.
 SLACK_S = 6.0
 PATIENCE_S = 60.0
 SMALL = ["--task", "perplexity", "--items", "2", "--tokens", "4"]
-
-
-@dataclass(frozen=True)
-class Testbed:
-    """A running testbed: agents 0 and 1 host the same experts, and so do 2 and 3."""
-
-    __test__ = False
-
-    plutos: EmulatedPlutos
-    agents: list[LaunchedAgent]
-    bundle: Path
-    folder: Path
-
-    def file(self, name: str = "testbed", *, uri: str | None = None, **sounding: Any) -> Path:
-        entries = "".join(
-            f'[[agent]]\nname = "a{n}"\naddress = "{agent.endpoint}"\nexperts = "{experts_of(n)}"\n'
-            for n, agent in enumerate(self.agents)
-        )
-        more = "".join(f"{key} = {json.dumps(value)}\n" for key, value in sounding.items())
-        path = self.folder / f"{name}.toml"
-        path.write_text(
-            f'[model]\nbundle = "{self.bundle}"\n'
-            f'[policy]\nname = "siftmoe"\noptions = {{ tolerance = 0.3 }}\n'
-            f"[radio]\ncoherence_time_s = {COHERENCE_S}\ndeadline_s = 0.01\n"
-            f'[sounding]\nuri = "{uri or self.plutos.uris[0]}"\n{more}{entries}'
-        )
-        return path
-
-    def set_gains(self, *gains_db: float) -> None:
-        for n, gain_db in enumerate(gains_db):
-            self.plutos.set_gain("pluto-0", f"pluto-{n + 1}", gain_db)
-
-    def true_gains(self) -> np.ndarray:
-        return np.array([self.plutos.gain("pluto-0", f"pluto-{n + 1}") for n in range(AGENTS)])
-
-
-def experts_of(agent: int) -> str:
-    return "*:0-1" if agent < 2 else "*:2-3"
 
 
 @pytest.fixture(scope="module")
@@ -113,18 +72,6 @@ def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
         finally:
             stop_all([agent.process for agent in starting])
         assert plutos.transmitting() == []
-
-
-def command(*arguments: str) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        status = main(["run", *arguments])
-    return status, out.getvalue(), err.getvalue()
-
-
-def rows(folder: Path, kind: type) -> list[Any]:
-    with Ledger.open(folder / "ledger.sqlite") as ledger:
-        return [row for run in ledger.labels().values() for row in ledger.rows(kind, run=run)]
 
 
 def test_policies_run_on_sounded_links_and_all_is_booked(testbed: Testbed, tmp_path: Path) -> None:
