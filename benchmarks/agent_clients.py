@@ -1,11 +1,11 @@
-"""What a light client of an agent waits beside a greedy one, served in turns and first come first.
+"""Latency of a light client beside a greedy one, with fair queueing and first come, first served.
 
     python -m benchmarks.agent_clients [--json] [--rounds N]
 
 A light client asks for one row and waits for the answer before it asks again; a greedy one keeps
 many requests in flight, of many rows in one setting and of one row in the other. The contenders
-are two agents, each a process of its own, asked by turns: one takes requests by fair queueing, one
-all that wait in the order of arrival. Both clients have a socket of their own in one process.
+are two agents in separate processes, asked alternately: one uses fair queueing, the other serves
+requests in the order of arrival. Both clients have their own socket in one process.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Asker:
         self.socket.send_multipart(encode(self.request))
 
     def receive(self) -> bool:
-        """Whether the next answer is a result; the other one is "busy"."""
+        """Whether the next answer is a result, not "busy"."""
         reply = decode(self.socket.recv_multipart())
         if not isinstance(reply, Result | Failure):
             raise TypeError(f"unexpected answer {reply}")
@@ -111,7 +111,7 @@ def latencies(endpoint: str, seconds: float) -> list[float]:
 
 
 def beside(endpoint: str, rows: int, in_flight: int, seconds: float) -> tuple[list[float], float]:
-    """Light round trips beside a greedy client, s, and the greedy one's rows a second."""
+    """Round trips of the light client beside a greedy one, s, and the greedy one's rows/s."""
     greedy = Greedy(endpoint, rows, in_flight)
     try:
         latencies(endpoint, 0.2)
@@ -124,7 +124,7 @@ def beside(endpoint: str, rows: int, in_flight: int, seconds: float) -> tuple[li
 
 
 def first_come_first(arguments: list[str]) -> int:
-    """Be an agent that takes all that waits in the order of arrival, as one batch."""
+    """Run an agent that takes all waiting requests in the order of arrival, as one batch."""
     from siftmoe.agent.process import command
     from siftmoe.agent.service import backlog
     from siftmoe.agent.serving import server

@@ -1,9 +1,9 @@
-"""What an agent costs over in-process ONNX Runtime, beside gRPC and beside bare ZeroMQ.
+"""Latency of an agent over in-process ONNX Runtime, beside gRPC and bare ZeroMQ.
 
     python -m benchmarks.agent_roundtrip [--json] [--rounds N]
 
-One process asks, one serves, one thread each; the contenders take turns round by round, so that a
-machine that is busy slows all of them, and the 10th percentile is compared. Targets: SERVING.
+One process asks, one serves, one thread each. The contenders take turns in every round, so that a
+busy machine slows all of them, and the 10th percentile is compared.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CLIENTS_TARGET = 2.5
 
 
 class Client:
-    """A synchronous DEALER; what a coordinator does per message, without its bookkeeping."""
+    """A synchronous DEALER: a coordinator's work per message, without its bookkeeping."""
 
     def __init__(self, context: zmq.Context, endpoint: str) -> None:
         self.socket = context.socket(zmq.DEALER)
@@ -132,9 +132,9 @@ def latencies(calls, hidden: np.ndarray, *, rounds: int, per_round: int) -> dict
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = deque(calls.items())
     for _ in range(rounds):
-        order.rotate(1)  # whoever comes after a long computation finds its time slice used up
+        order.rotate(1)  # a contender after a long computation has used up its time slice
         for name, call in order:
-            call(hidden)  # its weights are the ones in the cache
+            call(hidden)  # its weights are in the cache
             for _ in range(per_round):
                 start = time.perf_counter()
                 call(hidden)

@@ -1,17 +1,17 @@
-"""Agents killed, stopped, restarted, shouted at and badly connected while a coordinator uses them.
+"""Agents that are killed, stopped, restarted, sent garbage or badly connected during a run.
 
     python -m benchmarks.chaos [--agents N] [--requests R] [--seconds S] [--seed K]
 
 Real agents on this machine, every expert on two of them, fading links, Top-K. Every second agent is
-behind a network link of its own (`tests.bad_links`) and has keys; that takes root, and without
-it the faults of links are left out and the output says so. At random times an agent is killed and
-started again, ended in order and started again, stopped for seconds, stalled for a moment, or its
-port is given garbage; or for 0.5 to 3 s its link loses 30 % of the packets, delays each by 20 ± 10
-ms each way, or carries nothing.
+behind its own network link (`tests.bad_links`) and has keys; this takes root, and without root the
+faults of links are left out and the output says so. At random times an agent is killed and
+restarted, ended in order and restarted, stopped for seconds, stalled for a moment, or receives
+garbage on its port; or for 0.5 to 3 s its link loses 30 % of the packets, delays each by 20 ± 10 ms
+each way, or carries nothing.
 
-Every layer's output is compared with what the slots of its plan have to give, computed in float64;
-a plan of all slots has to give the undivided layer. It ends after R requests, or S seconds. The
-exit status is 1 if an output is wrong, a row of the ledger is missing or an agent is not back.
+Every layer's output is compared with the result of its plan's slots in float64; a plan of all slots
+must give the undivided layer. The benchmark ends after R requests, or S seconds. The exit status is
+1 if an output is wrong, a row of the ledger is missing or an agent does not come back.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ if TYPE_CHECKING:
 
 LAYERS, TOP_K, MOST_TOKENS = 2, 2, 8
 DEADLINE_S: Final = 1.0
-#: Within what a strike is to be noticed: SERVING.md's targets for a killed and a wedged agent.
+#: Time limits for noticing a strike, for a killed and for a wedged agent.
 TARGETS_S: Final = {"kill": 0.01, "stop": 0.4, "cut": 0.4}
-#: Served before the first strike: what is compiled and imported at first is no fault's.
+#: Steps before the first strike, so that imports and compilation are not counted as faults.
 WARM_UP: Final = 400
-#: Looks at memory and open files during the run.
+#: Samples of memory and open files during the run.
 LOOKS: Final = 8
 
 
@@ -77,14 +77,14 @@ def start(boards: list[Board]) -> None:
 
 
 class Meter:
-    """Memory and open files of this process, as the run goes on."""
+    """Memory and open files of this process during the run."""
 
     def __init__(self, requests: int) -> None:
         self._every, self._process = requests / LOOKS, psutil.Process()
         self.looks: list[tuple[float, int]] = []
 
     def look(self, requests: int) -> None:
-        """Take a look if it is time."""
+        """Take a sample if it is due."""
         if requests >= self._every * len(self.looks):
             megabytes = self._process.memory_info().rss / 2**20
             self.looks.append((megabytes, self._process.num_fds()))
@@ -98,7 +98,7 @@ def drive(
     seconds: float,
     meter: Meter,
 ) -> int:
-    """Serve steps until enough was asked or the time is over; returns how many."""
+    """Run steps until the number of requests or the time is reached; returns the requests."""
     shape, end_s, steps = coordinator.shape, time.monotonic() + seconds, 0
     while coordinator.requests < requests and time.monotonic() < end_s:
         tokens = int(rng.integers(1, MOST_TOKENS + 1))
@@ -122,7 +122,7 @@ def milliseconds(values: list[float]) -> str:
 
 
 def table(chaos: Chaos, fleet: Watched, client: WatchedClient, kinds: list[str]) -> None:
-    """Print what became of the strikes."""
+    """Print the results of the strikes."""
     struck = Counter(strike.kind for strike in chaos.strikes)
     print("| fault | times | in use | left out for it | after, ms | target | back after, ms |")
     print("|---|---|---|---|---|---|---|")
@@ -154,7 +154,7 @@ def table(chaos: Chaos, fleet: Watched, client: WatchedClient, kinds: list[str])
 
 
 def report(coordinator: Checked, *, steps: int, looks: list[tuple[float, int]]) -> bool:
-    """Print what was served; True if nothing was wrong or lost."""
+    """Print what was served; returns True if nothing was wrong or lost."""
     ledger = coordinator.ledger
     selections = list(ledger.rows(SelectionRow))
     faults = list(ledger.rows(FaultRow))
@@ -188,7 +188,7 @@ def report(coordinator: Checked, *, steps: int, looks: list[tuple[float, int]]) 
 
 
 def sizes(boards: list[Board]) -> str:
-    """Least and most memory of the agents now."""
+    """Return the least and the largest memory of the agents now."""
     found = [psutil.Process(b.agent.process.pid).memory_info().rss / 2**20 for b in boards]
     return f"{min(found):.0f} to {max(found):.0f} MB"
 
@@ -196,7 +196,7 @@ def sizes(boards: list[Board]) -> str:
 def coordinated(
     stack: contextlib.ExitStack, boards: list[Board], pairs: dict[str, KeyPair], folder: Path
 ) -> tuple[Checked, Watched, WatchedClient]:
-    """Put a coordinator on the agents."""
+    """Connect a coordinator to the agents."""
     keys = {name: pair.public for name, pair in pairs.items()}
     entries = [
         AgentEntry(name=b.config.name, address=b.agent.endpoint, key=keys.get(b.config.name))
@@ -231,7 +231,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1_800.0)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    logging.disable()  # what is found is in the table
+    logging.disable()  # the results are in the table
     problem = why_not()
     shape = shape_of(
         num_layers=LAYERS, num_experts=args.agents, hidden_size=64, intermediate_size=96

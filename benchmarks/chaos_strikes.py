@@ -1,4 +1,4 @@
-"""What is done to the agents of `benchmarks.chaos`, and when."""
+"""Strikes at the agents of `benchmarks.chaos`: kinds, random times, and repair."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ GARBAGE: Final = (
 
 
 class Board:
-    """One agent's process and its link, and what is done to them.
+    """One agent's process and its link, with the strikes at them.
 
     Parameters
     ----------
     config : AgentConfig
     links : BadLinks or None
-        With them it is behind one.
+        If given, the agent is behind one of them.
     host : int
         Which.
     """
@@ -70,39 +70,39 @@ class Board:
 
     @property
     def linked(self) -> bool:
-        """Whether it is behind a link that can go bad."""
+        """Whether the agent is behind a link that can be disturbed."""
         return self._links is not None
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What can be done to it."""
+        """Kinds of strikes that are possible."""
         return KINDS if self.linked else PROCESS
 
     @property
     def agent(self) -> LaunchedAgent:
-        """Its process."""
+        """The agent's process."""
         if self._agent is None:
             raise RuntimeError(f"{self.config.name} was not started")
         return self._agent
 
     @property
     def started(self) -> bool:
-        """Whether it ever served."""
+        """Whether the agent has ever served."""
         return self._agent is not None
 
     def begin(self) -> None:
-        """Start it; `ready` waits for it."""
+        """Start the agent; `ready` waits for it."""
         self._starting = self._there(lambda: spawn(self.config))
 
     def ready(self) -> None:
-        """Wait until it serves; from now on it has the port that it was given."""
+        """Wait until the agent serves; it then keeps its port."""
         if self._starting is None:
             raise RuntimeError(f"{self.config.name} was not started")
         self._agent = self._starting.wait()
         self.config = msgspec.structs.replace(self.config, bind=self._agent.endpoint)
 
     def again(self) -> None:
-        """Start it on its old port."""
+        """Start the agent on its old port."""
         self.agent.stop()
         for _ in range(5):
             with contextlib.suppress(AgentFailedToStart):
@@ -114,16 +114,16 @@ class Board:
         return start() if self._links is None else self._links.inside(start)
 
     def signal(self, which: signal.Signals) -> None:
-        """Send its process a signal."""
+        """Send the process a signal."""
         os.kill(self.agent.process.pid, which)
 
     def link(self, link: Link) -> None:
-        """Change its link."""
+        """Change the link."""
         if self._links is not None:
             self._links.set(self._host, link)
 
     def garbage(self, data: bytes) -> None:
-        """Give its port what is no message."""
+        """Send bytes to the port that are no message."""
         host, _, port = self.agent.endpoint.removeprefix("tcp://").rpartition(":")
         with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1.0) as to:
             to.settimeout(0.2)
@@ -133,7 +133,7 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """One of them: when it began and when its cause was over."""
+    """One strike: when it began and when its cause ended."""
 
     began_s: float
     kind: str
@@ -142,7 +142,7 @@ class Strike:
 
 
 class Chaos(threading.Thread):
-    """Strikes boards at random times until told to stop, and then mends them all."""
+    """Strikes boards at random times until it is stopped, and then repairs them all."""
 
     def __init__(self, boards: list[Board], seed: int) -> None:
         super().__init__(daemon=True)
@@ -160,7 +160,7 @@ class Chaos(threading.Thread):
                 self._strike(str(self._rng.choice(self._boards[n].kinds)), n)
 
     def end(self) -> None:
-        """Stop striking, and wait until everybody is well."""
+        """Stop striking, and wait until all agents are ready."""
         self._over.set()
         self.join()
         for thread in self._mending:
@@ -205,7 +205,7 @@ def boards_of(
 ) -> tuple[list[Board], dict[str, KeyPair]]:
     """Make boards; number n hosts experts n and n + 1, and every second is behind a bad link.
 
-    Those behind links are beyond this machine as far as anybody knows: they have keys.
+    Agents behind links have keys, since a coordinator takes them for other machines.
     """
     mine = KeyPair.generate()
     pairs = {"coordinator": mine}

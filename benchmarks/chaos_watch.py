@@ -1,4 +1,4 @@
-"""What `benchmarks.chaos` sees: states as they change, outputs as they ought to be, gaps."""
+"""Observers of `benchmarks.chaos`: changes of state, expected outputs, gaps in polling."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.layer.serving import Served
 
 TOLERANCE: Final = 1e-3
-#: What becomes of an agent so soon after its strike is over is taken to be because of it.
+#: A change of state within this time after a strike is attributed to it.
 GRACE_S: Final = 0.2
-#: Between two looks at the connections a coordinator that computes lets less than this pass.
+#: A computing coordinator polls its connections at shorter intervals than this.
 GAP_S: Final = 0.005
 
 
 class Watched(Fleet):
-    """A fleet that notes when its agents' states change."""
+    """A fleet that records when its agents' states change."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.changes: list[list[tuple[float, AgentState]]] = [[] for _ in self]
 
     def set_state(self, index: int, state: AgentState, **options: Any) -> None:
-        """Note a state that is not ready."""
+        """Record a state that is not ready."""
         super().set_state(index, state, **options)
         self.changes[index].append((time.monotonic(), state))
 
     def welcome(self, index: int, hello: Any, *, now_s: float) -> bool:
-        """Note that one is ready."""
+        """Record that an agent is ready."""
         good = super().welcome(index, hello, now_s=now_s)
         self.changes[index].append((time.monotonic(), self[index].state))
         return good
 
 
 class WatchedClient(Client):
-    """A client that notes for how long nobody looked at its connections."""
+    """A client that records the gaps between its polls."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._looked_s = 0.0
@@ -62,12 +62,12 @@ class WatchedClient(Client):
         self._looked_s = time.monotonic()
 
     def unwatched_s(self, begin_s: float, end_s: float) -> float:
-        """How much of a time nobody looked."""
+        """Return how much of a time span was not polled."""
         return sum(max(0.0, min(b, end_s) - max(a, begin_s)) for a, b in self.gaps)
 
 
 class Checked(Coordinator):
-    """A coordinator whose outputs are compared with what their plans have to give."""
+    """A coordinator whose outputs are compared with the results of their plans."""
 
     shape: Any  # of the model, set before use
     wrong = complete = layers = requests = short_tokens = 0
@@ -96,14 +96,14 @@ class Checked(Coordinator):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a coordinator made of one strike at an agent that it used.
+    """A coordinator's reaction to one strike at an agent in use.
 
     Parameters
     ----------
     noticed_s : float or None, s
-        After the strike; None if the agent was never left out for it.
+        Time after the strike; None if the agent was never left out for it.
     back_s : float or None, s
-        From the end of its cause until the agent was ready.
+        Time from the end of the cause until the agent was ready.
     """
 
     strike: Strike
@@ -112,10 +112,10 @@ class Seen:
 
 
 def seen(strikes: Sequence[Strike], fleet: Watched, kind: str) -> list[Seen]:
-    """What became of the strikes of one kind; those at agents that were not in use are left out.
+    """Return the reactions to the strikes of one kind, without agents that were not in use.
 
-    An agent is not in use while the coordinator has not yet taken it back from the strike before:
-    that it is gone again cannot be noticed.
+    An agent is not in use until the coordinator has readmitted it after the previous strike; its
+    next failure cannot be noticed before.
     """
     found = []
     for strike in strikes:

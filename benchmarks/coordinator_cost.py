@@ -1,13 +1,12 @@
-"""What a message costs the coordinator, at 8, 32 and 100 agents; and what its other parts cost.
+"""The coordinator's cost of a message at 8, 32 and 100 agents, and of its other parts.
 
     python -m benchmarks.coordinator_cost [--json] [--rounds N]
 
-Agents that answer at once (four processes, the real protocol) stand in for computing ones. CPU
-time is that of the coordinator, per message sent or received: of the thread that calls, and of the
-whole process with ZeroMQ's I/O thread. Target: 12 µs. Wall time of one token to 8 agents is
-compared between a client of 8 and one of 100, round by round. Target: 2.2 times. Beside it runs a
-bare ROUTER that sends ready frames and looks at no reply, which is what a busy machine makes of
-the sockets alone.
+Agents that answer at once (four processes, the real protocol) replace computing ones. CPU time is
+the coordinator's, per message sent or received: of the calling thread, and of the whole process
+with ZeroMQ's I/O thread. Target: 12 µs. The wall time of one token to 8 agents is compared between
+a client of 8 and one of 100, round by round. Target: 2.2 times. The reference is a bare ROUTER that
+sends prepared frames and ignores replies; it shows the cost of the sockets on a busy machine.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ SHAPE = ModelShape(
 
 
 def serve(count: int, addresses: Any) -> None:
-    """Answer on ``count`` sockets until killed: the vectors that came, unchanged."""
+    """Answer on ``count`` sockets until killed, with the received vectors."""
     context = zmq.Context()
     poller = zmq.Poller()
     names = []
@@ -120,7 +119,7 @@ WEIGHTS = np.ones(1, np.float32)
 
 
 class Bare:
-    """The least a ROUTER can do: frames made beforehand, replies not looked at."""
+    """A ROUTER with minimal work: prepared frames, ignored replies."""
 
     def __init__(self, stack: ExitStack, addresses: list[str]) -> None:
         context = stack.enter_context(zmq.Context())

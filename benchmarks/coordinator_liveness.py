@@ -1,12 +1,12 @@
-"""How soon a killed and a stopped agent are noticed in the middle of a request.
+"""Time until a killed and a stopped agent are noticed in the middle of a request.
 
     python -m benchmarks.coordinator_liveness [--json] [--trials N]
 
-A real agent computes; it is killed (SIGKILL) or stopped (SIGSTOP), and the time
-until the client hands back the error that names it is taken. Targets: 10 ms and 400 ms.
+A real agent computes; it is killed (SIGKILL) or stopped (SIGSTOP), and the time until the client
+returns the error that names it is measured. Targets: 10 ms and 400 ms.
 
 The kernel closes a killed process's connections only after it has stopped its threads and freed its
-memory. A plain TCP connection beside the client's tells when that was.
+memory. A plain TCP connection beside the client's shows when this happened.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def start(bundle: Path):
 
 
 class Witness(threading.Thread):
-    """Takes the time at which a plain connection to the agent ends."""
+    """Records the time at which a plain connection to the agent ends."""
 
     def __init__(self, endpoint: str) -> None:
         super().__init__(daemon=True)
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    logging.disable()  # what is found is in the table
+    logging.disable()  # the results are in the table
     rng = np.random.default_rng(0)
     found = {}
     with tempfile.TemporaryDirectory() as folder:

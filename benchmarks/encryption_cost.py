@@ -1,10 +1,10 @@
-"""What CURVE costs end to end: one expert layer's round trip with keys and without.
+"""End-to-end cost of CURVE: the round trip of one expert layer with keys and without.
 
     python -m benchmarks.encryption_cost [--json] [--rounds N]
 
-Two agents with the same expert, one with keys and one without, are asked by a coordinator's client
-each; they take turns round by round, and the 10th percentile is compared. Target: at most 1.15
-times for up to 16 tokens. Beside it: the time of a new connection until its hello is answered.
+Two agents with the same expert, one with keys and one without, are each asked by a coordinator's
+client. They take turns round by round, and the 10th percentile is compared. Target: at most 1.15
+times for up to 16 tokens. Also: the time of a new connection until its hello is answered.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CONNECTIONS = 30
 
 
 def agents(stack: ExitStack, root: Path):
-    """Start both; gives what opens a client to each."""
+    """Start both agents; yields a function for each that opens a client."""
     shape = shape_of(num_layers=1, num_experts=1, hidden_size=HIDDEN_SIZE, intermediate_size=INNER)
     bundle = write_bundle(root / "bundle", shape)
     board, mine = KeyPair.generate(), KeyPair.generate()
@@ -101,7 +101,7 @@ def measure(*, rounds: int) -> dict:
             for _ in range(rounds):
                 order.rotate(1)
                 for name, client in order:
-                    round_trip_s(client, hidden)  # its weights are the ones in the cache
+                    round_trip_s(client, hidden)  # its weights are in the cache
                     times[name] += [round_trip_s(client, hidden) for _ in range(PER_ROUND)]
             found[tokens] = {name: float(np.percentile(t, 10)) for name, t in times.items()}
         connecting = {

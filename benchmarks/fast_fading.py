@@ -1,12 +1,12 @@
-"""Decoding under fast fading: to select again midway against staying with the first helpers.
+"""Decoding under fast fading: selecting again in every block against keeping the first helpers.
 
     python -m benchmarks.fast_fading [--json] [--model NAME] [--seeds N]
 
 Text is fed to a bundled model token by token. A token's window has M blocks of independent
-Rayleigh gain, learnt one by one; without and with selecting again in each, on the same channels.
-Eight helpers hold an expert each; of sixteen, two hold the same. Intervals are 95 % over seeds,
-each with its own channel and text. What is saved is of the objective, energy plus deviation at its
-price, a lost slot counted as a skip. Energies are modelled.
+Rayleigh gain, known one by one; without and with another selection in each, on the same channels.
+Eight helpers host one expert each; of sixteen, two host the same. Intervals are 95 % over seeds,
+each with its own channel and text. Savings are of the objective: energy plus deviation at its
+price, with a lost slot counted as a skip. Energies are modelled.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def score(model: Any, sequences: list[np.ndarray]) -> tuple[float, int]:
 def run(
     emulation: Emulation, policy: PolicySpec, radio: RadioEntry, *, helpers: int, again: bool
 ) -> dict[str, float]:
-    """Decode texts under one policy: what it cost, and what became of it."""
+    """Decode texts under one policy; returns costs and outcome."""
     shape, seed = emulation.bundle.shape, radio.seed
     distances = [DISTANCE_M] * helpers
     air = replace(
@@ -131,7 +131,7 @@ def measure(model: str, seeds: int) -> list[dict[str, Any]]:
         for helpers in (8, 16):
             for policy in (PolicySpec("topk"), PolicySpec("siftmoe", {"price": price_j})):
                 if helpers == 8 and policy.name == "topk":
-                    continue  # no second host to move to
+                    continue  # there is no second host
                 found: dict[bool, list[dict[str, float]]] = {False: [], True: []}
                 for seed in range(seeds):
                     radio = msgspec.structs.replace(
@@ -154,7 +154,7 @@ def measure(model: str, seeds: int) -> list[dict[str, Any]]:
 def summarise(
     found: dict[bool, list[dict[str, float]]], *, price_j: float, **what: Any
 ) -> dict[str, Any]:
-    """Means of both ways, and what selecting again saves of energy plus priced deviation."""
+    """Return the means of both ways, and the objective that selecting again saves."""
     stayed, moved = found[False], found[True]
     for results in (stayed, moved):
         for one in results:

@@ -1,4 +1,4 @@
-"""An arm64 board, emulated: flashed by the same command, its experts' outputs beside those of x86.
+"""Flashing of an emulated arm64 board; its experts' outputs are compared with those of x86.
 
     sudo python -m benchmarks.flash_arm64 [--keep FOLDER]
 
@@ -6,9 +6,9 @@ Needs root, debootstrap, systemd-nspawn, a Debian mirror and qemu-aarch64-static
 binfmt_misc (flag F; where it is not: mount binfmt_misc -t binfmt_misc /proc/sys/fs/binfmt_misc &&
 update-binfmts --enable qemu-aarch64). Builds a userland (once in FOLDER), runs its sshd under
 emulation, flashes it with wheels for aarch64, asks every expert for its output, and has vectors of
-every width packed and unpacked there, by compiled code and by numpy: to the same bits as here.
-Times are those of an emulated processor and say nothing of a board. onnxruntime 1.32.0 ends with a
-segmentation fault when it is imported under qemu 7.2, 1.23.2 (the newest for JetPack 6.2) does not.
+every width packed and unpacked there, by compiled code and by numpy: the bits must equal those of
+this machine. Times are those of an emulated processor, not of a board. onnxruntime 1.32.0 crashes
+with a segmentation fault on import under qemu 7.2; 1.23.2 (the newest for JetPack 6.2) does not.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.bundles import shape_of, write_bundle
 PACKAGES = "openssh-server,openssh-client,python3"
 PATIENCE_S = 120.0
 TOKENS = 16
-#: Both round to float32 in another order.
+#: Tolerance: the two machines round to float32 in different order.
 TOLERANCE = 1e-5
 
 TESTBED = """\
@@ -58,7 +58,7 @@ ssh = "board"
 
 @contextlib.contextmanager
 def board(userland: Path, folder: Path):
-    """Run the userland's sshd under emulation; gives what ssh needs to log in."""
+    """Run the userland's sshd under emulation; yields what ssh needs to log in."""
     if not (userland / "etc" / "debian_version").exists():
         options = ["--arch=arm64", "--variant=minbase", f"--include={PACKAGES}"]
         call("debootstrap", *options, "bookworm", str(userland))
@@ -122,7 +122,7 @@ def largest_difference(site: Site) -> float:
     return worst
 
 
-#: Prints a hash of what packing makes of numbers that are the same on every machine.
+#: Prints a hash of packed vectors, made of numbers that are the same on every machine.
 PACKING = """
 import hashlib
 import sys
@@ -144,7 +144,7 @@ print(digest.hexdigest())
 
 
 def packed_alike(config: Path) -> bool:
-    """Compare what the board's code and numpy make of vectors with what this machine's do."""
+    """Compare vectors packed by the board's compiled code and by numpy with this machine's."""
     found = set()
     for how in ("compiled", "numpy"):
         found.add(call(sys.executable, "-c", PACKING, how))

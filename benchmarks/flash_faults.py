@@ -1,10 +1,10 @@
-"""Who serves after a board with systemd was broken while it was flashed.
+"""Which release serves after a board with systemd failed while it was flashed.
 
     sudo python -m benchmarks.flash_faults [--keep FOLDER]
 
 Needs root, debootstrap, systemd-nspawn and a Debian mirror: makes a Debian userland (once in
 FOLDER), boots it as a container with systemd as PID 1 and flashes it over its sshd. After each
-fault the board has to answer a hello as the release before; exit status 1 if it does not.
+fault the board must answer a hello as the previous release; exit status 1 if it does not.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def make_userland(root: Path, key: Path, port: int) -> None:
 
 
 class Board:
-    """The running container, and the testbed that it is the board of."""
+    """The running container, and its testbed."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.folder, self.ssh_port = folder, free_port()
@@ -125,12 +125,12 @@ class Board:
         return self.run("systemctl show siftmoe-agent -p MainPID --value").strip()
 
     def packing(self) -> str:
-        """How the agent packs that the unit started last, hardened as it is."""
+        """Return how the agent that the hardened unit started last packs vectors."""
         journal = self.run("journalctl -u siftmoe-agent -o cat --no-pager | grep '^{' | tail -n 1")
         return str(json.loads(journal)["packing"])
 
     def serving(self) -> str:
-        """Release that answers a hello, once one does."""
+        """Return the release that answers a hello, once one does."""
         end_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < end_s:
             if (row := self.siftmoe("status", "one")[0])["state"] == "ready":
@@ -147,7 +147,7 @@ def crash_at_start(board: Board) -> None:
 
 
 def hang_at_start(board: Board) -> None:
-    """The new release's Python waits for ever when the service starts it, not in the self-test."""
+    """Make the new release's Python hang when the service starts it, but not in the self-test."""
     board.write(experts="*:0-1")
     hook = 'import os, time; "NOTIFY_SOCKET" in os.environ and time.sleep(600)\n'
     for site in board.root.glob("envs/*/lib/python3*/site-packages"):
@@ -163,7 +163,7 @@ def hang_at_start(board: Board) -> None:
     board.write()
 
 
-#: Takes the hook away once the board is back at its old release, which then starts as it should.
+#: Removes the hook once the board is back at its old release, which then starts normally.
 _UNHOOK = """
 import os, pathlib, sys, time
 root = pathlib.Path(sys.argv[1])
@@ -191,7 +191,7 @@ def killed(board: Board) -> None:
 
 
 def damaged_on_disk(board: Board) -> None:
-    """A release that never answered does not start any more: the board goes back by itself."""
+    """Damage a release that never answered, so that it cannot start: the board rolls back."""
     before = board.root / "current"
     expect(board.flash(experts="*:0-1"), "flashed")
     (before / "proven").unlink()
@@ -201,9 +201,9 @@ def damaged_on_disk(board: Board) -> None:
 
 
 def cut_push(board: Board) -> None:
-    """The container is killed in the middle of a push, as by a power cut, and boots again."""
+    """Kill the container in the middle of a push, as by a power cut, and boot it again."""
     for blob in board.root.glob("blobs/*"):
-        blob.unlink()  # all has to be sent again
+        blob.unlink()  # everything must be sent again
     board.write(experts="*:0,*:2")
     command = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""An agent's end for `benchmarks.fuzz_protocol`: the server's way without its sockets."""
+"""Target of `benchmarks.fuzz_protocol`: an agent's message handling without sockets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def agent_end(bundle: Path, counts: Counter[str]) -> Callable[[atheris.FuzzedDataProvider], None]:
-    """Take frames as an agent does, with real experts: decoded, answered, the answer encoded."""
+    """Handle frames as an agent does, with real experts: decode, answer, encode the answer."""
     residents = [(0, 0), (0, 1), (1, 0)]
     runtime = Runtime.load(Manifest.load(bundle), residents, providers=["cpu"], threads=1)
     service = Service(

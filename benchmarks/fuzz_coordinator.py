@@ -1,4 +1,4 @@
-"""A coordinator's end for `benchmarks.fuzz_protocol`: the client's way without its sockets."""
+"""Target of `benchmarks.fuzz_protocol`: a coordinator's message handling without sockets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Fed(Client):
-    """A client whose one agent answers with whatever it is fed, at once or never."""
+    """A client whose only agent answers with the given frames, at once or never."""
 
     def __init__(self, fleet: Fleet, counts: Counter[str]) -> None:
         self._counts = counts
@@ -62,32 +62,32 @@ class Fed(Client):
         super()._take_garbage(index, error)
 
     def greet(self) -> None:
-        """Ask the agent who it is, and take what it is fed for an answer."""
+        """Say hello to the agent and take the given frames as its answer."""
         self._standing.greet(0)
         self._handle(0, self.feed(self.asked))
 
     def look(self) -> None:
-        """Ask whatever is due after a long time."""
+        """Send all requests that are due after a long time."""
         self.now_s += 100.0
         self._standing.ask()
         self._handle(0, self.feed(self.asked))
 
 
 class _PlanMade(Exception):
-    """Carries what a coordinator was about to dispatch."""
+    """Carries a plan that a coordinator was about to dispatch."""
 
 
 def planned(fleet: Fleet, folder: Path) -> tuple[Any, np.ndarray]:
-    """A plan as a coordinator makes it, and the hidden vectors that go with it."""
+    """Return a plan as a coordinator makes it, and its hidden vectors."""
 
     class Recorder:
         deadline_s = 1.0
 
         def attend(self) -> None:
-            """Nobody is waited for."""
+            """Do nothing: there is nothing to wait for."""
 
         def attempt(self, plan: Any, hidden: np.ndarray, **_: Any) -> Any:
-            """Keep it."""
+            """Keep the plan."""
             raise _PlanMade(plan, hidden)
 
     shape = fleet.shape
@@ -119,7 +119,7 @@ def planned(fleet: Fleet, folder: Path) -> tuple[Any, np.ndarray]:
 def coordinator_end(
     bundle: Path, counts: Counter[str]
 ) -> Callable[[atheris.FuzzedDataProvider], None]:
-    """Take frames as a coordinator does: answers to hello, apply, sound and stats."""
+    """Handle frames as a coordinator does: answers to hello, apply, sound and stats."""
     manifest = Manifest.load(bundle)
     entry = AgentEntry(name="a0", address=f"ipc://{bundle}/nobody")
     fleet = Fleet([entry], shape=manifest.shape, model_hash=manifest.model_hash)
@@ -160,7 +160,7 @@ def coordinator_end(
         client.look()
 
     def consume(reply: Any) -> None:
-        """Use a reply as the coordinator's and the tools' other files do."""
+        """Use a reply as the coordinator and the tools do."""
         counts[f"reply: {type(reply).__name__}"] += 1
         if isinstance(reply, StatsReply):
             summary(reply)

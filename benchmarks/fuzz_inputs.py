@@ -1,7 +1,7 @@
-"""What `benchmarks.fuzz_protocol` feeds both ends: raw frames, and valid messages spoilt.
+"""Inputs of `benchmarks.fuzz_protocol`: raw frames, and mutated valid messages.
 
-Of a valid message bytes are flipped, cut and inserted, frames dropped, swapped and added, and keys
-of the header, or of a map in it, given other values.
+In a valid message bytes are flipped, cut and inserted, frames dropped, swapped and added, and keys
+of the header, or of a map in it, get other values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_FRAMES: Final = 5
 
 
 def mutated(data: atheris.FuzzedDataProvider, *, request_id: int | None = None) -> list[bytes]:
-    """Frames that a peer may send; ``request_id`` makes a valid message the answer to a request."""
+    """Return frames that a peer may send; ``request_id`` makes a message answer a request."""
     if data.ConsumeIntInRange(0, 7) == 0:
         count = data.ConsumeIntInRange(0, _MOST_FRAMES)
         return [data.ConsumeBytes(data.ConsumeIntInRange(0, 200)) for _ in range(count)]
@@ -60,7 +60,7 @@ def _mutate(data: atheris.FuzzedDataProvider, frames: list[bytearray]) -> None:
 
 def _change_key(data: atheris.FuzzedDataProvider, frames: list[bytearray]) -> None:
     """Give a key of the header, or of a map in it, another value."""
-    with contextlib.suppress(Exception):  # the header is broken already
+    with contextlib.suppress(Exception):  # the header is already invalid
         header = inner = msgpack.unpackb(bytes(frames[0]), strict_map_key=False)
         for _ in range(3):
             key = sorted(inner, key=str)[data.ConsumeIntInRange(0, len(inner) - 1)]

@@ -1,12 +1,12 @@
-"""Mutated frames against an agent's and a coordinator's end: only ProtocolError, and no growth.
+"""Mutated frames against agent and coordinator: only ProtocolError, and no growth of memory.
 
     python -m benchmarks.fuzz_protocol [--runs N] [--examples N] [--seed K]
 
-Atheris, guided by coverage, feeds each end N inputs: raw frames, and messages of every kind with
-bytes, frames and header keys changed. An agent's end is decoder, service and experts; a
-coordinator's is decoder, client, dispatcher, and what reads soundings, heat and board energy. An
-exception that is not meant for a peer ends it with exit status 1. Hypothesis then mutates frames
-for the decoder alone, as the test suite does with fewer. Needs atheris: make fuzz, or pip install
+Atheris, guided by coverage, gives each side N inputs: raw frames, and messages of every kind with
+bytes, frames and header keys changed. The agent's side is decoder, service and experts; the
+coordinator's is decoder, client, dispatcher, and the readers of soundings, heat and board energy.
+An unexpected exception ends the benchmark with exit status 1. Hypothesis then mutates frames for
+the decoder alone, as the test suite does with fewer. Needs atheris: make fuzz, or pip install
 'siftmoe[fuzz]'.
 """
 
@@ -33,7 +33,7 @@ import psutil
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 
-#: End -> module and function that takes frames as it does.
+#: Side -> module and function that handles frames as it does.
 TARGETS: Final = {
     "agent": ("benchmarks.fuzz_agent", "agent_end"),
     "coordinator": ("benchmarks.fuzz_coordinator", "coordinator_end"),
@@ -51,13 +51,13 @@ GUIDES: Final = (
     *(f"siftmoe.coordinator.{name}" for name in _COORDINATOR),
     *(f"siftmoe.coordinator.client.{name}" for name in _CLIENT),
 )
-#: Looks at memory, and inputs that are kept for it.
+#: Samples of memory, and number of inputs that are kept for them.
 LOOKS: Final = 10
 REPLAYED: Final = 300_000
 
 
 def fuzz(name: str, folder: Path, *, runs: int, seed: int) -> None:
-    """Be the process that atheris fuzzes; the last line of its output tells what came of it."""
+    """Run as the process that atheris fuzzes; its last line of output is the result."""
     import atheris
 
     with atheris.instrument_imports(include=list(GUIDES)):
@@ -84,9 +84,9 @@ def fuzz(name: str, folder: Path, *, runs: int, seed: int) -> None:
 
 
 def replay(name: str, folder: Path, *, runs: int) -> None:
-    """Feed what atheris found again, as often as that takes, and tell of this process's memory.
+    """Repeat atheris's inputs as often as needed, and report this process's memory.
 
-    Not in atheris's own process: what it keeps of coverage grows with every input.
+    Atheris's own process is not measured: its coverage data grow with every input.
     """
     import atheris
 
@@ -110,7 +110,7 @@ def _end(name: str) -> Any:
 
 
 def run(name: str, *, runs: int, seed: int) -> dict[str, Any] | None:
-    """Fuzz one end in processes of its own; None if one failed, which is on stderr then."""
+    """Fuzz one side in separate processes; None if one failed, with its output on stderr."""
     from tests.bundles import shape_of, write_bundle
 
     told: dict[str, Any] = {}
@@ -135,7 +135,7 @@ def run(name: str, *, runs: int, seed: int) -> dict[str, Any] | None:
 
 
 def by_hypothesis(examples: int, seed: int) -> float:
-    """Mutate frames as the suite does, more of them; returns how long it took, s."""
+    """Mutate more frames than the test suite; returns the time, s."""
     from tests.property.test_protocol import decodes_or_refuses, mutated
 
     every = settings(
@@ -174,7 +174,7 @@ def main() -> int:
 
 
 def compare(runs: int, examples: int, seed: int) -> int:
-    """Fuzz both ends, print what came of it; returns the exit status."""
+    """Fuzz both sides and print the results; returns the exit status."""
     print("| by, against | inputs | inputs/s | unexpected errors | memory of the replay, MB |")
     print("|---|---|---|---|---|")
     inputs = []

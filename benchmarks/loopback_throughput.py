@@ -5,7 +5,7 @@
 The bundled model, all experts kept, float16 on the wire, one thread for torch and one for each
 agent. The undivided Hugging Face model and every fleet take turns round by round, so that a busy
 machine slows all of them; medians over the rounds, and the median of the ratios within a round.
-All agents share this machine's cores: more of them show what messages cost, not what boards gain.
+All agents share this machine's cores: more agents show the cost of messages, not a speed-up.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def prefill(batch: int) -> Workload:
 
 
 def decode(batch: int) -> Workload:
-    """The prefix is fed before the clock starts: what is timed are the steps of one token."""
+    """Time the steps of one token; the prefix is fed before the clock starts."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(3, 256, (batch, PREFIX + DECODED), generator=generator)
 
@@ -92,7 +92,7 @@ def rate(workload: Workload, model: Any) -> float:
 
 @contextmanager
 def distributed(bundle: Bundle, agents: int, ledger: Path) -> Iterator[Any]:
-    """The backbone with its experts on so many agents, everything booked as in a real run."""
+    """Yield the backbone with its experts on agents, with a ledger as in a real run."""
     shape = bundle.shape
     radio = RadioEntry(bandwidth_hz=2e6)
     with (

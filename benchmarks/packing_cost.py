@@ -1,12 +1,12 @@
-"""What packing costs beside the expert that is computed, and what a round trip takes at each width.
+"""Cost of packing relative to the expert's computation, and round-trip time at each width.
 
     python -m benchmarks.packing_cost [--rounds N] [--packing numpy]
 
-First: the time of packing and unpacking, on both sides and both ways, over ONNX Runtime's compute
-in the same process and thread, medians. "Behind the expert" each of the four comes right after a
-run, whose weights have gone through the caches: as it is with one request at a time. "By itself" it
-is repeated. Results are as wide as the hidden states; of a mix a third each goes out at 8, 4 and 3
-bits and all comes back at 8. Target: below 10% at 16 tokens.
+First: the time of packing and unpacking, on both sides and in both directions, over ONNX Runtime's
+compute in the same process and thread, medians. "Behind the expert": each of the four follows a
+run, whose weights have passed through the caches, as with one request at a time. "By itself": each
+is repeated. Results are as wide as the hidden states; in a mix a third each is sent at 8, 4 and 3
+bits and all results at 8. Target: below 10 % at 16 tokens.
 
 Second: the round trip of a real agent over ZeroMQ, packing at both ends included, asked at each
 width in turn; medians.
@@ -57,9 +57,9 @@ def out(hidden: np.ndarray, runs: list[tuple[int, int]]) -> Vectors:
 
 
 def parts(hidden: np.ndarray, output: np.ndarray, widths: tuple[int, ...]):
-    """The four things that are done, in their order: hidden states out, results back."""
+    """Return the four steps in order: hidden states out, results back."""
     runs = runs_of(len(hidden), widths)
-    reply = runs_of(len(output), widths[:1])  # results are all of one width
+    reply = runs_of(len(output), widths[:1])  # all results have one width
     there, back = out(hidden, runs), out(output, reply)
     return (
         lambda: out(hidden, runs),
@@ -70,7 +70,7 @@ def parts(hidden: np.ndarray, output: np.ndarray, widths: tuple[int, ...]):
 
 
 def medians(session, hidden: np.ndarray, *, rounds: int) -> tuple[float, dict, dict]:
-    """Seconds of the compute, and of the four parts behind it and by themselves, by name."""
+    """Return seconds of the compute, and of the four steps behind it and by themselves."""
 
     def run() -> np.ndarray:
         return session.run(["output"], {"hidden": hidden})[0]
@@ -128,7 +128,7 @@ def table(root: Path, *, rounds: int) -> list[str]:
 
 
 def round_trip(client: Client, hidden: np.ndarray, width: int) -> np.ndarray:
-    """Ask an agent at one width both ways; what came back."""
+    """Ask an agent at one width in both directions; returns its answer."""
     client.next_id += 1
     pairs, weights = pairs_of(len(hidden))
     client.send(
@@ -174,7 +174,7 @@ def latencies(client: Client, hidden: np.ndarray, *, rounds: int) -> dict[int, f
     for _ in range(rounds):
         order.rotate(1)
         for width in order:
-            round_trip(client, hidden, width)  # its weights are the ones in the cache
+            round_trip(client, hidden, width)  # its weights are in the cache
             for _ in range(3):
                 began = time.perf_counter()
                 round_trip(client, hidden, width)

@@ -2,9 +2,9 @@
 
     python benchmarks/prepare_memory.py [--layers 6]
 
-Makes a random Mixtral checkpoint in a temporary folder. Each measurement runs in a process of its
-own; what the imports take is measured first and not counted (Linux: VmHWM after a reset). Mapped
-file pages count, and every loaded parameter is read once, so nothing hides on disk.
+Makes a random Mixtral checkpoint in a temporary folder. Each measurement runs in a separate
+process; the memory of the imports is measured first and subtracted (Linux: VmHWM after a reset).
+Mapped file pages count, and every loaded parameter is read once, so that all pages are resident.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""How much of an expert layer's output is lost to each quantiser of its hidden states.
+"""Error of an expert layer's output due to each quantiser of its hidden states.
 
     python -m benchmarks.quantisers [--windows N]
 
-Hidden states of validation text are quantised on their way into the expert layers, all routed
-experts are computed on them, and what the layer's output loses is given as the squared error over
-the squared output, the mean over the layers. Both shipped models. Steps per channel are those of
-the first half of the text; all is measured on the second. "rms" is the step that is optimal for
-Gaussian entries, "largest" the one that clips nothing; a turned row is multiplied by the Hadamard
-matrix first. "As sent" picks, row by row, what `siftmoe.models.vectors.quantise` does.
+Hidden states of validation text are quantised before the expert layers, all routed experts are
+computed on them, and the error is the squared error over the squared output of the layer, the mean
+over the layers. Both shipped models. Steps per channel come from the first half of the text; the
+error is measured on the second. "rms" is the optimal step for Gaussian entries, "largest" the one
+without clipping; a turned row is multiplied by the Hadamard matrix first. "As sent" is the choice
+per row of `siftmoe.models.vectors.quantise`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Emulated Plutos: speed of the air, of an attribute, of a sounding, and what the stack adds
+"""Emulated Plutos: speed of the air, of an attribute, of a sounding, and errors of the stack
 
     python -m benchmarks.radio_emulator [--json] [--soundings N]
 
-1. Samples that one receiver of five devices can be given per second, by who transmits and over
-   which paths. A Pluto at 2 MS/s in real time needs 2 MS/s.
+1. Samples per second for one receiver of five devices, by transmitters and paths. A Pluto at
+   2 MS/s in real time needs 2 MS/s.
 2. Time to read and to write an attribute through libiio.
-3. Soundings through pyadi-iio, libiio and the emulator beside soundings straight on the simulated
+3. Soundings through pyadi-iio, libiio and the emulator beside soundings directly on the simulated
    air: same paths, same noise figures, same estimator. Gain against the true one.
 """
 

@@ -5,8 +5,8 @@
 Bursts pass through AWGN or a 6-tap Rayleigh channel, at a random start and with a CFO within the
 range that one hypothesis covers; they are acquired with one false alarm an hour at 2 MS/s, then
 estimated. NMSE, gain and CFO are of the bursts that were found. The common phase of a response is
-no estimate and taken out, which takes 1/32 (0.14 dB) off the NMSE of 16 taps. Speed is process
-time on one thread, wall time beside it.
+not estimated and is removed, which reduces the NMSE of 16 taps by 1/32 (0.14 dB). Speed is process
+time on one thread, with wall time beside it.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def measure(channel: str, snr_db: float, *, bursts: int) -> Row:
         gain_rms_db=float(np.sqrt(np.mean(gain_error_db**2))),
         noise_bias_db=_decibel(noise.mean() * snr),
         cfo_rms_hz=float(np.sqrt(np.mean(cfo_error**2))),
-        # relative to each burst's own bound, since a fade moves it
+        # relative to each burst's own bound, which depends on its fade
         cfo_over_bound_db=_decibel(float(np.mean((cfo_error / cfo_bound) ** 2))),
         timing_errors=wrong,
     )

@@ -1,12 +1,12 @@
-"""A Pluto through its driver stack: what each call takes, and how fast it falls silent.
+"""A Pluto through its driver stack: time of each call, and time until it is silent after a kill.
 
     python benchmarks/radio_pluto.py [--bench FILE] [--repeat N] [--json FILE]
 
 Two emulated Plutos on this machine, or the radios of a bench file (see tests/hardware/conftest.py).
-"in process" is pyadi-iio and libiio in the process that asks, "own process" the same behind
-`PlutoRadio`; the difference is the price of surviving a driver that hangs or crashes. Silence is
-the time from SIGKILL of the driver, of the program, or of both until the emulator knows of no
-transmission, looked at every millisecond or so: emulated Plutos only.
+"in process" is pyadi-iio and libiio in the calling process, "own process" the same behind
+`PlutoRadio`; the difference is the cost of surviving a driver that hangs or crashes. Silence is
+the time from SIGKILL of the driver, of the program, or of both until the emulator has no
+transmission, sampled about every millisecond: emulated Plutos only.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Run the benchmarks and write what they measured to benchmarks/RESULTS.md.
+"""Runs the benchmarks and writes their results to benchmarks/RESULTS.md.
 
     python benchmarks/run.py [NAME ...]
 
-Names rerun only some; the sections of the others stay as they are. A benchmark that fails keeps
+With names only these are run; the sections of the others are kept. A benchmark that fails keeps
 its old section, and the exit status is 1.
 """
 
@@ -58,7 +58,7 @@ def title(name: str) -> str:
 
 
 def machine() -> str:
-    """Describe processor, cores, memory, what else it was doing, and versions."""
+    """Describe processor, cores, memory, load, and versions."""
     return (
         f"{_processor()}, {os.cpu_count()} cores, {_memory_gb():.0f} GB, "
         f"load {os.getloadavg()[0]:.1f} before it began; {platform.system()}, "
@@ -129,7 +129,7 @@ def read_sections(text: str) -> dict[str, str]:
 
 
 def write_sections(sections: dict[str, str]) -> None:
-    """Write the file in the order of the list; a section of no benchmark any more is dropped."""
+    """Write the file in the order of the list; sections of removed benchmarks are dropped."""
     ordered = [sections[name] for name in BENCHMARKS if name in sections]
     partial = RESULTS.with_suffix(".partial")
     partial.write_text("\n".join([HEAD, *ordered]), encoding="utf-8")

@@ -4,7 +4,7 @@ Run: ``python benchmarks/selection_speed.py [--quick] [--json]``; writes
 ``benchmarks/figures/selection_speed.csv`` and ``.png``.
 
 Decoding: microseconds per token in a batch. Prefilling: milliseconds from the problem to the
-finished plan, tables, checks and certificate included. The smallest of some repetitions counts;
+finished plan, including tables, checks and certificate. The smallest of several repetitions counts;
 compiled code is loaded before. The general solvers get the same problem in their own form:
 facility location with a budget for a token; one column per minimal helper set and one per unit of
 load for a batch.
@@ -58,7 +58,7 @@ def batch(*, tokens: int, experts: int, slots: int, helpers: int, share: float =
 
 
 def at_constant_energy(problem: SelectionProblem) -> SelectionProblem:
-    """Every token by itself: e_n(q) = q e_n(1)."""
+    """Energies with a window for each token: e_n(q) = q e_n(1)."""
     loads = np.arange(problem.num_tokens + 1)
     return replace(problem, energy=problem.energy[:, 1:2] * loads)
 

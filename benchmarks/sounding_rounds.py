@@ -1,9 +1,9 @@
 """Rounds of pilot exchanges between a coordinator and its agents, over the real driver stack.
 
-Emulated Plutos on loopback, pyadi-iio and libiio in a process of its own per radio, agents as
-processes. Measured: the time of a whole round (all uplinks at once, then every downlink) by the
-number of helpers; how long after a link got worse the states that policies see say so, for one
-coherence time; and how far the sounded gains are from the emulator's.
+Emulated Plutos on loopback, pyadi-iio and libiio in one process per radio, agents as processes.
+Measured: the time of a whole round (all uplinks at once, then every downlink) by the number of
+helpers; the delay until the policies' link states show that a link got worse, for one coherence
+time; and the error of the sounded gains.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def testbed(
 
 def rounds(bundle: Bundle, helpers: int, count: int) -> None:
     """Print the time of whole rounds and the error of their gains."""
-    # So long a coherence time that a round is never cut short; what is due is made due by waiting.
+    # A long coherence time never cuts a round short; waiting makes the soundings due.
     with testbed(bundle, helpers, coherence_time_s=2.0) as (channel, plutos, booked):
         times, errors = [], []
         true = [plutos.gain("pluto-0", f"pluto-{n + 1}") for n in range(helpers)]
@@ -101,13 +101,13 @@ def rounds(bundle: Bundle, helpers: int, count: int) -> None:
 
 
 def follow(bundle: Bundle, coherence_time_s: float, count: int) -> None:
-    """Print how long a change of a link stays unseen."""
+    """Print the delay until a change of a link is seen."""
     rng = random.Random(3)
     with testbed(bundle, 4, coherence_time_s=coherence_time_s) as (channel, plutos, _):
         delays = []
         for number in range(count):
             end_s = time.perf_counter() + rng.uniform(1.5, 2.5) * coherence_time_s
-            while time.perf_counter() < end_s:  # the run goes on
+            while time.perf_counter() < end_s:  # the run continues
                 channel.links.states(channel.clock.now_s)
                 time.sleep(0.005)
             gain_db = (-90.0, -80.0)[number % 2]

@@ -1,4 +1,4 @@
-"""Time of the exact bandwidth division beside SciPy's SLSQP, and how far apart they are.
+"""Time of the exact bandwidth division beside SciPy's SLSQP, and the difference of their results.
 
 Run: ``python benchmarks/wdmoe_bandwidth.py``
 """
@@ -33,7 +33,7 @@ def make_case(devices: int, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def slsqp(case: dict[str, Any]) -> float:
-    """Latency that a general solver finds: min t s.t. t_k(B_k) <= t, sum B_k = B."""
+    """Return the latency that a general solver finds: min t s.t. t_k(B_k) <= t, sum B_k = B."""
     total, loads = case["bandwidth_hz"], case["tokens"]
     fixed = {k: v for k, v in case.items() if k not in ("tokens", "bandwidth_hz")}
     devices = len(loads)

@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "loopback": ("commands.loopback", "run the main job on this machine, policies compared"),
     "run": ("commands.run", "run the main job on a testbed's agents and radios"),
     "prepare": ("commands.prepare", "split a checkpoint into a backbone and ONNX experts"),
-    "profile": ("commands.profile", "show how alike a bundle's experts are"),
+    "profile": ("commands.profile", "show the similarity of a bundle's experts"),
     "agent": ("commands.agent", "serve experts of a bundle"),
     "keys": (
         "commands.boards.keys",

@@ -1,4 +1,4 @@
-"""A testbed file and a few lines of Python run a model on agents that are there already."""
+"""A testbed file and a few lines of Python run a model on agents that are already running."""
 
 from __future__ import annotations
 

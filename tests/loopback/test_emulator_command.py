@@ -1,4 +1,4 @@
-"""`siftmoe radio emulate` as a person starts it."""
+"""`siftmoe radio emulate` as a process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Show how alike a bundle's experts are: the profile that `siftmoe prepare --calibration` measured.
+"""Show the similarity of a bundle's experts: the profile measured by `siftmoe prepare`.
 
-Prints a line per layer and, of small models, the matrix of cosines between the experts' outputs;
-draws all matrices into a file. docs/profile.md tells what each figure is.
+Prints a line per layer and, for small models, the matrix of cosines between the experts' outputs;
+--out draws all matrices into a file. docs/profile.md explains each figure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from siftmoe.models.similarity.profile import Profile
 
-SUMMARY = "show how alike a bundle's experts are"
+SUMMARY = "show the similarity of a bundle's experts"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         from siftmoe.tools.plotting.profile import check_format, draw_profile
 
-        check_format(Path(args.out))  # before a shipped model is prepared for a minute
+        check_format(Path(args.out))  # before a bundled model is prepared, which takes a minute
     bundle = open_with_progress(args.bundle)
     profile = read_profile(bundle.manifest)
     if args.out is not None:

@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
-#: Exchanges that the spread is taken over.
+#: Number of exchanges for the spread.
 WINDOW = 30
 
 _HEADER = ("direction", "gain dB", "±", "spread", "SNR dB", "CFO Hz", "noise dBm", "found")
 
 
 class Watched:
-    """What was seen of each direction so far."""
+    """Exchanges of each direction so far."""
 
     def __init__(self) -> None:
         self._directions: dict[tuple[str, str], deque[dict[str, Any]]] = {}
         self._counts: dict[tuple[str, str], list[int]] = {}
 
     def add(self, exchange: dict[str, Any]) -> None:
-        """Take in one exchange."""
+        """Add one exchange."""
         way = (exchange["tx"], exchange["rx"])
         self._directions.setdefault(way, deque(maxlen=WINDOW)).append(exchange)
         count = self._counts.setdefault(way, [0, 0])
@@ -42,7 +42,7 @@ class Watched:
         return [self._row(way) for way in self._directions]
 
     def view(self) -> Group:
-        """Lay out the rows, and below them why a direction's last exchange failed."""
+        """Lay out the rows, and below them the reason of each direction's last failure."""
         lasts = [seen[-1] for seen in self._directions.values()]
         reasons = [Text(last["reason"]) for last in lasts if not last["detected"]]
         return Group(console.table(_HEADER, self.rows()), *reasons)
@@ -69,7 +69,7 @@ def _figure(value: float | None, digits: int) -> str:
 
 
 def watch(rounds: Generator[list[dict[str, Any]], None, None]) -> int:
-    """Show the rounds as they come; ends with them or with Ctrl-C, exit status 1 if none found."""
+    """Show rounds until they end or Ctrl-C; returns 1 if no burst was found, else 0."""
     watched, found = Watched(), False
     with Live(console=console.stdout_console(), auto_refresh=False) as live:
         try:
@@ -81,7 +81,7 @@ def watch(rounds: Generator[list[dict[str, Any]], None, None]) -> int:
         except KeyboardInterrupt:
             pass
         finally:
-            rounds.close()  # silence before the prompt comes back
+            rounds.close()  # the transmitters are silent before the command returns
     if not live.console.is_terminal:
-        live.console.print()  # a terminal's cursor is on the next line already
+        live.console.print()  # on a terminal the cursor is on the next line already
     return int(not found)

@@ -16,7 +16,7 @@ SHOWN_METRICS = ("accuracy", "perplexity", "next_token_accuracy", "rouge_l")
 
 
 def table_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the comparison, as text."""
+    """Return header and rows of the comparison, as text."""
     metrics = [name for name in SHOWN_METRICS if any(name in r.metrics for r in results)]
     header = [
         "policy",
@@ -35,7 +35,7 @@ def table_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[st
 
 
 def source_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of what was on the air, by how its energy was obtained."""
+    """Return header and rows of the energy on the air, by source."""
     sources = sorted({source for result in results for source in result.energy_by_source})
     header = ["policy", *sources, "of it pilots"]
     rows = []
@@ -64,7 +64,7 @@ def _row(result: PolicyResult, metrics: Sequence[str]) -> list[str]:
 
 
 def _bits(result: PolicyResult) -> str:
-    """Bits of an entry on the way to helpers: the one width, or their mean and range."""
+    """Return the bits of an entry on the uplink: the width, or mean and range of several."""
     from siftmoe.tools.results.width_mix import by_width, mean_bits
 
     widths = list(by_width(result.mix))

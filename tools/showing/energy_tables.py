@@ -1,4 +1,4 @@
-"""What was on the air and what the boards took, as tables with their uncertainties."""
+"""Tables of the energy on the air and of the boards, with uncertainties."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
 def air_table(summaries: Sequence[Summary]) -> Table:
-    """Lay out what was on the air: a row per run, source, kind and direction, sums by source."""
+    """Return the energies on the air: a row per run, source, kind, direction; sums by source."""
     rows: list[tuple[str, ...]] = []
     for summary in summaries:
         for part in summary.transmissions:
@@ -34,7 +34,7 @@ def air_table(summaries: Sequence[Summary]) -> Table:
 
 
 def board_table(summaries: Sequence[Summary]) -> Table:
-    """Lay out what the boards took, by run and agent; no rows if none has sensors."""
+    """Return the boards' energies, by run and agent; no rows without sensors."""
     rows: list[tuple[str, ...]] = []
     for summary in summaries:
         for board in summary.boards:
@@ -53,6 +53,6 @@ def _run(summary: Summary, part: Part) -> tuple[str, str]:
 
 
 def _energy(summary: Summary, energy: Quantity) -> tuple[str, str]:
-    """Energy, and energy per token."""
+    """Return the energy, and the energy per token."""
     per_token = quantity(energy / summary.tokens, "J") if summary.tokens else "-"
     return quantity(energy, "J"), per_token

@@ -12,7 +12,7 @@ _PREFIXES = ((0, ""), (-3, "m"), (-6, "µ"), (-9, "n"), (-12, "p"), (-15, "f"))
 
 
 def si(value: float, unit: str) -> str:
-    """Three digits with an SI prefix."""
+    """Format a value with three digits and an SI prefix."""
     if value == 0.0:
         return f"0 {unit}"
     for exponent, prefix in _PREFIXES:
@@ -22,17 +22,17 @@ def si(value: float, unit: str) -> str:
 
 
 def energy_text(value: float, std: float) -> str:
-    """Energy, with its uncertainty where it has one."""
+    """Format an energy, with its relative uncertainty if it has one."""
     relative = f" ± {100 * std / value:.0f} %" if std > 0.0 and value > 0.0 else ""
     return si(value, "J") + relative
 
 
 def quantity(value: Quantity, unit: str) -> str:
-    """Value and uncertainty in one SI prefix, to the digit that the uncertainty allows."""
+    """Format value and uncertainty with one SI prefix, rounded as the uncertainty allows."""
     largest = max(abs(value.value), value.std)
     if not math.isfinite(largest):
         return "-"
-    # Below 100 of a unit: two digits of an uncertainty then need no exponent.
+    # The value is below 100 units, so that an uncertainty of two digits needs no exponent.
     fitting = (item for item in _PREFIXES if largest >= 0.0995 * 10.0 ** item[0])
     exponent, prefix = next(fitting, (0, ""))
     text = str(value / 10.0**exponent)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def remarks(results: Sequence[PolicyResult]) -> list[str]:
-    """Sentences that a table of these results must not go without."""
+    """Return the sentences that must stand under a table of these results."""
     found = [
         f"{result.policy}: {result.infeasible} selections could not keep their budget on the "
         f"helpers in reach; they took the least deviation there was."
@@ -60,7 +60,7 @@ def remarks(results: Sequence[PolicyResult]) -> list[str]:
 
 
 def _fault_lines(result: PolicyResult) -> list[str]:
-    """One line for each helper or link that was missing."""
+    """Return a line for each helper or link that was missing."""
     lines = []
     for name in sorted({*result.faults, *result.lost}):
         parts = []

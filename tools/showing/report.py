@@ -55,9 +55,9 @@ def write_report(
         Where to write.
     results : sequence of PolicyResult
     config : mapping
-        What the run was asked to do; ``note`` says where its links come from.
+        Configuration of the run; ``note`` says where its links come from.
     run : Path or None
-        Folder of the run, if it is another one.
+        Folder of the run, if it differs from ``out``.
 
     Returns
     -------
@@ -100,14 +100,14 @@ def write_report(
 
 
 def _policies(results: Sequence[PolicyResult]) -> str:
-    """Table of the policies, and what it must not go without."""
+    """Return the table of policies with its legend and remarks."""
     said = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks(results))
     under = f"<ul>{said}</ul>" if said else ""
     return f"{html_table(*table_rows(results))}\n<p>{_LEGEND}</p>\n{under}"
 
 
 def _links(histories: Sequence[LinkHistory], figures: Mapping[str, str]) -> list[Section]:
-    """Section of the sounded links; none if nothing was sounded."""
+    """Return the section of the sounded links; empty if nothing was sounded."""
     from siftmoe.tools.plotting.sounding import CAPTIONS
     from siftmoe.tools.results.soundings import history_rows
 

@@ -1,4 +1,4 @@
-r"""Selection instances on disk: one JSON object per file.
+r"""Reads selection instances: one JSON object per file.
 
 Families ``a`` (one token), ``b1`` (many tokens, one slot) and ``b2`` (many tokens, more slots)
 ask for helper sets of least uplink energy under a deviation cap per token:
@@ -93,7 +93,7 @@ def read_instance(path: str | Path) -> Instance:
     Raises
     ------
     ValueError
-        If it is no instance; the message names the file and the key.
+        If the file is no instance; the message names the file and the key.
     OSError
         If it cannot be read.
     """

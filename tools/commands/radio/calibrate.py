@@ -1,9 +1,9 @@
-"""Measure what a radio's samples are in watt, and store it by the radio's serial number.
+"""Measure a radio's power at full scale and store it by the radio's serial number.
 
-With a power meter at the transmitter's port: the radio sends a tone, and you type what the meter
-reads. With two radios, a cable and an attenuator: the second one listens, and what is stored is
-what a path gain between the two needs; with one of them measured before, it gives the other too.
-Never connect a transmitter to a receiver without an attenuator.
+With a power meter at the transmitter's port: the radio sends a tone, and you type the meter's
+reading. With two radios, a cable and an attenuator: the second radio receives, and the difference
+C_tx - C_rx of the pair is stored, which a path gain between the two needs; if one of the two was
+measured before, the other follows. Never connect a transmitter to a receiver without an attenuator.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Calibrate and store, or show what is stored."""
+    """Calibrate and store, or list the stored calibrations."""
     from siftmoe.radio.power.conversion import CalibrationStore
     from siftmoe.tools.interrupts import terminable
     from siftmoe.tools.radios.level import send_tone

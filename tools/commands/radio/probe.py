@@ -1,7 +1,7 @@
-"""Look for Plutos and print what they are, changing nothing.
+"""Look for Plutos and print what they are; no setting of a radio is changed.
 
-Without a URI the address of a Pluto fresh out of its box and the USB are tried. Exit status 0 if
-a radio was found, 1 if not.
+Without a URI the factory address of a Pluto and the USB are tried. Exit status 0 if a radio was
+found, 1 if not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Exchange pilots between two radios and print the channel between them.
 
-One radio repeats a burst, the other one listens; the transmitter is silent afterwards, whatever
-happens. Exit status 1 if no burst was found: no channel is made up then.
+One radio repeats a burst, the other one receives. The transmitter is always silent afterwards.
+Exit status 1 if no burst was found: then no channel is reported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The program that runs on a board, packed into one file for the board's own Python."""
+"""Packs the program that runs on a board into one file for the board's own Python."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _PACKAGE: Final = "siftmoe/tools/flashing/onboard"
 _MAIN: Final = (
     b"import sys\nfrom siftmoe.tools.flashing.onboard.command import main\nsys.exit(main())\n"
 )
-#: The same file from the same sources, whenever it is packed: files are known by their hash.
+#: Constant date, so that the same sources give the same file; files are identified by their hash.
 _DATE: Final = (1980, 1, 1, 0, 0, 0)
 
 
 def board_program() -> bytes:
-    """Pack the program: a zip file that Python runs."""
+    """Return the program: a zip file that Python can run."""
     folder = Path(__file__).parents[1] / "onboard"
     files = {f"{_PACKAGE}/{path.name}": path.read_bytes() for path in sorted(folder.glob("*.py"))}
     parents = ("siftmoe", "siftmoe/tools", "siftmoe/tools/flashing")

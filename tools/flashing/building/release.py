@@ -1,7 +1,7 @@
-"""What one board gets: its files by content, the agent's command line, one signed manifest.
+"""Builds the release of one board: files by content, the agent's command line, signed manifest.
 
-Equal content has an equal manifest, and a release is named by its manifest's hash: to flash what is
-there already is no work, and a board's name for it says what it is.
+Equal content has an equal manifest, and a release is named by its manifest's hash. So an unchanged
+release is not sent again, and the name on the board identifies its content.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PUBLIC: Final = 0o644
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A file of a release: where it comes from, and its hash, size and mode."""
+    """A file of a release: its source, hash, size and mode."""
 
     source: Path | bytes
     sha256: str
@@ -43,13 +43,13 @@ class Piece:
 
     @classmethod
     def of_bytes(cls, content: bytes) -> Piece:
-        """Make one of what is in memory."""
+        """Make a piece from bytes in memory."""
         digest = hashlib.sha256(content).hexdigest()
         return cls(source=content, sha256=digest, num_bytes=len(content))
 
     @classmethod
     def of_file(cls, path: Path, *, mode: int = _PUBLIC) -> Piece:
-        """Make one of a file."""
+        """Make a piece from a file."""
         size = path.stat().st_size
         return cls(source=path, sha256=file_sha256(path), num_bytes=size, mode=mode)
 
@@ -65,7 +65,7 @@ class Release:
 
     @property
     def blobs(self) -> dict[str, Piece]:
-        """Pieces by hash, each content once."""
+        """Return the pieces by hash, each content once."""
         return {piece.sha256: piece for piece in self.pieces.values()}
 
 
@@ -82,26 +82,26 @@ def build_release(
     program: bytes,
     signer: Signer,
 ) -> Release:
-    """Put a board's release together.
+    """Build a board's release.
 
     Parameters
     ----------
     agent : AgentEntry
     experts : sequence of (layer, expert)
-        What it hosts; nothing else of the model goes to the board.
+        Experts that it hosts; nothing else of the model goes to the board.
     selection : str
-        The same as the agent takes it.
+        The same experts as the agent's option takes them.
     packing : "compiled" or "numpy"
-        How it packs vectors.
+        How the agent packs vectors.
     bundle : Manifest
     target : Target
         The board's Python and machine.
     wheels : sequence of Path
-        Everything the agent needs, siftmoe's own wheel included.
+        All wheels of the agent, including siftmoe's own.
     keys : Path or None
         The testbed's folder of keys; None for an agent without a key.
     program : bytes
-        What runs on the board.
+        The program that runs on the board.
     signer : Signer
 
     Raises
@@ -144,13 +144,13 @@ def build_release(
 def agent_arguments(
     agent: AgentEntry, *, selection: str, packing: str, encrypted: bool
 ) -> list[str]:
-    """Return the agent's command line on its board; ``{release}`` is the release's folder there."""
+    """Return the agent's arguments on its board; ``{release}`` is the release's folder there."""
     arguments = [
         "--bundle={release}/bundle",
         f"--bind={bind_address(agent.address)}",
         f"--experts={selection}",
         f"--name={agent.name}",
-        # What packs serves: one that cannot use what it compiled any more packs by numpy.
+        # The agent still serves without its compiled packing code: it then packs with numpy.
         f"--packing={'auto' if packing == 'compiled' else packing}",
         "--json",
     ]
@@ -164,9 +164,9 @@ def agent_arguments(
 
 
 def bind_address(address: str) -> str:
-    """Where an agent listens that is reached at an address: on every interface, or on loopback.
+    """Return the address that an agent binds: all interfaces, or loopback for a local address.
 
-    A board's own idea of its address may differ from the testbed's (names, NAT).
+    A board's own address may differ from the one in the testbed (names, NAT).
     """
     if is_local(address):
         return address
@@ -175,7 +175,7 @@ def bind_address(address: str) -> str:
 
 
 def is_local(address: str) -> bool:
-    """Whether an address is on one machine only."""
+    """Whether an address can be reached only from its own machine."""
     transport, _, rest = address.partition("://")
     return transport != "tcp" or is_loopback(rest.rpartition(":")[0])
 

@@ -1,6 +1,6 @@
-"""The key that a workstation signs releases with; boards take releases of the first one they saw.
+"""Signs releases with a workstation's key; a board accepts the first workstation it meets.
 
-It is an SSH key, so that a board checks the signature with the ``ssh-keygen`` that it has.
+The key is an SSH key, so that a board can check the signature with its own ``ssh-keygen``.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class Signer:
 
     @classmethod
     def of(cls, folder: Path) -> Signer:
-        """Read the release key of a testbed's folder of keys; made if there is none.
+        """Read the release key in a testbed's folder of keys; it is made if there is none.
 
         Raises
         ------
         KeyUnusable
-            If others may read it, or it is no private key.
+            If other users can read it, or it is no private key.
         """
         path = folder / RELEASE_KEY
         if not path.exists():
             key = asyncssh.generate_private_key("ssh-ed25519", comment="siftmoe releases")
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "wb") as stream:  # takes the descriptor over
+            with open(descriptor, "wb") as stream:  # takes ownership of the descriptor
                 stream.write(key.export_private_key())
         if path.stat().st_mode & 0o077:
             raise KeyUnusable(f"key {str(path)!r} can be read by others; chmod 600 it")
@@ -50,10 +50,10 @@ class Signer:
 
     @property
     def line(self) -> str:
-        """What a board keeps of it: a line of ssh-keygen's allowed signers."""
+        """Public key as a line of ssh-keygen's allowed signers, which a board stores."""
         public = self.key.export_public_key().decode().split()
         return f'{SIGNER} namespaces="{NAMESPACE}" {public[0]} {public[1]}'
 
     def sign(self, content: bytes) -> bytes:
-        """Signature of a release's manifest."""
+        """Return the signature of a release's manifest."""
         return bytes(asyncssh.create_sshsig(self.key, content, namespace=NAMESPACE))

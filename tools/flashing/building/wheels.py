@@ -1,8 +1,8 @@
-"""Wheels for a board's Python and architecture: siftmoe's own, and what an agent needs.
+"""Collects wheels for a board's Python and architecture: siftmoe's own and its dependencies.
 
-What was once chosen for a board is written down with its hashes in a lock file next to the testbed,
-so that the next board, and the same one next month, gets the same files or none. The board itself
-never talks to an index.
+The wheels chosen for a board are recorded with their hashes in a lock file next to the testbed, so
+that later boards, and later releases, get the same files or an error. The board itself never uses
+an index.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from siftmoe.tools.flashing.errors import ReleaseError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: What a board gets of siftmoe: no coordinator, no studies, no checkpoints.
+#: Packages of siftmoe for a board: no coordinator, no studies, no checkpoints.
 _PACKAGES: Final = ("agent", "models", "radio")
-#: What the agent needs from an index, as setup.cfg says, and pip itself to install it there.
+#: Dependencies of an agent, as in setup.cfg, and pip itself to install them on the board.
 _REQUIREMENTS: Final = (
     "numpy>=1.26",
     "pyzmq>=26",
@@ -35,22 +35,22 @@ _REQUIREMENTS: Final = (
     "pip>=23.1",
 )
 _OLD_PYTHON: Final = "tomli>=2.0"
-#: For a board with a Pluto, beside libiio 0.24 of its system.
+#: For a board with a Pluto; libiio 0.24 comes from its system.
 _RADIO: Final = ("pyadi-iio==0.0.21", "pylibiio>=0.25,<1")
-#: Compiles the packing of vectors there.
+#: Compiles the packing of vectors on the board.
 _COMPILER: Final = "numba>=0.61"
-#: Runs on every board; NVIDIA's build for Jetson is given with --wheels.
+#: Runs on every board; NVIDIA's build for Jetson can be given with --wheels.
 _RUNTIME: Final = "onnxruntime"
 _GPU_RUNTIME: Final = "onnxruntime-gpu"
 _RUNTIME_VERSION: Final = ">=1.18"
 _SUPPORTED: Final = ("3.10", "3.11", "3.12", "3.13")
-#: Zip files have no time before this; with one and the same for all, a wheel is the same each time.
+#: Earliest date of a zip file; a constant date makes the wheel reproducible.
 _EPOCH: Final = "315532800"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What wheels are for: Python as "3.10", machine and C library as the board names them."""
+    """Target of wheels: Python as "3.10", machine and C library as the board reports them."""
 
     python: str
     machine: str
@@ -58,16 +58,16 @@ class Target:
 
     @property
     def tag(self) -> str:
-        """Name for files, as ``cp310-aarch64``."""
+        """Name of the target in file names, as ``cp310-aarch64``."""
         return f"cp{self.python.replace('.', '')}-{self.machine}"
 
     def options(self) -> list[str]:
-        """Pip's options that choose wheels for it.
+        """Return pip's options that choose wheels for the target.
 
         Raises
         ------
         ReleaseError
-            If siftmoe does not run there.
+            If siftmoe does not run on the target.
         """
         if self.python not in _SUPPORTED:
             raise ReleaseError(
@@ -132,19 +132,19 @@ def wheelhouse(
     onnxruntime: str | None = None,
     given: Path | None = None,
 ) -> list[Path]:
-    """Collect the wheels that an agent needs beside siftmoe's own.
+    """Collect the wheels of an agent except siftmoe's own.
 
     Parameters
     ----------
     target : Target
     lock : Path
-        Names, versions and hashes. Written if there is none, else nothing else is taken.
+        Names, versions and hashes. Written if it does not exist, else only its wheels are used.
     cache : Path
         Folder for downloads.
     radio : bool
         Whether the board has a Pluto.
     compiler : bool
-        Whether it compiles the packing of vectors.
+        Whether the board compiles the packing of vectors.
     onnxruntime : str or None
         Version; None takes the newest.
     given : Path or None
@@ -153,7 +153,7 @@ def wheelhouse(
     Raises
     ------
     ReleaseError
-        If a wheel cannot be had, or is not the one in the lock file.
+        If a wheel cannot be found, or differs from the one in the lock file.
     """
     folder = cache / target.tag
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ def wheelhouse(
 
 
 def requirements(wheels: Sequence[Path]) -> str:
-    """Pin wheels by name, version and hash, as pip reads it."""
+    """Pin wheels by name, version and hash, as pip requirements."""
     lines = []
     for wheel in sorted(wheels):
         name, version = wheel.name.split("-")[:2]
@@ -190,7 +190,7 @@ def requirements(wheels: Sequence[Path]) -> str:
 
 
 def _locked(folder: Path, lock: Path) -> list[Path]:
-    """Find the wheels that a lock file names by their hashes; none unless all are there."""
+    """Find a lock file's wheels by their hashes; returns none unless all are found."""
     lines = lock.read_text(encoding="utf-8").splitlines()
     wanted = {line.rpartition("sha256:")[2] for line in lines}
     wheels = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in folder.glob("*.whl")}

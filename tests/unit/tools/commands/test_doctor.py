@@ -1,4 +1,4 @@
-"""What the doctor finds on a machine where things are there, and where they are not."""
+"""Findings of the doctor on a complete machine and on one with missing packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Releases as a workstation builds and signs them and a board checks them; units and wheels."""
+"""Releases built and signed by a workstation and checked by a board; units and wheels."""
 
 from __future__ import annotations
 
