@@ -22,25 +22,25 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 
-#: Name of a script in this folder -> its arguments; in the order of the results.
+#: Module below `benchmarks` -> its arguments; in the order of the results.
 BENCHMARKS: dict[str, list[str]] = {
-    "loopback_throughput": [],
-    "agent_roundtrip": [],
-    "agent_clients": [],
-    "packing_cost": [],
-    "quantisers": [],
-    "coordinator_cost": [],
-    "coordinator_liveness": [],
+    "coordinator.throughput": [],
+    "agents.roundtrip": [],
+    "agents.clients": [],
+    "agents.packing": [],
+    "models.quantisers": [],
+    "coordinator.cost": [],
+    "coordinator.liveness": [],
     "chaos": [],
-    "fuzz_protocol": [],
-    "encryption_cost": [],
-    "selection_speed": [],
-    "wdmoe_bandwidth": [],
-    "prepare_memory": [],
-    "radio_estimation": ["--figures", "benchmarks/figures"],
-    "radio_emulator": [],
-    "radio_pluto": [],
-    "sounding_rounds": [],
+    "fuzz.protocol": [],
+    "agents.encryption": [],
+    "selection.speed": [],
+    "selection.bandwidth": [],
+    "models.prepare_memory": [],
+    "radio.estimation": ["--figures", "benchmarks/figures"],
+    "radio.emulator": [],
+    "radio.pluto": [],
+    "radio.rounds": [],
 }
 PACKAGES = ("numpy", "torch", "transformers", "onnxruntime-gpu", "onnxruntime", "pyzmq", "numba")
 
@@ -53,7 +53,9 @@ which machine and when. Compare ratios within a section: its contenders took tur
 
 def title(name: str) -> str:
     """Return the first line of a script's docstring."""
-    text = (ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8")
+    path = ROOT / "benchmarks" / name.replace(".", "/")
+    path = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+    text = path.read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(text)) or name).partition("\n")[0].rstrip(".")
 
 
@@ -124,7 +126,7 @@ def measure(name: str, *, timeout_s: float) -> str:
 
 def read_sections(text: str) -> dict[str, str]:
     """Sections of a results file by name."""
-    parts = re.split(r"^## (?=\w+$)", text, flags=re.MULTILINE)[1:]
+    parts = re.split(r"^## (?=[\w.]+$)", text, flags=re.MULTILINE)[1:]
     return {part.partition("\n")[0]: f"## {part.strip()}\n" for part in parts}
 
 

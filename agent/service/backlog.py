@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: Arrays that may wait, beside the limit of requests; a client's first is admitted if less waits.
 MAX_BYTES: Final = 256 * 1024 * 1024
 #: Pairs (row, expert) after which a turn is over, since the next client waits for it. Larger
-#: batches gained no throughput that could be measured (benchmarks/agent_clients.py).
+#: batches gained no throughput that could be measured (benchmarks/agents/clients.py).
 TURN_PAIRS: Final = 128
 
 

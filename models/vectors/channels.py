@@ -4,8 +4,8 @@ r"""Rows quantised with a step per channel, fixed beforehand from calibration ro
           k = \mathrm{clip}\big(\lfloor x_{t,c} / \Delta_c \rfloor + 2^{b-1},\ 0,\ 2^b - 1\big)
 
 The steps need not travel. On both shipped checkpoints a step per row after a rotation
-(`siftmoe.models.vectors.quantise`) has the smaller error at every width (benchmarks/quantisers.py),
-so this is for comparison and nothing sends it.
+(`siftmoe.models.vectors.quantise`) has the smaller error at every width
+(benchmarks/models/quantisers.py), so this is for comparison and nothing sends it.
 """
 
 from __future__ import annotations

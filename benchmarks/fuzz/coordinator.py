@@ -1,4 +1,4 @@
-"""Target of `benchmarks.fuzz_protocol`: a coordinator's message handling without sockets."""
+"""Target of `benchmarks.fuzz.protocol`: a coordinator's message handling without sockets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from benchmarks.fuzz_inputs import mutated
+from benchmarks.fuzz.inputs import mutated
 from siftmoe.agent.wire.protocol import HelloReply, Sound, SoundReply, Stats, StatsReply, encode
 from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.board_energy import board_row

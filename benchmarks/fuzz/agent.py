@@ -1,11 +1,11 @@
-"""Target of `benchmarks.fuzz_protocol`: an agent's message handling without sockets."""
+"""Target of `benchmarks.fuzz.protocol`: an agent's message handling without sockets."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.fuzz_inputs import mutated
+from benchmarks.fuzz.inputs import mutated
 from siftmoe.agent.compute.runtime import Runtime
 from siftmoe.agent.errors import ProtocolError, WireError
 from siftmoe.agent.service.requests import Identity, Job, Service

@@ -32,8 +32,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import psutil
 
-from benchmarks.chaos_strikes import KINDS, LINKS, Board, Chaos, boards_of
-from benchmarks.chaos_watch import Checked, Watched, WatchedClient, seen
+from benchmarks.chaos.strikes import KINDS, LINKS, Board, Chaos, boards_of
+from benchmarks.chaos.watch import Checked, Watched, WatchedClient, seen
 from siftmoe.agent.process.launch import stop_all
 from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.client.security import ClientSecurity

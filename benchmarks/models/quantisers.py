@@ -1,6 +1,6 @@
 """Error of an expert layer's output due to each quantiser of its hidden states.
 
-    python -m benchmarks.quantisers [--windows N]
+    python -m benchmarks.models.quantisers [--windows N]
 
 Hidden states of validation text are quantised before the expert layers, all routed experts are
 computed on them, and the error is the squared error over the squared output of the layer, the mean

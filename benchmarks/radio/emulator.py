@@ -1,6 +1,6 @@
 """Emulated Plutos: speed of the air, of an attribute, of a sounding, and errors of the stack
 
-    python -m benchmarks.radio_emulator [--json] [--soundings N]
+    python -m benchmarks.radio.emulator [--json] [--soundings N]
 
 1. Samples per second for one receiver of five devices, by transmitters and paths. A Pluto at
    2 MS/s in real time needs 2 MS/s.

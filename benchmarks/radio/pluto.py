@@ -1,6 +1,6 @@
 """A Pluto through its driver stack: time of each call, and time until it is silent after a kill.
 
-    python benchmarks/radio_pluto.py [--bench FILE] [--repeat N] [--json FILE]
+    python -m benchmarks.radio.pluto [--bench FILE] [--repeat N] [--json FILE]
 
 Two emulated Plutos on this machine, or the radios of a bench file (see tests/hardware/conftest.py).
 "in process" is pyadi-iio and libiio in the calling process, "own process" the same behind

@@ -17,7 +17,7 @@ from tests.bundles import reference
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from benchmarks.chaos_strikes import Strike
+    from benchmarks.chaos.strikes import Strike
     from siftmoe.coordinator.layer.serving import Served
 
 TOLERANCE: Final = 1e-3

@@ -1,6 +1,6 @@
 """Cost of packing relative to the expert's computation, and round-trip time at each width.
 
-    python -m benchmarks.packing_cost [--rounds N] [--packing numpy]
+    python -m benchmarks.agents.packing [--rounds N] [--packing numpy]
 
 First: the time of packing and unpacking, on both sides and in both directions, over ONNX Runtime's
 compute in the same process and thread, medians. "Behind the expert": each of the four follows a
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import zmq
 
-from benchmarks.agent_roundtrip import EXPERTS, Client, pairs_of
+from benchmarks.agents.roundtrip import EXPERTS, Client, pairs_of
 from siftmoe.agent.compute.memory import keep_freed_memory
 from siftmoe.agent.compute.providers import open_session
 from siftmoe.agent.config import AgentConfig

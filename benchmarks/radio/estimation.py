@@ -1,6 +1,6 @@
 """The sounding burst against its bounds, and its speed on one core.
 
-    python benchmarks/radio_estimation.py [--bursts N] [--figures DIR] [--json FILE]
+    python -m benchmarks.radio.estimation [--bursts N] [--figures DIR] [--json FILE]
 
 Bursts pass through AWGN or a 6-tap Rayleigh channel, at a random start and with a CFO within the
 range that one hypothesis covers; they are acquired with one false alarm an hour at 2 MS/s, then
@@ -220,7 +220,7 @@ def plot(rows: list[Row], folder: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bursts", type=int, default=2000, help="bursts per point")
-    parser.add_argument("--figures", type=Path, default=Path(__file__).parent / "figures")
+    parser.add_argument("--figures", type=Path, default=Path(__file__).parents[1] / "figures")
     parser.add_argument("--json", type=Path, help="write the rows there as well")
     args = parser.parse_args()
     rows = [measure(c, snr, bursts=args.bursts) for c in CHANNELS for snr in SNR_DB]

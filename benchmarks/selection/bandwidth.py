@@ -1,6 +1,6 @@
 """Time of the exact bandwidth division beside SciPy's SLSQP, and the difference of their results.
 
-Run: ``python benchmarks/wdmoe_bandwidth.py``
+Run: ``python -m benchmarks.selection.bandwidth``
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Latency of a light client beside a greedy one, with fair queueing and first come, first served.
 
-    python -m benchmarks.agent_clients [--json] [--rounds N]
+    python -m benchmarks.agents.clients [--json] [--rounds N]
 
 A light client asks for one row and waits for the answer before it asks again; a greedy one keeps
 many requests in flight, of many rows in one setting and of one row in the other. The contenders
@@ -158,7 +158,7 @@ def measure(root: Path, *, rounds: int, seconds: float) -> dict:
     with ExitStack() as stack:
         endpoints = {
             TURNS: stack.enter_context(agent(config, "siftmoe.agent")),
-            FIRST: stack.enter_context(agent(config, "benchmarks.agent_clients", SERVE)),
+            FIRST: stack.enter_context(agent(config, "benchmarks.agents.clients", SERVE)),
         }
         found: dict = {who: {ALONE: [], **{name: [] for name in GREEDY}} for who in endpoints}
         rates: dict = {who: {name: [] for name in GREEDY} for who in endpoints}

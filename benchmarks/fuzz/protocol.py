@@ -1,6 +1,6 @@
 """Mutated frames against agent and coordinator: only ProtocolError, and no growth of memory.
 
-    python -m benchmarks.fuzz_protocol [--runs N] [--examples N] [--seed K]
+    python -m benchmarks.fuzz.protocol [--runs N] [--examples N] [--seed K]
 
 Atheris, guided by coverage, gives each side N inputs: raw frames, and messages of every kind with
 bytes, frames and header keys changed. The agent's side is decoder, service and experts; the
@@ -35,8 +35,8 @@ from hypothesis import seed as seeded
 
 #: Side -> module and function that handles frames as it does.
 TARGETS: Final = {
-    "agent": ("benchmarks.fuzz_agent", "agent_end"),
-    "coordinator": ("benchmarks.fuzz_coordinator", "coordinator_end"),
+    "agent": ("benchmarks.fuzz.agent", "agent_end"),
+    "coordinator": ("benchmarks.fuzz.coordinator", "coordinator_end"),
 }
 #: Coverage of these guides the search.
 _WIRE: Final = ("messages", "sound", "packed", "packed_check", "payload", "protocol")
@@ -121,7 +121,7 @@ def run(name: str, *, runs: int, seed: int) -> dict[str, Any] | None:
             write_bundle(folder / "bundle", shape_of())
             options = ["--runs", str(runs), "--seed", str(seed), "--folder", str(folder)]
             done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.fuzz_protocol", *options, "--part", part, name],
+                [sys.executable, "-m", "benchmarks.fuzz.protocol", *options, "--part", part, name],
                 capture_output=True,
                 text=True,
                 check=False,

@@ -1,6 +1,6 @@
 """Peak memory of splitting a checkpoint and of loading its backbone, against the whole model.
 
-    python benchmarks/prepare_memory.py [--layers 6]
+    python -m benchmarks.models.prepare_memory [--layers 6]
 
 Makes a random Mixtral checkpoint in a temporary folder. Each measurement runs in a separate
 process; the memory of the imports is measured first and subtracted (Linux: VmHWM after a reset).
@@ -90,7 +90,7 @@ def main() -> None:
             "backbone": size(bundle / "backbone"),
             "one expert": (bundle / "experts/layer_000_expert_000.onnx").stat().st_size,
         }
-    print(f"$ python benchmarks/prepare_memory.py --layers {args.layers}")
+    print(f"$ python -m benchmarks.models.prepare_memory --layers {args.layers}")
     print(", ".join(f"{name} {count / MB:.0f} MB" for name, count in sizes.items()))
     print()
     print("| | peak above imports, MB | kept after, MB | of the checkpoint |")

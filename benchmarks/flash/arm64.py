@@ -1,6 +1,6 @@
 """Flashing of an emulated arm64 board; its experts' outputs are compared with those of x86.
 
-    sudo python -m benchmarks.flash_arm64 [--keep FOLDER]
+    sudo python -m benchmarks.flash.arm64 [--keep FOLDER]
 
 Needs root, debootstrap, systemd-nspawn, a Debian mirror and qemu-aarch64-static registered with
 binfmt_misc (flag F; where it is not: mount binfmt_misc -t binfmt_misc /proc/sys/fs/binfmt_misc &&
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.flash_faults import call
+from benchmarks.flash.faults import call
 from siftmoe.agent.compute.providers import open_session
 from siftmoe.agent.wire.protocol import Apply
 from siftmoe.coordinator.client.requests import Client

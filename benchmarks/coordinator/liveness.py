@@ -1,6 +1,6 @@
 """Time until a killed and a stopped agent are noticed in the middle of a request.
 
-    python -m benchmarks.coordinator_liveness [--json] [--trials N]
+    python -m benchmarks.coordinator.liveness [--json] [--trials N]
 
 A real agent computes; it is killed (SIGKILL) or stopped (SIGSTOP), and the time until the client
 returns the error that names it is measured. Targets: 10 ms and 400 ms.

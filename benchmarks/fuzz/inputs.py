@@ -1,4 +1,4 @@
-"""Inputs of `benchmarks.fuzz_protocol`: raw frames, and mutated valid messages.
+"""Inputs of `benchmarks.fuzz.protocol`: raw frames, and mutated valid messages.
 
 In a valid message bytes are flipped, cut and inserted, frames dropped, swapped and added, and keys
 of the header, or of a map in it, get other values.

@@ -1,6 +1,6 @@
 """Latency of an agent over in-process ONNX Runtime, beside gRPC and bare ZeroMQ.
 
-    python -m benchmarks.agent_roundtrip [--json] [--rounds N]
+    python -m benchmarks.agents.roundtrip [--json] [--rounds N]
 
 One process asks, one serves, one thread each. The contenders take turns in every round, so that a
 busy machine slows all of them, and the 10th percentile is compared.
@@ -22,7 +22,7 @@ import grpc
 import numpy as np
 import zmq
 
-from benchmarks.agent_peers import METHOD, OPTIONS
+from benchmarks.agents.peers import METHOD, OPTIONS
 from siftmoe.agent.compute.providers import open_session
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import launch
@@ -116,7 +116,7 @@ def contenders(stack: ExitStack, root: Path, name: str):
 @contextmanager
 def peer(kind: str, path: Path, hidden_size: int):
     """Run a server of agent_peers; gives its port."""
-    command = [sys.executable, "-m", "benchmarks.agent_peers", kind, str(path), str(hidden_size)]
+    command = [sys.executable, "-m", "benchmarks.agents.peers", kind, str(path), str(hidden_size)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     ) as process:

@@ -1,6 +1,6 @@
 """Which release serves after a board with systemd failed while it was flashed.
 
-    sudo python -m benchmarks.flash_faults [--keep FOLDER]
+    sudo python -m benchmarks.flash.faults [--keep FOLDER]
 
 Needs root, debootstrap, systemd-nspawn and a Debian mirror: makes a Debian userland (once in
 FOLDER), boots it as a container with systemd as PID 1 and flashes it over its sshd. After each

@@ -1,6 +1,6 @@
 """Decoding under fast fading: selecting again in every block against keeping the first helpers.
 
-    python -m benchmarks.fast_fading [--json] [--model NAME] [--seeds N]
+    python -m benchmarks.selection.fast_fading [--json] [--model NAME] [--seeds N]
 
 Text is fed to a bundled model token by token. A token's window has M blocks of independent
 Rayleigh gain, known one by one; without and with another selection in each, on the same channels.

@@ -1,6 +1,6 @@
 """Speed and quality of helper selection beside HiGHS and OR-tools CP-SAT, in one run.
 
-Run: ``python benchmarks/selection_speed.py [--quick] [--json]``; writes
+Run: ``python -m benchmarks.selection.speed [--quick] [--json]``; writes
 ``benchmarks/figures/selection_speed.csv`` and ``.png``.
 
 Decoding: microseconds per token in a batch. Prefilling: milliseconds from the problem to the
@@ -31,10 +31,10 @@ from siftmoe.coordinator.policies.loads.tables import build_tables, slot_deviati
 from siftmoe.coordinator.policies.siftmoe import SiftMoE
 from siftmoe.coordinator.selection.problem import Budget, BudgetKind, SelectionProblem, Status
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from instances import as_problem, make_instance, milp_optimum
 
-FIGURES = Path(__file__).parent / "figures"
+FIGURES = Path(__file__).parents[1] / "figures"
 #: CP-SAT computes in integers: costs and deviations are rounded to this many steps.
 INTEGER_STEPS = 10**7
 Row = dict[str, Any]

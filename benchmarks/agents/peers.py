@@ -1,6 +1,6 @@
 """Reference servers of agent_roundtrip: one expert served with raw bytes and nothing else.
 
-    python -m benchmarks.agent_peers grpc|zeromq EXPERT.onnx HIDDEN_SIZE
+    python -m benchmarks.agents.peers grpc|zeromq EXPERT.onnx HIDDEN_SIZE
 
 prints its port and serves until its standard input closes. "zeromq" is the lower limit of ZeroMQ's
 cost: one thread, no header, no checks, no deadline, and no reception while it computes.

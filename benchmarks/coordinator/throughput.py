@@ -1,6 +1,6 @@
 """Tokens per second with the experts on agents of this machine, beside the undivided model.
 
-    python -m benchmarks.loopback_throughput [--rounds N] [--agents 1 2 4 8]
+    python -m benchmarks.coordinator.throughput [--rounds N] [--agents 1 2 4 8]
 
 The bundled model, all experts kept, float16 on the wire, one thread for torch and one for each
 agent. The undivided Hugging Face model and every fleet take turns round by round, so that a busy

@@ -1,6 +1,6 @@
 """End-to-end cost of CURVE: the round trip of one expert layer with keys and without.
 
-    python -m benchmarks.encryption_cost [--json] [--rounds N]
+    python -m benchmarks.agents.encryption [--json] [--rounds N]
 
 Two agents with the same expert, one with keys and one without, are each asked by a coordinator's
 client. They take turns round by round, and the 10th percentile is compared. Target: at most 1.15
