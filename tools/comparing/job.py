@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,15 @@ import msgspec
 from siftmoe.coordinator.air.assembly import REFERENCE_WIDTH, air_interface
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.errors import ConfigError
-from siftmoe.coordinator.policies.setup import BUDGETED, BUDGETS, prepare_policy
-from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.coordinator.policies.setup import prepare_policy
+from siftmoe.coordinator.selection.policy import BUDGETS
 from siftmoe.models.similarity.file import read_profile
 from siftmoe.models.similarity.profile import Profile
 from siftmoe.models.vectors.packing import row_bits
 from siftmoe.tools.showing.report import si
 
 if TYPE_CHECKING:
+    from siftmoe.coordinator.policies.spec import PolicySpec
     from siftmoe.coordinator.selection.widths import Bits
     from siftmoe.models.bundle.reader import Bundle
 
@@ -76,9 +77,9 @@ def load_profile(bundle: Bundle) -> Profile | None:
 
 def with_budget(policy: PolicySpec) -> PolicySpec:
     """Give a policy that spends a budget and names none the usual loss."""
-    if policy.name not in BUDGETED or {LOSS, *BUDGETS} & set(policy.options):
+    if "price" not in policy.traits.budgets or {LOSS, *BUDGETS} & set(policy.options):
         return policy
-    return PolicySpec(policy.name, {**policy.options, LOSS: USUAL_LOSS})
+    return policy.having(**{LOSS: USUAL_LOSS})
 
 
 def check_policies(
@@ -90,7 +91,7 @@ def check_policies(
         if options.pop(LOSS, None) is not None:
             options["price"] = 0.0
         prepared = prepare_policy(
-            PolicySpec(policy.name, options),
+            replace(policy, options=options),
             shape=bundle.shape,
             profile=profile,
             bits=radio.bits,

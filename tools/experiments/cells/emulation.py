@@ -18,7 +18,6 @@ import numpy as np
 
 from siftmoe.coordinator.air.assembly import REFERENCE_WIDTH, air_interface, payload_of
 from siftmoe.coordinator.air.slotted import SlottedAir
-from siftmoe.coordinator.air.wdmoe import wdmoe_links
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow
@@ -98,7 +97,8 @@ class Emulation:
             policy,
             shape=self.bundle.shape,
             profile=self.profile,
-            links=lambda: wdmoe_links(links.states(coordinator.now_s), air),
+            links=lambda: links.states(coordinator.now_s),
+            air=lambda: air,
         )
         air = self.air(setting, prepared.widths, seed)
         probe = Probe(
