@@ -17,7 +17,8 @@ from siftmoe.radio.emulator.device.medium import Medium
 from siftmoe.radio.emulator.device.pluto import EmulatedPluto, Identity
 from siftmoe.radio.emulator.iiod.server import IIOD_PORT, PlutoServer
 from siftmoe.radio.errors import DeviceNotFound
-from siftmoe.radio.simulated.air import Air, DeviceModel
+from siftmoe.radio.simulated.air import Air
+from siftmoe.radio.simulated.front_end import DeviceModel
 from siftmoe.radio.sounding.pilots import FFT_SIZE, carriers
 from siftmoe.radio.units import db_to_linear
 

@@ -18,22 +18,25 @@ the clock and names it in every call. Not thread-safe.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from siftmoe.radio.channel.fading import stream_generator
-from siftmoe.radio.channel.link import Source
-from siftmoe.radio.channel.multipath import AirPath, PathResponse
-from siftmoe.radio.device import PowerReference, RadioSettings
+from siftmoe.radio.channel.multipath import PathResponse
 from siftmoe.radio.errors import DeviceNotFound, SettingRejected
+from siftmoe.radio.simulated.front_end import convert
 from siftmoe.radio.simulated.timeline import Timeline
 from siftmoe.radio.simulated.transmission import Transmission, quantise
 from siftmoe.radio.units import thermal_noise_psd
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from siftmoe.radio.channel.multipath import AirPath
+    from siftmoe.radio.device import RadioSettings
+    from siftmoe.radio.simulated.front_end import DeviceModel
 
     ComplexArray = NDArray[np.complex128]
     FloatArray = NDArray[np.float64]
@@ -45,31 +48,6 @@ _GAIN_RANGE_DB = (-3.0, 71.0)
 _NOISE_STREAM = 2
 #: Longer than any delay: echoes of what was sent before are lost.
 _MEMORY_S = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceModel:
-    """Properties of one simulated radio.
-
-    Parameters
-    ----------
-    ppm : float
-        Error of its oscillator, parts per million.
-    noise_figure_db : float, dB
-    reference : PowerReference
-        True full-scale powers, hence known without uncertainty by default.
-    """
-
-    ppm: float = 0.0
-    noise_figure_db: float = 5.0
-    reference: PowerReference = field(
-        default_factory=lambda: PowerReference(std_db=0.0, source=Source.MODELLED)
-    )
-
-
-def convert(field_v: ComplexArray, model: DeviceModel, settings: RadioSettings) -> ComplexArray:
-    """Return what a device's converter makes of a field at its port."""
-    return quantise(field_v / math.sqrt(model.reference.rx_power_w(1.0, settings)))
 
 
 def _phasors(turn: float, clocks: NDArray[np.int64]) -> ComplexArray:

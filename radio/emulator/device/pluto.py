@@ -19,7 +19,7 @@ from siftmoe.radio.emulator.device.streams import DEFAULT_BLOCKS, ReceiveStream,
 from siftmoe.radio.emulator.device.tones import Tones
 from siftmoe.radio.emulator.device.transceiver import AGC_TARGET_DB, XO_HZ, Transceiver
 from siftmoe.radio.emulator.device.tree import Context, IioError
-from siftmoe.radio.simulated.air import convert
+from siftmoe.radio.simulated.front_end import convert
 from siftmoe.radio.simulated.timeline import Timeline
 
 if TYPE_CHECKING:

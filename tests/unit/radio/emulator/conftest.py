@@ -9,7 +9,8 @@ from siftmoe.radio.channel.multipath import AirPath
 from siftmoe.radio.emulator.device.medium import Medium
 from siftmoe.radio.emulator.device.pluto import EmulatedPluto, Identity
 from siftmoe.radio.emulator.iiod.session import Session
-from siftmoe.radio.simulated.air import Air, DeviceModel
+from siftmoe.radio.simulated.air import Air
+from siftmoe.radio.simulated.front_end import DeviceModel
 
 RATE_HZ = 2e6
 
