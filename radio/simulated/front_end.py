@@ -40,5 +40,5 @@ class DeviceModel:
 
 
 def convert(field_v: ComplexArray, model: DeviceModel, settings: RadioSettings) -> ComplexArray:
-    """Return what a device's converter makes of a field at its port."""
+    """Convert a field at a device's port to samples of its converter, full scale 1."""
     return quantise(field_v / math.sqrt(model.reference.rx_power_w(1.0, settings)))
