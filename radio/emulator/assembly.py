@@ -1,4 +1,4 @@
-"""Emulated Plutos of a configuration, served on loopback."""
+"""Builds the emulated Plutos of a configuration and serves them on loopback."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Emulation:
-    """All devices of an air, each behind its own address.
+    """All devices of an air, each served at its own address.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ class Emulation:
             server.close()
 
     def server(self, name: str) -> PlutoServer:
-        """Return the server of a device; ``DeviceNotFound`` if there is none of that name."""
+        """Return the server of a device; ``DeviceNotFound`` if no device has that name."""
         self.medium.air.device(name)
         return self.servers[name]
 
     def link(self, transmitter: str, receiver: str) -> LinkEntry:
-        """Return the entry that a direction was made by."""
+        """Return the configuration entry of a direction."""
         if (transmitter, receiver) not in self._links:
             raise DeviceNotFound(f"no link from {transmitter!r} to {receiver!r} on this air")
         return self._links[transmitter, receiver]
@@ -105,7 +105,7 @@ class Emulation:
         )
 
     def _stream(self, entry: LinkEntry) -> int:
-        """Return a number of the link by its devices, whatever other links there are."""
+        """Return a number of the link that depends on its two devices only."""
         names = [device.name for device in self._entries]
         first, second = (names.index(name) for name in entry.directions[0])
         if entry.between is not None:

@@ -1,9 +1,9 @@
 """The IIOD protocol of libiio 0.24, server side, without sockets: bytes in, replies out.
 
 Commands are lines; ``WRITE`` and ``WRITEBUF`` are followed by as many bytes as they say. Replies
-are decimal lines, negative errno on error, then data. What a peer supplies is bounded: the length
-of a line, of an attribute's value and of a block. `Session.receive` waits only where the real
-server waits: for samples to be received or sent.
+are decimal lines, negative errno on error, then data. Client input is bounded: the length of a
+line, of an attribute's value and of a block. `Session.receive` waits only where the real server
+waits: for samples to be received or sent.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Session:
     ----------
     pluto : EmulatedPluto
     alive : callable
-        Whether the client is still there; asked while waiting.
+        Returns whether the client is still connected; called while waiting.
     """
 
     def __init__(self, pluto: EmulatedPluto, *, alive: Callable[[], bool]) -> None:
@@ -52,7 +52,7 @@ class Session:
         self.finished = False
 
     def receive(self, data: bytes) -> Iterator[bytes]:
-        """Take bytes from the client and yield the replies to what is complete."""
+        """Take bytes from the client and yield the replies to complete commands."""
         self._input += data
         while not self.finished:
             replies = self._pending()
@@ -71,7 +71,7 @@ class Session:
         end = self._input.find(b"\n")
         if end < 0:
             if len(self._input) > MAX_LINE:
-                # too long: forget it up to its end, which is still to come
+                # too long: skip it up to its end, which has not arrived yet
                 self._input.clear()
                 self._skipping = True
             return None
@@ -123,18 +123,18 @@ class Session:
 
     def _write(self, words: list[str]) -> Iterator[bytes]:
         require(len(words) >= 2)
-        # as the real server: only a known device's value is taken off the line
+        # like the real server: only the value for a known device is consumed
         self._device(words[0])
         size = parse_count(words[-1])
         if size > MAX_VALUE:
-            # what follows cannot be told from commands
+            # the value cannot be told from commands any more
             self.close()
             raise IioError(errno.EINVAL)
         self._pending = lambda: self._value(words[:-1], size)
         yield b""
 
     def _value(self, words: list[str], size: int) -> Iterator[bytes] | None:
-        """Take the value of a WRITE, wanted or not."""
+        """Consume the value of a WRITE, also if the command failed."""
         if len(self._input) < size:
             return None
         value = bytes(self._input[:size]).decode("utf-8", "replace").rstrip("\0\n")
@@ -174,7 +174,7 @@ class Session:
         yield reply_line(0)
 
     def _reopen(self, device: Device, *, cyclic: bool) -> None:
-        """Give up a buffer that this very client has opened before, unless it is cyclic."""
+        """Close a buffer that this client opened earlier, unless it is cyclic."""
         opened = self._streams.get(device.name)
         if opened is None:
             return
@@ -211,7 +211,7 @@ class Session:
         if offered < stream.sample_bytes:
             yield reply_line(0)
             return
-        # what a receiver is sent is taken and then refused
+        # data for a receiver is consumed and then refused
         code = 0 if isinstance(stream, TransmitStream) else errno.EBADF
         self._pending = lambda: self._samples(stream, left=offered, offered=offered, code=code)
         yield reply_line(0)
@@ -219,7 +219,7 @@ class Session:
     def _samples(
         self, stream: ReceiveStream | TransmitStream, *, left: int, offered: int, code: int
     ) -> Iterator[bytes] | None:
-        """Take a block of a WRITEBUF, wanted or not; None if it is not complete yet."""
+        """Consume a block of a WRITEBUF, also after an error; None if it is not complete yet."""
         size = min(left, stream.block_bytes)
         if len(self._input) < size:
             return None
