@@ -1,4 +1,4 @@
-"""Emulated Plutos on an air whose clock a test turns by hand; no sockets, no waiting."""
+"""Emulated Plutos on an air whose clock the test advances; no sockets, no waiting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RATE_HZ = 2e6
 
 
 class Bench:
-    """Two Plutos, ``a`` and ``b``; ``sleep`` is what lets time pass."""
+    """Two Plutos, ``a`` and ``b``; ``sleep`` advances the clock."""
 
     def __init__(self, gain: float = 1e-6) -> None:
         self.now_s = 0.0

@@ -59,7 +59,7 @@ def test_the_tones_level_is_what_was_sent_wherever_the_oscillators_are() -> None
 
 
 class Leaky(SimulatedRadio):
-    """A receiver that hears its own oscillator, as real ones do."""
+    """A receiver with leakage of its own oscillator, as real ones have."""
 
     def receive(self, count: int) -> np.ndarray:
         return super().receive(count) + 0.3

@@ -1,4 +1,4 @@
-"""The medium against what it is told to be. Levels are compared within five standard errors."""
+"""The simulated air against its parameters. Levels agree within five standard errors."""
 
 from __future__ import annotations
 

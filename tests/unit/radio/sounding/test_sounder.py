@@ -1,4 +1,4 @@
-"""Pilot exchange from one simulated antenna to the other, against the air's own truth."""
+"""Pilot exchange between simulated radios, against the true values of the air."""
 
 from __future__ import annotations
 
