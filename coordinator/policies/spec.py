@@ -12,9 +12,7 @@ from siftmoe.coordinator.selection.policy import Traits
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    Value = float | bool | str
-
-_WORDS = {"true": True, "false": False}
+    from siftmoe.plugins import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +41,8 @@ class PolicySpec:
         ValueError
             If there is no policy of that name, or an option is not of the form KEY=VALUE.
         """
-        name, parts = plugins.split(text)
+        name, options = plugins.parse(text, kind="policy")
         check_name(name)
-        options: dict[str, Value] = {}
-        for part in parts:
-            key, equals, value = part.partition("=")
-            if not (key and equals and value) or key in options:
-                raise ValueError(
-                    f"policy {text!r}: {part!r} is not an option; write {name}:KEY=VALUE, "
-                    f"each key once"
-                )
-            options[key] = _value(value)
         return cls(name, options)
 
     @classmethod
@@ -106,15 +95,6 @@ class PolicySpec:
         if isinstance(value, bool | str) or not value >= 0.0:
             raise ValueError(f"policy {self}: {key} must be a number, not negative; got {value!r}")
         return value
-
-
-def _value(text: str) -> Value:
-    if text in _WORDS:
-        return _WORDS[text]
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _text(value: Value) -> str:

@@ -18,11 +18,14 @@ import re
 import sys
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from importlib.metadata import EntryPoint
+
+    Value = float | bool | str
 
 POLICIES: Final = "siftmoe.policies"
 LINKS: Final = "siftmoe.links"
@@ -65,9 +68,40 @@ def split(text: str) -> tuple[str, list[str]]:
     return name, parts
 
 
+def parse(text: str, *, kind: str) -> tuple[str, dict[str, Value]]:
+    """Read ``NAME:KEY=VALUE:KEY=VALUE``; values are numbers, true, false, or text.
+
+    Raises
+    ------
+    ValueError
+        If an option is not of this form.
+    """
+    name, parts = split(text)
+    options: dict[str, Value] = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not (key and equals and value) or key in options:
+            raise ValueError(
+                f"{kind} {text!r}: {part!r} is not an option; write {name}:KEY=VALUE, each key once"
+            )
+        options[key] = _value(value)
+    return name, options
+
+
 def is_path(name: str) -> bool:
     """Whether a name has the form ``package.module:Name``."""
     return _PATH.fullmatch(name) is not None
+
+
+def is_there(name: str) -> bool:
+    """Whether a name is ``package.module:Name`` of a module that can be imported."""
+    if not is_path(name):
+        return False
+    _search_here()
+    try:
+        return find_spec(name.partition(":")[0]) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def check(group: str, name: str, builtin: Mapping[str, str]) -> None:
@@ -102,8 +136,8 @@ def find(group: str, name: str, builtin: Mapping[str, str]) -> Any:
     point = installed(group).get(name)
     path = name if point is None else point.value.partition("[")[0].strip()
     origin = "" if point is None else f" of {_offered_by(point)}"
-    if point is None and (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)
+    if point is None:
+        _search_here()
     try:
         return _load(path)
     except (ImportError, AttributeError) as error:
@@ -111,6 +145,21 @@ def find(group: str, name: str, builtin: Mapping[str, str]) -> Any:
             f"{_KINDS[group]} {name!r}{origin}: cannot import {path}: {error}; install "
             f"its package, or start siftmoe in the folder that holds it"
         ) from error
+
+
+def _search_here() -> None:
+    """Let modules of the current folder be imported, after all others."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
+
+
+def _value(text: str) -> Value:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _load(path: str) -> Any:

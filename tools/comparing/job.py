@@ -14,6 +14,7 @@ import msgspec
 from siftmoe.coordinator.air.assembly import REFERENCE_WIDTH, air_interface
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.errors import ConfigError
+from siftmoe.coordinator.links.sources import SIMULATED as SOURCE
 from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.selection.policy import BUDGETS
 from siftmoe.models.similarity.file import read_profile
@@ -110,9 +111,15 @@ def simulated_radio(
     return msgspec.structs.replace(radio, deadline_s=deadline_s or paper_s)
 
 
-def with_bits(radio: RadioEntry, bits: Bits | None, downlink_bits: int | None) -> RadioEntry:
-    """Exchange what was said of widths."""
-    said = {"bits": bits, "downlink_bits": downlink_bits}
+def with_options(
+    radio: RadioEntry,
+    *,
+    bits: Bits | None = None,
+    downlink_bits: int | None = None,
+    links: str | None = None,
+) -> RadioEntry:
+    """Replace settings of a testbed by those of the command line, where it gives them."""
+    said = {"bits": bits, "downlink_bits": downlink_bits, "links": links}
     given = {name: value for name, value in said.items() if value is not None}
     return _checked(msgspec.structs.asdict(radio) | given) if given else radio
 
@@ -146,8 +153,17 @@ def describe(job: Job, radio: RadioEntry, bundle: Bundle, *, model: str) -> dict
     }
 
 
+def note_of(radio: RadioEntry) -> str:
+    """Say where the states of links come from where there is no radio."""
+    if radio.links == SOURCE:
+        return SIMULATED
+    return f"Links from {radio.links}, no radio was used: every energy and airtime is modelled."
+
+
 def fading_text(radio: RadioEntry) -> str:
-    """Say how simulated links fade."""
+    """Say how simulated links fade; empty where links come from elsewhere."""
+    if radio.links != SOURCE:
+        return ""
     return f"{radio.fading} fading{_speed(radio)}"
 
 

@@ -21,7 +21,7 @@ from siftmoe.coordinator.air.slotted import SlottedAir
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow
-from siftmoe.coordinator.links.assembly import simulated_links
+from siftmoe.coordinator.links.sources import SIMULATED, links_of
 from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.selection.widths import Widths
@@ -38,8 +38,7 @@ from siftmoe.tools.results.width_mix import mean_bits, mix_of
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.air.interface import AirInterface
-    from siftmoe.coordinator.links.simulated import SimulatedLinks
-    from siftmoe.coordinator.links.states import LinkStates
+    from siftmoe.coordinator.links.states import Links, LinkStates
     from siftmoe.coordinator.model.session import Session
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.models.similarity.profile import Profile
@@ -191,15 +190,18 @@ def _radio(setting: Setting, seed: int) -> RadioEntry:
         coherence_time_s=setting.coherence_time_s,
         gain_floor=setting.gain_floor,
         seed=seed,
+        links=setting.links,
     )
 
 
 def _mean_links(setting: Setting) -> LinkStates:
-    return _links(msgspec.structs.replace(setting, fading="none"), 0).states(0.0)
+    """Links at their mean gains, which energies are counted in; simulated whatever the source."""
+    still = msgspec.structs.replace(setting, fading="none", links=SIMULATED)
+    return _links(still, 0).states(0.0)
 
 
-def _links(setting: Setting, seed: int) -> SimulatedLinks:
-    return simulated_links(_radio(setting, seed), [setting.distance_m] * setting.num_helpers)
+def _links(setting: Setting, seed: int) -> Links:
+    return links_of(_radio(setting, seed), [setting.distance_m] * setting.num_helpers)
 
 
 def _record(
