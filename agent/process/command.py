@@ -251,18 +251,18 @@ def _announce(
         "board": None if service.board is None else service.board.summary(),
         "metrics": metrics,
     }
-    text = json.dumps(started) if as_json else _for_people(started, manifest.root)
+    text = json.dumps(started) if as_json else _as_text(started, manifest.root)
     print(text, flush=True)  # noqa: T201  the line that a parent process waits for
 
 
-def _of_board(board: dict[str, Any] | None) -> list[str]:
+def _board_lines(board: dict[str, Any] | None) -> list[str]:
     if board is None:
         return []
     watt = f"{board['idle_power_w']:.3f} ± {board['idle_power_std_w']:.3f} W"
     return [f"board idles at {watt} ({board['rails']})"]
 
 
-def _for_people(started: dict[str, Any], bundle: Path) -> str:
+def _as_text(started: dict[str, Any], bundle: Path) -> str:
     count = len(started["residents"])
     memory = started["memory_bytes"] / _MEGA
     lines = [
@@ -273,7 +273,7 @@ def _for_people(started: dict[str, Any], bundle: Path) -> str:
         *(f"  not {name}: {reason}" for name, reason in started["refused"].items()),
         f"vectors are packed by {_PACKED_BY[started['packing']]}",
         "connections are " + ("encrypted" if started["encrypted"] else "not encrypted"),
-        *_of_board(started["board"]),
+        *_board_lines(started["board"]),
         *([f"metrics at {started['metrics']}"] if started["metrics"] else []),
         f"listening on {started['endpoint']}",
     ]

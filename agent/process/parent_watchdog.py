@@ -21,7 +21,7 @@ _LOOK_EVERY_S: Final = 0.2
 
 def end_with(pid: int) -> None:
     """End this process by SIGTERM as soon as another one ends; at once if it already has."""
-    threading.Thread(target=_watch, args=(pid,), name="lifeline", daemon=True).start()
+    threading.Thread(target=_watch, args=(pid,), name="parent-watchdog", daemon=True).start()
 
 
 def _watch(pid: int) -> None:

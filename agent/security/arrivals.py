@@ -41,16 +41,16 @@ class Arrivals:
 
     def begin(self, descriptor: int, address: str, *, now_s: float) -> None:
         """Take note of a connection."""
-        of = self._addresses.setdefault(address, _Address())
-        of.open[descriptor] = now_s
-        of.unasked += 1
+        entry = self._addresses.setdefault(address, _Address())
+        entry.open[descriptor] = now_s
+        entry.unasked += 1
         self._whose[descriptor] = address
 
     def asked(self, address: str) -> None:
         """Take note that somebody at an address got as far as to be asked about."""
-        of = self._addresses.get(address)
-        if of is not None and of.unasked:
-            of.unasked -= 1
+        entry = self._addresses.get(address)
+        if entry is not None and entry.unasked:
+            entry.unasked -= 1
 
     def end(self, descriptor: int, *, now_s: float) -> str:
         """Take note of the end of a connection.
@@ -62,13 +62,13 @@ class Arrivals:
             late: with the end of a later connection, where another one is in its greeting.
         """
         address = self._whose.pop(descriptor, "")
-        of = self._addresses.get(address)
-        if of is None:
+        entry = self._addresses.get(address)
+        if entry is None:
             return ""
-        del of.open[descriptor]
-        greeting = sum(now_s - began_s < self._greeting_s for began_s in of.open.values())
-        turned_away = of.unasked - greeting
-        of.unasked = min(of.unasked, greeting)
-        if not of.open:
+        del entry.open[descriptor]
+        greeting = sum(now_s - began_s < self._greeting_s for began_s in entry.open.values())
+        turned_away = entry.unasked - greeting
+        entry.unasked = min(entry.unasked, greeting)
+        if not entry.open:
             del self._addresses[address]
         return address if turned_away > 0 else ""

@@ -21,7 +21,7 @@ import zmq
 from zmq.utils import z85
 
 from siftmoe.agent.security.arrivals import Arrivals
-from siftmoe.agent.security.peer_log import Complaints
+from siftmoe.agent.security.peer_log import PeerLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 _ZAP: Final = "inproc://zeromq.zap.01"
 _ZAP_VERSION: Final = b"1.0"
-_MONITOR: Final = "inproc://siftmoe-doorman"
+_MONITOR: Final = "inproc://siftmoe-monitor"
 #: Route, an empty frame, version, request, domain, address, identity, mechanism; then the key.
 _ZAP_FRAMES: Final = 8
 
@@ -54,7 +54,7 @@ _TURNED_AWAY: Final = (
 )
 
 
-class Doorman:
+class Authenticator:
     """Stands at an agent's door on a thread of its own, which ends with the context.
 
     Parameters
@@ -64,7 +64,7 @@ class Doorman:
     credentials : Credentials or None
         Whom to admit; None where connections are not encrypted, and anybody is.
     count : callable
-        Called with the name of a counter for each refusal, on the doorman's thread.
+        Called with the name of a counter for each refusal, on the authenticator's thread.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Doorman:
     ) -> None:
         self._context = context
         self._count = count
-        self._complaints = Complaints(logger)
+        self._peer_log = PeerLog(logger)
         self._names: dict[bytes, str] = {}
         self._arrivals = Arrivals()
         self._zap: zmq.Socket[bytes] | None = None
@@ -95,7 +95,9 @@ class Doorman:
         events.rcvhwm = 0  # ZeroMQ's own thread would wait for room
         events.linger = 0
         events.connect(_MONITOR)
-        threading.Thread(target=self._run, args=(events,), name="doorman", daemon=True).start()
+        threading.Thread(
+            target=self._run, args=(events,), name="authenticator", daemon=True
+        ).start()
 
     def close(self) -> None:
         """Leave where nothing was guarded yet; a thread that runs ends with the context."""
@@ -118,7 +120,7 @@ class Doorman:
             pass
         except Exception:
             # Nobody new is admitted from here on, which is the safe side.
-            logger.exception("the doorman ends: no further connection is admitted")
+            logger.exception("the authenticator ends: no further connection is admitted")
         finally:
             events.close()
             self.close()
@@ -144,7 +146,7 @@ class Doorman:
         self._count("refused_key")
         encrypted = mechanism == b"CURVE" and len(keys) == 1 and len(keys[0]) == 32
         shown = z85.encode(keys[0]).decode() if encrypted else "none"
-        self._complaints.raise_once(
+        self._peer_log.warn_once(
             "refused_key",
             peer=f"{address} with key {shown}",
             reason="its key is not on the allow-list",
@@ -164,7 +166,7 @@ class Doorman:
         now_s = time.monotonic()
         if what == _ENDED:
             if address := self._arrivals.end(descriptor, now_s=now_s):
-                self._complaints.raise_once("greeting", peer=address, reason=_TURNED_AWAY)
+                self._peer_log.warn_once("greeting", peer=address, reason=_TURNED_AWAY)
         elif what == _BEGAN and still_open and (address := _address_of(descriptor)):
             self._arrivals.begin(descriptor, address, now_s=now_s)
 

@@ -9,7 +9,7 @@ from typing import Final
 MAX_PEERS: Final = 256
 
 
-class Complaints:
+class PeerLog:
     """Logs a peer's first offence of a kind.
 
     Parameters
@@ -21,7 +21,7 @@ class Complaints:
         self._logger = logger
         self._known: set[tuple[str, str]] = set()
 
-    def raise_once(self, kind: str, *, peer: str, reason: str) -> bool:
+    def warn_once(self, kind: str, *, peer: str, reason: str) -> bool:
         """Log it unless this peer was logged for this kind before; True if it was logged now."""
         if (kind, peer) in self._known or len(self._known) >= MAX_PEERS:
             return False

@@ -114,7 +114,7 @@ class Backlog:
         with self._lock:
             return [] if self._taken else self._take()
 
-    def go_on(self) -> list[Job]:
+    def take_next(self) -> list[Job]:
         """Take what is next; with nothing, the turn is given back."""
         with self._lock:
             return self._take()

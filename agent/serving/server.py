@@ -27,8 +27,8 @@ from siftmoe.agent.errors import (
     ProtocolError,
     WireError,
 )
-from siftmoe.agent.security.authenticator import Doorman
-from siftmoe.agent.security.peer_log import Complaints
+from siftmoe.agent.security.authenticator import Authenticator
+from siftmoe.agent.security.peer_log import PeerLog
 from siftmoe.agent.service.backlog import Backlog
 from siftmoe.agent.service.pace import Pace
 from siftmoe.agent.service.requests import Job
@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 STOP_S: Final = 0.5
 #: A computation that takes less is short beside all that is waited for on the network: until it is
 #: over nobody listens. A peer's signs of life are ZeroMQ's own threads' and go on.
-DEAF_S: Final = 5e-3
+INLINE_S: Final = 5e-3
 #: Messages received before it is looked whether someone computes.
 _AT_ONCE: Final = 256
 
@@ -100,7 +100,9 @@ class Server:
     ) -> None:
         self._service = service
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        doorman = Doorman(self._context, credentials=credentials, count=service.telemetry.count)
+        authenticator = Authenticator(
+            self._context, credentials=credentials, count=service.telemetry.count
+        )
         try:
             self._router = open_router(
                 self._context,
@@ -111,18 +113,18 @@ class Server:
                 keys=None if credentials is None else credentials.keys,
             )
         except Exception:
-            doorman.close()
+            authenticator.close()
             self._context.term()
             raise
-        doorman.guard(self._router)
-        self._complaints = Complaints(logger)
+        authenticator.guard(self._router)
+        self._peer_log = PeerLog(logger)
         self.endpoint = endpoint_of(self._router)
         self._backlog = Backlog(limit=queue_limit)
         self._unread = Unread()
         self._pace = Pace()
         self._listening = threading.Lock()  # whoever has it receives
         self._socket_lock = threading.Lock()  # around every use of the router
-        self._deaf = False  # whether who computes also has the listening
+        self._inline = False  # whether who computes also has the listening
         self._rounds = 0  # of whoever listens
         self._stopping = False
         self._closed = False
@@ -191,16 +193,16 @@ class Server:
         while not self._stopping:
             with self._listening:
                 jobs = self._listen()
-                self._deaf = True
-                while jobs and self._pace.expected_s(jobs) < DEAF_S:
+                self._inline = True
+                while jobs and self._pace.expected_s(jobs) < INLINE_S:
                     self._compute(jobs)
                     if self._backlog:  # who has come meanwhile is next, not after all who wait
                         self._receive()
-                    jobs = self._backlog.go_on() or self._listen()
-                self._deaf = False
+                    jobs = self._backlog.take_next() or self._listen()
+                self._inline = False
             while jobs:
                 self._compute(jobs)
-                jobs = self._backlog.go_on()
+                jobs = self._backlog.take_next()
 
     def _listen(self) -> list[Job]:
         """Receive until there is something to compute and nobody does."""
@@ -233,7 +235,7 @@ class Server:
         try:
             message = decode(frames)
         except ProtocolError as error:
-            self._complaints.raise_once("message", peer=peer.hex(), reason=str(error))
+            self._peer_log.warn_once("message", peer=peer.hex(), reason=str(error))
             self._refuse(peer, error, request_id=error.request_id)
             return
         try:
@@ -289,7 +291,7 @@ class Server:
                 return
             sent = send(self._router, peer, frames, on_large=self._unread.note)
             # Sending may take the sign of an arrival that another thread waits for.
-            missed = role != "listening" and not self._deaf and has_arrived(self._router)
+            missed = role != "listening" and not self._inline and has_arrived(self._router)
         if missed:
             self._wakeup.set()
         if not sent:

@@ -48,7 +48,7 @@ def open_router(
 ) -> zmq.Socket[bytes]:
     """Bind a ROUTER socket that notices dead peers and never drops in silence.
 
-    With keys it is encrypted, and whoever connects needs the word of the context's doorman.
+    With keys it is encrypted, and whoever connects needs the word of the context's authenticator.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def open_router(
         router.curve_server = True
         router.curve_secretkey = keys.secret.encode()
         router.zap_domain = ZAP_DOMAIN
-        # Without a doorman nobody is admitted; ZeroMQ's default is everybody.
+        # Without an authenticator nobody is admitted; ZeroMQ's default is everybody.
         router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     try:
         router.bind(bind)

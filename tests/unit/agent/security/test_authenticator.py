@@ -12,9 +12,9 @@ from collections import Counter
 import pytest
 import zmq
 
-from siftmoe.agent.security.authenticator import Doorman, _address_of
+from siftmoe.agent.security.authenticator import Authenticator, _address_of
 from siftmoe.agent.security.keys import Credentials, KeyPair
-from siftmoe.agent.security.peer_log import MAX_PEERS, Complaints
+from siftmoe.agent.security.peer_log import MAX_PEERS, PeerLog
 from siftmoe.agent.serving.sockets import endpoint_of, open_router
 
 PATIENCE_S = 20.0
@@ -35,9 +35,9 @@ class Door:
         self.knocking = []
         self.context, self.outside = zmq.Context(), zmq.Context()
         credentials = Credentials(AGENT, {FRIEND.public: "friend"}) if encrypted else None
-        doorman = None
+        authenticator = None
         if guarded:
-            doorman = Doorman(self.context, credentials=credentials, count=self._count)
+            authenticator = Authenticator(self.context, credentials=credentials, count=self._count)
         self.router = open_router(
             self.context,
             "tcp://127.0.0.1:*",
@@ -46,8 +46,8 @@ class Door:
             heartbeat_timeout_ms=300,
             keys=AGENT if encrypted else None,
         )
-        if doorman is not None:
-            doorman.guard(self.router)
+        if authenticator is not None:
+            authenticator.guard(self.router)
         self.endpoint = endpoint_of(self.router)
         self.port = int(self.endpoint.rpartition(":")[2])
 
@@ -133,7 +133,7 @@ def test_a_scan_a_web_request_and_a_tls_hello_change_nothing(door):
     assert door.router.poll(PATIENCE_S * 1e3)
 
 
-def test_without_a_doorman_nobody_is_let_in():
+def test_without_an_authenticator_nobody_is_let_in():
     door = Door(guarded=False)
     try:
         door.knock(FRIEND)
@@ -204,8 +204,8 @@ def test_who_has_another_key_for_this_agent_is_logged(door, caplog):
 
 
 def test_complaints_of_ever_new_peers_are_bounded(caplog):
-    complaints = Complaints(logging.getLogger("test"))
-    logged = [complaints.raise_once("k", peer=str(n), reason="r") for n in range(2 * MAX_PEERS)]
+    peer_log = PeerLog(logging.getLogger("test"))
+    logged = [peer_log.warn_once("k", peer=str(n), reason="r") for n in range(2 * MAX_PEERS)]
     assert sum(logged) == MAX_PEERS
     assert len(caplog.records) == MAX_PEERS + 1
 
