@@ -10,6 +10,9 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
+#: Version of the protocol; a peer that speaks another is answered with an error.
+VERSION: Final = 1
+
 MAX_HEADER_BYTES: Final = 512 * 1024
 MAX_RESIDENTS: Final = 65_536
 MAX_LAYERS: Final = 4_096
@@ -28,6 +31,7 @@ MAX_DURATION: Final = 1e12
 #: Widest entry that a header may speak of; which widths there are is another question.
 MAX_WIDTH: Final = 64
 
+Version = Literal[1]
 RequestId = Annotated[int, Meta(ge=0)]
 Layer = Annotated[int, Meta(ge=0, lt=MAX_LAYERS)]
 Expert = Annotated[int, Meta(ge=0, lt=MAX_EXPERTS)]

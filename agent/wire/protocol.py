@@ -26,19 +26,14 @@ import numpy as np
 from msgspec import UNSET
 
 from siftmoe.agent.errors import ProtocolError
-from siftmoe.agent.wire.bounds import MAX_FRAME_BYTES, MAX_HEADER_BYTES, RequestId
+from siftmoe.agent.wire.bounds import MAX_FRAME_BYTES, MAX_HEADER_BYTES, VERSION, RequestId
 from siftmoe.agent.wire.messages import (
-    VERSION,
-    Apply,
-    ApplyHeader,
     Failure,
     Hello,
     HelloReply,
     Message,
     Reply,
     Request,
-    Result,
-    ResultHeader,
     Sound,
     SoundReply,
     Stats,
@@ -59,6 +54,7 @@ from siftmoe.agent.wire.payload import (
     weights_of,
 )
 from siftmoe.agent.wire.sound import Burst, Heard, PilotPower
+from siftmoe.agent.wire.work import Apply, ApplyHeader, Result, ResultHeader
 from siftmoe.models.vectors.records import ROW_WIDTHS
 
 __all__ = [
