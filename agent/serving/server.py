@@ -32,19 +32,11 @@ from siftmoe.agent.security.peer_log import PeerLog
 from siftmoe.agent.service.backlog import Backlog
 from siftmoe.agent.service.pace import Pace
 from siftmoe.agent.service.requests import Job
-from siftmoe.agent.serving.sockets import (
-    descriptor_of,
-    endpoint_of,
-    has_arrived,
-    open_router,
-    receive,
-    remove_path,
-    send,
-)
-from siftmoe.agent.serving.unread import Unread
+from siftmoe.agent.serving.router import SharedRouter
+from siftmoe.agent.serving.sockets import open_router
 from siftmoe.agent.serving.wakeup import Wakeup
 from siftmoe.agent.wire.messages import failure_of
-from siftmoe.agent.wire.protocol import Apply, Hello, Message, Sound, Stats, decode, encode
+from siftmoe.agent.wire.protocol import Apply, Hello, Message, Sound, Stats, decode
 
 if TYPE_CHECKING:
     from siftmoe.agent.security.keys import Credentials
@@ -104,7 +96,7 @@ class Server:
             self._context, credentials=credentials, count=service.telemetry.count
         )
         try:
-            self._router = open_router(
+            socket = open_router(
                 self._context,
                 bind,
                 insecure=insecure,
@@ -116,28 +108,23 @@ class Server:
             authenticator.close()
             self._context.term()
             raise
-        authenticator.guard(self._router)
+        authenticator.guard(socket)
+        self._router = SharedRouter(socket, count=service.telemetry.count)
         self._peer_log = PeerLog(logger)
-        self.endpoint = endpoint_of(self._router)
+        self.endpoint = self._router.endpoint
         self._backlog = Backlog(limit=queue_limit)
-        self._unread = Unread()
         self._pace = Pace()
         self._listening = threading.Lock()  # whoever has it receives
-        self._socket_lock = threading.Lock()  # around every use of the router
         self._inline = False  # whether who computes also has the listening
         self._rounds = 0  # of whoever listens
         self._stopping = False
-        self._closed = False
         self._failed = False
-        self._wakeup, self._ended = Wakeup(), Wakeup()
-        self._poll = select.poll()
-        self._poll.register(descriptor_of(self._router), select.POLLIN)
-        self._poll.register(self._wakeup, select.POLLIN)
+        self._ended = Wakeup()
 
     def stop(self) -> None:
         """End :meth:`run`; may be called from a signal handler or another thread."""
         self._stopping = True
-        self._wakeup.set()
+        self._router.wake()
         self._ended.set()
 
     def waiting(self) -> dict[str, float]:
@@ -174,7 +161,7 @@ class Server:
             select.select([self._ended], [], [])
             return
         seen = self._rounds
-        self._wakeup.set()  # who listens goes around once
+        self._router.wake()  # who listens goes around once
         select.select([self._ended], [], [], supervisor.interval_s)
         if self._rounds != seen:
             supervisor.alive()
@@ -213,8 +200,7 @@ class Server:
                 return jobs
             if may_be_more:
                 continue
-            if any(found == self._wakeup.fileno() for found, _ in self._poll.poll()):
-                self._wakeup.clear()
+            self._router.wait()
         return []
 
     def _receive(self) -> bool:
@@ -224,11 +210,9 @@ class Server:
         but those who ask without end must not keep what they asked from being computed.
         """
         for _ in range(_AT_ONCE):
-            with self._socket_lock:
-                if self._stopping or not has_arrived(self._router):
-                    return False
-                peer, *frames = receive(self._router)
-            self._handle(bytes(peer), frames)
+            if self._stopping or (message := self._router.receive()) is None:
+                return False
+            self._handle(bytes(message[0]), message[1:])
         return True
 
     def _handle(self, peer: bytes, frames: list[Frame]) -> None:
@@ -250,9 +234,7 @@ class Server:
     def _dispatch(self, peer: bytes, message: Message) -> None:
         if isinstance(message, Apply):
             self._service.admit(message)
-            if self._unread:
-                with self._socket_lock:
-                    self._unread.check(peer)
+            self._router.check_unread(peer)
             self._backlog.add(Job(request=message, arrived_s=self._service.clock(), peer=peer))
         elif isinstance(message, Sound):
             self._service.sound(message, lambda reply: self._send(peer, reply, role="sounding"))
@@ -284,19 +266,9 @@ class Server:
         self._pace.learn(jobs, self._service.clock() - started_s)
 
     def _send(self, peer: bytes, reply: Reply, *, role: str) -> None:
-        """Send, or count what cannot be sent."""
-        frames = encode(reply)
-        with self._socket_lock:
-            if self._closed:
-                return
-            sent = send(self._router, peer, frames, on_large=self._unread.note)
-            # Sending may take the sign of an arrival that another thread waits for.
-            missed = role != "listening" and not self._inline and has_arrived(self._router)
-        if missed:
-            self._wakeup.set()
-        if not sent:
-            self._service.telemetry.count(f"undeliverable_{role}")
-            logger.info("peer %s is gone or does not read; a reply is lost", peer.hex())
+        """Send; while a computation runs inline no other thread waits for arrivals."""
+        may_wake = role != "listening" and not self._inline
+        self._router.send(peer, reply, role=role, may_wake=may_wake)
 
     def _shut_down(self, workers: list[threading.Thread]) -> bool:
         """Silence the radio, answer who still waits, let a running computation end, close."""
@@ -308,13 +280,11 @@ class Server:
         end_s = time.monotonic() + STOP_S
         for worker in workers:
             worker.join(max(0.0, end_s - time.monotonic()))
-        with self._socket_lock:
-            self._closed = True
-            self._router.close()
+        self._router.close()
         self._context.term()
-        remove_path(self.endpoint)
+        self._router.remove_path()
         if any(worker.is_alive() for worker in workers):
             return False
-        self._wakeup.close()
+        self._router.release()
         self._ended.close()
         return True

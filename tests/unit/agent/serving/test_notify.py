@@ -50,7 +50,7 @@ def test_signs_of_life_end_when_nobody_listens_any_more(ear, tmp_path):
     try:
         for _ in range(3):
             assert ear.hear() == b"WATCHDOG=1"
-        with server._socket_lock:  # the loop is stuck
+        with server._router._lock:  # the loop is stuck
             assert told_again(ear, supervisor, most=2) is False
         assert ear.hear() == b"WATCHDOG=1"
     finally:

@@ -17,7 +17,7 @@ from siftmoe.agent.errors import ErrorCode, InternalFailure
 from siftmoe.agent.service import backlog
 from siftmoe.agent.service.requests import Identity, Service
 from siftmoe.agent.service.telemetry import Telemetry
-from siftmoe.agent.serving import server
+from siftmoe.agent.serving import router, server
 from siftmoe.agent.serving.server import Server
 from siftmoe.agent.wire import protocol
 from siftmoe.agent.wire.protocol import decode, encode
@@ -405,7 +405,7 @@ def test_an_agent_that_cannot_receive_ends_with_an_error(folder, monkeypatch, ca
     bench = Bench(folder)
     bench.close()
     stuck = Server(bench.service, bind="tcp://127.0.0.1:*")
-    monkeypatch.setattr(server, "receive", lambda _: 1 / 0)
+    monkeypatch.setattr(router, "receive", lambda _: 1 / 0)
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.linger = 0
         socket.connect(stuck.endpoint)
