@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class SharedRouter:
-    """A bound ROUTER socket and the descriptor that wakes whoever waits for it.
+    """A bound ROUTER socket and the descriptor that wakes the waiting thread.
 
     Parameters
     ----------

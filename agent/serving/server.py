@@ -1,12 +1,12 @@
 """The agent's loop: one thread listens while one computes.
 
-The listening thread receives, answers ``hello`` and ``stats`` at once, and lets what must be
-computed wait. If nobody computes, it takes all that waits as one batch, leaves listening to the
-other thread and computes itself: no request is handed from thread to thread, which costs as much
-as sending it (leader and followers; D. C. Schmidt et al., Pattern-Oriented Software Architecture
-2). For a computation so short that nobody notices, listening is not even left to the other: waking
-it costs a fifth of the run of a small expert. There is no waiting for a batch to fill, and no
-event loop: one costs 70 µs a call, as much as the whole round trip.
+The listening thread receives, answers ``hello`` and ``stats`` at once, and queues requests that
+need computation. If no thread computes, it takes a batch from the queue, leaves listening to the
+other thread and computes itself: no request is handed from thread to thread, which costs as much as
+sending it (leader and followers; D. C. Schmidt et al., Pattern-Oriented Software Architecture 2). A
+very short computation is run inline, without passing the listening role on: waking the other thread
+costs a fifth of the run of a small expert. The server does not wait for a batch to fill, and it has
+no event loop: one costs 70 µs per call, as much as the whole round trip.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: How long a computation that runs may hold up the end of the process.
+#: How long a running computation may delay the end of the process.
 STOP_S: Final = 0.5
-#: A computation that takes less is short beside all that is waited for on the network: until it is
-#: over nobody listens. A peer's signs of life are ZeroMQ's own threads' and go on.
+#: Computations expected to be shorter run inline: no thread listens until they end, which is short
+#: beside the network's delays. ZeroMQ's own threads go on answering heartbeats.
 INLINE_S: Final = 5e-3
-#: Messages received before it is looked whether someone computes.
+#: Most messages that are received before the queue is looked at.
 _AT_ONCE: Final = 256
 
 
@@ -66,12 +66,12 @@ class Server:
     insecure : bool
         Allow an address that other machines reach without credentials.
     credentials : Credentials or None
-        With them connections are encrypted, and only those on their list are admitted.
+        If given, connections are encrypted and only keys on the allow-list are admitted.
     queue_limit : int
-        Requests that may wait for computation, one client's as many as are free; a further one is
-        answered "busy".
+        Requests that may wait for computation; one client may use as many places as are free. A
+        further request is answered "busy".
     heartbeat_ms, heartbeat_timeout_ms : int, ms
-        How often peers are asked for a sign of life, and when one is given up.
+        Interval of heartbeats, and the silence after which a connection is closed.
 
     Raises
     ------
@@ -114,9 +114,9 @@ class Server:
         self.endpoint = self._router.endpoint
         self._backlog = Backlog(limit=queue_limit)
         self._pace = Pace()
-        self._listening = threading.Lock()  # whoever has it receives
-        self._inline = False  # whether who computes also has the listening
-        self._rounds = 0  # of whoever listens
+        self._listening = threading.Lock()  # held by the thread that receives
+        self._inline = False  # whether the computing thread also holds the listening role
+        self._rounds = 0  # of the listening loop
         self._stopping = False
         self._failed = False
         self._ended = Wakeup()
@@ -128,18 +128,18 @@ class Server:
         self._ended.set()
 
     def waiting(self) -> dict[str, float]:
-        """Return how much waits for computation; may be called from any thread."""
+        """Return the queue's figures; may be called from any thread."""
         return self._backlog.figures()
 
     def run(self, supervisor: Supervisor | None = None) -> bool:
-        """Serve until :meth:`stop`; False if a computation had to be left behind.
+        """Serve until :meth:`stop`; return False if a computation was still running at the end.
 
-        A supervisor that asks for signs of life gets them as long as messages are received.
+        A supervisor that asks for watchdog messages gets them as long as the listening loop runs.
 
         Raises
         ------
         InternalFailure
-            If it had to stop because of a fault of its own, which is in the log.
+            If the loop failed; the log has the traceback.
         """
         workers = [
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
@@ -156,19 +156,19 @@ class Server:
         return clean
 
     def _wait(self, supervisor: Supervisor | None) -> None:
-        """Wait for the end, at most until the next sign of life is due."""
+        """Wait for the end, at most until the next watchdog message is due."""
         if supervisor is None or supervisor.interval_s is None:
             select.select([self._ended], [], [])
             return
         seen = self._rounds
-        self._router.wake()  # who listens goes around once
+        self._router.wake()  # the listening loop goes around once
         select.select([self._ended], [], [], supervisor.interval_s)
         if self._rounds != seen:
             supervisor.alive()
 
     def _work(self) -> None:
         try:
-            # A row that overflowed at the sender is passed on as it is, not reported on stderr.
+            # A row that overflowed at the sender is computed as it is, without a warning on stderr.
             with np.errstate(all="ignore"):
                 self._take_turns()
         except Exception:
@@ -183,7 +183,7 @@ class Server:
                 self._inline = True
                 while jobs and self._pace.expected_s(jobs) < INLINE_S:
                     self._compute(jobs)
-                    if self._backlog:  # who has come meanwhile is next, not after all who wait
+                    if self._backlog:  # new clients are scheduled before the next batch
                         self._receive()
                     jobs = self._backlog.take_next() or self._listen()
                 self._inline = False
@@ -192,7 +192,7 @@ class Server:
                 jobs = self._backlog.take_next()
 
     def _listen(self) -> list[Job]:
-        """Receive until there is something to compute and nobody does."""
+        """Receive until there is a batch to compute and no thread computes; return the batch."""
         while not self._stopping:
             self._rounds += 1
             may_be_more = self._receive()
@@ -204,10 +204,10 @@ class Server:
         return []
 
     def _receive(self) -> bool:
-        """Take what has arrived; False if that was all.
+        """Receive what has arrived; return False if nothing is left.
 
-        ZeroMQ's descriptor tells of what comes after, so all must be taken before waiting on it;
-        but those who ask without end must not keep what they asked from being computed.
+        ZeroMQ's descriptor announces later arrivals only, so everything must be received before
+        waiting for it; but a flood of messages must not keep the queue from being computed.
         """
         for _ in range(_AT_ONCE):
             if self._stopping or (message := self._router.receive()) is None:
@@ -271,7 +271,7 @@ class Server:
         self._router.send(peer, reply, role=role, may_wake=may_wake)
 
     def _shut_down(self, workers: list[threading.Thread]) -> bool:
-        """Silence the radio, answer who still waits, let a running computation end, close."""
+        """Close the radio, refuse waiting requests, wait for a running computation, close."""
         if self._service.soundings is not None:
             self._service.soundings.close()
         for job in self._backlog.close():

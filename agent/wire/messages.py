@@ -1,7 +1,8 @@
 """Messages between a coordinator and an agent, with the bounds of every field.
 
-The fields of the header map stand here as typed structures, so that what is checked is what is
-declared. :mod:`siftmoe.agent.wire.protocol` turns messages into frames and back; import from there.
+The fields of the header map are declared here as typed structures, and decoding checks exactly
+these declarations. :mod:`siftmoe.agent.wire.protocol` converts messages to frames and back; import
+from there.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _SOUND_KEYS = {"start_s": "start", "duration_s": "duration"}
 
 
 class Hello(Struct, frozen=True, kw_only=True, tag_field="kind", tag="hello"):
-    """Ask an agent who it is; also the heartbeat."""
+    """Request for an agent's identity and experts; also used as a heartbeat."""
 
     id: RequestId
     v: Version = VERSION
@@ -46,31 +47,31 @@ class Hello(Struct, frozen=True, kw_only=True, tag_field="kind", tag="hello"):
 class HelloReply(
     Struct, frozen=True, kw_only=True, tag_field="kind", tag="hello", rename={"hidden_size": "d"}
 ):
-    """What an agent is and hosts.
+    """Identity of an agent and the experts that it hosts.
 
     Parameters
     ----------
     id : int
     name : str
-        What the agent is called in the testbed file.
+        Name of the agent in the testbed file.
     version : str
         Version of siftmoe that it runs.
     model_hash : str
         Identity of the model it serves, :attr:`Manifest.model_hash`.
     residents : tuple of (layer, expert)
     provider : str
-        ONNX Runtime's execution provider that was proven at start-up.
+        ONNX Runtime's execution provider, proven at start-up.
     hidden_size : int
         Length d of a hidden vector (``d`` on the wire).
     radio : str or None
         Address of its radio, if it has one.
     dtype : str
-        What its experts compute in.
+        Data type in which its experts compute.
     memory_bytes : int
-        What loading the experts added to the process, measured; 0 if not measured.
+        Memory that loading the experts added to the process, measured; 0 if not measured.
     widths : tuple of int, bit
-        Of an entry of vectors that it takes and gives. An agent that does not say is an older one
-        and knows floating-point numbers.
+        Bits per entry of the vectors that it accepts and sends. An agent that does not send this
+        field is older and knows floating-point numbers only.
     """
 
     id: RequestId
@@ -88,26 +89,26 @@ class HelloReply(
 
 
 class Stats(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stats"):
-    """Ask an agent how it is; also a heartbeat."""
+    """Request for an agent's counters and the state of its board; also a heartbeat."""
 
     id: RequestId
     v: Version = VERSION
 
 
 class StatsReply(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stats"):
-    """How an agent is.
+    """Counters of an agent and the state of its board.
 
     Parameters
     ----------
     id : int
     counters : dict
-        Since the agent's start, and what waits and is in memory now.
+        Counts since the agent's start, and the present figures of its queue and memory.
     power_w : dict, W
         By supply rail.
     temperature_c, limit_c : dict, °C
-        By thermal zone, and from where on the board slows down or goes off.
+        By thermal zone: the temperature, and the limit at which the board slows down or turns off.
     throttling : dict
-        0 to 1 by measure that slows the board down; nothing where that cannot be told.
+        0 to 1 by cooling device that slows the board down; empty where it cannot be read.
     """
 
     id: RequestId
@@ -127,21 +128,20 @@ class StatsReply(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stats
 
 
 class Sound(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sound", rename=_SOUND_KEYS):
-    """Take part in a pilot exchange.
+    """Request to take part in a pilot exchange.
 
     Parameters
     ----------
     id : int
     role : "transmit" or "listen"
-        Who transmits is answered as soon as the burst is on the air; who listens, with what it
-        heard.
+        A transmitter answers as soon as the burst is on the air, a listener when it has received.
     start_s : float, s
-        After the arrival of the request (``start`` on the wire): clocks are not compared.
+        Delay after the arrival of the request (``start`` on the wire): clocks are not compared.
     duration_s : float, s
-        When a transmission ends by itself (``duration`` on the wire); 0 ends one that is on.
+        Length of a transmission (``duration`` on the wire); 0 ends one that is on.
     burst : Burst
     pilot : PilotPower or None
-        What is on the air, for who listens.
+        The pilot on the air, for a listener.
     """
 
     id: RequestId
@@ -154,7 +154,7 @@ class Sound(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sound", re
 
 
 class SoundReply(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sound"):
-    """What came of a :class:`Sound`.
+    """Outcome of a :class:`Sound`.
 
     Parameters
     ----------
@@ -163,9 +163,9 @@ class SoundReply(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sound
     pilot : PilotPower or None
         Of a transmission that is on.
     heard : Heard or None
-        What was heard.
+        The channel estimate of a listener.
     on_air_s : float, s
-        How long the transmission was on that ended ("silent").
+        Time on the air of the transmission that ended ("silent").
     """
 
     id: RequestId
@@ -182,7 +182,7 @@ class SoundReply(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sound
 
 
 class Failure(Struct, frozen=True, kw_only=True, tag_field="kind", tag="error"):
-    """An answer that is none: why a request was not served."""
+    """Error reply: the reason why a request was not served."""
 
     id: RequestId
     code: ErrorCode
@@ -196,11 +196,11 @@ Message = Request | Reply
 
 
 def failure_of(error: WireError, *, request_id: int) -> Failure:
-    """Return the message that tells a peer of an error."""
+    """Return the error reply for an error."""
     text = str(error)[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
     return Failure(id=request_id, code=error.code, message=text)
 
 
 def error_of(failure: Failure) -> WireError:
-    """Return the error that a message tells of."""
+    """Return the error of an error reply."""
     return error_class(failure.code)(failure.message)

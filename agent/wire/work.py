@@ -21,7 +21,7 @@ from siftmoe.models.vectors.quantise import Rotation
 
 
 class Apply(Struct, frozen=True, kw_only=True, eq=False):
-    """Run experts of one layer over hidden vectors.
+    """Request to run experts of one layer over hidden vectors.
 
     Parameters
     ----------
@@ -30,17 +30,17 @@ class Apply(Struct, frozen=True, kw_only=True, eq=False):
     layer : int
         MoE layer, counted from 0.
     hidden : (n, d) float32 or float16, or Packed
-        A row that is not finite stays so; it never touches another row.
+        A row that is not finite affects no other row.
     pairs : (m, 2) int32
         (row, expert) in any order.
     weights : (m,) float32
         Weight of each pair; finite.
     deadline_s : float or None, s
-        How long after its arrival the computation may begin; None waits.
+        Latest begin of the computation after the arrival; None sets no limit.
     reply_width : int or None, bit
-        Of an entry of the answer. None: as wide as ``hidden`` is, 16 if that is packed.
+        Bits per entry of the answer. None: as wide as ``hidden``, 16 if that is packed.
     reply_rotation : "none" or "hadamard"
-        Of an answer that is quantised.
+        Rotation of a quantised answer.
     """
 
     id: int
@@ -61,20 +61,20 @@ class Apply(Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def answer_bytes(self) -> int:
-        """Bytes of the answer's vectors, scales and padding left out."""
+        """Bytes of the answer's vectors, without scales and padding."""
         rows, size = self.hidden.shape
         return int(rows * size * self.answer_width // 8)
 
 
 class Result(Struct, frozen=True, kw_only=True, eq=False):
-    """For each row of an :class:`Apply` the weighted sum over this agent's experts.
+    """Reply to an :class:`Apply`: for each row the weighted sum over this agent's experts.
 
     Parameters
     ----------
     id : int
     output : (n, d) float32 or float16, or Packed
     compute_s, queue_s : float, s
-        Time of the computation (of the whole batch it was part of) and of waiting before it.
+        Time of the computation (of the whole batch that it was part of) and of the wait before.
     """
 
     id: int

@@ -120,7 +120,7 @@ def test_foreign_bytes_on_the_port_change_nothing(agent, sent):
 
 
 def test_a_frame_beyond_the_limit_is_not_received(agent):
-    """The connection is closed on it; the memory for it is never taken."""
+    """The connection is closed; the frame's memory is never allocated."""
     before = psutil.Process(agent.process.pid).memory_info().rss
     with client(agent.endpoint) as dealer:
         dealer.send(bytes(protocol.MAX_FRAME_BYTES + 1))

@@ -36,7 +36,7 @@ def slow_folder(tmp_path_factory):
 
 
 def ends(process):
-    """Whether a process ends within our patience."""
+    """Whether a process ends in time."""
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(process).wait(PATIENCE_S)
     return not psutil.pid_exists(process)
@@ -127,7 +127,7 @@ def test_hello_does_not_wait_for_a_computation(slow_folder):
 
 
 def test_a_killed_parent_leaves_no_agent(folder):
-    """The parent gets no chance to end it, and no signal reaches the agent from a terminal."""
+    """The parent cannot end it, and no signal reaches the agent from a terminal."""
     code = (
         "import sys, time; from siftmoe.agent.config import AgentConfig\n"
         "from siftmoe.agent.process.launch import launch\n"

@@ -79,7 +79,7 @@ def test_a_newcomer_is_next_however_much_waits(monkeypatch):
 
 
 def test_what_is_being_computed_counts(monkeypatch):
-    """Who has just been served a large request waits for those who were not."""
+    """A client that was served a large request waits for clients that were not served."""
     waiting = Backlog(limit=100)
     waiting.add(job(1, pairs=600, peer=b"greedy"))
     assert ids(waiting.claim()) == [1]
@@ -95,7 +95,7 @@ def test_what_is_being_computed_counts(monkeypatch):
     st.integers(1, 50),
 )
 def test_nobody_gets_more_than_a_share_while_others_wait(sent, turn):
-    """While two clients wait, what they were served differs by their largest requests at most."""
+    """While two clients wait, their served costs differ by their largest requests at most."""
     waiting = Backlog(limit=10_000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backlog, "TURN_PAIRS", turn)
@@ -141,7 +141,7 @@ def test_it_is_bounded_in_bytes_but_takes_one(monkeypatch):
 
 
 def test_clients_who_went_are_forgotten():
-    """Whoever takes a new name for each request must not fill the memory."""
+    """A client that takes a new routing id for each request must not fill the memory."""
     waiting = Backlog(limit=8)
     waiting.add(job(0, peer=b"stays"))
     waiting.claim()

@@ -1,4 +1,4 @@
-"""The server with real sockets, in this process, so that a run can be held up at will."""
+"""Replies of a served agent: results, errors, faults, peers that leave, its end."""
 
 import logging
 import threading
@@ -78,7 +78,7 @@ def test_garbage_is_answered_and_changes_nothing(bench, frames):
 
 
 def test_an_older_protocol_is_refused_counted_and_logged_once(bench, caplog):
-    """A message of another version, twice over one connection."""
+    """A message of another version is sent twice over one connection."""
     header = msgpack.packb({"v": 2, "kind": "hello", "id": 5})
     with bench.client() as socket, caplog.at_level(logging.WARNING):
         for _ in range(2):
@@ -183,7 +183,7 @@ def test_many_clients_at_once(bench):
 
 
 def test_an_agent_that_cannot_receive_ends_with_an_error(folder, monkeypatch, caplog):
-    """It must not stay as a process that looks alive and answers nobody."""
+    """It must not go on as a process that looks alive and answers no request."""
     bench = Bench(folder)
     bench.close()
     stuck = Server(bench.service, bind="tcp://127.0.0.1:*")
