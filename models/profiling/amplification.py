@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from siftmoe.models.profiling.experts import ExpertStore
     from siftmoe.models.profiling.forward import ProfiledModel
-    from siftmoe.models.similarity.profile import Estimate
+    from siftmoe.models.similarity.quantities import Estimate
 
     FloatArray = NDArray[np.float64]
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from siftmoe.models.profiling.measure import OnProgress
     from siftmoe.models.profiling.text import CalibrationText
-    from siftmoe.models.similarity.profile import Calibration, Profile
+    from siftmoe.models.similarity.calibration import Calibration
+    from siftmoe.models.similarity.profile import Profile
 
 #: What of a calibration does not make a profile another one: it follows from the rest.
 _DESCRIPTIVE = {"num_tokens", "text_name"}

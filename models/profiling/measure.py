@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from siftmoe.models.similarity.profile import DIMENSIONS, Calibration, Estimate, Profile
+from siftmoe.models.similarity.calibration import Calibration
+from siftmoe.models.similarity.profile import Profile
+from siftmoe.models.similarity.quantities import DIMENSIONS, Estimate
 from siftmoe.models.vectors.quantise import WIDTHS, check_width
 
 if TYPE_CHECKING:

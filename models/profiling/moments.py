@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.models.similarity.profile import NARROW, SERVING, Estimate
+from siftmoe.models.similarity.quantities import NARROW, SERVING, Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

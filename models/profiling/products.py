@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from siftmoe.models.profiling.experts import ExpertStore, LayerExperts
     from siftmoe.models.profiling.forward import ProfiledModel
     from siftmoe.models.profiling.moments import FloatArray, IntArray
-    from siftmoe.models.similarity.profile import Estimate
+    from siftmoe.models.similarity.quantities import Estimate
     from siftmoe.models.vectors.quantise import Rotation
 
 #: Outputs of all experts of a layer that exist at once, in float64: small beside any expert's

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from siftmoe.models.profiling.experts import ExpertStore
     from siftmoe.models.profiling.forward import ProfiledModel
-    from siftmoe.models.similarity.profile import Estimate
+    from siftmoe.models.similarity.quantities import Estimate
 
 #: Norm of the deviation relative to the layer's mean output norm: what replacing or skipping an
 #: expert of about a third of the gate weight adds.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from siftmoe.models.profiling.experts import ExpertStore
     from siftmoe.models.profiling.forward import ProfiledModel
-    from siftmoe.models.similarity.profile import Estimate
+    from siftmoe.models.similarity.quantities import Estimate
 
 #: Labels drawn for every place of a window; each costs a backward pass.
 LABEL_SAMPLES = 4

@@ -11,13 +11,9 @@ import msgspec
 import numpy as np
 
 from siftmoe.models.errors import BundleCorrupt, ProfileMissing
-from siftmoe.models.similarity.profile import (
-    DIMENSIONS,
-    PROFILE_FORMAT,
-    Calibration,
-    Estimate,
-    Profile,
-)
+from siftmoe.models.similarity.calibration import PROFILE_FORMAT, Calibration
+from siftmoe.models.similarity.profile import Profile
+from siftmoe.models.similarity.quantities import DIMENSIONS, Estimate
 
 if TYPE_CHECKING:
     from pathlib import Path
