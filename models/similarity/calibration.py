@@ -10,7 +10,7 @@ PROFILE_FORMAT = 2
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a profile was measured on.
+    """The conditions of a profile's measurement.
 
     Parameters
     ----------
@@ -19,15 +19,15 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     text_name, text_sha256 : str
         The calibration text.
     max_tokens, window, seed : int
-        What was asked for: tokens at most, length of a window, seed of every random choice.
+        Options: tokens at most, length of a window, seed of every random choice.
     num_tokens : int
-        Tokens that the text gave.
+        Tokens that were measured.
     with_gradients : bool
-        Whether sensitivity and amplification were measured; they need all experts in memory.
+        Whether sensitivity and amplification were measured, which need all experts in memory.
     widths : tuple of int, bit
         Few-bit widths that were measured, ascending.
     rotation : "none" or "hadamard"
-        Of the rows before they are quantised.
+        Rotation of rows before they are quantised.
     """
 
     model_hash: str

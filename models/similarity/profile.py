@@ -78,7 +78,7 @@ class Profile:
         return self.calibration.widths
 
     def serving(self, width: int) -> Serving:
-        """Return what serving costs when tokens travel at a width.
+        """Return the cost of serving when tokens travel at a width.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ class Profile:
         )
 
     def reply_share(self, width: int) -> FloatArray:
-        """Squared error of outputs that come back at a width, over their square, (L,).
+        """Squared error of outputs returned at a width, relative to their square, (L,).
 
         Raises
         ------
@@ -128,30 +128,30 @@ class Profile:
         width: int = 16,
         reply_width: int = 16,
     ) -> Estimate:
-        r"""Loss that one slot's deviation is expected to cost, per squared gate weight.
+        r"""Return the expected loss by one slot's deviation, per squared gate weight.
 
         This project's own derivation (docs/theory.md, section 8):
 
         .. math:: q_{ij} = \tfrac12\, a\,
             \frac{\mathbb E[w^2\,\|y_i - c_{ij}\,y_j\|^2]}{\mathbb E[w^2]}
 
-        An output that comes back in few bits adds its own error, which is independent:
-        :math:`\tfrac12 a\,\rho_b` times the square of what is returned.
+        An output that is returned in few bits adds an independent error:
+        :math:`\tfrac12 a\,\rho_b` times the square of the returned output.
 
         Parameters
         ----------
         rescale : bool
-            With the least-squares factor c; without it c = 1.
+            With the least-squares factor c; otherwise c = 1.
         measured : bool
-            Take for a the ``response`` to deviations of realistic size, which also has the
-            routing that they flip, instead of the Fisher ``sensitivity``.
+            Use the ``response`` to deviations of realistic size for a, which includes changes of
+            later routing, instead of the Fisher ``sensitivity``.
         width, reply_width : int, bit
-            In which tokens travel, and outputs come back.
+            Widths in which tokens travel and outputs are returned.
 
         Returns
         -------
         Estimate of (L, E, E+1) float64, nat
-            A slot served so costs about :math:`w^2 q_{ij}`.
+            Such a slot costs about :math:`w^2 q_{ij}`.
 
         Raises
         ------
@@ -164,17 +164,17 @@ class Profile:
         serving = self.serving(width)
         square = serving.scaled_square if rescale else serving.square
         skip = square.value[:, :, -1:]  # [L, E, 1], the square of the exact output
-        # at the least-squares factor what comes back has the square that is not missing
+        # the residual of a least-squares fit is orthogonal: ‖c y_j‖² = ‖y_i‖² − ‖y_i − c y_j‖²
         returned = np.maximum(skip - square.value, 0.0) if rescale else skip
         share = self.reply_share(reply_width)[:, None, None]
         a, a_error = factor.value[:, None, None], factor.error[:, None, None]
         total = square.value + share * returned
-        total[:, :, -1] = square.value[:, :, -1]  # nothing comes back
+        total[:, :, -1] = square.value[:, :, -1]  # skip: nothing is returned
         error = 0.5 * np.hypot(a * square.error, a_error * total)
         return Estimate(0.5 * a * total, error)  # [L, E, E+1]
 
     def amplification(self, *, prefill: bool) -> Estimate:
-        """Factor from a layer's deviation to the final one, (L,).
+        """Ratio of the final deviation to a layer's deviation, (L,).
 
         Raises
         ------

@@ -1,4 +1,4 @@
-r"""How alike a model's experts are, as measured on calibration text. Needs no torch.
+r"""The measured quantities of a profile, and their layout. Needs no torch.
 
 For every layer and expert i, over the tokens routed to i with gate weight w:
 
@@ -26,11 +26,11 @@ array                     shape        meaning
 ``final_norm``            (scalar)     mean norm of the last hidden state
 ========================  ===========  =====================================================
 
-``narrow_deviation`` and its five siblings are what serving costs when the token travels in few bits
-an entry, by the ``widths`` of the calibration: :math:`y_j = \mathrm{FFN}_j(Q_b z)`, and y_i is of
-the exact token. There a slot's own expert is not exact either.
+The six ``narrow_`` arrays are the cost of serving when the token travels in few bits per entry, by
+the ``widths`` of the calibration: :math:`y_j = \mathrm{FFN}_j(Q_b z)`, while y_i is computed from
+the exact token. At these widths a slot's own expert is not exact either.
 
-Everything that is a mean comes with its standard error. docs/profile.md has the formulas.
+Every mean has its standard error. docs/profile.md has the formulas.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-#: What serving a slot by an expert costs, measured at every width.
+#: Cost of serving a slot by an expert, measured at every width.
 SERVING: Final = (
     "deviation",
     "scale",
@@ -53,7 +53,7 @@ SERVING: Final = (
     "square",
     "scaled_square",
 )
-#: Before a name of `SERVING`: the same with tokens that travel in few bits.
+#: Prefix of a name of `SERVING`: the same for tokens that travel in few bits.
 NARROW: Final = "narrow_"
 
 #: Dimensions of each measured quantity: L layers, W widths, E experts, X experts and skip.
@@ -87,7 +87,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What serving slots of an expert by another one costs, tokens travelling at one width.
+    """Cost of serving slots of one expert by another, for tokens that travel at one width.
 
     Parameters
     ----------

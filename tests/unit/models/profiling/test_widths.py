@@ -1,4 +1,4 @@
-"""Every width costs on held-out text what the profile says, on the shipped checkpoints."""
+"""The cost of every width on held-out text equals the profile's, on the shipped checkpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOKENS, WINDOW = 4096, 128
 
 
 def kept(estimate: Estimate, counts: np.ndarray) -> np.ndarray:
-    """Mean over the routed tokens of what their own expert costs, (L, W)."""
+    """Mean cost of serving routed tokens by their own expert, (L, W)."""
     own = np.diagonal(estimate.value, axis1=2, axis2=3)  # [L, W, E]
     mean: np.ndarray = np.nansum(counts[:, None] * own, axis=2) / counts.sum(axis=1)[:, None]
     return mean
