@@ -1,7 +1,7 @@
-"""Accuracy tasks: perplexity, multiple choice, one-line summaries. No model and no torch in here.
+"""Loads accuracy tasks: perplexity, multiple choice, one-line summaries. Needs no model, no torch.
 
-A task yields batches of tokens, whoever runs the model hands back the log-probability of each, and
-a scorer makes figures of them::
+A task yields batches of tokens. The caller runs the model and passes the log-probability of each
+token to a scorer, which computes the metrics::
 
     task = load_task("choice", tokenizer=tokenizer, limit=200)
     scorer = task.scorer()
@@ -100,7 +100,7 @@ class Task:
 
     @property
     def num_tokens(self) -> int:
-        """All tokens of all sequences, those that do not count included."""
+        """All tokens of all sequences, including those that are not scored."""
         return sum(len(s.tokens) for s in self.sequences)
 
 
@@ -147,18 +147,18 @@ def load_task(
     ----------
     spec : str
         ``choice`` or ``perplexity`` for the sets that ship with the package; ``piqa:FILE.jsonl``
-        (labels beside it), ``csqa:FILE.jsonl``, ``xsum:FILE.jsonl`` for the public formats;
-        ``text:FILE.txt`` for the perplexity of any text.
+        (with its labels in the same folder), ``csqa:FILE.jsonl`` and ``xsum:FILE.jsonl`` for the
+        public formats; ``text:FILE.txt`` for the perplexity of any text.
     tokenizer : TextTokenizer
         The model's, as ``AutoTokenizer`` loads it.
     limit : int, optional
-        Take that many items at most.
+        Largest number of items.
     skip : int
-        Leave out the first ones, so that parts of a set can be evaluated apart.
+        Number of first items to leave out, so that parts of a set can be evaluated separately.
     split : {"test", "val"}
-        Of the shipped sets; a file is its own split.
+        Split of a shipped set; a file has no splits.
     max_tokens : int
-        Length of a window of text, and what a question is shortened to, from its beginning.
+        Length of a window of text; longer questions are shortened at their beginning.
 
     Returns
     -------
@@ -189,7 +189,7 @@ def load_task(
     if kind == "text":
         tokens = encode(tokenizer, read_text(path))
         pieces = list(windows(tokens, start=start_token(tokenizer), length=max_tokens))
-        # One text has no documents to take the error over: its windows stand for them.
+        # A single text has no documents; its windows are the items of the standard error.
         sequences = [
             TokenSequence(tuple(row), begin, item, 0)
             for item, (row, begin) in enumerate(_some(pieces, skip, limit))
@@ -206,7 +206,7 @@ def choice_task(
     tokenizer: TextTokenizer,
     max_tokens: int = MAX_TOKENS,
 ) -> Task:
-    """Make a task of questions: two sequences per option, after the question and after the premise.
+    """Make a task of questions: an option gives two sequences, after question and after premise.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def choice_task(
 def perplexity_task(
     name: str, texts: Sequence[str], *, tokenizer: TextTokenizer, max_tokens: int = MAX_TOKENS
 ) -> Task:
-    """Make a task of documents, each one starting anew; every token of a document counts once."""
+    """Make a task of independent documents; every token of a document is scored once."""
     start = start_token(tokenizer)
     sequences = [
         TokenSequence(tuple(row), begin, item, part)
