@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from siftmoe.models.tasks.evaluation import (
-    Task,
-    load_task,
-)
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.task import Task
 
 
 class CharTokenizer:

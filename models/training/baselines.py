@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from siftmoe.models.tasks.evaluation import GenerationTask, load_task
+from siftmoe.models.tasks.evaluation import load_task
 from siftmoe.models.tasks.files import ChoiceItem, read_choice
 from siftmoe.models.tasks.scores import mean
 from siftmoe.models.tasks.sequences import Batch, encode_pair
+from siftmoe.models.tasks.task import GenerationTask
 from siftmoe.models.tiny.files import data_path
 from siftmoe.models.training.evalsets import content_words
 from siftmoe.models.training.tokenizer import VOCAB_SIZE

@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer, MixtralForCausalLM
 
-from siftmoe.models.tasks.evaluation import GenerationTask, TaskResult, load_task
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.scores import TaskResult
 from siftmoe.models.tasks.sequences import Batch
+from siftmoe.models.tasks.task import GenerationTask
 from siftmoe.models.tiny.files import CHECKPOINTS, checkpoint_dir, data_path
 
 BATCH_SIZE = 16

@@ -14,7 +14,8 @@ from siftmoe.models.profiling.forward import ProfiledModel
 from siftmoe.models.profiling.products import run_products
 from siftmoe.models.profiling.text import CalibrationText, calibration_windows
 from siftmoe.models.similarity.quantities import Estimate
-from siftmoe.models.tasks.evaluation import Task, load_task
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.task import Task
 from siftmoe.models.tiny.files import checkpoint_dir, data_path
 from siftmoe.models.vectors.quantise import WIDTHS
 

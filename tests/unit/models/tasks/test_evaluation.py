@@ -8,9 +8,7 @@ import sys
 import pytest
 from char_tokenizer import CharTokenizer, task_of
 
-from siftmoe.models.tasks.evaluation import (
-    load_task,
-)
+from siftmoe.models.tasks.evaluation import load_task
 
 
 class NoStart(CharTokenizer):

@@ -6,11 +6,9 @@ import pytest
 from char_tokenizer import TOKENIZER, run, task_of, tokens_of, write_lines
 
 from siftmoe.models.errors import TaskDataError
-from siftmoe.models.tasks.evaluation import (
-    GenerationTask,
-    load_task,
-)
+from siftmoe.models.tasks.evaluation import load_task
 from siftmoe.models.tasks.files import read_choice
+from siftmoe.models.tasks.task import GenerationTask
 
 PIQA = [{"goal": "boil water", "sol1": "heat it", "sol2": "freeze it"}] * 3
 

@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 from char_tokenizer import TOKENIZER, run, tokens_of
 
-from siftmoe.models.tasks.evaluation import (
-    choice_task,
-    perplexity_task,
-)
 from siftmoe.models.tasks.files import ChoiceItem
 from siftmoe.models.tasks.scores import mean, ratio
 from siftmoe.models.tasks.sequences import make_batches
+from siftmoe.models.tasks.task import choice_task, perplexity_task
 
 
 def test_perplexity_by_hand():

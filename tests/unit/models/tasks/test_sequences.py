@@ -7,10 +7,8 @@ from char_tokenizer import TOKENIZER, tokens_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siftmoe.models.tasks.evaluation import (
-    perplexity_task,
-)
 from siftmoe.models.tasks.sequences import encode_pair, make_batches, windows
+from siftmoe.models.tasks.task import perplexity_task
 
 
 @settings(max_examples=100, deadline=None)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer, MixtralForCausalLM
 
-from siftmoe.models.tasks.evaluation import Task, load_task
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.task import Task
 from siftmoe.models.tiny.files import checkpoint_dir
 from siftmoe.models.training.evaluate import run_task, token_scores
 from siftmoe.models.training.model import new_model
