@@ -12,7 +12,8 @@ from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.model.session import Session
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.models.similarity.file import rotation_of
-from siftmoe.models.tasks.evaluation import GenerationTask, load_task
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.task import GenerationTask
 from siftmoe.tools.bundles import open_with_progress
 from siftmoe.tools.comparing.inprocess import ExpertsInProcess
 from siftmoe.tools.comparing.job import (
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.config.radio import RadioEntry
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.models.similarity.profile import Profile
-    from siftmoe.models.tasks.evaluation import Task
+    from siftmoe.models.tasks.task import Task
     from siftmoe.tools.comparing.job import Job
     from siftmoe.tools.comparing.site import Site
 
