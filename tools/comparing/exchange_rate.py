@@ -18,7 +18,8 @@ from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
-from siftmoe.models.tasks.evaluation import Task, load_task
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,7 +147,7 @@ def find_rate(
     found: list[tuple[float, float]] = []  # (price, loss)
     while len(found) < _MOST_TRIALS:
         price = math.exp(guess)
-        perplexity, _ = trials.run(PolicySpec(spec.name, {**spec.options, "price": price}))
+        perplexity, _ = trials.run(spec.having(price=price))
         on_trial()
         rise = perplexity / reference - 1.0
         found.append((price, rise))

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from siftmoe.models.similarity.profile import DIMENSIONS
+from siftmoe.models.similarity.quantities import DIMENSIONS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from siftmoe.models.similarity.profile import Estimate, Profile
+    from siftmoe.models.similarity.profile import Profile
+    from siftmoe.models.similarity.quantities import Estimate
 
 #: Estimates of a profile with one value per layer.
 PER_LAYER = (

@@ -9,7 +9,8 @@ from rich.text import Text
 from siftmoe.tools.results.similarity import PER_LAYER, layer_summary
 
 if TYPE_CHECKING:
-    from siftmoe.models.similarity.profile import Estimate, Profile
+    from siftmoe.models.similarity.profile import Profile
+    from siftmoe.models.similarity.quantities import Estimate
 
 #: Larger matrices are left to the figure.
 _MOST_EXPERTS = 16

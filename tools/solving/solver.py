@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from siftmoe.coordinator.policies.wdmoe.policy import allocate_bandwidth
+from siftmoe.coordinator.policies.wdmoe.bandwidth import allocate_bandwidth
 from siftmoe.coordinator.selection.problem import Status
 from siftmoe.tools.solving.instance_file import BandwidthInstance, selection_problem
 

@@ -1,4 +1,4 @@
-"""`siftmoe radio emulate` as a process."""
+"""The command `siftmoe radio emulate`."""
 
 from __future__ import annotations
 

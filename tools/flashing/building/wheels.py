@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import siftmoe
 from siftmoe.tools.flashing.errors import ReleaseError
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def own_wheel(folder: Path) -> Path:
     ReleaseError
         If siftmoe was not installed from a source folder, or the wheel cannot be built.
     """
-    source = Path(siftmoe.__file__).resolve().parents[2]
+    source = Path(__file__).resolve().parents[2]
     if not (source / "setup.cfg").is_file():
         raise ReleaseError(
             "this siftmoe was installed without its source; install it with pip install -e from "
@@ -100,8 +99,9 @@ def own_wheel(folder: Path) -> Path:
     with tempfile.TemporaryDirectory() as scratch:
         package = Path(scratch) / "src" / "siftmoe"
         package.mkdir(parents=True)
-        for name in ("__init__.py", "py.typed"):
-            shutil.copy2(source / "src" / "siftmoe" / name, package)
+        for file in (source / "src" / "siftmoe").iterdir():
+            if file.is_file():
+                shutil.copy2(file, package)
         for name in _PACKAGES:
             ignored = shutil.ignore_patterns("__pycache__", "tiny", "training")
             shutil.copytree(source / name, package / name, ignore=ignored)
