@@ -10,8 +10,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from siftmoe.models.checkpoint.architecture import build_empty_model
 from siftmoe.models.checkpoint.files import CONFIG_NAME, INDEX_NAME, WEIGHTS_NAME, CheckpointFiles
-from siftmoe.models.checkpoint.reader import build_empty_model, expert_parameters, find_moe_layers
+from siftmoe.models.checkpoint.reader import expert_parameters, find_moe_layers
 from siftmoe.models.errors import BundleCorrupt, CheckpointMismatch
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from siftmoe.models.checkpoint.architecture import build_empty_model
 from siftmoe.models.checkpoint.experts import (
     Activation,
     ExpertWeights,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Checkpoint", "MoELayer", "build_empty_model", "find_moe_layers"]
+__all__ = ["Checkpoint", "MoELayer", "find_moe_layers"]
 
 _log = logging.getLogger(__name__)
 
@@ -169,37 +170,6 @@ class Checkpoint:
                 f"parameters that its configuration asks for, first {missing[0]!r}; download or "
                 f"copy the checkpoint again"
             )
-
-
-def build_empty_model(model_dir: Path) -> Any:
-    """Build the model of a folder's ``config.json`` with parameters on the meta device.
-
-    Buffers are real: rotary tables and similar ones are computed, not stored.
-
-    Raises
-    ------
-    UnsupportedArchitecture
-        If the installed transformers does not know the architecture.
-    """
-    import transformers
-    from accelerate import init_empty_weights
-
-    try:
-        config = transformers.AutoConfig.from_pretrained(model_dir, local_files_only=True)
-    except (ValueError, KeyError) as error:
-        raise UnsupportedArchitecture(
-            f"transformers {transformers.__version__} does not know the model in "
-            f"{str(model_dir)!r} ({str(error).splitlines()[0]}); a newer transformers may"
-        ) from error
-    name = (config.architectures or ["(none)"])[0]
-    model_class = getattr(transformers, name, None)
-    if model_class is None:
-        raise UnsupportedArchitecture(
-            f"{str(model_dir)!r} has the architecture {name!r}, which transformers "
-            f"{transformers.__version__} does not have; models with code of their own are not run"
-        )
-    with init_empty_weights():
-        return model_class(config).eval()
 
 
 def expert_parameters(model: Any, layers: list[MoELayer]) -> set[str]:
