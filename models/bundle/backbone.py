@@ -48,6 +48,7 @@ def write_backbone(
     folder.mkdir(parents=True, exist_ok=True)
     for path in [checkpoint.files.root / CONFIG_NAME, *checkpoint.files.companions]:
         shutil.copyfile(path, folder / path.name)
+    _drop_quantisation(folder / CONFIG_NAME)
     shards = list(_write_shards(checkpoint, folder, shard_bytes, on_bytes))
     _check_complete(checkpoint, {name for shard in shards for name in shard})
     _name_shards(folder, shards)
@@ -80,6 +81,13 @@ def load_backbone(folder: Path, dtype: BackboneDtype) -> Any:
     model.config.dtype = target
     _set_generation(model, folder)
     return model.eval()
+
+
+def _drop_quantisation(path: Path) -> None:
+    """Remove a ``quantization_config`` that was left over beside tensors converted back."""
+    config = json.loads(path.read_bytes())
+    if config.pop("quantization_config", None) is not None:
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_shards(

@@ -18,8 +18,11 @@ from siftmoe.models.checkpoint.experts import (
     split_fused,
 )
 from siftmoe.models.checkpoint.files import CheckpointFiles
+from siftmoe.models.checkpoint.headers import read_headers
 from siftmoe.models.checkpoint.layers import MoELayer, find_moe_layers, router_top_k
 from siftmoe.models.checkpoint.names import Source, map_sources, one_expert
+from siftmoe.models.checkpoint.precision import check_precision
+from siftmoe.models.checkpoint.shapes import check_shapes
 from siftmoe.models.errors import CheckpointMismatch, UnsupportedArchitecture
 from siftmoe.models.shape import ModelShape
 
@@ -66,19 +69,18 @@ class Checkpoint:
         ------
         CheckpointMismatch
             If files are missing or do not fit the configuration.
+        UnsupportedPrecision
+            If weights are quantised, whatever the configuration says.
         UnsupportedArchitecture
             If the model has no experts that siftmoe can find and export.
         """
         files = CheckpointFiles.open(model_dir)
-        if files.config.get("quantization_config"):
-            method = files.config["quantization_config"].get("quant_method", "unknown")
-            raise UnsupportedArchitecture(
-                f"checkpoint {str(model_dir)!r} is quantized ({method}); load it with transformers "
-                f"with dequantization, save it in bfloat16 and prepare that"
-            )
         model = build_empty_model(files.root)
         layers = find_moe_layers(model)
         sources, unused = map_sources(files.tensors, model)
+        headers = read_headers(files)
+        check_precision(files, headers, sources, unused, model=model)
+        check_shapes(files, headers, sources, layers, model=model)
         if unused:
             _log.warning("%d tensors are not part of the model: %s …", len(unused), unused[0])
         activation = _common([identify_activation(layer) for layer in layers], layers, "activation")
