@@ -30,7 +30,7 @@ $(STAMP): setup.cfg constraints.txt
 
 $(DEV): $(STAMP) .ci/system-packages
 	.ci/system-packages
-	$(PIP) -e '.[$(RUNTIME),coordinator,pluto,fleet,metrics,dev]'
+	$(PIP) -e '.[$(RUNTIME),coordinator,pluto,fleet,metrics,eval,dev]'
 	touch $@
 
 demo: $(STAMP)
@@ -52,6 +52,7 @@ format: $(DEV)
 
 types: $(DEV)
 	$(BIN)/mypy -p siftmoe
+	$(BIN)/mypy examples/*.py examples/plugin/siftmoe_example
 
 imports: $(DEV)
 	$(BIN)/lint-imports
