@@ -19,7 +19,8 @@ from siftmoe.coordinator.clock import VirtualClock
 from siftmoe.coordinator.errors import LedgerError
 from siftmoe.coordinator.layer.audit import audit
 from siftmoe.coordinator.layer.books import StepSums, selection_row
-from siftmoe.coordinator.layer.serving import LayerRun, Parts
+from siftmoe.coordinator.layer.parts import Parts
+from siftmoe.coordinator.layer.serving import LayerRun
 from siftmoe.coordinator.model.experts import attach
 from siftmoe.coordinator.model.steps import StepHooks
 from siftmoe.coordinator.selection.layer_problem import fill_empty_slots

@@ -5,16 +5,26 @@ On agents these are a `Fleet` and a `Dispatcher`; studies put experts of their o
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.air.interface import AirInterface
+    from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.errors import CoordinatorError
+    from siftmoe.coordinator.ledger.store import Ledger
+    from siftmoe.coordinator.links.states import Links, LinkStates
+    from siftmoe.coordinator.selection.policy import Policy
     from siftmoe.coordinator.selection.problem import SelectionPlan
+    from siftmoe.coordinator.selection.tables import LayerTables
+
+    BoolArray = NDArray[np.bool_]
 
 
 class Helpers(Protocol):
@@ -132,3 +142,37 @@ class LayerOutput(Protocol):
         (T, d) float32
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What serves layers; see `siftmoe.coordinator.coordinator.Coordinator`."""
+
+    fleet: Helpers
+    dispatcher: Dispatch
+    links: Links
+    air: AirInterface
+    policy: Policy
+    tables: Sequence[LayerTables]
+    ledger: Ledger
+    clock: Clock
+    told: set[str] = field(default_factory=set)
+
+    def excluded(self, links: LinkStates) -> str:
+        """Who is left out, and why."""
+        texts = (self.fleet.excluded(), links.lost_text(), self._unable())
+        return "; ".join(text for text in texts if text)
+
+    def known(self) -> BoolArray:
+        """Which helper can be sent which of the air's widths, and answer in its, (N, B)."""
+        answers: BoolArray = self.fleet.knows((self.air.reply_width,))
+        return self.fleet.knows(self.air.widths) & answers
+
+    def _unable(self) -> str:
+        """Who is there and understands none of them."""
+        unable = self.fleet.hosts(0).any(axis=1) & ~self.known().any(axis=1)  # [N]
+        if not unable.any():
+            return ""
+        names = ", ".join(self.fleet.names[n] for n in np.flatnonzero(unable))
+        bits = ", ".join(map(str, self.air.widths))
+        return f"{names}: knows not both {bits} bits and answers of {self.air.reply_width}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,20 +22,16 @@ from siftmoe.coordinator.selection.layer_problem import layer_problem, leave_emp
 from siftmoe.coordinator.selection.problem import NOBODY, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.air.interface import AirInterface, Bursts
-    from siftmoe.coordinator.clock import Clock
+    from siftmoe.coordinator.air.interface import Bursts
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.layer.books import StepSums
-    from siftmoe.coordinator.layer.parts import Dispatch, Helpers
-    from siftmoe.coordinator.ledger.store import Ledger
-    from siftmoe.coordinator.links.states import Links, LinkStates
-    from siftmoe.coordinator.selection.policy import Policy
+    from siftmoe.coordinator.layer.parts import Parts
+    from siftmoe.coordinator.links.states import LinkStates
     from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
-    from siftmoe.coordinator.selection.tables import LayerTables
 
     Float32Array = NDArray[np.float32]
     BoolArray = NDArray[np.bool_]
@@ -46,40 +42,6 @@ _log = logging.getLogger(__name__)
 SHARE: Final = 0.5
 #: With less left nobody is asked any more: no answer would come in time.
 LEAST_S: Final = 1e-3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What serves layers; see `siftmoe.coordinator.coordinator.Coordinator`."""
-
-    fleet: Helpers
-    dispatcher: Dispatch
-    links: Links
-    air: AirInterface
-    policy: Policy
-    tables: Sequence[LayerTables]
-    ledger: Ledger
-    clock: Clock
-    told: set[str] = field(default_factory=set)
-
-    def excluded(self, links: LinkStates) -> str:
-        """Who is left out, and why."""
-        texts = (self.fleet.excluded(), links.lost_text(), self._unable())
-        return "; ".join(text for text in texts if text)
-
-    def known(self) -> BoolArray:
-        """Which helper can be sent which of the air's widths, and answer in its, (N, B)."""
-        answers: BoolArray = self.fleet.knows((self.air.reply_width,))
-        return self.fleet.knows(self.air.widths) & answers
-
-    def _unable(self) -> str:
-        """Who is there and understands none of them."""
-        unable = self.fleet.hosts(0).any(axis=1) & ~self.known().any(axis=1)  # [N]
-        if not unable.any():
-            return ""
-        names = ", ".join(self.fleet.names[n] for n in np.flatnonzero(unable))
-        bits = ", ".join(map(str, self.air.widths))
-        return f"{names}: knows not both {bits} bits and answers of {self.air.reply_width}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
