@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from siftmoe.coordinator.policies.registry import make_policy
 from siftmoe.coordinator.selection.problem import Budget, BudgetKind
-from siftmoe.coordinator.selection.tables import (
+from siftmoe.coordinator.selection.profiled import (
     amplified_tables,
     channel_nats,
     paper_tables,
     price_tables,
-    unknown_tables,
 )
+from siftmoe.coordinator.selection.tables import unknown_tables
 from siftmoe.coordinator.selection.widths import AUTO, Widths, parse_bits
 from siftmoe.models.vectors.packing import FLOAT_WIDTHS
 
