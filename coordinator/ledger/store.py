@@ -18,7 +18,7 @@ import logging
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -30,6 +30,7 @@ from siftmoe.coordinator.ledger.file import (
     check_version,
     connect,
 )
+from siftmoe.coordinator.ledger.reading import LedgerReader
 from siftmoe.coordinator.ledger.rows import (
     BoardRow,
     FaultRow,
@@ -41,18 +42,15 @@ from siftmoe.coordinator.ledger.rows import (
 from siftmoe.coordinator.ledger.schema import (
     SCHEMA,
     SCHEMA_VERSION,
-    from_values,
     insert_statement,
-    select_statement,
     to_values,
 )
-from siftmoe.coordinator.ledger.summary import Summary, summarise
+from siftmoe.coordinator.ledger.summary import Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
 
-    from siftmoe.coordinator.ledger.rows import BesideRow, StepKind, StepPart
+    from siftmoe.coordinator.ledger.rows import BesideRow, StepPart
 
 __all__ = [
     "BoardRow",
@@ -68,17 +66,15 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 
-class Ledger:
+class Ledger(LedgerReader):
     """A ledger file; made by `create`, `resume` or `open`. Used from one thread."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, *, writable: bool) -> None:
-        self.path = path
-        self._connection: sqlite3.Connection | None = connection
-        self._writable = writable
         if writable:
             connection.execute("PRAGMA synchronous = NORMAL")
+        super().__init__(path, connection)
+        self._writable = writable
         self._pending: list[StepPart] = []
-        self._run = int(self._all("SELECT coalesce(max(run), 0) FROM run")[0][0])
 
     @classmethod
     def create(cls, path: str | Path, config: Any = None, *, label: str = "run") -> Ledger:
@@ -216,53 +212,6 @@ class Ledger:
         except sqlite3.IntegrityError as error:
             raise ValueError(f"ledger: a row cannot be booked: {error}") from error
 
-    @property
-    def run(self) -> int:
-        """Number of the current run: of the last one in the file."""
-        return self._run
-
-    @property
-    def last_step(self) -> int | None:
-        """Last step of the current run that is booked."""
-        step = self._all("SELECT max(step) FROM step WHERE run = ?", self._run)[0][0]
-        return None if step is None else int(step)
-
-    def labels(self) -> dict[str, int]:
-        """Return the runs in the file: number by label, in order."""
-        return {
-            label: int(run) for label, run in self._all("SELECT label, run FROM run ORDER BY run")
-        }
-
-    def config(self, run: int | None = None) -> Any:
-        """Return the configuration of a run (default: the current one)."""
-        rows = self._all("SELECT config FROM run WHERE run = ?", self._which(run))
-        return msgspec.json.decode(rows[0][0])
-
-    @overload
-    def rows(self, kind: type[StepRow], *, run: int | None = None) -> Iterator[StepRow]: ...
-    @overload
-    def rows(
-        self, kind: type[SelectionRow], *, run: int | None = None
-    ) -> Iterator[SelectionRow]: ...
-    @overload
-    def rows(
-        self, kind: type[TransmissionRow], *, run: int | None = None
-    ) -> Iterator[TransmissionRow]: ...
-    @overload
-    def rows(self, kind: type[FaultRow], *, run: int | None = None) -> Iterator[FaultRow]: ...
-    @overload
-    def rows(self, kind: type[SoundingRow], *, run: int | None = None) -> Iterator[SoundingRow]: ...
-    @overload
-    def rows(self, kind: type[BoardRow], *, run: int | None = None) -> Iterator[BoardRow]: ...
-    def rows(self, kind: Any, *, run: int | None = None) -> Iterator[Any]:
-        """Read a run's rows (default: the current one's), in the order they were booked."""
-        cursor = self._open_connection().execute(select_statement(kind), (self._which(run),))
-        return (from_values(kind, values) for values in cursor)
-
-    def summary(self, run: int | None = None, *, kind: StepKind | None = None) -> Summary:
-        """Sum over a run (default: the current one), of all its steps or of one kind of step."""
-        return summarise(self._open_connection(), run=self._which(run), kind=kind)
-
     def close(self) -> None:
         """Close the file; a writer leaves it as one file. Rows of an unended step are dropped."""
         if self._connection is None:
@@ -285,20 +234,6 @@ class Ledger:
         _traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _which(self, run: int | None) -> int:
-        run = self._run if run is None else run
-        if run not in self.labels().values():
-            raise ValueError(f"ledger {str(self.path)!r} has no run {run}; it has {self.labels()}")
-        return run
-
-    def _open_connection(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise ValueError(f"ledger {str(self.path)!r} is closed")
-        return self._connection
-
-    def _all(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self._open_connection().execute(statement, values).fetchall()
 
     def _transaction(self) -> Transaction:
         if not self._writable:
