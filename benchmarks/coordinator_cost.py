@@ -26,7 +26,7 @@ import zmq
 
 from siftmoe.agent.wire.protocol import Apply, Hello, HelloReply, Result, decode, encode
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.dispatch.grouping import group
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow

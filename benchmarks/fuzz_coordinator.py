@@ -13,7 +13,7 @@ from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.board_energy import board_row
 from siftmoe.coordinator.client.heat import Heats
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.fleet.agents import Fleet

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from siftmoe.agent.wire.protocol import Stats, StatsReply
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.ledger.store import BoardRow
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from siftmoe.coordinator.config.testbed import AgentEntry, Testbed
+    from siftmoe.coordinator.config.entries import AgentEntry, Testbed
     from siftmoe.coordinator.fleet.placement import Placement
     from siftmoe.coordinator.sounding.channel import RadioChoice
 

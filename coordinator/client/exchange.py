@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from siftmoe.agent.errors import ProtocolError
-    from siftmoe.coordinator.fleet.agents import AgentStatus
+    from siftmoe.coordinator.fleet.status import AgentStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from siftmoe.agent.config import HEARTBEAT_TIMEOUT_MS
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.fleet.agents import Fleet

@@ -38,7 +38,7 @@ from siftmoe.coordinator.client.sockets import (
 )
 from siftmoe.coordinator.client.standing import Standing
 from siftmoe.coordinator.errors import AgentUnreachable
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -18,7 +18,7 @@ from siftmoe.coordinator.errors import ConfigError
 if TYPE_CHECKING:
     import zmq
 
-    from siftmoe.coordinator.config.testbed import Testbed
+    from siftmoe.coordinator.config.entries import Testbed
     from siftmoe.coordinator.fleet.agents import Fleet
 
 #: Name of the coordinator's key file in the testbed's folder of keys.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from siftmoe.agent.wire.protocol import Failure, Hello, HelloReply, Stats, StatsReply
 from siftmoe.coordinator.client.rest import Rests
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 
 if TYPE_CHECKING:
     from collections.abc import Callable

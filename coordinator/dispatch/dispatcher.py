@@ -10,7 +10,7 @@ from siftmoe.agent.wire.protocol import Result, plain, plain_all
 from siftmoe.coordinator.client.exchange import raise_first
 from siftmoe.coordinator.dispatch.grouping import combine, group
 from siftmoe.coordinator.errors import AgentRefused, AgentUnreachable
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.selection.problem import LOCAL
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ experts of those that are ready.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from siftmoe.coordinator.fleet.status import AgentState, AgentStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,64 +21,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siftmoe.agent.wire.protocol import HelloReply
-    from siftmoe.coordinator.config.testbed import AgentEntry
+    from siftmoe.coordinator.config.entries import AgentEntry
     from siftmoe.coordinator.fleet.placement import Placement
     from siftmoe.models.shape import ModelShape
 
     BoolArray = NDArray[np.bool_]
 
 _log = logging.getLogger(__name__)
-
-
-class AgentState(str, Enum):
-    """What is known of an agent's process."""
-
-    #: Not connected yet, or connected and not yet asked who it is.
-    CONNECTING = "connecting"
-    #: Serves the right model.
-    READY = "ready"
-    #: Its connection is gone and its port does not answer.
-    DEAD = "dead"
-    #: Its connection is gone or silent, but its port is still open: stopped, or overwhelmed.
-    WEDGED = "wedged"
-    #: Answers, but is not what it must be.
-    REFUSED = "refused"
-    #: Is connected, but gave no result when it was asked for one; it is asked again later.
-    RESTING = "resting"
-    #: Serves the right model on a board that is too warm; it is used again when that has cooled.
-    HOT = "hot"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentStatus:
-    """One agent.
-
-    Parameters
-    ----------
-    index : int
-    name, address : str
-    state : AgentState
-    reason : str
-        Why it is in this state, in words.
-    since_s : float, s
-        When it came into this state, on the fleet's clock.
-    hello : HelloReply or None
-        What it last said of itself.
-    key : str or None
-        Public key by which it proves itself.
-    """
-
-    index: int
-    name: str
-    address: str
-    state: AgentState
-    reason: str
-    since_s: float
-    hello: HelloReply | None = None
-    key: str | None = None
-
-    def __str__(self) -> str:
-        return f"agent {self.name!r} ({self.address}) is {self.state.value}: {self.reason}"
 
 
 class Fleet:

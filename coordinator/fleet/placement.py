@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from siftmoe.coordinator.errors import PlacementError
 
 if TYPE_CHECKING:
-    from siftmoe.coordinator.config.testbed import AgentEntry, ExpertId
+    from siftmoe.coordinator.config.entries import AgentEntry, ExpertId
     from siftmoe.models.shape import ModelShape
 
 _NAMED = 5  # missing experts that a message lists

@@ -12,7 +12,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from siftmoe.agent.process.exposition import Family, Samples
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.ledger.file import connect
 from siftmoe.coordinator.ledger.rows import weakest
 from siftmoe.radio.channel.link import Source

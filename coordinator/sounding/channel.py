@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from siftmoe.coordinator.client.requests import Client
     from siftmoe.coordinator.clock import Clock
+    from siftmoe.coordinator.config.entries import Testbed
     from siftmoe.coordinator.config.radio import SoundingEntry
-    from siftmoe.coordinator.config.testbed import Testbed
     from siftmoe.coordinator.ledger.rows import SoundingRow
     from siftmoe.coordinator.links.states import Links, LinkStates
     from siftmoe.coordinator.sounding.results import Sounded

@@ -23,7 +23,7 @@ from siftmoe.tools.flashing.wheels import requirements
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from siftmoe.coordinator.config.testbed import AgentEntry, ExpertId
+    from siftmoe.coordinator.config.entries import AgentEntry, ExpertId
     from siftmoe.tools.flashing.signing import Signer
     from siftmoe.tools.flashing.wheels import Target
 

@@ -13,14 +13,15 @@ from siftmoe.agent.wire.protocol import Apply, Failure, Result, Stats, StatsRepl
 from siftmoe.coordinator.client.liveness import CLASSIFY_S, LinkEvent, Liveness
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.client.sockets import SEND_LIMIT, resolve
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.errors import (
     AgentRefused,
     AgentUnreachable,
     ConfigError,
     DeadlineMissed,
 )
-from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.models.shape import ModelShape
 
 if TYPE_CHECKING:

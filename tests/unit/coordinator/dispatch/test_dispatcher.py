@@ -13,11 +13,12 @@ from peers import Peer
 from siftmoe.agent.errors import ErrorCode
 from siftmoe.agent.wire.protocol import Apply, Failure, Result, StatsReply
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.dispatch.grouping import combine, group
 from siftmoe.coordinator.errors import AgentRefused, AgentUnreachable, DeadlineMissed
-from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.selection.problem import LOCAL, NOBODY, SelectionPlan, Status
 from siftmoe.models.shape import ModelShape
 

@@ -17,11 +17,12 @@ from siftmoe.agent.wire.protocol import Failure, Result
 from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.air.slotted import SlottedAir
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.errors import AgentUnreachable
-from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.ledger.store import (
     FaultRow,
     Ledger,
