@@ -12,10 +12,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-import zmq
-
 from siftmoe.agent.errors import ProtocolError
-from siftmoe.agent.wire.protocol import Apply, Failure, decode, encode
+from siftmoe.agent.wire.protocol import Apply, Failure, decode
+from siftmoe.coordinator.client.connections import Connections
 from siftmoe.coordinator.client.exchange import (
     Exchange,
     garbled,
@@ -23,19 +22,7 @@ from siftmoe.coordinator.client.exchange import (
     refused,
     unreachable,
 )
-from siftmoe.coordinator.client.liveness import CLASSIFY_S, LinkEvent, Liveness
-from siftmoe.coordinator.client.retry import Retries
-from siftmoe.coordinator.client.security import ClientSecurity
-from siftmoe.coordinator.client.sockets import (
-    ZERO_COPY_BYTES,
-    Monitor,
-    dial,
-    endpoints_of,
-    hang_up,
-    open_router,
-    receive,
-    send,
-)
+from siftmoe.coordinator.client.sockets import ZERO_COPY_BYTES
 from siftmoe.coordinator.client.standing import Standing
 from siftmoe.coordinator.errors import AgentUnreachable
 from siftmoe.coordinator.fleet.status import AgentState
@@ -46,6 +33,7 @@ if TYPE_CHECKING:
 
     from siftmoe.agent.wire.protocol import Frame, Message, Request
     from siftmoe.coordinator.client.heat import Heats
+    from siftmoe.coordinator.client.security import ClientSecurity
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.fleet.agents import Fleet
 
@@ -88,39 +76,27 @@ class Client:
         #: Messages that nobody waited for: late replies, and what agents sent unasked.
         self.discarded = 0
         self._clock = clock
-        self._liveness = Liveness(fleet)
-        self._security = security or ClientSecurity()
-        self._retries = Retries()
         self._standing = Standing(
             fleet, heats=heats, send=self._send, next_id=self.next_id, clock=clock
         )
-        self._endpoints = endpoints_of(fleet)
-        self._security.check(fleet, self._endpoints)
-        self._addresses = {index: endpoint for endpoint, index in self._endpoints.items()}
-        self._routes = [f"agent-{index}".encode() for index in range(len(fleet))]
-        self._index = {route: index for index, route in enumerate(self._routes)}
         self._ids = itertools.count(1)
         self._last_id = 0
         self._round = Exchange()
         self._pending: dict[int, int] = {}  # id -> helper
         self._sent_s: dict[int, float] = {}  # helper -> time
         self._asked: dict[int, int] = {}  # helper -> id of its last request without an answer
-        self._broken: set[int] = set()
         self._copy = True
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._router = open_router(self._context)
-        self._monitor = Monitor(self._context, self._router)
-        self._sockets = [(self._router, zmq.POLLIN), (self._monitor.socket, zmq.POLLIN)]
-        for index in self._addresses:
-            self._dial(index)
+        self._connections = Connections(
+            fleet,
+            security=security,
+            greeted=self._standing.greet,
+            gone=self._standing.gone,
+            clock=clock,
+        )
 
     def close(self) -> None:
         """Close all connections at once; closing twice is fine."""
-        if self._context.closed:
-            return
-        self._monitor.close()
-        self._router.close()
-        self._context.term()
+        self._connections.close()
 
     def __enter__(self) -> Client:
         return self
@@ -218,7 +194,7 @@ class Client:
         self._round = Exchange()
         self._pending.clear()
         self._sent_s.clear()
-        self._broken.clear()
+        self._connections.broken.clear()
         end_s = self._clock() + deadline_s
         self._send_all(requests)
         if meanwhile is not None:
@@ -234,7 +210,7 @@ class Client:
         self._standing.rest(index, reason=reason, owes=self._asked.get(index))
 
     def _send(self, index: int, request: Request) -> str:
-        return send(self._router, self._routes[index], encode(request))
+        return self._connections.send(index, request)
 
     def _fail(self, index: int, error: CoordinatorError) -> None:
         self._round.failures[index] = error
@@ -267,73 +243,25 @@ class Client:
         while self._pending:
             remaining_s = end_s - self._clock()
             self._take_in(max(0.0, remaining_s))
-            if self._broken:
+            if self._connections.broken:
                 self._give_up_broken()
             if remaining_s <= 0.0:
                 return
 
-    def _dial(self, index: int) -> None:
-        dial(
-            self._router,
-            self._addresses[index],
-            route=self._routes[index],
-            security=self._security,
-            server_key=self.fleet[index].key,
-        )
-
     def _take_in(self, timeout_s: float) -> None:
         """Wait until something happens, at most so long, and take it in."""
-        if not self._liveness.settled:
-            timeout_s = min(timeout_s, CLASSIFY_S)
-        timeout_s = self._retries.patience_s(timeout_s, now_s=self._clock())
-        timeout_s = self._standing.patience_s(timeout_s)
-        # Rounded down, to keep the deadline: the last millisecond is spent asking.
-        ready = [which for which, _ in zmq.zmq_poll(self._sockets, int(timeout_s * 1e3))]
-        if self._monitor.socket in ready:
-            # Events first: whatever an agent sent before its end is then here to be taken.
-            self._take_events()
+        if self._connections.wait(self._standing.patience_s(timeout_s)):
             self._take_messages()
-        elif ready:
-            self._take_messages()
-        if not self._liveness.settled:
-            self._liveness.settle(now_s=self._clock())
-        self._retry()
-
-    def _retry(self) -> None:
-        now_s = self._clock()
-        for index in self._retries.given_up(now_s=now_s):
-            self._part_with(index, now_s)
-        for index in self._retries.due(now_s=now_s):
-            self._dial(index)
+        self._connections.attend()
         self._standing.ask()
-
-    def _part_with(self, index: int, now_s: float) -> None:
-        hang_up(self._router, self._addresses[index])
-        self._liveness.observe(index, LinkEvent.STRANGE, now_s=now_s)
-
-    def _take_events(self) -> None:
-        for endpoint, event in self._monitor.events():
-            index = self._endpoints[endpoint]
-            if event is LinkEvent.LOST:
-                self._broken.add(index)
-            amounts_to = self._retries.observe(index, event, now_s=self._clock())
-            if amounts_to is None:
-                continue
-            if amounts_to in (LinkEvent.GREETED, LinkEvent.LOST, LinkEvent.STRANGE):
-                self._standing.gone(index)
-            if amounts_to is LinkEvent.STRANGE:
-                self._part_with(index, self._clock())
-            elif self._liveness.observe(index, amounts_to, now_s=self._clock()):
-                self._standing.greet(index)
 
     def _take_messages(self) -> None:
         waited_for = bool(self._pending)
         for _ in range(_DRAIN):
-            received = receive(self._router, copy=self._copy)
+            received = self._connections.receive(copy=self._copy)
             if received is None:
                 return
-            route, frames = received
-            self._handle(self._index[route], frames)
+            self._handle(*received)
             if waited_for and not self._pending:
                 return  # what came beside the last reply can wait
 
@@ -369,7 +297,7 @@ class Client:
     def _give_up_broken(self) -> None:
         """End the wait for agents whose connection broke, once it is known why."""
         for request_id, index in list(self._pending.items()):
-            if index in self._broken and self._liveness.is_settled(index):
+            if index in self._connections.broken and self._connections.is_settled(index):
                 del self._pending[request_id]
                 lost = "it had been given a request, which is lost"
                 self._fail(index, unreachable(self.fleet[index], lost))
