@@ -1,6 +1,6 @@
-"""Puts a plan's loads on the air: bursts of both directions, their airtime, power and energy.
+"""Turns a plan's loads into bursts of both directions, with airtime, power and energy.
 
-What a load costs, and why, stands in `siftmoe.coordinator.air.prices`.
+The energy model stands in `siftmoe.coordinator.air.prices`.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ __all__ = ["AirInterface", "Bursts", "Direction", "Transfer"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AirInterface(AirPrices):
-    """Carries plans: every load becomes a burst. Parameters as `AirPrices`."""
+    """Transmits plans: every load becomes a burst. Parameters as `AirPrices`."""
 
     def transfer(
         self, problem: SelectionProblem, plan: SelectionPlan, links: LinkStates, *, policy: Policy
     ) -> Transfer:
-        """Put a plan on the air, both ways.
+        """Bursts of a plan in both directions.
 
         Parameters
         ----------
         problem : SelectionProblem
-            What the plan solves.
+            Solved by the plan.
         plan : SelectionPlan
         links : LinkStates
         policy : callable
-            Made the plan; an air whose channel changes on the way may ask it again.
+            The policy that made the plan; an air interface whose channel changes during the window
+            may call it again.
         """
         del policy
         tokens = problem.num_tokens
@@ -67,7 +68,7 @@ class AirInterface(AirPrices):
         )
 
     def load_of(self, tokens: IntArray, direction: Direction) -> Load:
-        """Count the bits of so many tokens by helper, (N,), all of one width."""
+        """Load of ``tokens`` by helper, (N,), all of the direction's one width."""
         width = self.width if direction is Direction.UP else self.reply_width
         return Load(
             count=tokens[:, None],
@@ -76,7 +77,7 @@ class AirInterface(AirPrices):
         )
 
     def bursts(self, load: Load, links: LinkStates, *, tokens: int, direction: Direction) -> Bursts:
-        """Put given loads on the air.
+        """Bursts of given loads.
 
         Parameters
         ----------

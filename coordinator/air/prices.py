@@ -1,4 +1,4 @@
-r"""What loads cost on the air: the interface's parameters, and the energy of every load.
+r"""Energy of loads on the air: parameters of the interface, and price tables.
 
 A batch of T tokens has one window of T times the token's deadline for the uplink of a layer and
 another one for its downlink. A helper that is sent q of these tokens receives one burst that lasts
@@ -10,11 +10,11 @@ the whole window, at the least power that carries its bits:
 For a single token this is the operating point of SiftMoE (arXiv 2603.23888): s bits over B hertz
 in one deadline. That a batch shares the sum of its tokens' deadlines is this project's choice.
 
-With a shared deadline there is one such window for uplink, compute and downlink together, and every
-helper's is divided as costs least (`siftmoe.coordinator.energy.roundtrip`).
+With a shared deadline there is one such window for uplink, compute and downlink together, divided
+for every helper at least energy (`siftmoe.coordinator.energy.roundtrip`).
 
-Vectors may have several widths to choose from; what a load is then is told in
-`siftmoe.coordinator.energy.pricing`.
+If a policy may choose among several widths, loads are counted as
+`siftmoe.coordinator.energy.pricing` describes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AirPrices:
-    """How hidden states travel, and what their loads cost.
+    """Parameters of the transmission of hidden states, and the energy of loads.
 
     Parameters
     ----------
@@ -49,12 +49,13 @@ class AirPrices:
         Bits of one token's hidden state on its way to a helper. Routing indices and weights that
         travel beside it are control traffic and not counted.
     reply_bits : int or None, bit
-        Bits of what comes back for it; None: the same.
+        Bits of one token's vector on its way back; None: the same.
     width, reply_width : int, bit
-        Of an entry in either direction, for the books; these bits are theirs.
+        Bits of a vector's entry in either direction, as booked in the ledger; they must agree with
+        ``payload_bits`` and ``reply_bits``.
     width_bits : mapping of int to int, bit
         Bits of a token's hidden state by the widths that a policy may choose from, ascending;
-        empty where there is one width. ``payload_bits`` is then only what others are counted in.
+        empty where there is one width. ``payload_bits`` is then only a unit for comparison.
     token_deadline_s : float, s
         Airtime that a token's transmission may take, one direction; with ``deadline_shared``,
         time for both directions and the compute between them.
@@ -68,8 +69,8 @@ class AirPrices:
         A batch shares the sum of its tokens' deadlines. Otherwise every token is sent within a
         deadline of its own, and the energy is linear in the load.
     deadline_shared : bool
-        Uplink, compute and downlink share one deadline, divided as costs least at the downlink's
-        price; at no price helpers answer as fast as their power limit allows.
+        Uplink, compute and downlink share one deadline, divided at least priced energy; at a price
+        of 0 helpers answer as fast as their power limit allows.
     """
 
     payload_bits: int
@@ -139,7 +140,7 @@ class AirPrices:
     def energy_table(self, links: LinkStates, tokens: int) -> FloatArray:
         """Price of every load on every helper, (N, T+1) J; infinite where it cannot be served.
 
-        Of vectors of one width.
+        For vectors of one width.
         """
         most = tokens if self.shared_window else min(tokens, 1)
         if self.deadline_shared:
@@ -152,7 +153,7 @@ class AirPrices:
         return table if self.shared_window else _linear(table, tokens)
 
     def bits(self, direction: Direction) -> int:
-        """Bits of a token of the one width that there is."""
+        """Bits of a token in a direction, where there is one width."""
         if direction is Direction.UP or self.reply_bits is None:
             return self.payload_bits
         return self.reply_bits
@@ -193,7 +194,7 @@ class AirPrices:
 
 
 def _linear(table: FloatArray, tokens: int) -> FloatArray:
-    """Let every token of a load cost what one does, (N, 2) to (N, T+1)."""
+    """Extend the price of one token linearly to loads, (N, 2) to (N, T+1)."""
     linear = np.zeros((len(table), tokens + 1))
     linear[:, 1:] = table[:, 1:] * np.arange(1, tokens + 1)  # no 0 * inf
     return linear

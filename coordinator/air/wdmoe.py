@@ -1,4 +1,4 @@
-"""What WDMoE's latency model needs to know of a run's links and air."""
+"""Inputs of WDMoE's latency model from a run's links and air interface."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def wdmoe_links(states: LinkStates, air: AirInterface) -> WdmoeLinks:
-    """Let the helpers of a run share the sum of their bands, every side at its power limit.
+    """Devices of WDMoE: the helpers share the sum of their bands, all at the power limit.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def wdmoe_links(states: LinkStates, air: AirInterface) -> WdmoeLinks:
     power = np.full(states.num_links, air.tx_power_limit_w)
     return WdmoeLinks(
         compute_s=np.full(states.num_links, air.compute_s_per_token),
-        downlink_bits=float(air.bits(Direction.UP)),  # WDMoE looks from the base station
+        downlink_bits=float(air.bits(Direction.UP)),  # WDMoE's downlink leaves the base station
         uplink_bits=float(air.bits(Direction.DOWN)),
         downlink_power_w=power,
         downlink_gain=states.uplink_gain,

@@ -1,4 +1,4 @@
-"""Connections to all agents of a fleet: made, watched, and made again after a break or refusal."""
+"""Connections to all agents of a fleet: dialled, monitored, redialled after a break or refusal."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 
 class Connections:
-    """One ROUTER connected to every agent, and what its monitor tells of the connections.
+    """One ROUTER connected to every agent, and the monitor of its connections.
 
     Parameters
     ----------
     fleet : Fleet
         Its states are kept up to date.
     security : ClientSecurity or None
-        What proves the coordinator to agents that have a key.
+        Authenticates the coordinator to agents that have a key.
     greeted, gone : callable
-        Called with a helper's index: its process has greeted; its connection is another one now,
-        or none.
+        Called with a helper's index when its process completed the handshake, and when its
+        connection was replaced or lost.
     clock : callable
         Seconds.
 
@@ -85,7 +85,7 @@ class Connections:
         self._context.term()
 
     def send(self, index: int, request: Request) -> str:
-        """Send a request without waiting; says why if that cannot be done, else empty."""
+        """Send a request without blocking; returns the reason if it cannot be sent, else empty."""
         return send(self._router, self._routes[index], encode(request))
 
     def receive(self, *, copy: bool) -> tuple[int, list[Frame]] | None:
@@ -97,19 +97,19 @@ class Connections:
         return self._index[route], frames
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait at most so long for something to happen; True if messages may have come."""
+        """Wait at most ``timeout_s`` for events or messages; True if there may be messages."""
         if not self._liveness.settled:
             timeout_s = min(timeout_s, CLASSIFY_S)
         timeout_s = self._retries.patience_s(timeout_s, now_s=self._clock())
-        # Rounded down, to keep the deadline: the last millisecond is spent asking.
+        # Rounded down, to keep the deadline: the last millisecond is busy polling.
         ready = [which for which, _ in zmq.zmq_poll(self._sockets, int(timeout_s * 1e3))]
         if self._monitor.socket in ready:
-            # Events first: whatever an agent sent before its end is then here to be taken.
+            # Events first: all messages that an agent sent before its end have then arrived.
             self._take_events()
         return bool(ready)
 
     def attend(self) -> None:
-        """Name causes of breaks that are due, and dial again those whose turn it is."""
+        """Classify breaks whose waiting time is over, and redial agents whose pause is over."""
         if not self._liveness.settled:
             self._liveness.settle(now_s=self._clock())
         now_s = self._clock()
@@ -119,7 +119,7 @@ class Connections:
             self._dial(index)
 
     def is_settled(self, index: int) -> bool:
-        """Whether the cause of this agent's last break is known, or was given up on."""
+        """Whether this agent's last break has been classified."""
         return self._liveness.is_settled(index)
 
     def _dial(self, index: int) -> None:

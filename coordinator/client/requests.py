@@ -1,8 +1,8 @@
-"""Requests to agents and their replies, within a deadline, whatever becomes of an agent.
+"""Sends requests to agents and collects their replies within a deadline, whichever agents fail.
 
 One synchronous ROUTER connects to every agent: it costs the same for 8 agents as for 100, and
-nothing runs beside it but ZeroMQ's own thread, which keeps the heartbeats while the coordinator
-computes. What happened meanwhile is taken in whenever the client is used, or by `Client.poll`.
+the only other thread is ZeroMQ's, which keeps up heartbeats while the coordinator computes. Events
+and messages are processed whenever the client is used, or by `Client.poll`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Messages taken in before the clock is looked at again, so that a flood cannot hold up a deadline.
+#: Messages processed between two readings of the clock, so that a flood cannot delay a deadline.
 _DRAIN: Final = 256
 
 
@@ -51,11 +51,11 @@ class Client:
     fleet : Fleet
         Its states are kept up to date.
     security : ClientSecurity or None
-        What proves the coordinator to agents that have a key.
+        Authenticates the coordinator to agents that have a key.
     heats : Heats or None
-        Leaves agents out whose boards are hot; None uses them as they are.
+        Excludes agents whose boards are hot; None uses them, too.
     clock : callable
-        Seconds; that of real time, since it is agents that are waited for.
+        Seconds of real time, since the client waits for processes.
 
     Raises
     ------
@@ -73,7 +73,7 @@ class Client:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.fleet = fleet
-        #: Messages that nobody waited for: late replies, and what agents sent unasked.
+        #: Number of discarded messages: late replies and unsolicited messages.
         self.discarded = 0
         self._clock = clock
         self._standing = Standing(
@@ -134,14 +134,14 @@ class Client:
         return True
 
     def connect(self, *, timeout_s: float, tolerant: bool = False) -> None:
-        """Wait until every agent is ready; tolerantly, do without some that are not in time.
+        """Wait until every agent is ready; if ``tolerant``, one ready agent is enough at the end.
 
-        One that is hot is there; it is used when it has cooled.
+        A hot agent counts as connected; it is used when it has cooled.
 
         Raises
         ------
         AgentUnreachable
-            If one is not ready in time; the message names each and says why.
+            If agents are not ready in time; the message names each with its reason.
         """
         if self.wait_ready(timeout_s=timeout_s):
             return
@@ -155,7 +155,7 @@ class Client:
         _log.warning("going on without some: %s", text)
 
     def poll(self) -> None:
-        """Take in what happened since the client was last used, without waiting."""
+        """Process events and messages since the client was last used, without waiting."""
         self._take_in(0.0)
 
     def exchange(
@@ -173,15 +173,15 @@ class Client:
             One request per helper, by index or name, each with an id from `next_id`. Arrays of
             64 KB and more are not copied and must not change any more.
         deadline_s : float, s
-            How long to wait from now. A helper that dies ends only its own wait, and at once.
+            Time limit from now. The wait for a helper that dies ends at once, that for the others
+            goes on.
         meanwhile : callable or None
-            Called once all is sent: what the coordinator computes while the agents do.
+            Called when all requests are sent, to compute in parallel to the agents.
 
         Returns
         -------
         Exchange
-            For each helper a reply or the error that says who gave none and why: AgentUnreachable,
-            DeadlineMissed or AgentRefused.
+            For each helper a reply or its error: AgentUnreachable, DeadlineMissed or AgentRefused.
 
         Raises
         ------
@@ -206,7 +206,7 @@ class Client:
         return self._round
 
     def rest(self, index: int, *, reason: str) -> None:
-        """Leave out an agent that is connected and gave no result, until it is asked again."""
+        """Exclude a connected agent that gave no result, until it answers a hello again."""
         self._standing.rest(index, reason=reason, owes=self._asked.get(index))
 
     def _send(self, index: int, request: Request) -> str:
@@ -249,7 +249,7 @@ class Client:
                 return
 
     def _take_in(self, timeout_s: float) -> None:
-        """Wait until something happens, at most so long, and take it in."""
+        """Wait at most ``timeout_s`` for events or messages, and process them."""
         if self._connections.wait(self._standing.patience_s(timeout_s)):
             self._take_messages()
         self._connections.attend()
@@ -263,7 +263,7 @@ class Client:
                 return
             self._handle(*received)
             if waited_for and not self._pending:
-                return  # what came beside the last reply can wait
+                return  # further messages can wait
 
     def _handle(self, index: int, frames: list[Frame]) -> None:
         try:
@@ -286,7 +286,7 @@ class Client:
         self._round.round_trip_s[index] = self._clock() - self._sent_s[index]
 
     def _take_garbage(self, index: int, error: ProtocolError) -> None:
-        """Count what is no message; it ends what its sender was asked for, a reply or a hello."""
+        """Count an undecodable message; its sender's pending request or hello has failed."""
         self.discarded += 1
         self._standing.take_garbage(index, error)
         for request_id, helper in list(self._pending.items()):
@@ -295,7 +295,7 @@ class Client:
                 self._fail(index, garbled(self.fleet[index], error))
 
     def _give_up_broken(self) -> None:
-        """End the wait for agents whose connection broke, once it is known why."""
+        """End the wait for agents whose connection broke, once the break is classified."""
         for request_id, index in list(self._pending.items()):
             if index in self._connections.broken and self._connections.is_settled(index):
                 del self._pending[request_id]

@@ -23,10 +23,10 @@ AgentAddress = Annotated[
     str, Meta(pattern=r"^(tcp://[^\s:/]+:\d{1,5}|tcp://\[[^\s\]]+\]:\d{1,5}|ipc://\S+)$")
 ]
 
-#: A prefill of a large batch keeps a slow board busy for seconds; a dead agent is noticed long
-#: before.
+#: A prefill of a large batch keeps a slow board busy for seconds; heartbeats detect a dead agent
+#: long before.
 LAYER_DEADLINE_S: Final = 30.0
-#: Below the least a round trip on Wi-Fi would be cut off, above the most a run looks hung.
+#: A shorter deadline would cut off a round trip on Wi-Fi; with a longer one a run seems to hang.
 LEAST_DEADLINE_S: Final = 0.02
 LONGEST_DEADLINE_S: Final = 3_600.0
 LayerDeadline = Annotated[float, Meta(ge=LEAST_DEADLINE_S, le=LONGEST_DEADLINE_S)]
@@ -60,14 +60,14 @@ class PolicyEntry(_Table, frozen=True, kw_only=True):
 
 
 class SecurityEntry(_Table, frozen=True, kw_only=True):
-    """``[security]``: by what the two sides know each other.
+    """``[security]``: keys by which coordinator and agents authenticate each other.
 
     Parameters
     ----------
     keys : str
         Folder of key files, made by ``siftmoe keys``; relative to this file.
     insecure : bool
-        Reach agents without a key beyond this machine too, in the clear.
+        Allow unencrypted connections to agents without a key on other machines.
     """
 
     keys: Annotated[str, Meta(min_length=1)] = "keys"
@@ -82,14 +82,14 @@ class FlashEntry(_Table, frozen=True, kw_only=True):
     root : str
         Folder on the boards.
     service : str
-        What keeps the agent running: systemd, a supervisor of our own, or whichever a board has.
+        Supervisor of the agent: systemd, our own, or whichever a board has.
     start_s, watchdog_s : float, s
-        How long an agent may take to serve, and to give a sign of life.
+        Time limit for an agent to start serving, and between two signs of life.
     onnxruntime : str or None
-        Version for the boards; None takes the newest that there is for them.
+        Version for the boards; None takes the newest available one.
     packing : "compiled" or "numpy"
-        How agents pack vectors: by code that a board compiles when it is flashed, or without
-        numba, which is 64 MB to send and 130 MB of memory less.
+        How agents pack vectors: with code that a board compiles when it is flashed, or without
+        numba, which saves 64 MB to send and 130 MB of memory.
     """
 
     root: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/opt/siftmoe"
@@ -101,17 +101,17 @@ class FlashEntry(_Table, frozen=True, kw_only=True):
 
 
 class FaultsEntry(_Table, frozen=True, kw_only=True):
-    """``[faults]``: how long helpers are waited for, and which are left alone.
+    """``[faults]``: deadline of a layer, and treatment of hot boards.
 
     Parameters
     ----------
     layer_deadline_s : float, s
-        Real time in which a layer's results must be here, whatever fails meanwhile; half of it
-        before others are asked. What is missing then is skipped.
+        Real time within which a layer's results must arrive; other helpers are asked after half of
+        it. Results that are missing at its end are skipped.
     avoid_hot : bool
-        Leave boards out that slow down for heat, or are as warm as they slow down.
+        Exclude boards that throttle because of heat, or have reached that temperature.
     cool_k : float, K
-        So far below its limits a board that was hot has to be before it is used again.
+        Margin below its limits to which a hot board must cool before it is used again.
     """
 
     layer_deadline_s: LayerDeadline = LAYER_DEADLINE_S
@@ -131,14 +131,14 @@ class AgentEntry(_Table, frozen=True, kw_only=True):
         "auto", pairs of layer and expert as ``[[0, 1], [0, 2]]``, or a selection such as
         ``"0:1,1:*"`` as the agent itself takes it.
     memory_bytes : int or None
-        What it may spend on experts; with it, "auto" places by memory.
+        Memory for experts; if all state it, "auto" places by memory.
     distance_m : float, m
         From the user's device, for the path loss of a simulated link.
     radio : str or None
-        URI of its radio, ``ip:HOST[:PORT]`` or ``usb:BUS.DEVICE.INTERFACE``: what ``siftmoe flash``
-        starts its agent with. An agent that is started by hand has it by ``--radio``.
+        URI of its radio, ``ip:HOST[:PORT]`` or ``usb:BUS.DEVICE.INTERFACE``, with which ``siftmoe
+        flash`` starts its agent. An agent started by hand takes it from ``--radio``.
     ssh : str or None
-        ``user@host`` by which it is provisioned.
+        ``user@host`` for provisioning.
     key : str or None
         Its public CURVE key, Z85.
     """

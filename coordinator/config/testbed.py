@@ -81,7 +81,7 @@ def load_testbed(path: str | Path) -> Testbed:
 
 
 def _explain(message: str) -> str:
-    """Turn msgspec's message around: first the place in the file, then what is wrong there."""
+    """Rewrite msgspec's message: first the place in the file, then the problem."""
     place = _PLACE.search(message)
     where = place["path"].lstrip(".") if place else ""
     what = message[: place.start()] if place else message

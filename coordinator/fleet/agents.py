@@ -1,8 +1,8 @@
-"""Who is there, what they host, how they are.
+"""The fleet: state of every agent, and the experts that it hosts.
 
 Helpers are numbered in the order of the testbed file; that number is the helper's index in every
-array of the coordinator. The client reports what it sees of them here; a policy asks for the
-experts of those that are ready.
+array of the coordinator. The client sets their states; a policy gets the experts of the ready
+ones.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Fleet:
     ----------
     agents : sequence of AgentEntry
     shape : ModelShape
-        Of the model that they are to serve.
+        Of the model that they must serve.
     model_hash : str
-        Its identity.
+        Identity of that model.
     placement : Placement or None
-        What each must host at least; None accepts whatever it hosts.
+        Experts that each must host at least; None accepts any.
     now_s : float, s
-        Time on the clock of whoever reports states.
+        Present time on the clock of the reported states.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Fleet:
         return np.array([agent.state is AgentState.READY for agent in self._agents])
 
     def knows(self, widths: Sequence[int]) -> BoolArray:
-        """Which helper knows which widths of vectors, (N, B), by what it last said of itself."""
+        """Which helper supports which widths of vectors, (N, B), by its last hello."""
         known = np.zeros((len(self._agents), len(widths)), dtype=bool)
         for agent in self._agents:
             if agent.hello is not None:
@@ -118,7 +118,7 @@ class Fleet:
         return known
 
     def excluded(self) -> str:
-        """Helpers that are not ready and why, as the ledger keeps it; empty if all are."""
+        """Helpers that are not ready, with reasons, as booked in the ledger; empty if all are."""
         return "; ".join(
             f"{agent.name}: {agent.state.value}: {agent.reason.replace('; ', ', ')}"
             for agent in self._agents
@@ -133,9 +133,9 @@ class Fleet:
     def set_state(
         self, index: int, state: AgentState, *, reason: str, now_s: float, passing: bool = False
     ) -> None:
-        """Take note of an agent's state; only `welcome` makes one ready.
+        """Set an agent's state; only `welcome` makes one ready.
 
-        A ``passing`` state counts like any other, but is not worth a line in the log.
+        A ``passing`` state is logged at debug level.
         """
         if state is AgentState.READY:
             raise ValueError("an agent becomes ready by its hello; use welcome()")
@@ -147,7 +147,7 @@ class Fleet:
         self._change(replace(agent, state=state, reason=reason, since_s=now_s), level)
 
     def welcome(self, index: int, hello: HelloReply, *, now_s: float) -> bool:
-        """Check what an agent says of itself; it becomes ready, or is refused with the reason."""
+        """Check an agent's hello; the agent becomes ready, or is refused with the reason."""
         agent = replace(self._agents[index], hello=hello, since_s=now_s)
         self._hosts[:, index] = False
         mismatch = self._mismatch(index, hello)
@@ -165,7 +165,7 @@ class Fleet:
         self._agents[agent.index] = agent
 
     def _mismatch(self, index: int, hello: HelloReply) -> str:
-        """Say in words what an agent is that it must not be; empty if it is right."""
+        """How an agent's hello contradicts the testbed; empty if it does not."""
         if hello.model_hash != self.model_hash:
             return (
                 f"serves model {hello.model_hash[:12]}…, this testbed's is "

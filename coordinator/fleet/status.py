@@ -1,4 +1,4 @@
-"""State of one agent: what is known of its process, since when, and why."""
+"""State of one agent's process, with its reason and time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class AgentState(str, Enum):
-    """What is known of an agent's process."""
+    """State of an agent's process, as far as known."""
 
-    #: Not connected yet, or connected and not yet asked who it is.
+    #: Not connected yet, or connected without an answer to a hello.
     CONNECTING = "connecting"
     #: Serves the right model.
     READY = "ready"
@@ -21,11 +21,11 @@ class AgentState(str, Enum):
     DEAD = "dead"
     #: Its connection is gone or silent, but its port is still open: stopped, or overwhelmed.
     WEDGED = "wedged"
-    #: Answers, but is not what it must be.
+    #: Answers, but serves another model, lacks experts, or speaks another protocol.
     REFUSED = "refused"
-    #: Is connected, but gave no result when it was asked for one; it is asked again later.
+    #: Connected, but gave no result to a request; sent a hello again later.
     RESTING = "resting"
-    #: Serves the right model on a board that is too warm; it is used again when that has cooled.
+    #: Serves the right model on a board that is too hot; used again when that has cooled.
     HOT = "hot"
 
 
@@ -39,13 +39,13 @@ class AgentStatus:
     name, address : str
     state : AgentState
     reason : str
-        Why it is in this state, in words.
+        Reason of the state, in words.
     since_s : float, s
-        When it came into this state, on the fleet's clock.
+        Start of the state, on the fleet's clock.
     hello : HelloReply or None
-        What it last said of itself.
+        Its last hello.
     key : str or None
-        Public key by which it proves itself.
+        Public CURVE key that authenticates it.
     """
 
     index: int
