@@ -63,13 +63,13 @@ class Fed(Client):
 
     def greet(self) -> None:
         """Ask the agent who it is, and take what it is fed for an answer."""
-        self._standing.greet(0)
+        self._checks.greet(0)
         self._handle(0, self.feed(self.asked))
 
     def look(self) -> None:
         """Ask whatever is due after a long time."""
         self.now_s += 100.0
-        self._standing.ask()
+        self._checks.ask()
         self._handle(0, self.feed(self.asked))
 
 

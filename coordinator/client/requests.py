@@ -14,16 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from siftmoe.agent.errors import ProtocolError
 from siftmoe.agent.wire.protocol import Apply, Failure, decode
+from siftmoe.coordinator.client.checks import AgentChecks
 from siftmoe.coordinator.client.connections import Connections
-from siftmoe.coordinator.client.exchange import (
-    Exchange,
-    garbled,
-    missed,
-    refused,
-    unreachable,
-)
+from siftmoe.coordinator.client.exchange import Exchange, garbled, missed, refused, unreachable
 from siftmoe.coordinator.client.sockets import ZERO_COPY_BYTES
-from siftmoe.coordinator.client.standing import Standing
 from siftmoe.coordinator.errors import AgentUnreachable
 from siftmoe.coordinator.fleet.status import AgentState
 
@@ -76,7 +70,7 @@ class Client:
         #: Number of discarded messages: late replies and unsolicited messages.
         self.discarded = 0
         self._clock = clock
-        self._standing = Standing(
+        self._checks = AgentChecks(
             fleet, heats=heats, send=self._send, next_id=self.next_id, clock=clock
         )
         self._ids = itertools.count(1)
@@ -89,8 +83,8 @@ class Client:
         self._connections = Connections(
             fleet,
             security=security,
-            greeted=self._standing.greet,
-            gone=self._standing.gone,
+            greeted=self._checks.greet,
+            gone=self._checks.gone,
             clock=clock,
         )
 
@@ -207,7 +201,7 @@ class Client:
 
     def rest(self, index: int, *, reason: str) -> None:
         """Exclude a connected agent that gave no result, until it answers a hello again."""
-        self._standing.rest(index, reason=reason, owes=self._asked.get(index))
+        self._checks.rest(index, reason=reason, owes=self._asked.get(index))
 
     def _send(self, index: int, request: Request) -> str:
         return self._connections.send(index, request)
@@ -226,7 +220,7 @@ class Client:
             self._last_id = max(self._last_id, request.id)
             if isinstance(request, Apply):
                 largest = max(largest, request.answer_bytes)
-            if not self._standing.may_ask(index):
+            if not self._checks.may_ask(index):
                 self._fail(index, unreachable(self.fleet[index]))
                 continue
             self._sent_s[index] = self._clock()
@@ -250,10 +244,10 @@ class Client:
 
     def _take_in(self, timeout_s: float) -> None:
         """Wait at most ``timeout_s`` for events or messages, and process them."""
-        if self._connections.wait(self._standing.patience_s(timeout_s)):
+        if self._connections.wait(self._checks.patience_s(timeout_s)):
             self._take_messages()
         self._connections.attend()
-        self._standing.ask()
+        self._checks.ask()
 
     def _take_messages(self) -> None:
         waited_for = bool(self._pending)
@@ -273,7 +267,7 @@ class Client:
             return
         if self._pending.get(message.id) == index:
             self._take_reply(index, message)
-        elif not self._standing.take(index, message):
+        elif not self._checks.take(index, message):
             self.discarded += 1
 
     def _take_reply(self, index: int, message: Message) -> None:
@@ -281,14 +275,14 @@ class Client:
         if isinstance(message, Failure):
             self._fail(index, refused(self.fleet[index], message))
             return
-        self._standing.served(index)
+        self._checks.served(index)
         self._round.replies[index] = message
         self._round.round_trip_s[index] = self._clock() - self._sent_s[index]
 
     def _take_garbage(self, index: int, error: ProtocolError) -> None:
         """Count an undecodable message; its sender's pending request or hello has failed."""
         self.discarded += 1
-        self._standing.take_garbage(index, error)
+        self._checks.take_garbage(index, error)
         for request_id, helper in list(self._pending.items()):
             if helper == index:
                 del self._pending[request_id], self._asked[index]

@@ -34,8 +34,8 @@ RECONNECT_MS: Final = 1
 #: four attempts a second.
 RECONNECT_MAX_MS: Final = 250
 
-#: Time limit of an attempt to connect. The kernel alone would retry after 1, 3, 7, 15, … s: after an
-#: outage of minutes it would wait for minutes more.
+#: Time limit of an attempt to connect. The kernel alone would retry after 1, 3, 7, 15, … s: after
+#: an outage of minutes it would wait for minutes more.
 CONNECT_MS: Final = 1_000
 
 #: Plain numbers: combining ZeroMQ's own flags costs 1 µs each time, as much as sending a frame.

@@ -1,15 +1,15 @@
-"""What a run did, in one SQLite file: every step, selection and transmission.
+"""Writes a run's steps, selections, transmissions and faults to one SQLite file.
 
-Rows wait in memory until their step ends and are then written in one transaction, so a file holds
-whole steps only: a run may be killed at any point and what it booked is complete up to its last
-token. A step that broke off is written as such; of one that did not end nothing is kept. The file
+Rows stay in memory until their step ends and are then written in one transaction, so a file holds
+whole steps only: if a run is killed at any point, its ledger is complete up to the last token. An
+aborted step is booked as aborted; of a step that did not end nothing is kept. The file
 is in WAL mode with ``synchronous=NORMAL``: a killed process loses nothing that was committed; a
 power cut may lose the last steps, but leaves whole ones.
 
-Soundings and board energies happen beside the steps and are written at once: a pilot exchange took
-its energy whether or not the step around it came to an end.
+Soundings and board energies belong to no step and are written at once: a pilot exchange uses its
+energy whether or not the step around it ends.
 
-One file holds several runs, one after the other, such as the policies that are compared.
+One file holds several consecutive runs, for example one per compared policy.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ class Ledger(LedgerReader):
         path : str or Path
             A file that does not exist.
         config : mapping, struct or None
-            What the run was asked to do; kept as JSON.
+            Settings of the run; kept as JSON.
         label : str
-            What the run is called in tables.
+            Name of the run in tables.
 
         Raises
         ------
@@ -117,12 +117,12 @@ class Ledger(LedgerReader):
 
     @classmethod
     def resume(cls, path: str | Path) -> Ledger:
-        """Go on writing a ledger; errors as `open`."""
+        """Open a ledger to continue writing; errors as `open`."""
         return cls._existing(Path(path), mode="rw")
 
     @classmethod
     def open(cls, path: str | Path) -> Ledger:
-        """Open a ledger for reading; it may be one that is being written or was killed.
+        """Open a ledger for reading; its writer may be running or have been killed.
 
         Raises
         ------
@@ -150,8 +150,8 @@ class Ledger(LedgerReader):
     def start_run(self, label: str, config: Any = None, *, again: bool = False) -> int:
         """Begin another run in the same file and return its number; later rows belong to it.
 
-        A run of that label is an error, unless it is to be done ``again``: then it keeps its rows
-        under a label that says which attempt it was, see `ledger_file.attempt_of`.
+        An existing run of that label is an error, unless ``again``: then it keeps its rows under a
+        label with the number of the attempt, see `siftmoe.coordinator.ledger.file.attempt_of`.
         """
         if self._pending:
             raise ValueError(f"ledger: {len(self._pending)} rows belong to a step that has no end")
@@ -168,13 +168,13 @@ class Ledger(LedgerReader):
         return self._run
 
     def add(self, row: StepPart) -> None:
-        """Book a row of the step that is running; it is kept when the step is committed."""
+        """Book a row of the running step; it is written when the step is committed."""
         if not self._writable:
             raise ValueError(f"ledger {str(self.path)!r} is open for reading only")
         self._pending.append(row)
 
     def discard(self) -> int:
-        """Forget the rows of a step that broke off, and return how many they were."""
+        """Drop the rows of the running step, and return their number."""
         count = len(self._pending)
         self._pending.clear()
         return count
@@ -219,7 +219,7 @@ class Ledger(LedgerReader):
         if dropped := self.discard():
             _log.info("ledger %s: %d rows of a step that broke off are dropped", self.path, dropped)
         if self._writable:
-            with suppress(sqlite3.Error):  # a reader may hold it: then the WAL stays beside it
+            with suppress(sqlite3.Error):  # if a reader holds it, the WAL file remains
                 self._connection.execute("PRAGMA journal_mode = DELETE")
         self._connection.close()
         self._connection = None

@@ -1,7 +1,8 @@
-"""The Hugging Face experts implementation ``siftmoe``: the one place that touches the model.
+"""The Hugging Face experts implementation ``siftmoe``: replaces the experts of a model.
 
-A mixture-of-experts layer of the model keeps its own router; what its router picked is handed to
-a `LayerOutput`, which answers with the weighted sum of the experts' outputs. Every family of the
+No other module changes the model. A mixture-of-experts layer keeps its own router; the routed
+experts and their weights are passed to a `LayerOutput`, which returns the weighted sum of the
+experts' outputs. Every family of the
 library's experts registry takes this path; Switch Transformers, which predates it, gets one
 adapter module.
 """

@@ -1,4 +1,4 @@
-"""What a policy is to everybody who calls one."""
+"""The policy protocol: solves one layer's selection problem."""
 
 from __future__ import annotations
 

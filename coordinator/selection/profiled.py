@@ -1,4 +1,4 @@
-"""Layer tables from a bundle's similarity profile, one function per rule of selection."""
+"""Makes layer tables from a bundle's similarity profile, one function per budget rule."""
 
 from __future__ import annotations
 
@@ -161,12 +161,12 @@ def price_tables(
 
 
 def channel_nats(profile: Profile, widths: Widths) -> tuple[float, ...]:
-    r"""Average what a vector costs at each width, whoever serves it: nats, ascending widths.
+    r"""Average cost of a vector at each width over all experts: nats, ascending widths.
 
     .. math:: D_b = \frac{\sum_{l,i} k_{l,i}\,\bar w_{l,i}^2\, q^{(b)}_{l,ii}}{\sum_{l,i} k_{l,i}}
 
     over layers and experts, with the counts k of tokens and the mean gate weights of the profile.
-    It is what a rule knows that looks at the channel alone.
+    Used by `siftmoe.coordinator.policies.baselines.channel_width`, which ignores the experts.
     """
     counts = profile.counts.astype(np.float64)
     weight = np.nan_to_num(counts * profile.gate_weight.value**2) / counts.sum()  # [L, E]
@@ -181,7 +181,7 @@ def channel_nats(profile: Profile, widths: Widths) -> tuple[float, ...]:
 def _linear_tables(
     profile: Profile, widths: Widths, budgets: LayerBudgets, *, rescale: bool
 ) -> list[LayerTables]:
-    # by the triangle inequality what an output loses on its way back comes on top
+    # by the triangle inequality the deviation of the reply's rounding is added
     back = (
         np.sqrt(profile.reply_share(widths.down))[:, None, None] * profile.deviation.value[..., -1:]
     )
@@ -220,7 +220,7 @@ def _layer_tables(
         stacked = np.stack([deviation for deviation, _ in tables])  # [B, E, E+1]
         narrow = WidthTables(
             width=widths.up,
-            # a figure that sampling put above that of a narrower vector counts for both
+            # where sampling noise puts a wider width above a narrower one, both get the larger
             deviation=np.maximum.accumulate(stacked[::-1])[::-1],
             scale=np.stack([scale for _, scale in tables]),
         )
@@ -236,11 +236,10 @@ def _layer_tables(
 
 
 def _known(deviation: FloatArray, *, exact: bool) -> FloatArray:
-    """Give experts that no calibration token was routed to the layer's largest deviation.
+    """Give experts without calibration tokens the layer's largest deviation.
 
-    Where vectors are exact the diagonal stays 0; else it is the largest of those that are known.
-    The policies need finite figures, and nothing better is known of such an expert than that it is
-    hardly ever asked for.
+    Where vectors are exact the diagonal stays 0; else it is the largest known one. Policies need
+    finite figures, and all that is known of such an expert is that it is rarely routed to.
     """
     filled = np.where(np.isnan(deviation), np.nanmax(deviation), deviation)
     own = np.diagonal(deviation)

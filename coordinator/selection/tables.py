@@ -1,4 +1,4 @@
-"""What the selection knows of each layer: deviations, scales and the budget, as plain arrays."""
+"""Tables of a layer: deviations, scales and the budget, as plain arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WidthTables:
-    """What the selection knows where vectors may travel in several widths.
+    """Tables of a layer's experts for several widths of vectors.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class WidthTables:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerTables:
-    """What the selection knows of one layer's experts.
+    """Tables of one layer's experts.
 
     Parameters
     ----------
@@ -48,9 +48,10 @@ class LayerTables:
     sensitivity : float or None
         Where deviations are nats, twice the nats per squared norm of the output's change.
     width : int, bit
-        Of vectors to helpers; 0 where it is chosen.
+        Of vectors to helpers; 0 where the policy chooses it.
     narrow : WidthTables or None
-        What it is chosen from; ``deviation`` and ``scale`` then hold for exact vectors.
+        Tables of the widths to choose from; ``deviation`` and ``scale`` then hold for exact
+        vectors.
     """
 
     deviation: FloatArray
@@ -67,7 +68,7 @@ def unknown_tables(
 ) -> list[LayerTables]:
     """Tables of a bundle without a profile: keeping costs nothing, all else is unknown.
 
-    Policies that never weigh deviations (Top-K, Top-1) run on them; their plans' deviation is NaN
+    Policies that use no deviations (Top-K, Top-1) run on them; their plans' deviation is NaN
     wherever a slot is not kept, or its vector is quantised.
     """
     deviation = np.full((num_experts, num_experts + 1), np.nan)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.fleet.agents import Fleet
 
 
-class Standing:
+class AgentChecks:
     """Checks of every agent: identity, temperature, and back-off after failures.
 
     Parameters
