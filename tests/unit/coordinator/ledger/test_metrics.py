@@ -1,4 +1,4 @@
-"""What Prometheus would read of a ledger, against the ledger's own sums."""
+"""Prometheus metrics of a ledger against the ledger's own sums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of several widths, and which policy sends what."""
+"""Tables of several widths, and the widths that each policy sends."""
 
 from __future__ import annotations
 
