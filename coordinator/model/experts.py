@@ -2,9 +2,8 @@
 
 No other module changes the model. A mixture-of-experts layer keeps its own router; the routed
 experts and their weights are passed to a `LayerOutput`, which returns the weighted sum of the
-experts' outputs. Every family of the
-library's experts registry takes this path; Switch Transformers, which predates it, gets one
-adapter module.
+experts' outputs. Every family of the library's experts registry takes this path; Switch
+Transformers, which predates it, gets one adapter module.
 """
 
 from __future__ import annotations
