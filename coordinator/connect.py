@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from siftmoe.coordinator.air.assembly import air_interface
-from siftmoe.coordinator.air.wdmoe import wdmoe_links
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.client.heat import Heats
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.client.security import ClientSecurity
+from siftmoe.coordinator.config.entries import Testbed
 from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
@@ -103,14 +103,14 @@ def connected(testbed: Testbed, bundle: Bundle, *, tolerant: bool = False) -> It
 
 @contextmanager
 def connect(
-    testbed: str | Path, *, ledger: str | Path, radio: RadioChoice = "auto"
+    testbed: str | Path | Testbed, *, ledger: str | Path, radio: RadioChoice = "auto"
 ) -> Iterator[Coordinator]:
     """Connect to the running agents of a testbed, and to its radios.
 
     Parameters
     ----------
-    testbed : str or Path
-        TOML, see `siftmoe.coordinator.config.testbed`.
+    testbed : str, Path or Testbed
+        TOML, see `siftmoe.coordinator.config.testbed`, or what was read from it.
     ledger : str or Path
         A file that does not exist.
     radio : "auto" or "simulated"
@@ -129,7 +129,7 @@ def connect(
     RadioMissing
         If a radio is missing and the file does not allow to simulate its link.
     """
-    config = load_testbed(testbed)
+    config = testbed if isinstance(testbed, Testbed) else load_testbed(testbed)
     bundle = Bundle.open(config.model.bundle)
     profile = None if bundle.manifest.profile_file() is None else read_profile(bundle.manifest)
     distances = [agent.distance_m for agent in config.agent]
@@ -148,7 +148,8 @@ def connect(
             spec,
             shape=bundle.shape,
             profile=profile,
-            links=lambda: wdmoe_links(channel.links.states(channel.clock.now_s), air),
+            links=lambda: channel.links.states(channel.clock.now_s),
+            air=lambda: air,
             bits=config.radio.bits,
             downlink_bits=config.radio.downlink_bits,
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.air.interface import AirInterface
+    from siftmoe.coordinator.air.protocol import Air
     from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.ledger.store import Ledger
@@ -152,7 +152,7 @@ class Parts:
     fleet: Helpers
     dispatcher: Dispatch
     links: Links
-    air: AirInterface
+    air: Air
     policy: Policy
     tables: Sequence[LayerTables]
     ledger: Ledger

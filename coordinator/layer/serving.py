@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.air.interface import Bursts
+    from siftmoe.coordinator.air.bursts import Bursts
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.layer.books import StepSums
     from siftmoe.coordinator.layer.parts import Parts

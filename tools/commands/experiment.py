@@ -1,19 +1,24 @@
 """Run one study over policies, settings and seeds, and write its tables, figures and page.
 
-Every cell (setting, policy, seed) runs the coordinator with real experts in this machine's
-processes and simulated links; what has ended is kept, and the same command goes on where it was
-stopped. docs/experiments.md says what each study does and which choices are this project's.
+Every cell (setting, policy, seed) runs the coordinator with real experts in processes of this
+machine and simulated links. Finished cells are kept, and the same command continues an interrupted
+study. docs/experiments.md describes each study and which choices are this project's.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from siftmoe.tools.commands.arguments import count, links_help, names, policies_help
+
+if TYPE_CHECKING:
+    import argparse
 
 SUMMARY = "rerun a study of the paper on the bundled models or your own"
 
-#: The names stand here so that help imports nothing; `siftmoe.tools.experiments.studies.catalogue`
-#: has them.
+#: The names of `siftmoe.tools.experiments.studies.catalogue`; they stand here so that ``--help``
+#: does not import it.
 NAMES = (
     "quality",
     "tolerance",
@@ -37,21 +42,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="upcycled, scratch, folders of bundles, with commas (upcycled,scratch)",
     )
+    add(
+        "--policy",
+        metavar="LIST",
+        help="policies to add to the study's own, as +NAME or +NAME:KEY=VALUE, with commas; "
+        + policies_help(),
+    )
+    add("--links", default="simulated", metavar="NAME", help=links_help("simulated"))
     add("--task", metavar="LIST", help="tasks; the first one is a text (the study's own)")
-    add("--seeds", type=_count, metavar="N", help="channels and parts of the tasks (5; quick 2)")
-    add("--items", type=_count, metavar="N", help="items of each task for one seed (20; quick 3)")
+    add("--seeds", type=count, metavar="N", help="channels and parts of the tasks (5; quick 2)")
+    add("--items", type=count, metavar="N", help="items of each task for one seed (20; quick 3)")
     add(
         "--validation",
         default="perplexity",
         metavar="TASK",
-        help="text on which knobs are set to a stated loss (the shipped validation text)",
+        help="text on which knobs are set to a stated loss (the bundled validation text)",
     )
-    add("--jobs", type=_count, metavar="N", help="processes (one per core)")
+    add("--jobs", type=count, metavar="N", help="processes (one per core)")
     add(
         "--per-token",
         action="store_true",
-        help="each token has a window of its own, so that energy is linear in the load "
-        "(a batch shares the sum of its tokens' deadlines)",
+        help="give each token its own window, so that energy is linear in the load "
+        "(default: a batch shares the sum of its tokens' deadlines)",
     )
     add("--quick", action="store_true", help="few settings, little text: a look, not a result")
     add("--json", action="store_true", help="print the results as one JSON object")
@@ -60,15 +72,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run it; what an interrupt leaves is picked up by the next call."""
+    """Run the study; the next call continues an interrupted one."""
     from siftmoe.tools.experiments.report import report
     from siftmoe.tools.experiments.run import Options, run_study
 
     finished = run_study(
         Options(
             name=args.name,
-            models=_names(args.model, "--model"),
-            tasks=None if args.task is None else _names(args.task, "--task"),
+            models=names(args.model, "--model"),
+            tasks=None if args.task is None else names(args.task, "--task"),
             seeds=args.seeds,
             items=args.items,
             validation=args.validation,
@@ -76,21 +88,9 @@ def run(args: argparse.Namespace) -> int:
             per_token=args.per_token,
             quick=args.quick,
             out=args.out,
+            policies=() if args.policy is None else names(args.policy, "--policy"),
+            links=args.links,
         )
     )
     report(finished, as_json=args.json)
     return 0
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-def _names(text: str, option: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"{option} wants different names with commas between, got {text!r}")
-    return names

@@ -3,7 +3,7 @@
 Starts agents as processes, gives each its share of the experts, runs the model with its experts
 behind simulated links, answers a prompt, evaluates held-out tasks once per policy, and writes a
 folder with configuration, ledger, figures and a report. No radio is needed; every energy is
-modelled, and says so.
+marked as modelled.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from siftmoe.tools.commands.arguments import (
     add_resume,
     count,
     layer_deadline,
+    links_help,
     names,
     not_negative,
+    policies_help,
     positive,
     slots,
 )
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 SUMMARY = "run the main job on this machine, policies compared"
 
 DEFAULT_POLICIES = "topk,topk-1,siftmoe"
-#: Where widths can be chosen, which takes a window for each direction and a channel that lasts.
+#: Added where widths can be chosen: each direction has a window, and the channel lasts for it.
 CHOSEN_WIDTHS = "siftmoe:bits=auto"
 
 
@@ -40,7 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--policy",
         metavar="LIST",
-        help=f"policies to compare, with commas ({DEFAULT_POLICIES},{CHOSEN_WIDTHS})",
+        help=f"policies to compare, with commas ({DEFAULT_POLICIES},{CHOSEN_WIDTHS}); "
+        + policies_help(),
     )
     add("--model", default="upcycled", help="upcycled, scratch, or a bundle's folder (upcycled)")
     add_job_options(parser)
@@ -53,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--coherence", type=positive, default=0.1, metavar="S", help="coherence time, s (0.1)")
     add("--seed", type=int, default=0, help="of the simulated links (0)")
+    add("--links", default="simulated", metavar="NAME", help=links_help("simulated"))
     add("--bandwidth", type=positive, default=2e6, metavar="HZ", help="of one link, Hz (2e6)")
     add(
         "--deadline",
@@ -63,22 +67,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--deadline-shared",
         action="store_true",
-        help="the deadline is for uplink, compute and downlink together, divided as costs least",
+        help="the deadline covers uplink, compute and downlink, divided at least energy",
     )
     add(
         "--fading-slots",
         type=slots,
         default=0,
         metavar="M",
-        help="fast fading: an uplink's window has M blocks of independent gain, learnt one by one; "
-        "a single token is selected for again in each (0: the gain lasts)",
+        help="fast fading: an uplink window has M blocks of independent gain, known one by one; "
+        "the helper of a single token is selected again in each (0: constant gain)",
     )
     add(
         "--outage-price",
         type=positive,
         default=60.0,
         metavar="X",
-        help="of fast fading: price of a token that misses its window, in energies of a token at "
+        help="fast fading: price of a token that misses its window, in energies of a token at "
         "the mean gain (60)",
     )
     add(
@@ -86,7 +90,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=layer_deadline,
         default=30.0,
         metavar="S",
-        help="real time in which a layer's results must be here, or it does without (30)",
+        help="real time after which a layer continues without missing results, s (30)",
     )
     add(
         "--downlink-price",
@@ -99,13 +103,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _usual(args: argparse.Namespace) -> str:
-    """Policies that are compared if none are named."""
+    """Return the policies that are compared by default."""
     one_width = args.deadline_shared or args.downlink_price or args.bits
     return DEFAULT_POLICIES if one_width else f"{DEFAULT_POLICIES},{CHOSEN_WIDTHS}"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run it; an interrupt leaves a readable folder and no process."""
+    """Run the comparison; an interrupt leaves a readable folder and no process."""
     from siftmoe.tools.commands.arguments import job_of
     from siftmoe.tools.comparing.comparison import compare
     from siftmoe.tools.comparing.job import simulated_radio
@@ -151,6 +155,7 @@ def run(args: argparse.Namespace) -> int:
             bits=16 if args.bits is None else args.bits,
             downlink_bits=args.downlink_bits,
             downlink_price=args.downlink_price,
+            links=args.links,
         )
 
     return compare(
@@ -161,7 +166,8 @@ def run(args: argparse.Namespace) -> int:
         open_site=partial(
             local_site,
             num_agents=job.site["agents"],
-            layer_deadline_s=job.site.get("layer_deadline_s", 30.0),  # as it was once for all
+            layer_deadline_s=job.site.get("layer_deadline_s", 30.0),  # older runs do not record it
+            realtime=job.realtime,
         ),
         before=before,
     )

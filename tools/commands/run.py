@@ -1,11 +1,11 @@
 """Run the main job on a testbed: its agents, its radios, policies compared.
 
-The agents run already, on the addresses in the file. If the file has a [sounding] table, radios
-sound every link at the start and once per coherence time, and the policies decide on what they
-measured. Where no radio is found, that link is simulated, and every result says so.
+The agents must be running on the addresses in the file. If the file has a [sounding] table, radios
+sound every link at the start and once per coherence time, and the policies use the measured
+channel. A link without a radio is simulated, and every result says so.
 
-An agent that fails is left out until it is well again (docs/faults.md). A run that was killed
-itself goes on with --resume; the agents need not be started anew.
+An agent that fails is left out until it works again (docs/faults.md). --resume continues a run
+that was killed; the agents need not be restarted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siftmoe.tools.commands.arguments import add_job_options, add_resume, names
+from siftmoe.tools.commands.arguments import (
+    add_job_options,
+    add_resume,
+    links_help,
+    names,
+    policies_help,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -36,19 +42,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--policy",
         metavar="LIST",
-        help="policies to compare, with commas (the file's, beside topk)",
+        help="policies to compare, with commas (the file's, beside topk); " + policies_help(),
     )
     add(
         "--radio",
         choices=("auto", "simulated"),
         default="auto",
-        help="simulated asks for simulated links even where there are radios (auto)",
+        help="simulated: simulate all links even if there are radios (auto)",
     )
+    add("--links", metavar="NAME", help=links_help("the file's"))
     add(
         "--metrics-port",
         type=int,
         metavar="PORT",
-        help="let Prometheus ask here, on this machine; 0: any (none)",
+        help="serve metrics for Prometheus on this port of this machine; 0: any (none)",
     )
     add_job_options(parser)
     parser.epilog = (
@@ -58,12 +65,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run it; an interrupt or a kill leaves a readable folder, and radios silent."""
+    """Run the comparison; an interrupt leaves a readable folder, and radios silent."""
+    import msgspec
+
     from siftmoe.coordinator.config.testbed import load_testbed
     from siftmoe.coordinator.connect import placement_of
     from siftmoe.tools.commands.arguments import job_of
     from siftmoe.tools.comparing.comparison import compare
-    from siftmoe.tools.comparing.job import with_bits
+    from siftmoe.tools.comparing.job import with_options
     from siftmoe.tools.comparing.testbed_site import testbed_site
     from siftmoe.tools.watching.metrics import with_metrics
 
@@ -76,9 +85,16 @@ def run(args: argparse.Namespace) -> int:
             "radio": args.radio,
             "bits": args.bits,
             "downlink_bits": args.downlink_bits,
+            "links": args.links,
         }
         job = job_of(args, name="run", policies=policies, site=where)
-    radio = with_bits(testbed.radio, job.site["bits"], job.site["downlink_bits"])
+    radio = with_options(
+        testbed.radio,
+        bits=job.site["bits"],
+        downlink_bits=job.site["downlink_bits"],
+        links=job.site.get("links"),  # a run of an older version has none
+    )
+    testbed = msgspec.structs.replace(testbed, radio=radio)
     return compare(
         job,
         model=testbed.model.bundle,
@@ -86,7 +102,11 @@ def run(args: argparse.Namespace) -> int:
         check=partial(placement_of, testbed.agent),
         open_site=with_metrics(
             partial(
-                testbed_site, testbed=testbed, choice=job.site["radio"], tolerant=before is not None
+                testbed_site,
+                testbed=testbed,
+                choice=job.site["radio"],
+                tolerant=before is not None,
+                realtime=job.realtime,
             ),
             args.metrics_port,
         ),
@@ -95,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _again(args: argparse.Namespace) -> tuple[Job, dict[str, Any]]:
-    """Return the job of the run that is resumed, and what it was started with."""
+    """Return the job of a resumed run, and the configuration it was started with."""
     from siftmoe.tools.comparing.resumption import job_again, recorded, refuse_other_options
 
     refuse_other_options(args)
@@ -104,7 +124,7 @@ def _again(args: argparse.Namespace) -> tuple[Job, dict[str, Any]]:
 
 
 def _usual(testbed: Testbed) -> tuple[str, ...]:
-    """Return the file's policy, and what it is compared with."""
+    """Return the default policies: Top-K and the testbed's policy."""
     from siftmoe.coordinator.policies.spec import PolicySpec
 
     chosen = str(PolicySpec(testbed.policy.name, testbed.policy.options))

@@ -1,10 +1,10 @@
-"""What a comparison is asked to do, checked and spelt out before anything starts."""
+"""The job of a comparison: policies, tasks and options, checked before anything starts."""
 
 from __future__ import annotations
 
 import datetime
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,16 @@ import msgspec
 from siftmoe.coordinator.air.assembly import REFERENCE_WIDTH, air_interface
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.errors import ConfigError
-from siftmoe.coordinator.policies.setup import BUDGETED, BUDGETS, prepare_policy
-from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.coordinator.links.sources import SIMULATED as SOURCE
+from siftmoe.coordinator.policies.setup import prepare_policy
+from siftmoe.coordinator.selection.policy import BUDGETS
 from siftmoe.models.similarity.file import read_profile
 from siftmoe.models.similarity.profile import Profile
 from siftmoe.models.vectors.packing import row_bits
-from siftmoe.tools.showing.report import si
+from siftmoe.tools.showing.quantities import si
 
 if TYPE_CHECKING:
+    from siftmoe.coordinator.policies.spec import PolicySpec
     from siftmoe.coordinator.selection.widths import Bits
     from siftmoe.models.bundle.reader import Bundle
 
@@ -36,7 +38,7 @@ USUAL_LOSS = 0.025
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to do on a fleet, whichever it is.
+    """Policies, tasks and options of one comparison, independent of the fleet.
 
     Parameters
     ----------
@@ -75,22 +77,22 @@ def load_profile(bundle: Bundle) -> Profile | None:
 
 
 def with_budget(policy: PolicySpec) -> PolicySpec:
-    """Give a policy that spends a budget and names none the usual loss."""
-    if policy.name not in BUDGETED or {LOSS, *BUDGETS} & set(policy.options):
+    """Give a policy that needs a budget and names none the default loss."""
+    if "price" not in policy.traits.budgets or {LOSS, *BUDGETS} & set(policy.options):
         return policy
-    return PolicySpec(policy.name, {**policy.options, LOSS: USUAL_LOSS})
+    return policy.having(**{LOSS: USUAL_LOSS})
 
 
 def check_policies(
     policies: list[PolicySpec], bundle: Bundle, profile: Profile | None, radio: RadioEntry
 ) -> None:
-    """Tell of a wrong option before anything starts."""
+    """Raise ValueError for a wrong policy or option before anything starts."""
     for policy in policies:
         options = dict(policy.options)
         if options.pop(LOSS, None) is not None:
             options["price"] = 0.0
         prepared = prepare_policy(
-            PolicySpec(policy.name, options),
+            replace(policy, options=options),
             shape=bundle.shape,
             profile=profile,
             bits=radio.bits,
@@ -102,16 +104,22 @@ def check_policies(
 def simulated_radio(
     hidden_size: int, *, deadline_s: float | None, bandwidth_hz: float, **given: Any
 ) -> RadioEntry:
-    """Air of a simulation; without a deadline a token is at the paper's operating point."""
+    """Radio settings of a simulation; the default deadline is the paper's operating point."""
     radio = _checked({"bandwidth_hz": bandwidth_hz, **given})
     bits = row_bits(hidden_size, REFERENCE_WIDTH)
     paper_s = bits / (bandwidth_hz * PAPER_BITS_PER_HERTZ)
     return msgspec.structs.replace(radio, deadline_s=deadline_s or paper_s)
 
 
-def with_bits(radio: RadioEntry, bits: Bits | None, downlink_bits: int | None) -> RadioEntry:
-    """Exchange what was said of widths."""
-    said = {"bits": bits, "downlink_bits": downlink_bits}
+def with_options(
+    radio: RadioEntry,
+    *,
+    bits: Bits | None = None,
+    downlink_bits: int | None = None,
+    links: str | None = None,
+) -> RadioEntry:
+    """Replace settings of a testbed by those of the command line, where it gives them."""
+    said = {"bits": bits, "downlink_bits": downlink_bits, "links": links}
     given = {name: value for name, value in said.items() if value is not None}
     return _checked(msgspec.structs.asdict(radio) | given) if given else radio
 
@@ -124,7 +132,7 @@ def _checked(settings: dict[str, Any]) -> RadioEntry:
 
 
 def describe(job: Job, radio: RadioEntry, bundle: Bundle, *, model: str) -> dict[str, Any]:
-    """Say what a run does, for its folder, its report and the screen."""
+    """Describe the operating point in a sentence, for the run's folder, report and screen."""
     bits = row_bits(bundle.shape.hidden_size, REFERENCE_WIDTH)
     density = bits / (radio.bandwidth_hz * radio.deadline_s)
     where = "the paper's operating point" if _is_paper(density) else "not the paper's 0.44"
@@ -145,8 +153,17 @@ def describe(job: Job, radio: RadioEntry, bundle: Bundle, *, model: str) -> dict
     }
 
 
+def note_of(radio: RadioEntry) -> str:
+    """Say where the states of links come from where there is no radio."""
+    if radio.links == SOURCE:
+        return SIMULATED
+    return f"Links from {radio.links}, no radio was used: every energy and airtime is modelled."
+
+
 def fading_text(radio: RadioEntry) -> str:
-    """Say how simulated links fade."""
+    """Describe the fading of simulated links; empty where links come from elsewhere."""
+    if radio.links != SOURCE:
+        return ""
     return f"{radio.fading} fading{_speed(radio)}"
 
 
@@ -168,7 +185,7 @@ def make_folder(job: Job) -> Path:
     Raises
     ------
     ValueError
-        If it already holds something.
+        If it is not empty.
     """
     folder = _next_folder(Path("runs"), job.name) if job.out is None else job.out
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -1,4 +1,4 @@
-"""The running agents and radios of a testbed file, as a place to compare policies."""
+"""The site of ``siftmoe run``: the running agents and radios of a testbed file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.clock import VirtualClock
 from siftmoe.coordinator.connect import connected
-from siftmoe.coordinator.links.assembly import simulated_links
 from siftmoe.coordinator.links.replayed import ReplayedLinks
+from siftmoe.coordinator.links.sources import links_of
 from siftmoe.coordinator.sounding.channel import open_channel
 from siftmoe.tools.comparing.job import fading_text
 from siftmoe.tools.comparing.site import Site
@@ -28,12 +28,10 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.links.states import Links
     from siftmoe.coordinator.sounding.channel import RadioChoice
     from siftmoe.models.bundle.reader import Bundle
-    from siftmoe.tools.comparing.job import Job
 
 
 @contextmanager
 def testbed_site(
-    job: Job,
     bundle: Bundle,
     radio: RadioEntry,
     ledger: Ledger,
@@ -41,20 +39,22 @@ def testbed_site(
     testbed: Testbed,
     choice: RadioChoice,
     tolerant: bool,
+    realtime: bool,
 ) -> Iterator[Site]:
-    """Connect to a testbed's agents and make first contact by radio.
+    """Connect to a testbed's agents and sound the links for the first time.
 
     Parameters
     ----------
-    job : Job
     bundle : Bundle
     radio : RadioEntry
     ledger : Ledger
-        Takes every pilot exchange.
+        Every pilot exchange is booked into it.
     testbed : Testbed
     choice : "auto" or "simulated"
     tolerant : bool
-        Begin without agents that are not ready, as long as one is.
+        Begin without the agents that are not ready, if at least one is.
+    realtime : bool
+        Wait the airtime.
 
     Raises
     ------
@@ -67,12 +67,12 @@ def testbed_site(
     with (
         connected(testbed, bundle, tolerant=tolerant) as there,
         open_channel(
-            testbed, there.client, record=ledger.record, radio=choice, realtime=job.realtime
+            testbed, there.client, record=ledger.record, radio=choice, realtime=realtime
         ) as found,
     ):
 
         def simulated(seed: int) -> Links:
-            return simulated_links(msgspec.structs.replace(radio, seed=seed), distances)
+            return links_of(msgspec.structs.replace(radio, seed=seed), distances)
 
         def as_sounded(seed: int) -> Links:
             return ReplayedLinks(found.observed(), period_s=radio.coherence_time_s, seed=seed)
@@ -80,7 +80,7 @@ def testbed_site(
         def channel() -> tuple[Links, Clock]:
             if found.sounded:
                 return found.links, found.clock
-            return simulated(radio.seed), VirtualClock(realtime=job.realtime)
+            return simulated(radio.seed), VirtualClock(realtime=realtime)
 
         yield Site(
             fleet=there.fleet,

@@ -1,4 +1,4 @@
-"""Run a study: knobs first, then cells, each kept as it ends; then tables, figures and a page."""
+"""Runs a study: knobs first, then cells; each result is stored when it ends."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from siftmoe.coordinator.links.sources import SIMULATED
 from siftmoe.tools.bundles import open_with_progress
 from siftmoe.tools.console import progress_bar, stderr_console
 from siftmoe.tools.experiments.cells.pool import workers
 from siftmoe.tools.experiments.cells.store import Store
 from siftmoe.tools.experiments.cells.worker import Job, Work
+from siftmoe.tools.experiments.studies.asked import with_links, with_policies
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.studies.definition import Ask
 from siftmoe.tools.interrupts import terminable
@@ -32,7 +34,7 @@ _QUICK_VALIDATION = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What ``siftmoe experiment`` was asked for; None takes the default."""
+    """Options of ``siftmoe experiment``; None takes the study's default."""
 
     name: str
     models: tuple[str, ...]
@@ -44,11 +46,13 @@ class Options:
     per_token: bool
     quick: bool
     out: Path | None
+    policies: tuple[str, ...] = ()
+    links: str = SIMULATED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A study that has run."""
+    """A finished study and its outcomes."""
 
     name: str
     folder: Path
@@ -57,7 +61,7 @@ class Finished:
 
 
 def run_study(options: Options) -> Finished:
-    """Run what is missing of a study.
+    """Run the missing cells of a study.
 
     Raises
     ------
@@ -68,17 +72,18 @@ def run_study(options: Options) -> Finished:
     study = STUDIES[options.name]
     work = _work(options)
     ask = _ask(options)
+    wanted = _wanted(options, ask)
     hashes = {m: open_with_progress(m).manifest.model_hash for m in options.models}
     config = _config(options, ask, work, hashes)
     store = Store(options.out or Path("runs") / f"experiment-{options.name}", config)
     cells = [
         msgspec.structs.replace(cell, seed=seed, tasks=ask.tasks)
-        for cell in study.cells(ask)
+        for cell in wanted
         for seed in range(ask.seeds)
     ]
     jobs = options.jobs or os.cpu_count() or 1
     stderr_console().print(f"[bold]{study.title}[/bold]: {len(cells)} cells in {store.folder}")
-    # knobs come first: one search takes as long as many cells, and no process has to wait for it
+    # knobs first: one search takes as long as many cells, and so no process waits for it at the end
     free = [cell for cell in cells if cell.loss is None]
     at_loss = [cell for cell in cells if cell.loss is not None]
     with terminable(), workers(jobs, work) as do:
@@ -86,6 +91,12 @@ def run_study(options: Options) -> Finished:
         _work_off("cells at a loss", [_at_loss(cell, store) for cell in at_loss], store, do)
     outcomes = tuple(o for o in (store.get(cell.key()) for cell in cells) if o is not None)
     return Finished(name=options.name, folder=store.folder, config=config, outcomes=outcomes)
+
+
+def _wanted(options: Options, ask: Ask) -> list[Cell]:
+    """Cells of the study and of what the user adds to it, without seeds."""
+    cells = with_policies(STUDIES[options.name].cells(ask), options.policies)
+    return cells if options.links == SIMULATED else with_links(cells, options.links)
 
 
 def _ask(options: Options) -> Ask:
@@ -107,8 +118,13 @@ def _work(options: Options) -> Work:
 
 
 def _config(options: Options, ask: Ask, work: Work, hashes: dict[str, str]) -> dict[str, Any]:
-    """Everything that decides the results."""
+    """Return everything that determines the results."""
+    added = {
+        **({"policies": list(options.policies)} if options.policies else {}),
+        **({"links": options.links} if options.links != SIMULATED else {}),
+    }
     return {
+        **added,
         "study": options.name,
         "siftmoe": version("siftmoe"),
         **asdict(ask),
@@ -132,7 +148,7 @@ def _at_loss(cell: Cell, store: Store) -> Job:
 
 
 def _work_off(title: str, jobs: Sequence[Job], store: Store, do: Doer) -> None:
-    """Do the jobs that are not done yet, and keep each as it ends."""
+    """Run the jobs that are not done yet, and store each when it ends."""
     todo = [job for job in jobs if store.get(job.cell.key()) is None]
     if not jobs:
         return

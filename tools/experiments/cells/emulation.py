@@ -1,7 +1,7 @@
-"""Run a cell in this process: real selection, real experts, real books; no socket and no radio.
+"""Runs a cell in this process: real selection, experts and ledger; no socket and no radio.
 
 The coordinator, the policies, the links, the energies and the ledger are those of a run on agents;
-only who computes the experts differs (`siftmoe.tools.comparing.inprocess`).
+only the experts are computed in this process (`siftmoe.tools.comparing.inprocess`).
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ import numpy as np
 
 from siftmoe.coordinator.air.assembly import REFERENCE_WIDTH, air_interface, payload_of
 from siftmoe.coordinator.air.slotted import SlottedAir
-from siftmoe.coordinator.air.wdmoe import wdmoe_links
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow
-from siftmoe.coordinator.links.assembly import simulated_links
+from siftmoe.coordinator.links.sources import SIMULATED, links_of
 from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.selection.widths import Widths
 from siftmoe.models.similarity.file import rotation_of
-from siftmoe.models.tasks.evaluation import GenerationTask
+from siftmoe.models.tasks.task import GenerationTask
 from siftmoe.models.vectors.packing import row_bits
 from siftmoe.radio.channel.link import transmit_energy
 from siftmoe.tools.bundles import open_model
@@ -39,12 +38,11 @@ from siftmoe.tools.results.width_mix import mean_bits, mix_of
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.air.interface import AirInterface
-    from siftmoe.coordinator.links.simulated import SimulatedLinks
-    from siftmoe.coordinator.links.states import LinkStates
+    from siftmoe.coordinator.links.states import Links, LinkStates
     from siftmoe.coordinator.model.session import Session
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.models.similarity.profile import Profile
-    from siftmoe.models.tasks.evaluation import Task
+    from siftmoe.models.tasks.task import Task
     from siftmoe.tools.experiments.cells.records import Setting
 
 _FLOATS = Widths()
@@ -52,7 +50,7 @@ _FLOATS = Widths()
 
 @dataclass(frozen=True, kw_only=True)
 class Emulation:
-    """A model with all its experts in this process; made once and used for many cells."""
+    """A model with all its experts in this process; opened once and used for many cells."""
 
     bundle: Bundle
     profile: Profile | None
@@ -81,7 +79,7 @@ class Emulation:
         seed: int,
         batch_size: int,
     ) -> TaskRecord:
-        """Evaluate a task under one policy and sum its books up.
+        """Evaluate a task under one policy and sum up its ledger.
 
         Parameters
         ----------
@@ -98,7 +96,8 @@ class Emulation:
             policy,
             shape=self.bundle.shape,
             profile=self.profile,
-            links=lambda: wdmoe_links(links.states(coordinator.now_s), air),
+            links=lambda: links.states(coordinator.now_s),
+            air=lambda: air,
         )
         air = self.air(setting, prepared.widths, seed)
         probe = Probe(
@@ -141,7 +140,7 @@ class Emulation:
             )
 
     def air(self, setting: Setting, widths: Widths = _FLOATS, seed: int = 0) -> AirInterface:
-        """How hidden states travel under a setting; the seed is of fast fading's later blocks."""
+        """Air interface of a setting; the seed draws the later blocks of fast fading."""
         entries = setting.hidden_size or self._hidden_size
         deadline_s = setting.deadline_s or row_bits(entries, REFERENCE_WIDTH) / (
             setting.bandwidth_hz * PAPER_BITS_PER_HERTZ
@@ -166,7 +165,7 @@ class Emulation:
         )
 
     def unit_j(self, setting: Setting) -> float:
-        """Energy of one token over one link at its mean gain: what prices are counted in."""
+        """Energy of one token over one link at its mean gain, J: the unit of prices."""
         air, states = self.air(setting), _mean_links(setting)
         return float(
             transmit_energy(
@@ -191,15 +190,18 @@ def _radio(setting: Setting, seed: int) -> RadioEntry:
         coherence_time_s=setting.coherence_time_s,
         gain_floor=setting.gain_floor,
         seed=seed,
+        links=setting.links,
     )
 
 
 def _mean_links(setting: Setting) -> LinkStates:
-    return _links(msgspec.structs.replace(setting, fading="none"), 0).states(0.0)
+    """Links at their mean gains, which energies are counted in; simulated whatever the source."""
+    still = msgspec.structs.replace(setting, fading="none", links=SIMULATED)
+    return _links(still, 0).states(0.0)
 
 
-def _links(setting: Setting, seed: int) -> SimulatedLinks:
-    return simulated_links(_radio(setting, seed), [setting.distance_m] * setting.num_helpers)
+def _links(setting: Setting, seed: int) -> Links:
+    return links_of(_radio(setting, seed), [setting.distance_m] * setting.num_helpers)
 
 
 def _record(
@@ -240,7 +242,7 @@ def _record(
 
 
 def _audited_layers(ledger: Ledger, probe: Probe) -> tuple[dict[str, float], ...]:
-    """Sum an audit up by layer: tokens, those that deviate by plan, those within their bound."""
+    """Sum up an audit per layer: tokens, those planned to deviate, those within their bound."""
     tokens = {row.step: row.tokens for row in ledger.rows(StepRow)}
     layers: list[dict[str, float]] = [
         dict.fromkeys(("tokens", "exact", "within", "measured", "bound"), 0.0)
