@@ -8,4 +8,5 @@ under fast fading slot by slot.
 - `interface.AirInterface`: transmits plans
 - `slotted.SlottedAir`: the same under fast fading
 - `bursts.Bursts`, `bursts.Transfer`: what was transmitted, and the plan that arrived
+- `protocol.Air`: the protocol that a custom air implements
 """

@@ -5,4 +5,5 @@ The only room that touches the model.
 - `experts.attach`: routes every expert layer to a `LayerOutput`
 - `steps.StepHooks`: detects forward passes and padding
 - `session.Session`: answers prompts and evaluates tasks
+- `restoring.restored`: gives a model its own experts back
 """

@@ -8,4 +8,5 @@ siftmoe and topk stand here, comparisons in `baselines` and `wdmoe`, algorithms 
 - `setup.prepare_policy`: a policy with its tables and widths
 - `siftmoe.SiftMoE`: least energy within a deviation budget
 - `topk.TopK`, `topk.TopOne`: routed experts at any energy
+- `keeping.plan_keeping`: a plan from the slots to keep, for custom policies
 """

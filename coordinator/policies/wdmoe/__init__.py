@@ -5,4 +5,5 @@ A baseline after arXiv 2411.06681; the rules of dropping are this project's reco
 - `policy.Wdmoe`: the policy
 - `bandwidth.allocate_bandwidth`: division of the band at least latency
 - `dropping.drop_by_cosine`, `dropping.drop_from_slowest`: the two rules
+- `devices.WdmoeLinks`: the devices of the latency model
 """
