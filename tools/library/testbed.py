@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from siftmoe.coordinator.config.testbed import Testbed, load_testbed
+from siftmoe.coordinator.config.entries import Testbed
+from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.models.bundle.reader import Bundle
 from siftmoe.tools.comparing.job import check_policies, load_profile, with_budget
