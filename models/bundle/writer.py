@@ -6,12 +6,10 @@ journal lists the finished files of an interrupted run, which are kept.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
 import numpy as np
 
 from siftmoe.models.bundle.journal import Header, Journal
@@ -27,6 +25,7 @@ from siftmoe.models.bundle.manifest import (
     golden_name,
 )
 from siftmoe.models.bundle.reader import Bundle
+from siftmoe.models.bundle.update import write_manifest
 from siftmoe.models.checkpoint.files import CheckpointFiles
 from siftmoe.models.errors import BundleConflict
 
@@ -119,17 +118,6 @@ def prepare_bundle(
         write_manifest(root, document)
         journal.finish()
     return Bundle.open(root)
-
-
-def write_manifest(root: Path, document: Document) -> None:
-    """Write a bundle's manifest atomically: a power cut leaves the old or the new one."""
-    path = root / MANIFEST_NAME
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1))
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
 
 
 def _open_same(root: Path, source_sha256: str, *, dtype: Dtype, report: OnProgress) -> Bundle:

@@ -11,7 +11,7 @@ import msgspec
 
 from siftmoe.models.bundle.manifest import PROFILE_NAME, FileRecord, file_sha256
 from siftmoe.models.bundle.reader import Bundle
-from siftmoe.models.bundle.writer import write_manifest
+from siftmoe.models.bundle.update import write_manifest
 from siftmoe.models.errors import BundleConflict, BundleCorrupt
 from siftmoe.models.profiling.measure import ProfileOptions, calibration_of, measure_profile
 from siftmoe.models.similarity.file import read_profile, write_profile
