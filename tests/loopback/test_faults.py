@@ -85,7 +85,9 @@ def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, li
     for path in checkpoint_dir("upcycled").glob("tokenizer*"):
         shutil.copy(path, folder / "model")
     bundle = folder / "bundle"
-    assert main(["prepare", str(folder / "model"), "--out", str(bundle)]) == 0
+    assert (
+        main(["prepare", str(folder / "model"), "--out", str(bundle), "--calibration", "none"]) == 0
+    )
     starting = [
         spawn(AgentConfig(bundle=str(bundle), name=f"a{n}", experts=experts, threads=1))
         for n, experts in enumerate(("*:0-1", "*:2-3"))
