@@ -94,9 +94,10 @@ def _table(rows: list[tuple[str, str]]) -> str:
 
 
 def _examples(epilog: str) -> str:
-    _, _, commands = epilog.partition(": ")
-    lines = "\n".join(part.strip() for part in commands.split("; "))
-    return f"```text\n{lines}\n```\n" if commands else f"{_text(epilog)}\n"
+    """Lay out what follows ``example:``, one command a line."""
+    _, _, commands = epilog.partition(":")
+    lines = (part.strip() for part in commands.strip().replace("\n", "; ").split("; "))
+    return "\n".join(["Examples:\n", "```text", *lines, "```", ""])
 
 
 def _cell(text: str) -> str:
