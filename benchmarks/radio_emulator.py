@@ -29,7 +29,8 @@ from siftmoe.radio.emulator.config import AirConfig, DeviceEntry, LinkEntry
 from siftmoe.radio.emulator.launch import EmulatedPlutos
 from siftmoe.radio.opening import open_radio
 from siftmoe.radio.power.conversion import CalibrationStore
-from siftmoe.radio.simulated.air import Air, DeviceModel, convert
+from siftmoe.radio.simulated.air import Air
+from siftmoe.radio.simulated.front_end import DeviceModel, convert
 from siftmoe.radio.simulated.radio import SimulatedRadio
 from siftmoe.radio.sounding.sounder import frame, sound
 

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from siftmoe.coordinator.air.assembly import air_interface
-from siftmoe.coordinator.air.wdmoe import wdmoe_links
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.client.heat import Heats
 from siftmoe.coordinator.client.requests import Client
@@ -148,7 +147,8 @@ def connect(
             spec,
             shape=bundle.shape,
             profile=profile,
-            links=lambda: wdmoe_links(channel.links.states(channel.clock.now_s), air),
+            links=lambda: channel.links.states(channel.clock.now_s),
+            air=lambda: air,
             bits=config.radio.bits,
             downlink_bits=config.radio.downlink_bits,
         )

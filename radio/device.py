@@ -1,4 +1,4 @@
-r"""What every radio can do, real, emulated or simulated.
+r"""The ``Radio`` protocol of real, emulated and simulated radios, its settings and power reference.
 
 Samples are complex, full scale 1. A reference ties them to powers at the antenna port:
 
@@ -30,12 +30,12 @@ MAX_ATTENUATION_DB = 89.75
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RadioSettings:
-    """How a radio is set.
+    """Carrier, sample rate, attenuation and gain of a radio.
 
     Parameters
     ----------
     carrier_hz, sample_rate_hz : float, Hz
-        Of both directions.
+        Of transmitter and receiver.
     tx_attenuation_db : float, dB
         0 to 89.75.
     rx_gain_db : float, dB
@@ -118,16 +118,16 @@ class Radio(Protocol):
 
     @property
     def name(self) -> str:
-        """Name or address, for messages."""
+        """Name or address of the radio, for messages."""
         ...
 
     @property
     def reference(self) -> PowerReference:
-        """What its samples mean in watt."""
+        """Full-scale powers, which convert its samples to watt."""
         ...
 
     def tune(self, settings: RadioSettings) -> None:
-        """Set the radio, which ends a transmission.
+        """Set the radio; this ends a transmission.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class Radio(Protocol):
         ...
 
     def transmit(self, samples: ComplexArray) -> None:
-        """Send samples over and over until ``silence``; a transmission before is replaced.
+        """Repeat samples until ``silence``; an earlier transmission is replaced.
 
         Raises
         ------

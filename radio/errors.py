@@ -4,11 +4,11 @@
 
     RadioError
     ├── DeviceNotFound      no radio answers at the address
-    │   └── DeviceBusy      there is one, and another program holds it
+    │   └── DeviceBusy      another program holds the radio
     ├── SettingRejected     a radio read back another value than was written
     ├── SyncFailed          no burst found where one was expected
     ├── BufferOverrun       samples were lost
-    ├── Overload            a receiver clipped, so that its level means nothing
+    ├── Overload            a receiver clipped, so its level is not usable
     ├── CalibrationError    a calibration file or reading cannot be used
     └── LinkOutage          a link cannot carry the payload within its power limit
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 
 class RadioError(Exception):
-    """Root of what can go wrong on the air or at a radio."""
+    """Root of the errors of channels and radios."""
 
 
 class DeviceNotFound(RadioError):
@@ -25,7 +25,7 @@ class DeviceNotFound(RadioError):
 
 
 class DeviceBusy(DeviceNotFound):
-    """There is a radio at the address, and another program holds it."""
+    """Another program holds the radio at the address."""
 
 
 class SettingRejected(RadioError):
@@ -41,7 +41,7 @@ class BufferOverrun(RadioError):
 
 
 class Overload(RadioError):
-    """A receiver clipped, so that its level means nothing."""
+    """A receiver clipped, so its level is not usable."""
 
 
 class CalibrationError(RadioError):

@@ -1,4 +1,4 @@
-"""Open a radio by its address."""
+"""Opens a radio by its address."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def open_radio(
     silent_exit: bool = True,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> PlutoRadio:
-    """Open a Pluto, driven by a process of its own, silent.
+    """Open a Pluto with a driver process of its own; the radio is silent.
 
     Parameters
     ----------
     uri : str
         ``ip:HOST[:PORT]`` or ``usb:BUS.DEVICE.INTERFACE``.
     calibrations : CalibrationStore or None
-        What is known of the unit's powers; that of the user's file unless given. Without an entry
-        for the unit its powers are *derived*, +-3 dB.
+        Calibrations of the unit's powers; None reads the user's file. Without an entry for the
+        unit its powers are *derived*, +-3 dB.
     silent_exit : bool
         Wait at the end of the program until the radio is silent. It is silenced either way.
     timeout_s : float, s
@@ -36,12 +36,12 @@ def open_radio(
     Returns
     -------
     PlutoRadio
-        Close it; its reference is that of the settings it was tuned to last.
+        The caller closes it. Its reference is that of the settings of the last ``tune``.
 
     Raises
     ------
     ValueError
-        If the URI is none.
+        If the URI is not valid.
     DeviceNotFound
         If no Pluto answers, with the reason and the way out.
     RadioError

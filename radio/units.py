@@ -1,4 +1,4 @@
-"""Decibels at the edge, linear SI units inside."""
+"""Conversion between decibels and linear SI units, and thermal noise."""
 
 from __future__ import annotations
 

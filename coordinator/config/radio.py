@@ -61,6 +61,9 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         inverting a Rayleigh channel does not exist. Later blocks of fast fading have none.
     seed : int
         Of the simulated links.
+    links : str
+        Where the states of links come from that no radio sounds: "simulated", or a source from
+        outside (`siftmoe.coordinator.links.sources`) with its options.
     """
 
     bandwidth_hz: Annotated[float, Meta(ge=1e3, le=1e11)] = 2e6
@@ -81,6 +84,7 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     path_loss_exponent: Annotated[float, Meta(ge=1.0, le=8.0)] = 3.0
     gain_floor: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.05
     seed: Index = 0
+    links: Annotated[str, Meta(min_length=1)] = "simulated"
 
     def __post_init__(self) -> None:
         if self.bits == "auto" and self.deadline_shared:
@@ -90,6 +94,11 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             )
         if not self.fading_slots:
             return
+        if self.links != "simulated":
+            raise ValueError(
+                f"fading_slots: fast fading is of simulated links, got links {self.links!r}; leave "
+                f"out one of the two"
+            )
         if (self.fading, self.fading_process) != ("rayleigh", "block"):
             raise ValueError(
                 f"fading_slots: fast fading is Rayleigh in blocks, got fading {self.fading!r} as "

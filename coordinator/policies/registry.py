@@ -1,20 +1,22 @@
-"""Policies by name, imported when one is asked for.
+"""Policies by name: built in, from installed packages, or ``package.module:Name``.
 
-A policy is a function ``select(problem) -> plan``. What the registry names is either such a
-function, whose further keyword arguments are its options, or a frozen dataclass whose fields are
-the options and whose method ``select`` is the policy.
+A name stands for a policy as `siftmoe.coordinator.selection.policy` describes it: a function whose
+further keyword arguments are its options, or a class whose constructor takes them and whose method
+``select`` is the policy. Listing names imports no policy.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
+from siftmoe import plugins
+
 if TYPE_CHECKING:
-    from siftmoe.coordinator.selection.policy import Policy
+    from collections.abc import Callable
+
+    from siftmoe.coordinator.selection.policy import Policy, PolicyRun
 
 _PACKAGE = "siftmoe.coordinator.policies"
 
@@ -31,13 +33,52 @@ POLICIES: dict[str, str] = {
 }
 
 
-def make_policy(name: str, **options: Any) -> Policy:
-    """Import a policy and fix its options.
+def known_policies() -> list[str]:
+    """Names of all policies that are built in or installed."""
+    return plugins.names(plugins.POLICIES, POLICIES)
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError if no policy can have this name; nothing is imported."""
+    plugins.check(plugins.POLICIES, name, POLICIES)
+
+
+def find_policy(name: str) -> Any:
+    """Import what a name stands for.
+
+    Raises
+    ------
+    ValueError
+        If there is no such policy, or it cannot be imported or called.
+    """
+    target = plugins.find(plugins.POLICIES, name, POLICIES)
+    check_policy(target, name=name)
+    return target
+
+
+def check_policy(target: Any, *, name: str) -> None:
+    """Raise ValueError if an object is no policy."""
+    select = getattr(target, "select", target)
+    if not callable(select) or (inspect.isclass(target) and select is target):
+        raise ValueError(
+            f"policy {name!r}: {target!r} is neither a function select(problem) nor a class or "
+            f"object with such a method"
+        )
+
+
+def make_policy(
+    name: str, *, target: Any = None, run: PolicyRun | None = None, **options: Any
+) -> Policy:
+    """Fix a policy's options.
 
     Parameters
     ----------
     name : str
-        A key of ``POLICIES``.
+        See `find_policy`; with a target, what messages call it.
+    target : function, class or object, optional
+        A policy that has no name.
+    run : PolicyRun or None
+        What policies are told that ask for it.
     **options
         Options of that policy.
 
@@ -51,19 +92,33 @@ def make_policy(name: str, **options: Any) -> Policy:
     ValueError
         If there is no such policy, it does not have one of the options, or it needs another one.
     """
-    if name not in POLICIES:
-        raise ValueError(f"no policy is named {name!r}; known are {', '.join(sorted(POLICIES))}")
-    module, _, attribute = POLICIES[name].partition(":")
-    target: Any = getattr(import_module(module), attribute)
-    _check_options(name, target, options)
+    if target is None:
+        target = find_policy(name)
+    made = _configured(name, target, options)
+    if run is not None and hasattr(made, "for_run"):
+        made = made.for_run(run)
+    return cast("Policy", getattr(made, "select", made))
+
+
+def _configured(name: str, target: Any, options: dict[str, Any]) -> Any:
     if inspect.isclass(target):
-        return cast("Policy", cast("Any", target(**options)).select)
-    return partial(target, **options)
+        _check_options(name, target, options)
+        return target(**options)
+    if hasattr(target, "select"):  # an object that was configured when it was made
+        if options:
+            raise ValueError(f"policy {name!r} is an object; it has no option {', '.join(options)}")
+        return target
+    _check_options(name, target, options, given=1)
+    return partial(target, **options) if options else target
 
 
-def _check_options(name: str, target: Callable[..., Any], options: dict[str, Any]) -> None:
-    known = dict(inspect.signature(target).parameters)
-    known.pop("problem", None)
+def _check_options(
+    name: str, target: Callable[..., Any], options: dict[str, Any], *, given: int = 0
+) -> None:
+    """Compare options with a target's parameters; the first ``given`` of them are no options."""
+    known = dict(list(inspect.signature(target).parameters.items())[given:])
+    if any(option.kind is inspect.Parameter.VAR_KEYWORD for option in known.values()):
+        return
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(

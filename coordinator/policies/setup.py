@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from siftmoe.coordinator.policies.registry import make_policy
+from siftmoe.coordinator.policies.registry import POLICIES, make_policy
+from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.coordinator.selection.policy import BUDGETS, PolicyRun
 from siftmoe.coordinator.selection.problem import Budget, BudgetKind
 from siftmoe.coordinator.selection.tables import (
     amplified_tables,
-    channel_nats,
     paper_tables,
     price_tables,
     unknown_tables,
@@ -20,24 +21,13 @@ from siftmoe.models.vectors.packing import FLOAT_WIDTHS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from siftmoe.coordinator.policies.spec import PolicySpec
-    from siftmoe.coordinator.policies.wdmoe.policy import WdmoeLinks
-    from siftmoe.coordinator.selection.policy import Policy
+    from siftmoe.coordinator.links.states import LinkStates
+    from siftmoe.coordinator.selection.policy import Policy, PolicyAir
     from siftmoe.coordinator.selection.tables import LayerTables
     from siftmoe.coordinator.selection.widths import Bits
     from siftmoe.models.shape import ModelShape
     from siftmoe.models.similarity.profile import Profile
 
-#: How much deviation a policy may spend, one of:
-#: tolerance: per token and layer, as a share of the layer's mean output norm;
-#: average: the same on average over a batch;
-#: final: deviation of the last hidden state, divided among the layers;
-#: price: joule per nat of predicted loss.
-BUDGETS = ("tolerance", "average", "final", "price")
-#: Policies that spend a budget; the others choose by weights and links alone.
-BUDGETED = ("siftmoe", "skip-only", "gate-price", "channel-width")
-#: Policies that may choose the width of every vector.
-CHOOSING = ("siftmoe", "skip-only", "channel-width")
 #: Options of a budgeted policy that shape its tables: scale stand-ins, and price deviations by the
 #: measured response of the loss instead of its Fisher sensitivity.
 _RESCALE, _RESPONSE = "rescale", "response"
@@ -64,7 +54,8 @@ def prepare_policy(
     *,
     shape: ModelShape,
     profile: Profile | None,
-    links: Callable[[], WdmoeLinks] | None = None,
+    links: Callable[[], LinkStates] | None = None,
+    air: Callable[[], PolicyAir] | None = None,
     bits: Bits = 16,
     downlink_bits: int | None = None,
 ) -> PreparedPolicy:
@@ -76,8 +67,9 @@ def prepare_policy(
     shape : ModelShape
     profile : Profile or None
         Of the bundle; policies that weigh deviations need one.
-    links : callable or None
-        What the links are when a selection is made; only ``wdmoe`` asks.
+    links, air : callable or None
+        Return the states of the links, and the air, when a selection is made. Policies that ask
+        for them get an error where they are missing.
     bits, downlink_bits
         Of the run; a policy's own options go before. A policy that does not choose widths sends
         16 bits where the run leaves them to policies.
@@ -87,22 +79,33 @@ def prepare_policy(
     ValueError
         If an option is unknown or missing, or the policy needs a profile and there is none.
     """
+    traits = spec.traits
     budgets = [name for name in BUDGETS if name in spec.options]
-    rescale = bool(spec.options.get(_RESCALE, spec.name in BUDGETED and budgets == ["price"]))
+    rescale = bool(spec.options.get(_RESCALE, bool(traits.budgets) and budgets == ["price"]))
+    of_tables = {*BUDGETS, _RESCALE, _RESPONSE} if traits.budgets else set(BUDGETS)
     options: dict[str, Any] = {
         name: value
         for name, value in spec.options.items()
-        if name not in BUDGETS and not (name in (_RESCALE, _RESPONSE) and spec.name in BUDGETED)
+        if name not in of_tables | {BITS, DOWNLINK_BITS}
     }
     widths = widths_of(spec, profile, bits=bits, downlink_bits=downlink_bits)
-    for name in (BITS, DOWNLINK_BITS):
-        options.pop(name, None)
     tables = _tables(spec, budgets, widths, shape=shape, profile=profile, rescale=rescale)
-    if spec.name == "wdmoe":
-        options["links"] = links
-    if spec.name == "channel-width" and profile is not None:
-        options["nats"] = channel_nats(profile, widths)
-    return PreparedPolicy(make_policy(spec.name, **options), tables, widths)
+    run = PolicyRun(
+        shape=shape,
+        profile=profile,
+        widths=widths,
+        links=_missing(spec, "links") if links is None else links,
+        air=_missing(spec, "air") if air is None else air,
+    )
+    select = make_policy(spec.name, target=spec.target, run=run, **options)
+    return PreparedPolicy(select, tables, widths)
+
+
+def _missing(spec: PolicySpec, what: str) -> Callable[[], Any]:
+    def ask() -> Any:
+        raise ValueError(f"policy {spec} asks for the {what} of a run; it was prepared without")
+
+    return ask
 
 
 def widths_of(
@@ -125,11 +128,11 @@ def widths_of(
         downlink_bits = int(found)
     if bits != AUTO:
         return Widths.of((int(bits),), downlink_bits)
-    if spec.name not in CHOOSING:
+    if not spec.traits.chooses_widths:
         if own is not None:
             raise ValueError(
                 f"policy {spec}: {spec.name} does not choose widths; name one, or one of the "
-                f"policies that do: {', '.join(CHOOSING)}"
+                f"policies that do: {', '.join(_choosing())}"
             )
         return Widths.of((16,), downlink_bits)
     if profile is None:
@@ -140,6 +143,11 @@ def widths_of(
             f"`siftmoe prepare MODEL --out BUNDLE --calibration TEXT --replace-profile`"
         )
     return Widths.of((*profile.widths, FLOAT_WIDTHS[0]), downlink_bits)
+
+
+def _choosing() -> list[str]:
+    """Built-in policies that choose widths."""
+    return [name for name in POLICIES if PolicySpec(name).traits.chooses_widths]
 
 
 def _bits_text(value: float | bool | str) -> str:
@@ -155,7 +163,8 @@ def _tables(
     profile: Profile | None,
     rescale: bool,
 ) -> Sequence[LayerTables]:
-    if spec.name not in BUDGETED:
+    spends = spec.traits.budgets
+    if not spends:
         if budgets:
             raise ValueError(f"policy {spec}: {spec.name} has no budget, so no {budgets[0]}")
         if profile is None:
@@ -167,13 +176,16 @@ def _tables(
     if len(budgets) != 1:
         raise ValueError(
             f"policy {spec} needs one budget, got {len(budgets)}; give {spec.name}:KEY=VALUE "
-            f"with one of {', '.join(BUDGETS)}"
+            f"with one of {', '.join(spends)}"
         )
     if profile is None:
         raise ValueError(f"policy {spec.name} {_NO_PROFILE}")
     (kind,) = budgets
-    if spec.name == "channel-width" and (kind != "price" or not widths.chosen):
-        raise ValueError(f"policy {spec} chooses widths by a price; give channel-width:price=JOULE")
+    if kind not in spends:
+        raise ValueError(
+            f"policy {spec}: {spec.name} has no budget {kind}; give {spec.name}:KEY=VALUE with "
+            f"one of {', '.join(spends)}"
+        )
     value = spec.number(kind) or 0.0
     if kind == "price":
         measured = bool(spec.options.get(_RESPONSE, False))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from siftmoe.coordinator.policies.loads.effort import Effort
 from siftmoe.coordinator.policies.loads.model import model_loads
 from siftmoe.coordinator.policies.loads.tables import build_tables, plan_from_sets
 from siftmoe.coordinator.policies.token.decode import decode_capped, decode_priced
+from siftmoe.coordinator.selection.policy import BUDGETS
 from siftmoe.coordinator.selection.problem import BudgetKind
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ class SiftMoE(Effort):
     solved exactly, so is a single slot per token under a per-token budget; everything else is
     near-optimal, by how much a certificate says. Fields: see ``Effort``.
     """
+
+    budgets: ClassVar = BUDGETS
+    chooses_widths: ClassVar = True
 
     def select(self, problem: SelectionProblem) -> SelectionPlan:
         """Solve one problem.

@@ -1,18 +1,18 @@
-"""A policy as a person writes it: ``NAME`` or ``NAME:KEY=VALUE:KEY=VALUE``."""
+"""A policy as users write it: ``NAME`` or ``NAME:KEY=VALUE:KEY=VALUE``, or an object of theirs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from siftmoe.coordinator.policies.registry import POLICIES
+from siftmoe import plugins
+from siftmoe.coordinator.policies.registry import check_name, check_policy, find_policy
+from siftmoe.coordinator.selection.policy import Traits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    Value = float | bool | str
-
-_WORDS = {"true": True, "false": False}
+    from siftmoe.plugins import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,15 @@ class PolicySpec:
     Parameters
     ----------
     name : str
-        A key of ``POLICIES``.
+        A name of the registry, or ``package.module:Name``; with an object, what it is called.
     options : mapping
+    target : function, class, object or None
+        The policy itself where it has no name.
     """
 
     name: str
     options: Mapping[str, Value] = field(default_factory=dict)
+    target: Any = None
 
     @classmethod
     def parse(cls, text: str) -> PolicySpec:
@@ -38,21 +41,42 @@ class PolicySpec:
         ValueError
             If there is no policy of that name, or an option is not of the form KEY=VALUE.
         """
-        name, *parts = text.strip().split(":")
-        if name not in POLICIES:
-            raise ValueError(
-                f"no policy is named {name!r}; known are {', '.join(sorted(POLICIES))}"
-            )
-        options: dict[str, Value] = {}
-        for part in parts:
-            key, equals, value = part.partition("=")
-            if not (key and equals and value) or key in options:
-                raise ValueError(
-                    f"policy {text!r}: {part!r} is not an option; write {name}:KEY=VALUE, "
-                    f"each key once"
-                )
-            options[key] = _value(value)
+        name, options = plugins.parse(text, kind="policy")
+        check_name(name)
         return cls(name, options)
+
+    @classmethod
+    def of(cls, policy: Any, **options: Value) -> PolicySpec:
+        """Make a specification of what a user gives: text, a specification, or a policy itself.
+
+        Raises
+        ------
+        ValueError
+            If it is none of these.
+        """
+        if isinstance(policy, PolicySpec):
+            return policy.having(**options)
+        if isinstance(policy, str):
+            return cls.parse(policy).having(**options)
+        name = getattr(policy, "__name__", type(policy).__name__)
+        check_policy(policy, name=name)
+        return cls(name, options, policy)
+
+    def having(self, **options: Value) -> PolicySpec:
+        """Return the same policy with these options set beside the others."""
+        return replace(self, options={**self.options, **options})
+
+    @property
+    def traits(self) -> Traits:
+        """What the policy says of itself; imports it.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be imported, or says nonsense.
+        """
+        target = find_policy(self.name) if self.target is None else self.target
+        return Traits.of(target, name=self.name)
 
     def __str__(self) -> str:
         return ":".join([self.name, *(f"{key}={_text(v)}" for key, v in self.options.items())])
@@ -71,15 +95,6 @@ class PolicySpec:
         if isinstance(value, bool | str) or not value >= 0.0:
             raise ValueError(f"policy {self}: {key} must be a number, not negative; got {value!r}")
         return value
-
-
-def _value(text: str) -> Value:
-    if text in _WORDS:
-        return _WORDS[text]
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _text(value: Value) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from siftmoe.coordinator.clock import RealClock, VirtualClock
 from siftmoe.coordinator.errors import ConfigError, RadioMissing
-from siftmoe.coordinator.links.assembly import simulated_links
+from siftmoe.coordinator.links.sources import SIMULATED, links_of
 from siftmoe.coordinator.sounding.exchange import PilotExchanges
 from siftmoe.coordinator.sounding.links import SoundedLinks
 from siftmoe.coordinator.sounding.results import sounding_row
@@ -47,6 +47,8 @@ class Channel:
         Helpers whose links are simulated, and why.
     observed : callable
         States as they were after soundings; nothing if there is no radio.
+    source : str
+        Where the states of links come from that no radio sounds.
     """
 
     links: Links
@@ -54,6 +56,7 @@ class Channel:
     names: tuple[str, ...]
     simulated: Mapping[int, str] = field(default_factory=dict)
     observed: Callable[[], Sequence[LinkStates]] = tuple
+    source: str = SIMULATED
 
     @property
     def sounded(self) -> tuple[str, ...]:
@@ -65,7 +68,8 @@ class Channel:
         if not self.sounded:
             reasons = sorted(set(self.simulated.values()))
             why = f" ({'; '.join(reasons)})" if reasons else ""
-            return f"SIMULATED links, no radio was used{why}: every energy and airtime is modelled."
+            what = "SIMULATED links" if self.source == SIMULATED else f"Links from {self.source}"
+            return f"{what}, no radio was used{why}: every energy and airtime is modelled."
         text = (
             f"Links to {', '.join(self.sounded)} sounded by radio. Hidden states travel over the "
             "network: their airtime and energy are modelled on the sounded channels; the pilots' "
@@ -109,12 +113,18 @@ def open_channel(
     RadioMissing
         If the user's radio or a helper's is missing and ``fallback`` is false.
     """
-    names = client.fleet.names
-    simulated = simulated_links(config.radio, [agent.distance_m for agent in config.agent])
+    names, source = client.fleet.names, config.radio.links
+    simulated = links_of(config.radio, [agent.distance_m for agent in config.agent])
     if config.sounding is None or radio == "simulated":
         clock = VirtualClock(realtime=realtime)
         everybody = dict.fromkeys(range(len(names)), _asked(config.sounding))
-        yield Channel(links=simulated, clock=clock, names=names, simulated=everybody)
+        yield Channel(
+            links=simulated,
+            clock=clock,
+            names=names,
+            simulated=everybody,
+            source=source,
+        )
         return
     if config.radio.fading_slots:
         raise ConfigError(
@@ -153,7 +163,13 @@ def open_channel(
         _make_contact(links, client, config)
         if len(links.without_radio) == len(names):
             clock = VirtualClock(realtime=realtime)
-            yield Channel(links=simulated, clock=clock, names=names, simulated=links.without_radio)
+            yield Channel(
+                links=simulated,
+                clock=clock,
+                names=names,
+                simulated=links.without_radio,
+                source=source,
+            )
         else:
             yield Channel(
                 links=links,

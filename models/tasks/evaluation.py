@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from siftmoe import plugins
 from siftmoe.models.tasks.files import (
     ChoiceItem,
     read_choice,
@@ -69,6 +70,8 @@ KNOWN_TASKS = (
     "xsum:FILE.jsonl",
     "text:FILE.txt",
 )
+_SHIPPED = ("choice", "perplexity")
+_OF_FILES = ("piqa", "csqa", "xsum", "text")
 SPLITS = ("val", "test")
 MAX_TOKENS = 256
 
@@ -148,7 +151,9 @@ def load_task(
     spec : str
         ``choice`` or ``perplexity`` for the sets that ship with the package; ``piqa:FILE.jsonl``
         (labels beside it), ``csqa:FILE.jsonl``, ``xsum:FILE.jsonl`` for the public formats;
-        ``text:FILE.txt`` for the perplexity of any text.
+        ``text:FILE.txt`` for the perplexity of any text. A task from outside is named by its entry
+        point or as ``package.module:Name``, and what follows after a colon is its argument; it is
+        called as ``make(argument, tokenizer=…, limit=…, skip=…, split=…, max_tokens=…)``.
     tokenizer : TextTokenizer
         The model's, as ``AutoTokenizer`` loads it.
     limit : int, optional
@@ -178,6 +183,19 @@ def load_task(
         raise ValueError(f"skip is {skip}, it must not be negative")
     if max_tokens < 8:
         raise ValueError(f"max_tokens is {max_tokens}, it must be at least 8")
+    if (outside := _outside(spec)) is not None:
+        make, argument = outside
+        task = make(
+            argument,
+            tokenizer=tokenizer,
+            limit=limit,
+            skip=skip,
+            split=split,
+            max_tokens=max_tokens,
+        )
+        if not isinstance(task, Task | GenerationTask):
+            raise ValueError(f"task {spec!r} gives {task!r}, neither a Task nor a GenerationTask")
+        return task
     kind, path = _source(spec, split)
     if kind == "xsum":
         summaries = _some(read_xsum(path), skip, limit)
@@ -197,6 +215,19 @@ def load_task(
         return _perplexity(spec, sequences, len(sequences))
     texts = _some(read_documents(path), skip, limit)
     return perplexity_task(spec, texts, tokenizer=tokenizer, max_tokens=max_tokens)
+
+
+def _outside(spec: str) -> tuple[Callable[..., Any], str] | None:
+    """Find a task that comes from outside, and its argument; None if it is none."""
+    kind, _, argument = spec.partition(":")
+    if kind in (*_SHIPPED, *_OF_FILES):
+        return None
+    if kind not in plugins.installed(plugins.TASKS):
+        kind, parts = plugins.split(spec)
+        argument = ":".join(parts)
+        if not plugins.is_there(kind):
+            return None
+    return plugins.find(plugins.TASKS, kind, {}), argument
 
 
 def choice_task(
@@ -262,12 +293,13 @@ _CHOICE_READERS: dict[str, Callable[[Path], list[ChoiceItem]]] = {
 def _source(spec: str, split: str) -> tuple[str, Path]:
     """Return a task's kind and the file it is read from."""
     kind, colon, file = spec.partition(":")
-    if not colon and kind in ("choice", "perplexity"):
+    if not colon and kind in _SHIPPED:
         if split not in SPLITS:
             raise ValueError(f"no split {split!r}: there are {', '.join(SPLITS)}")
         return kind, data_path(f"{kind}-{split}")
-    if kind not in ("piqa", "csqa", "xsum", "text") or not file:
-        raise ValueError(f"unknown task {spec!r}: use one of {', '.join(KNOWN_TASKS)}")
+    if kind not in _OF_FILES or not file:
+        known = ", ".join([*KNOWN_TASKS, *sorted(plugins.installed(plugins.TASKS))])
+        raise ValueError(f"unknown task {spec!r}: use one of {known}, or package.module:Name")
     if split != "test":
         raise ValueError(f"task {spec!r} has no split {split!r}: name the file of that split")
     return kind, Path(file)

@@ -1,8 +1,9 @@
-r"""What an estimate of a channel is still worth after a while.
+r"""Predicts a channel gain, and its uncertainty, from an estimate that has aged.
 
-Of a channel whose diffuse response is a first-order Gauss-Markov process, with power correlation
-:math:`\rho^2 = 2^{-\Delta / T_c}` after :math:`\Delta` (one half after a coherence time, as
-everywhere in this package) and mean gain :math:`\bar g`, a gain :math:`g` known before tells:
+The diffuse response is taken for a first-order Gauss-Markov process with mean gain
+:math:`\bar g`. Its power correlation is :math:`\rho^2 = 2^{-\Delta / T_c}` after a time
+:math:`\Delta`: one half after a coherence time, as everywhere in this package. Given an earlier
+gain :math:`g`:
 
 .. math:: E[g'] = \rho^2 g + (1 - \rho^2)\, \bar g, \qquad
           \mathrm{var}[g'] = \sigma^4 + 2 \sigma^2 \rho^2 g + \rho^4 u^2, \qquad
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def power_correlation(lag_s: float, *, coherence_time_s: float) -> float:
-    """Correlation of the power gain over a time, one half after a coherence time."""
+    """Correlation of the power gain after a lag; one half after a coherence time."""
     if not coherence_time_s > 0.0:
         raise ValueError(f"aging: coherence_time_s must be positive, got {coherence_time_s}")
     return float(2.0 ** (-max(0.0, lag_s) / coherence_time_s))
@@ -33,7 +34,7 @@ def power_correlation(lag_s: float, *, coherence_time_s: float) -> float:
 def aged(
     state: ChannelState, *, now_s: float, mean_gain: float, coherence_time_s: float
 ) -> ChannelState:
-    """Predict a channel from an older estimate; its time stays that of the estimate.
+    """Predict a channel from an older estimate; ``time_s`` stays that of the estimate.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 r"""Simulated small-scale fading.
 
-Every process is a pure function of (seed, link, time): it can be read at any time, in any order
-and any number of times, and says the same again. The responses have unit mean power, so that a
-link's gain is its path gain times :math:`|h(t)|^2`:
+Every process is a pure function of (seed, link, time): it can be evaluated at any time, in any
+order and repeatedly, with the same result. The responses have unit mean power, so that a link's
+gain is its path gain times :math:`|h(t)|^2`:
 
 .. math:: h(t) = \sqrt{\frac{K}{K+1}}\, e^{j\phi} + \sqrt{\frac{1}{K+1}}\, w(t)
 
@@ -63,7 +63,7 @@ class FadingKind(str, Enum):
 
 
 class DiffuseProcess(Protocol):
-    """A stationary process of unit power, readable at any time."""
+    """A stationary process of unit power that can be evaluated at any time."""
 
     def response(self, time_s: ArrayLike) -> ComplexArray:
         """Complex response at the given times, of the shape of ``time_s``."""
@@ -99,7 +99,7 @@ def _complex_normal(key: int, block: int, size: int) -> ComplexArray:
 
 
 def stream_generator(*, seed: int, link: int, stream: int, block: int) -> np.random.Generator:
-    """Make the generator of one block of a stream; streams 0 and 1 are the fading's own."""
+    """Make the generator of one block of a stream; fading itself uses streams 0 and 1."""
     return _generator(stream_key(seed=seed, link=link, stream=stream), block)
 
 
@@ -123,9 +123,9 @@ class BlockProcess:
     coherence_time_s: float
 
     def response(self, time_s: ArrayLike) -> ComplexArray:
-        """Response of the blocks that the times lie in."""
+        """Response in the block of each time."""
         blocks = _step_index(time_s, self.coherence_time_s)
-        if blocks.ndim == 0:  # the way of a clock: one time after the other
+        if blocks.ndim == 0:  # a clock asks for one time after the other
             return np.asarray(_complex_normal(self.key, int(blocks), 1)[0])
         wanted, inverse = np.unique(blocks, return_inverse=True)
         draws = [_complex_normal(self.key, int(block), 1)[0] for block in wanted]
@@ -172,18 +172,18 @@ class GaussMarkovProcess:
     .. math:: w_k = \rho w_{k-1} + \sqrt{1 - \rho^2}\, z_k, \qquad \rho = 2^{-1/(2 \cdot 16)}
 
     The recursion is written out as a moving average over the draws :math:`z_{k-i}` with
-    :math:`\rho^i` above ``GAUSS_MARKOV_TAIL``: that makes it readable at any time, stationary from
-    the start and of unit power. Between steps the response is constant.
+    :math:`\rho^i` above ``GAUSS_MARKOV_TAIL``: so it can be evaluated at any time, is stationary
+    from the start and has unit power. Between steps the response is constant.
     """
 
     key: int
     coherence_time_s: float
 
     def response(self, time_s: ArrayLike) -> ComplexArray:
-        """Response of the steps that the times lie in.
+        """Response in the step of each time.
 
-        Costs the span of the times in steps times the memory of the process, 638 steps: read long
-        stretches piecewise.
+        The cost is the span of the times in steps times the memory of the process, 638 steps:
+        evaluate long spans piecewise.
         """
         steps = _step_index(time_s, self.coherence_time_s / GAUSS_MARKOV_STEPS)
         kernel = _gauss_markov_kernel()
@@ -219,7 +219,7 @@ _PROCESSES: dict[FadingKind, type[BlockProcess | JakesProcess | GaussMarkovProce
 class Fading:
     """The fading of one link: a specular and a diffuse part.
 
-    Made by ``FadingModel.link``; ``diffuse`` is None for a static link.
+    ``FadingModel.link`` makes it; ``diffuse`` is None for a static link.
     """
 
     diffuse: DiffuseProcess | None
@@ -244,7 +244,7 @@ class Fading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FadingModel:
-    """How the links of a simulation fade.
+    """Statistics of the fading of a simulation's links.
 
     Parameters
     ----------
@@ -273,7 +273,7 @@ class FadingModel:
                 raise ValueError(f"fading: {name} must be finite and not negative, got {value}")
 
     def link(self, index: int, *, seed: int) -> Fading:
-        """Fading of link ``index``; links and seeds are independent of each other."""
+        """Fading of link ``index``; different links and seeds fade independently."""
         diffuse: DiffuseProcess | None = None
         if self.kind is not FadingKind.STATIC:
             key = stream_key(seed=seed, link=index, stream=_DIFFUSE)

@@ -1,6 +1,6 @@
-r"""What is known of a link, and what a transmission over it costs.
+r"""State of a link, and the rate and energy of a transmission over it.
 
-One channel state describes one direction between two devices for one coherence block. Rate and
+A channel state describes one direction between two devices for one coherence block. Rate and
 energy follow Shannon's capacity of a band-limited link with power gain :math:`g`:
 
 .. math:: R = B \log_2\left(1 + \frac{P g}{N_0 B}\right), \qquad
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-#: log2 of the largest energy ratio that is computed; beyond, a load is out of any power limit
-#: and 2**x would overflow long before the comparison with it.
+#: log2 of the largest energy ratio that is computed. A load beyond it exceeds every power limit,
+#: and 2**x would overflow.
 MAX_BITS_PER_HERTZ = 60.0
 
 
 class Source(str, Enum):
-    """How a physical quantity was obtained; sums are kept apart by it."""
+    """How a physical quantity was obtained; sums are kept separate by source."""
 
     MEASURED = "measured"
     DERIVED = "derived"
@@ -57,7 +57,7 @@ class ChannelState:
     bandwidth_hz : float, Hz
         Bandwidth of the link.
     time_s : float, s
-        When it was estimated, on the clock of whoever uses it.
+        Time of the estimate, on the clock of the program that uses it.
     origin : ChannelOrigin
     gain_std : float
         Standard uncertainty of ``gain``, linear; 0 for a simulated or fixed state.

@@ -33,7 +33,7 @@ _KNOTS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AirPath:
-    """The medium from one device to another.
+    """A path through the air from one device to another.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class AirPath:
         Relative mean powers of the taps, scaled to sum to 1.
     tap_spacing_s : float, s
     fading : FadingModel
-        Of each tap, independently.
+        Statistics of each tap; the taps fade independently.
     stream : int
         Number of the random stream; two paths with the same number fade alike (a reciprocal
         pair).
@@ -103,7 +103,7 @@ class PathResponse:
         return np.asarray(self._weights(np.array([time_s]))[0] @ phases)
 
     def _interpolated(self, times_s: FloatArray) -> ComplexArray:
-        """Weights between knots of the path's own, where that saves work: [times, taps]."""
+        """Weights, interpolated between knots where that saves work: [times, taps]."""
         if not self._knot_s:
             return self._weights(times_s)
         first, last = math.floor(times_s[0] / self._knot_s), math.floor(times_s[-1] / self._knot_s)

@@ -1,4 +1,4 @@
-"""Path loss: the mean gain of a link over distance."""
+"""Path loss: mean gain of a link over distance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def path_gain(
     Parameters
     ----------
     distance_m : (...), m
-        Distance :math:`d`, at least ``reference_m``: nearer, the law does not hold.
+        Distance :math:`d`, at least ``reference_m``: the law does not hold below it.
     carrier_hz : float, Hz
         Carrier :math:`f`.
     exponent : float

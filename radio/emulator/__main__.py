@@ -1,7 +1,8 @@
-"""Emulated Plutos for a parent process.
+"""Runs emulated Plutos for a parent process.
 
-The first line of standard input is an air as JSON, the only line of standard output tells what was
-started; it ends with its standard input. People use ``siftmoe radio emulate``.
+The first line of standard input is an air as JSON; the only line of standard output lists the
+started devices. The process ends with its standard input. The command for users is
+``siftmoe radio emulate``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from siftmoe.radio.emulator.serve import Ready, serve
 
 
 def main() -> None:
-    """Read, serve, end."""
+    """Read the air from standard input and serve it until the input ends."""
     logging.basicConfig(level=logging.WARNING, format="%(name)s %(levelname)s %(message)s")
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=AirConfig)
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 0

@@ -1,4 +1,4 @@
-"""Emulated Plutos of a configuration, served on loopback."""
+"""Builds the emulated Plutos of a configuration and serves them on loopback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from siftmoe.radio.emulator.device.medium import Medium
 from siftmoe.radio.emulator.device.pluto import EmulatedPluto, Identity
 from siftmoe.radio.emulator.iiod.server import IIOD_PORT, PlutoServer
 from siftmoe.radio.errors import DeviceNotFound
-from siftmoe.radio.simulated.air import Air, DeviceModel
+from siftmoe.radio.simulated.air import Air
+from siftmoe.radio.simulated.front_end import DeviceModel
 from siftmoe.radio.sounding.pilots import FFT_SIZE, carriers
 from siftmoe.radio.units import db_to_linear
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Emulation:
-    """All devices of an air, each behind its own address.
+    """All devices of an air, each served at its own address.
 
     Parameters
     ----------
@@ -65,12 +66,12 @@ class Emulation:
             server.close()
 
     def server(self, name: str) -> PlutoServer:
-        """Return the server of a device; ``DeviceNotFound`` if there is none of that name."""
+        """Return the server of a device; ``DeviceNotFound`` if no device has that name."""
         self.medium.air.device(name)
         return self.servers[name]
 
     def link(self, transmitter: str, receiver: str) -> LinkEntry:
-        """Return the entry that a direction was made by."""
+        """Return the configuration entry of a direction."""
         if (transmitter, receiver) not in self._links:
             raise DeviceNotFound(f"no link from {transmitter!r} to {receiver!r} on this air")
         return self._links[transmitter, receiver]
@@ -104,7 +105,7 @@ class Emulation:
         )
 
     def _stream(self, entry: LinkEntry) -> int:
-        """Return a number of the link by its devices, whatever other links there are."""
+        """Return a number of the link that depends on its two devices only."""
         names = [device.name for device in self._entries]
         first, second = (names.index(name) for name in entry.directions[0])
         if entry.between is not None:

@@ -21,8 +21,8 @@
     fading = "jakes"
     coherence_time_s = 0.5
 
-A wrong key, value or name is a ``ValueError`` that says where. Without a file, devices have
-oscillators of their own and see each other over static paths of the same gain.
+A wrong key, value or name is a ``ValueError`` that names its place. Without a file, each device
+has its own oscillator error, and all pairs have static paths of the same gain.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Loopback: TypeAlias = Annotated[str, Meta(pattern=r"^127\.\d{1,3}\.\d{1,3}\.\d{1
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A TOML table whose keys are all known."""
+    """A TOML table that refuses unknown keys."""
 
 
 class DeviceEntry(_Table, frozen=True, kw_only=True):
@@ -59,17 +59,17 @@ class DeviceEntry(_Table, frozen=True, kw_only=True):
     address : str or None
         Loopback address; None counts from 127.0.1.1.
     serial : str or None
-        None makes one of its number.
+        None derives one from the device's position.
     ppm : float
         Error of its oscillator.
     noise_figure_db : float, dB
     tx_full_scale_dbm : float, dBm
-        Power of a full-scale carrier at 0 dB attenuation: the truth that a calibration finds.
+        True power of a full-scale carrier at 0 dB attenuation, which a calibration measures.
     rx_full_scale_dbm : float, dBm
         Input power of a full-scale carrier at 0 dB gain.
     temperature_c : float, degrees Celsius
     extended_tuning : bool
-        Tunes from 70 MHz to 6 GHz, as a Pluto told to be an AD9364 does.
+        Tunes from 70 MHz to 6 GHz, like a Pluto that is configured as an AD9364.
     """
 
     name: Name
@@ -84,7 +84,7 @@ class DeviceEntry(_Table, frozen=True, kw_only=True):
 
 
 class LinkEntry(_Table, frozen=True, kw_only=True):
-    """``[[link]]``: a path of one direction, or of both alike.
+    """``[[link]]``: a path of one direction, or the same path of both.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class LinkEntry(_Table, frozen=True, kw_only=True):
 
     @property
     def directions(self) -> tuple[tuple[str, str], ...]:
-        """The directions, (transmitter, receiver), that it describes."""
+        """The directions of the link, (transmitter, receiver)."""
         if self.between is not None:
             first, second = self.between
             return ((first, second), (second, first))
@@ -139,7 +139,7 @@ class LinkEntry(_Table, frozen=True, kw_only=True):
 
 
 class AirConfig(_Table, frozen=True, kw_only=True):
-    """The whole file."""
+    """The configuration file of an air."""
 
     device: Annotated[tuple[DeviceEntry, ...], Meta(min_length=1, max_length=64)]
     link: tuple[LinkEntry, ...] = ()
@@ -158,7 +158,7 @@ class AirConfig(_Table, frozen=True, kw_only=True):
 
 
 def default_air(count: int, *, gain_db: float = -70.0, seed: int = 0) -> AirConfig:
-    """Devices ``pluto-0`` … with oscillators of their own and the same static gain between all."""
+    """Devices ``pluto-0`` … with different oscillators and the same static gain between all."""
     if not 1 <= count <= 64:
         raise ValueError(f"emulated Plutos: from 1 to 64, got {count}")
     ppm = np.random.default_rng(seed).uniform(-_SPREAD_PPM, _SPREAD_PPM, count)
@@ -178,9 +178,9 @@ def load_air(path: str | Path) -> AirConfig:
     Raises
     ------
     ValueError
-        If it is no TOML, or a value is not what it may be.
+        If the file is no TOML, or a key or value is not valid.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     text = Path(path).read_bytes()
     try:

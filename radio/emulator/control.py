@@ -1,6 +1,6 @@
-"""Change an emulated air while it runs: one JSON object per line, over a local socket.
+"""Changes an emulated air while it runs: one JSON object per line, over a local socket.
 
-A request names what to ``do`` and its arguments; the answer has either ``result`` or ``error``.
+A request names the action in ``do`` and its arguments; the answer has ``result`` or ``error``.
 
 =============  =========================  ================================================
 do             arguments                  effect, result
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 #: A request is a few numbers and names.
 MAX_REQUEST = 1 << 16
-#: How soon closing is noticed.
+#: Interval at which the server checks whether it was closed.
 _POLL_S = 0.05
 
 
 class Controls:
-    """What can be asked of an emulation, by name."""
+    """The actions on an emulation, by name."""
 
     def __init__(self, emulation: Emulation) -> None:
         self._emulation = emulation
@@ -56,13 +56,13 @@ class Controls:
             "drop": lambda name: emulation.server(name).drop(),
             "freeze": lambda name: emulation.server(name).freeze(),
             "thaw": lambda name: emulation.server(name).thaw(),
-            "unplug": lambda name: emulation.server(name).go_away(),
-            "plug": lambda name: emulation.server(name).come_back(),
+            "unplug": lambda name: emulation.server(name).unplug(),
+            "plug": lambda name: emulation.server(name).plug(),
             "heat": self._heat,
         }
 
     def answer(self, line: bytes) -> bytes:
-        """Carry out one request and return the answer, a line too."""
+        """Carry out one request line and return the answer line."""
         try:
             request = msgspec.json.decode(line, type=dict[str, Any])
             action = self._actions[request.pop("do", "")]

@@ -1,4 +1,4 @@
-"""Emulated Plutos as a process of their own, for tests and tools.
+"""Runs emulated Plutos in a child process, for tests and tools.
 
 .. code-block:: python
 
@@ -72,7 +72,7 @@ class EmulatedPlutos:
 
     @property
     def uris(self) -> tuple[str, ...]:
-        """Where libiio finds them, in order."""
+        """Addresses for libiio, in order."""
         return self._ready.uris
 
     @property
@@ -86,7 +86,7 @@ class EmulatedPlutos:
         Raises
         ------
         RadioError
-            If it ends instead, or does not start in time.
+            If the process ends, or does not start in time.
         """
         self._process = subprocess.Popen(
             [sys.executable, "-m", "siftmoe.radio.emulator", str(self._port)],
@@ -128,7 +128,7 @@ class EmulatedPlutos:
         Raises
         ------
         RadioError
-            If the emulator refuses it, or is gone.
+            If the emulator refuses the request, or has ended.
         """
         with self._lock:
             if self._control is None:
@@ -147,14 +147,14 @@ class EmulatedPlutos:
         return float(self.request("gain", transmitter=transmitter, receiver=receiver))
 
     def cfo_hz(self, transmitter: str, receiver: str, carrier_hz: float) -> float:
-        """Return the true carrier offset of two devices tuned alike."""
+        """Return the true carrier offset of two devices tuned to the same carrier."""
         arguments = {"transmitter": transmitter, "receiver": receiver, "carrier_hz": carrier_hz}
         return float(self.request("cfo", **arguments))
 
     def set_gain(
         self, transmitter: str, receiver: str, gain_db: float, *, both: bool = True
     ) -> None:
-        """Change the mean gain of a link, in both directions unless told otherwise."""
+        """Change the mean gain of a link, in both directions unless ``both`` is false."""
         arguments = {"transmitter": transmitter, "receiver": receiver, "gain_db": gain_db}
         self.request("set_gain", both=both, **arguments)
 
@@ -175,19 +175,19 @@ class EmulatedPlutos:
         self.request("drop", name=name)
 
     def freeze(self, name: str) -> None:
-        """Let a device stop answering."""
+        """Freeze a device: it stops answering."""
         self.request("freeze", name=name)
 
     def thaw(self, name: str) -> None:
-        """Let a frozen device answer again."""
+        """Thaw a frozen device: it answers again."""
         self.request("thaw", name=name)
 
     def unplug(self, name: str) -> None:
-        """Take a device away."""
+        """Unplug a device: its address refuses connections."""
         self.request("unplug", name=name)
 
     def plug(self, name: str) -> None:
-        """Bring it back, at the same address, with the settings of a fresh start."""
+        """Plug a device in again, at the same address, with the settings of power-up."""
         self.request("plug", name=name)
 
     def heat(self, name: str, temperature_c: float) -> None:

@@ -1,4 +1,4 @@
-"""The emulator as a process: serve until told to stop."""
+"""Serves an emulation until a signal or the end of standard input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """What a started emulator tells: in order of the configuration, and where its control is."""
+    """Addresses of a started emulator: devices in order of the configuration, control port."""
 
     names: tuple[str, ...]
     uris: tuple[str, ...]
@@ -46,9 +46,9 @@ def serve(
     control_port : int
         0 takes a free one.
     announce : callable
-        Gets what was started, once everything answers.
+        Called with the addresses once every device answers.
     until_eof : bool
-        Stop at the end of standard input too: a parent that dies takes the emulator along.
+        Stop at the end of standard input too, so that the emulator ends with its parent.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,7 +1,7 @@
-"""Addresses of Plutos, and whether anybody answers there.
+"""Addresses of Plutos, and a check that an IIO daemon answers there.
 
-libiio waits 5 s for a host that accepts a connection and then says nothing, and reports every
-failure alike. One question over a connection of our own tells refused from frozen, sooner.
+libiio waits 5 s for a host that accepts a connection and sends nothing, and reports every failure
+alike. A ``VERSION`` request over a separate connection distinguishes refused from frozen, sooner.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from siftmoe.radio.errors import DeviceNotFound
 
 IIOD_PORT = 30431
-#: Where a Pluto is unless its config.txt says otherwise.
+#: Address of a Pluto unless its config.txt sets another.
 DEFAULT_URI = "ip:192.168.2.1"
 _HIGHEST_PORT = 65535
 _MAX_REPLY = 256
@@ -21,7 +21,7 @@ _MAX_REPLY = 256
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A URI of libiio, taken apart; host and port only of a network address."""
+    """A parsed URI of libiio; host and port are set for a network address only."""
 
     uri: str
     host: str = ""
@@ -29,7 +29,7 @@ class Address:
 
     @classmethod
     def parse(cls, uri: str) -> Address:
-        """Take ``ip:HOST[:PORT]`` or ``usb:[BUS.DEVICE.INTERFACE]`` apart.
+        """Parse ``ip:HOST[:PORT]`` or ``usb:[BUS.DEVICE.INTERFACE]``.
 
         Raises
         ------
@@ -49,7 +49,7 @@ class Address:
 
     @property
     def is_network(self) -> bool:
-        """Whether it is reached over a network (which a Pluto on USB may be, too)."""
+        """Whether it is a network address (a Pluto on USB may have one, too)."""
         return bool(self.host)
 
 
@@ -59,7 +59,7 @@ def require_answer(address: Address, *, timeout_s: float) -> None:
     Raises
     ------
     DeviceNotFound
-        If it is refused, unreachable, silent for ``timeout_s``, or no IIO daemon.
+        If the address refuses, is unreachable, is silent for ``timeout_s``, or is no IIO daemon.
     """
     if not address.is_network:
         return

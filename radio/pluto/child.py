@@ -1,10 +1,10 @@
-"""The process that drives one Pluto on behalf of another process.
+"""The driver process: drives one Pluto for its parent process.
 
     python -m siftmoe.radio.pluto.child --uri URI
 
-Frames of `pluto_frames` come in on standard input and go out on standard output. The first act of
-the process is to silence the radio, and the last one, too: at the end of its input (whoever started
-it has ended), on SIGTERM and on SIGINT, even while a call hangs in native code.
+Requests arrive on standard input and answers leave on standard output, as frames of `frames`. The
+process silences the radio when it starts and when it ends: at the end of its input (the parent has
+ended), on SIGTERM and on SIGINT, even while a call hangs in native code.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: What an orderly end may take: a few attributes of 1 ms each, on a busy machine.
+#: Time for an orderly end: a few attributes of 1 ms each, on a busy machine.
 _GRACE_S: Final = 0.25
-#: For silencing beside a call that hangs; the radio may be what hangs.
+#: Timeout for silencing while a call hangs; the radio itself may be frozen.
 _LAST_TRY_S: Final = 0.5
 _CHUNK: Final = 1 << 20
 
@@ -44,7 +44,7 @@ Reply = tuple[Header, bytes]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until the input ends or a signal comes; the radio is silent then."""
+    """Serve until the input ends or a signal arrives; the radio is silent then."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--uri", required=True)
     parser.add_argument("--timeout-s", type=float, default=DEFAULT_TIMEOUT_S)
@@ -55,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     faulthandler.enable()
     reader, writer = _own_pipes()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+        signal.signal(number, _exit_on_signal)
     driver = PlutoDriver(args.uri, timeout_s=args.timeout_s, serial=args.serial)
-    silent = _watch_the_end(args.uri, reader, parent_pid=args.parent_pid)
+    silent = _watch_for_end(args.uri, reader, parent_pid=args.parent_pid)
     try:
         Service(driver).run(reader, writer)
     finally:
@@ -67,14 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Service:
-    """Requests to a driver and its answers."""
+    """Answers requests with a driver."""
 
     def __init__(self, driver: PlutoDriver) -> None:
         self._driver = driver
         self._first: Reply | None = self._answer({"op": "open"}, b"")
 
     def run(self, reader: int, writer: int) -> None:
-        """Answer frames until the input ends or asks for it."""
+        """Answer frames until the input ends or a frame asks to close."""
         decoder = Decoder()
         while data := os.read(reader, _CHUNK):
             for header, payload in decoder.feed(data):
@@ -127,7 +127,7 @@ class Service:
 
 
 def _own_pipes() -> tuple[int, int]:
-    """Take the pipes away from whatever prints, native libraries included."""
+    """Move the pipes to other descriptors, so that nothing printed reaches them."""
     reader, writer = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -143,12 +143,15 @@ def _write(writer: int, header: Header, payload: bytes) -> None:
             rest = rest[os.write(writer, rest) :]
 
 
-def _leave(number: int, _frame: Any) -> None:
+def _exit_on_signal(number: int, _frame: Any) -> None:
     raise SystemExit(128 + number)
 
 
-def _watch_the_end(uri: str, reader: int, *, parent_pid: int | None) -> threading.Event:
-    """Make the end come even if the main thread hangs in native code, unless the event is set."""
+def _watch_for_end(uri: str, reader: int, *, parent_pid: int | None) -> threading.Event:
+    """Start a thread that ends the process even if the main thread hangs in native code.
+
+    It leaves an orderly end alone: the returned event is set once the radio is silent.
+    """
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
@@ -181,7 +184,7 @@ def _end(uri: str, poll: select.poll, silent: threading.Event) -> None:
     except RadioError as error:
         logger.warning("%s", error)
     finally:
-        # Its sockets close with it, and a radio whose client is gone stops sending.
+        # The sockets close with the process, and a radio without its client stops sending.
         os._exit(1)
 
 

@@ -1,7 +1,7 @@
-"""One connection to a Pluto, silent when it is made; thrown away as a whole after any error.
+"""One connection to a Pluto: silent from the start, discarded as a whole after any error.
 
-It owns the context and the buffers, and destroys them in that order's reverse, whoever still
-refers to them.
+It owns the context and the buffers. It destroys the buffers first and the context last, also while
+other objects refer to them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class PlutoConnection:
         if self._rate_hz == settings.sample_rate_hz and is_on(pluto, settings):
             apply_settings(pluto, settings, name=name, info=self.info)
             return
-        # The chip calibrates its transmitter at a new rate or carrier, with its oscillator.
+        # At a new rate or carrier the chip calibrates its transmitter, which needs the oscillator.
         oscillator(pluto._ctrl).attrs["powerdown"].value = "0"
         try:
             if self._rate_hz != settings.sample_rate_hz:  # loads a filter, so not without need
@@ -94,7 +94,7 @@ class PlutoConnection:
         quieten(pluto._ctrl)  # a new rate may also reset the attenuation
 
     def start(self, steps: ComplexArray, settings: RadioSettings) -> None:
-        """Send steps of the converter over and over.
+        """Repeat steps of the converter.
 
         Raises
         ------
@@ -111,15 +111,15 @@ class PlutoConnection:
         oscillator(self._pluto._ctrl).attrs["powerdown"].value = "0"  # last: all else is verified
 
     def stop(self) -> None:
-        """Quiet before the buffer closes, since the hardware then falls back to its tones."""
+        """Mute first, then close the buffer: the hardware falls back to its tones at the close."""
         quieten(self._pluto._ctrl)
         self._end_sending()
 
     def capture(self, count: int) -> ComplexArray:
-        """Return a block of steps of the converter, all of them later than the call."""
+        """Return a block of steps of the converter, all of them received after the call."""
         pluto = self._pluto
         pluto.rx_buffer_size = count + count % 2  # the DMA's bus is two samples wide
-        # A ring of several blocks holds old ones; the DMA's own memory outlives a buffer.
+        # A ring of several blocks holds old ones; the DMA keeps one block beyond a buffer's end.
         pluto._rxadc.set_kernel_buffers_count(1)
         pluto._rx_init_channels()
         buffer = pluto._rxbuf
@@ -132,7 +132,7 @@ class PlutoConnection:
         return block[:count]
 
     def release(self) -> None:
-        """Destroy everything, which silences the radio; no method may be called after that."""
+        """Destroy buffers and context, which silences the radio; no method may be called then."""
         self._end_sending()
         destroy_context(self._context)
 

@@ -1,16 +1,14 @@
-"""The driver of an ADALM-Pluto: pyadi-iio and libiio with every precaution they need.
+"""Driver of an ADALM-Pluto over pyadi-iio and libiio.
 
-What goes wrong with them, and what is done about it, is listed in docs/pluto.md. Two rules are
-worth knowing here:
+docs/pluto.md lists their faults and the precautions against them. Two rules hold here:
 
 - The radio is silent except between ``transmit`` and ``silence``: attenuation at its maximum, local
   oscillator down, and the tones that the hardware falls back to when a buffer closes at scale zero
   *before* a buffer is ever opened, so that a dropped connection alone silences it.
-- After any error of the connection nothing of it is used again; the next call connects anew and
+- After any error of the connection no part of it is used again; the next call connects anew and
   restores the settings.
 
-Native code can still hang or crash: ``siftmoe.radio.opening`` runs this driver in a process of its
-own.
+Native code can still hang or crash: ``siftmoe.radio.opening`` runs this driver in a child process.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: A block takes so much of the timeout at most; the rest is for its way over the network.
+#: Largest share of the timeout that a block may last; the rest is for its transfer.
 _BLOCK_SHARE: Final = 0.5
 
 
@@ -58,12 +56,12 @@ class PlutoDriver:
     reference : PowerReference or None
         Full-scale powers; typical figures, +-3 dB, unless given.
     serial : str
-        Serial number that the radio must have; any if empty.
+        Serial number that the radio must have; empty accepts any.
 
     Raises
     ------
     ValueError
-        If the URI is none.
+        If the URI is not valid.
     """
 
     def __init__(
@@ -89,27 +87,27 @@ class PlutoDriver:
 
     @property
     def reference(self) -> PowerReference:
-        """What its samples mean in watt."""
+        """Full-scale powers, which convert its samples to watt."""
         return self._reference
 
     def open(self) -> PlutoInfo:
-        """Connect unless connected, silence the radio, and return what it says about itself.
+        """Connect unless connected, silence the radio, and return its identity and ranges.
 
         Raises
         ------
         DeviceNotFound
             If no Pluto answers.
         """
-        with self._talking("open") as connection:
+        with self._connected("open") as connection:
             return connection.info
 
     def temperature_c(self) -> float | None:
-        """Temperature of the transceiver now; None if this one has no sensor."""
-        with self._talking("read the temperature") as connection:
+        """Temperature of the transceiver now; None if it has no sensor."""
+        with self._connected("read the temperature") as connection:
             return connection.temperature_c()
 
     def tune(self, settings: RadioSettings) -> None:
-        """Set the radio and read back what it took; ends a transmission.
+        """Set the radio and verify every value; this ends a transmission.
 
         Raises
         ------
@@ -117,19 +115,19 @@ class PlutoDriver:
             If a value was not taken; the settings are then as before.
         """
         check_settings(settings, name=self.name)
-        self._twice(lambda: self._tune(settings))
+        self._retry_once(lambda: self._tune(settings))
         self._settings = settings
 
     def transmit(self, samples: ComplexArray) -> None:
-        """Send samples over and over until ``silence``; a transmission before is replaced."""
+        """Repeat samples until ``silence``; an earlier transmission is replaced."""
         whole = to_converter(samples)
         settings = self._tuned()
-        with self._talking("transmit") as connection:
+        with self._connected("transmit") as connection:
             connection.start(whole, settings)
 
     def silence(self) -> None:
         """Stop transmitting."""
-        self._twice(self._silence)
+        self._retry_once(self._silence)
 
     def receive(self, count: int) -> ComplexArray:
         """Receive ``count`` consecutive samples that were not on the air before the call.
@@ -139,11 +137,11 @@ class PlutoDriver:
         ValueError
             If the block would last longer than half the timeout.
         BufferOverrun
-            If fewer samples came.
+            If fewer samples arrived.
         """
         settings = self._tuned()
         self._check_block(count, settings.sample_rate_hz)
-        with self._talking("receive") as connection:
+        with self._connected("receive") as connection:
             raw = connection.capture(count)
         if len(raw) < count:
             raise BufferOverrun(f"radio {self.name!r}: {len(raw)} of {count} samples came")
@@ -161,16 +159,16 @@ class PlutoDriver:
             self._release()
 
     def _tune(self, settings: RadioSettings) -> None:
-        with self._talking("tune", undo=True) as connection:
+        with self._connected("tune", undo=True) as connection:
             connection.stop()
             connection.apply(settings)
 
     def _silence(self) -> None:
-        with self._talking("silence") as connection:
+        with self._connected("silence") as connection:
             connection.stop()
 
-    def _twice(self, action: Callable[[], None]) -> None:
-        """Try again over a fresh connection what has the same effect the second time."""
+    def _retry_once(self, action: Callable[[], None]) -> None:
+        """Retry an idempotent action once over a fresh connection."""
         connected = self._connection is not None
         try:
             action()
@@ -199,10 +197,11 @@ class PlutoDriver:
             raise DeviceNotFound(f"radio {self.name!r} was closed; open it again")
 
     @contextmanager
-    def _talking(self, doing: str, *, undo: bool = False) -> Iterator[PlutoConnection]:
-        """Connect if need be; an error of the connection ends it and becomes a ``RadioError``.
+    def _connected(self, doing: str, *, undo: bool = False) -> Iterator[PlutoConnection]:
+        """Yield a connection, connecting if needed; its errors become ``RadioError``.
 
-        With ``undo`` a refused value ends the connection, too: the next one restores the settings.
+        An error of the connection ends it. With ``undo`` a refused value ends it, too: the next
+        connection restores the settings.
         """
         self._require_open()
         try:
@@ -243,7 +242,7 @@ class PlutoDriver:
         return connection
 
     def _check_serial(self, serial: str) -> None:
-        """Refuse another unit than before: its powers and its clock are not the same."""
+        """Refuse another unit than before: its powers and its oscillator differ."""
         if self._serial and serial != self._serial:
             raise DeviceNotFound(
                 f"radio {self.name!r}: serial number {serial!r} answers, expected "

@@ -1,11 +1,10 @@
-"""Frames between a radio and the process that drives its hardware.
+"""Frames between a driver process and its parent: a JSON header and raw samples.
 
 ::
 
     u32 length of the header   u32 length of the payload   header, JSON object   payload, raw
 
-Both ends run on one machine and one byte order, little-endian by definition. Nothing is unpickled
-and every length is checked before anything is stored.
+Lengths are little-endian. Nothing is unpickled, and every length is checked before data is stored.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 
 
 class FrameError(Exception):
-    """The bytes are no frame; there is no way to find the next one."""
+    """The bytes are no frame; the start of the next one is unknown."""
 
 
 def encode(header: Header, payload: bytes | memoryview = b"") -> list[bytes | memoryview]:
-    """Write a frame as parts, in order.
+    """Encode a frame as parts, in order.
 
     Raises
     ------
@@ -46,13 +45,13 @@ def encode(header: Header, payload: bytes | memoryview = b"") -> list[bytes | me
 
 
 class Decoder:
-    """Frames out of a stream of bytes."""
+    """Decodes frames from a stream of bytes."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Add bytes; returns the frames that are complete now.
+        """Add bytes and return the frames that are complete.
 
         Raises
         ------

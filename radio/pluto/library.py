@@ -1,8 +1,8 @@
-"""What a Pluto needs of libiio and pyadi-iio, whose only importer this file is.
+"""All uses of libiio and pyadi-iio; no other module imports them.
 
-Both are imported when a radio is looked for and not before. libiio destroys what Python tells it
-to in any order and crashes in the wrong one (a stored exception can keep a buffer alive longer than
-its context), so buffers and contexts are destroyed here by hand.
+Both are imported when a radio is opened and not before. libiio crashes when a context is destroyed
+before its buffers, which Python's garbage collection can cause (a stored exception can keep a
+buffer alive longer than its context), so buffers and contexts are destroyed here explicitly.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DAC: Final = "cf-ad9361-dds-core-lpc"
 
 
 def silence_device(uri: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-    """Silence a Pluto over a connection of its own; what another one transmits goes nowhere.
+    """Silence a Pluto over a separate connection; this ends another client's transmission.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def silence_device(uri: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
 
 
 def look_at(address: Address, *, timeout_s: float) -> PlutoInfo:
-    """Read what a Pluto says about itself and change nothing.
+    """Read identity and ranges of a Pluto and change nothing.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def look_at(address: Address, *, timeout_s: float) -> PlutoInfo:
 
 
 def scan_usb() -> dict[str, str]:
-    """URIs of the Plutos on USB and what they say they are.
+    """URIs and descriptions of the Plutos on USB.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def scan_usb() -> dict[str, str]:
         If libiio is missing.
     """
     iio = _iio()
-    # Its public scan also asks Avahi and fails as a whole where that does not run.
+    # The public scan also asks Avahi and fails as a whole where Avahi does not run.
     found = iio._POINTER(iio._ContextInfoPtr)()
     scan = iio._create_scan_context(b"usb", 0)
     try:
@@ -82,7 +82,7 @@ def scan_usb() -> dict[str, str]:
 
 
 def _iio() -> Any:
-    """Import libiio's binding, or tell what is missing."""
+    """Import libiio's binding; a RadioError names what is missing."""
     try:
         import iio
     except ModuleNotFoundError:
@@ -99,7 +99,7 @@ def _iio() -> Any:
 
 
 def connect(address: Address, *, timeout_s: float) -> Any:
-    """Connect a context, which its caller destroys; ``DeviceNotFound`` if nobody answers."""
+    """Connect a context; the caller destroys it. ``DeviceNotFound`` if no radio answers."""
     iio = _iio()
     require_answer(address, timeout_s=timeout_s)
     try:
@@ -120,7 +120,7 @@ def _way_out(error: OSError) -> str:
 
 
 def open_pluto(context: Any, name: str) -> Any:
-    """Put pyadi-iio's Pluto on a context; ``DeviceNotFound`` if that is another device."""
+    """Open pyadi-iio's Pluto on a context; ``DeviceNotFound`` if it is another device."""
     try:
         import adi
     except ImportError as error:
@@ -136,7 +136,7 @@ def open_pluto(context: Any, name: str) -> Any:
 
 
 def silence_context(context: Any) -> None:
-    """Silence a Pluto, also the tones that it falls back to when a buffer closes."""
+    """Silence a Pluto, including the tones that it falls back to when a buffer closes."""
     phy, dac = context.find_device(_PHY), context.find_device(_DAC)
     if phy is None or dac is None:
         raise DeviceNotFound(f"the IIO context has no {_PHY} and {_DAC}: it is no Pluto")
@@ -147,7 +147,7 @@ def silence_context(context: Any) -> None:
 
 
 def quieten(phy: Any) -> None:
-    """Full attenuation, then the transmitter's oscillator down, whose leakage is heard else."""
+    """Set full attenuation, then power down the transmitter's oscillator, which leaks otherwise."""
     phy.find_channel("voltage0", True).attrs["hardwaregain"].value = str(-MAX_ATTENUATION_DB)
     oscillator(phy).attrs["powerdown"].value = "1"
 
@@ -166,7 +166,7 @@ def temperature(phy: Any) -> float | None:
 
 
 def describe(context: Any, phy: Any) -> PlutoInfo:
-    """Collect what a Pluto says about itself."""
+    """Read identity and ranges of a Pluto."""
     attributes = context.attrs
     return PlutoInfo(
         serial=attributes.get("hw_serial", ""),
@@ -192,7 +192,7 @@ def _attenuations(phy: Any) -> Range | None:
 
 
 def destroy_buffer(buffer: Any) -> None:
-    """Destroy a buffer now, whoever refers to it; the second time does nothing."""
+    """Destroy a buffer now, even if objects refer to it; a second time does nothing."""
     raw = getattr(buffer, "_buffer", None)
     if raw is not None:
         buffer._buffer = None  # so that Python does not destroy it again
@@ -200,7 +200,7 @@ def destroy_buffer(buffer: Any) -> None:
 
 
 def destroy_context(context: Any) -> None:
-    """Destroy a context now; all its buffers must have been destroyed before."""
+    """Destroy a context now; all its buffers must have been destroyed first."""
     raw = getattr(context, "_context", None)
     if raw is not None:
         context._context = None

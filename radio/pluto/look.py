@@ -1,9 +1,9 @@
-"""Look at Plutos without touching them: nothing is set, a transmission goes on.
+"""Identifies Plutos without changing them: no setting is written, a transmission continues.
 
     python -m siftmoe.radio.pluto.look [--timeout-s S] [URI]
 
-prints one JSON object, what the radio at a URI says about itself, or with no URI what USB has. It
-is a process of its own for the same reason as a driver is: libiio can hang and crash.
+prints one JSON object: identity and ranges of the radio at a URI, or without a URI the radios on
+USB. It runs in a child process, as a driver does, since libiio can hang and crash.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from siftmoe.radio.pluto.values import PlutoInfo
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: For starting Python and for the few attributes that are read.
+#: Time limit for starting Python and reading a few attributes.
 _LIMIT_S: Final = 20.0
 
 
 def look(uri: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> PlutoInfo:
-    """Ask the Pluto at an address what it is.
+    """Read identity and ranges of the Pluto at an address.
 
     Raises
     ------
     ValueError
-        If the URI is none.
+        If the URI is not valid.
     DeviceNotFound
         If no Pluto answers; DeviceBusy if another program holds it.
     RadioError
@@ -46,7 +46,7 @@ def look(uri: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> PlutoInfo:
 
 
 def scan() -> dict[str, str]:
-    """URIs of the Plutos on USB and what they say they are.
+    """URIs and descriptions of the Plutos on USB.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def scan() -> dict[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print what was found, or why nothing was."""
+    """Print the radio that was found, or the reason why none was."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("uri", nargs="?")
     parser.add_argument("--timeout-s", type=float, default=DEFAULT_TIMEOUT_S)

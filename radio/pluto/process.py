@@ -1,7 +1,7 @@
-"""One driver process of a Pluto, from outside: requests with a time limit, and its end.
+"""One driver process of a Pluto as its parent sees it: requests with a time limit, and its end.
 
-A hang in native code must not become one of the caller's, so that reading and writing both stop at
-a deadline. The end of the process is noticed when it happens and not at the next request.
+A hang in native code must not block the caller, so reading and writing both stop at a deadline. A
+thread notices the end of the process when it happens, not at the next request.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CHUNK: Final = 1 << 20
-#: Enough for what a process wrote last, a traceback of a crash included.
-_LAST_WORDS: Final = 4000
+#: Length of the end of standard error that is read: holds a traceback.
+_STDERR_TAIL: Final = 4000
 _CRASH: Final = "Fatal Python error"
 
 
@@ -39,7 +39,7 @@ class DriverStuck(Exception):
 
 
 class DriverProcess:
-    """A process that drives one Pluto; its first act is to silence it.
+    """A process that drives one Pluto; it silences the radio first.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ class DriverProcess:
     timeout_s : float, s
         Of the driver, for one answer of the radio.
     serial : str
-        Serial number that the radio must have, or nothing.
+        Serial number that the radio must have; empty accepts any.
     on_end : callable
-        Called with this object, by a thread of its own, when the process has ended.
+        Called with this object, by a separate thread, when the process has ended.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class DriverProcess:
         if serial:
             command += ["--serial", serial]
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
-        # A session of its own: Ctrl-C at a terminal is for the program that uses the radio.
+        # A new session: Ctrl-C at a terminal goes to the program that uses the radio only.
         self._popen = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -85,7 +85,7 @@ class DriverProcess:
 
     @property
     def pid(self) -> int:
-        """Its process number."""
+        """Process number."""
         return self._popen.pid
 
     def request(
@@ -98,7 +98,7 @@ class DriverProcess:
         DriverStuck
             If the answer takes longer than ``limit_s``; the process was killed.
         DriverEnded
-            If the process has ended, with what it wrote last.
+            If the process has ended, with the last line of its standard error.
         """
         deadline = time.monotonic() + limit_s
         try:
@@ -107,18 +107,18 @@ class DriverProcess:
             return self._read(deadline)
         except (BrokenPipeError, FrameError):
             self.kill()
-            raise DriverEnded(self.last_words()) from None
-        except BaseException:  # the answer would be taken for that of the next request
+            raise DriverEnded(self.exit_reason()) from None
+        except BaseException:  # a late answer would be read as that of the next request
             self.kill()
             raise
 
     def kill(self) -> None:
-        """End it now and wait for its end."""
+        """Kill the process and wait for its end."""
         self._popen.kill()
         self._popen.wait()
 
     def stop(self, limit_s: float) -> None:
-        """Let it silence the radio and end; kill it after ``limit_s``."""
+        """Close its input, so that it silences the radio and ends; kill it after ``limit_s``."""
         self._popen.stdin.close()  # type: ignore[union-attr]  # a pipe was asked for
         try:
             self._popen.wait(limit_s)
@@ -127,17 +127,17 @@ class DriverProcess:
         self.discard()
 
     def discard(self) -> None:
-        """Close what remains of a process that has ended."""
+        """Close the pipes of a process that has ended."""
         for pipe in (self._popen.stdin, self._popen.stdout, self._stderr):
             if pipe is not None:
                 pipe.close()
 
-    def last_words(self) -> str:
-        """How it ended, and of what it wrote the line that tells why."""
+    def exit_reason(self) -> str:
+        """Exit status or signal, and the line of standard error that names the cause."""
         code = self._popen.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
         size = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, size - _LAST_WORDS))
+        self._stderr.seek(max(0, size - _STDERR_TAIL))
         text = self._stderr.read().decode(errors="replace").strip()
         logger.debug("driver process %d wrote: %s", self.pid, text)
         lines = text.splitlines() or [""]

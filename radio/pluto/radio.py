@@ -1,8 +1,8 @@
-"""A Pluto whose driver runs in a process of its own.
+"""A Pluto whose driver runs in a child process.
 
-libiio can hang and it can crash; neither may reach the program that uses the radio. A call has a
-time limit, after which the driver is killed. However the driver ends, a fresh one is started at
-once, and its first act is to silence the radio; the next call goes on with it, tuned as before.
+libiio can hang and crash; neither may reach the program that uses the radio. A call has a time
+limit, after which the driver is killed. Whenever a driver ends, a new one is started at once. It
+silences the radio first; the next call continues with it, tuned as before.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ logger = logging.getLogger(__name__)
 
 #: Starting Python takes half a second, on a small board that boots a dozen times that.
 START_LIMIT_S: Final = 20.0
-#: A call waits for two timeouts of the driver at most (a block and the end of its buffer), and for
-#: a busy machine.
+#: Time limit of a call: the driver needs two timeouts at most (a block and the end of its buffer);
+#: the slack is for a busy machine.
 _LIMIT_TIMEOUTS: Final = 3.0
 _LIMIT_SLACK_S: Final = 2.0
-#: For silencing when the radio is closed.
+#: Time limit for silencing when the radio is closed.
 _STOP_LIMIT_S: Final = 3.0
 
 
 class PlutoRadio:
-    """A Pluto behind the ``Radio`` protocol, opened when this returns.
+    """A Pluto behind the ``Radio`` protocol, open after construction.
 
-    Calls may come from several threads and take turns.
+    Several threads may call it; calls run one after the other.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class PlutoRadio:
     Raises
     ------
     ValueError
-        If the URI is none.
+        If the URI is not valid.
     DeviceNotFound
         If no Pluto answers.
     """
@@ -109,7 +109,7 @@ class PlutoRadio:
 
     @property
     def info(self) -> PlutoInfo:
-        """What the radio said about itself when it was opened."""
+        """Identity and ranges of the radio, read when it was opened."""
         if self._info is None:
             raise DeviceNotFound(f"radio {self._uri!r} was never opened")
         return self._info
@@ -121,17 +121,17 @@ class PlutoRadio:
 
     @property
     def driver_pid(self) -> int | None:
-        """Number of the driver's process, None while there is none."""
+        """Process number of the driver; None while there is none."""
         process = self._process
         return process.pid if process else None
 
     @property
     def reference(self) -> PowerReference:
-        """What its samples mean in watt at the present settings."""
+        """Full-scale powers at the present settings, which convert its samples to watt."""
         return self._reference
 
     def tune(self, settings: RadioSettings) -> None:
-        """Set the radio, which ends a transmission."""
+        """Set the radio; this ends a transmission."""
         check_settings(settings, name=self._uri)
         with self._calls:
             answer = self._call("tune", settings=asdict(settings))
@@ -143,7 +143,7 @@ class PlutoRadio:
                 )
 
     def transmit(self, samples: ComplexArray) -> None:
-        """Send samples over and over until ``silence``; a transmission before is replaced."""
+        """Repeat samples until ``silence``; an earlier transmission is replaced."""
         to_converter(samples)
         payload = np.ascontiguousarray(samples, dtype="<c16").tobytes()
         with self._calls:
@@ -186,7 +186,7 @@ class PlutoRadio:
         return self._request(process, {"op": op, **fields}, payload, limit_s=limit_s)
 
     def _ready(self) -> DriverProcess:
-        """Return a driver process that is connected and set; the radio was silenced by it."""
+        """Return a driver process that is connected and tuned; it has silenced the radio."""
         if self._closed:
             raise DeviceNotFound(f"radio {self._uri!r} was closed; open it again")
         with self._swap:
@@ -231,7 +231,7 @@ class PlutoRadio:
         return answer, samples
 
     def _discard_ended(self) -> None:
-        """Close their pipes: not when they end, since a call may still read from them then."""
+        """Close the pipes of ended drivers; not when they end, since a call may still read then."""
         while self._ended:
             self._ended.pop().discard()
 
@@ -242,11 +242,11 @@ class PlutoRadio:
         )
 
     def _replace(self, ended: DriverProcess) -> None:
-        """Put a fresh driver, which silences the radio at once, in the place of one that ended."""
+        """Replace a driver that ended by a new one, which silences the radio at once."""
         with self._swap:
             if self._process is not ended or self._closed:
                 return
-            how = ended.last_words()
+            how = ended.exit_reason()
             logger.warning("radio %r: its driver ended (%s)", self._uri, how)
             if self._transmitting:
                 self._transmitting = False
@@ -255,11 +255,11 @@ class PlutoRadio:
                     "one silenced the radio: transmit again"
                 )
             self._ended.append(ended)
-            # One that never answered would only fail again.
+            # A driver that never answered would fail again.
             self._process = self._start() if ended.opened else None
 
 
-#: Error by its name on the pipe.
+#: Error classes by their names in frames.
 _ERRORS: Final[dict[str, type[Exception]]] = {
     **{
         name: kind

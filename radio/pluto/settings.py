@@ -1,6 +1,6 @@
 """Settings of a Pluto: every value is written, read back and compared.
 
-pyadi-iio ignores some values without a word (a gain while the gain control is automatic) and the
+pyadi-iio silently ignores some values (a gain while the gain control is automatic), and the
 hardware rounds others.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from siftmoe.radio.device import RadioSettings
     from siftmoe.radio.pluto.values import PlutoInfo
 
-#: Errors by which a radio refuses a value, as opposed to a connection that fails.
+#: Errors of a refused value, as opposed to those of a failed connection.
 REFUSALS: Final = (errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP)
 #: Attribute of pyadi-iio -> name, unit, tolerance. The synthesiser's step at 2.4 GHz is 2.4 Hz; the
 #: sample clock is exact to a fraction of a hertz.
@@ -30,14 +30,14 @@ _OSCILLATORS: Final = ("rx_lo", "tx_lo")
 
 
 def apply_rate(pluto: Any, sample_rate_hz: float, *, name: str) -> None:
-    """Set the sample rate, with the filter that goes with it, and the analog bandwidth.
+    """Set the sample rate with its filter, and the analog bandwidth.
 
     Raises
     ------
     SettingRejected
     """
     rate = round(sample_rate_hz)
-    _set(pluto, "sample_rate", rate, name=name, always=True)  # the filter may be another's
+    _set(pluto, "sample_rate", rate, name=name, always=True)  # loads the filter in any case
     pluto.rx_rf_bandwidth = pluto.tx_rf_bandwidth = rate
 
 
@@ -87,7 +87,7 @@ def _set(
     limits: tuple[float, float] | None = None,
     always: bool = False,
 ) -> None:
-    """Write a value unless it is there, and read it back."""
+    """Write a value unless it is set already, and read it back."""
     label, unit, tolerance = _ATTRIBUTES[attribute]
     if not always and _near(getattr(pluto, attribute), value, tolerance):
         return
@@ -109,5 +109,5 @@ def _set(
 
 
 def _near(got: Any, value: float, tolerance: float) -> bool:
-    """Compare what pyadi-iio read, which is a list where it found no single number."""
+    """Compare a value of pyadi-iio, which is a list where it found no single number."""
     return isinstance(got, (int, float)) and abs(got - value) <= tolerance

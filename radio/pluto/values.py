@@ -1,4 +1,4 @@
-"""Numbers of an ADALM-Pluto: its converters, its ranges, and how its attributes spell them.
+"""Scaling and ranges of an ADALM-Pluto, and the format of its range attributes.
 
 Transmit samples fill 16 bits of which the converter takes the upper 12; received ones are 12 bits.
 Scaling the transmitter to 12 bits instead loses 24 dB and is a well-known mistake.
@@ -27,7 +27,7 @@ TX_FULL_SCALE = 2.0**15
 RX_FULL_SCALE = 2.0**11
 #: The output's attenuator moves in quarters of a dB.
 ATTENUATION_STEP_DB = 0.25
-#: What pyadi-iio can set: below, the decimation runs out; above, the converter.
+#: Rates that pyadi-iio can set: limited below by the decimation, above by the converter.
 SAMPLE_RATE_RANGE_HZ = (521e3, 61.44e6)
 
 Range = tuple[float, float]
@@ -35,17 +35,17 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlutoInfo:
-    """What a Pluto says about itself.
+    """Identity and ranges of a Pluto.
 
     Parameters
     ----------
     serial, model, firmware : str
-        Empty where the firmware does not tell.
+        Empty where the firmware has no such attribute.
     temperature_c : float or None, degree Celsius
         Of the transceiver.
     lo_range_hz, rx_gain_range_db, tx_attenuation_range_db : (float, float) or None
-        Least and greatest value; None where the firmware does not tell. The gain's range depends
-        on the carrier and is that of the present one.
+        Least and greatest value; None where the firmware has no such attribute. The gain's range
+        depends on the carrier and is that of the present one.
     """
 
     serial: str
@@ -68,7 +68,7 @@ def parse_range(text: str) -> Range | None:
 
 
 def check_settings(settings: RadioSettings, *, name: str) -> None:
-    """Refuse what no Pluto takes; ``name`` is the radio's, for the message.
+    """Refuse settings that no Pluto accepts; ``name`` is the radio's, for the message.
 
     Raises
     ------

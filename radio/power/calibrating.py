@@ -1,6 +1,6 @@
-r"""From a reading to a calibration entry.
+r"""Makes calibration entries from readings.
 
-A power meter at the transmitter gives C_tx, two cabled radios the difference of C_tx and C_rx:
+A power meter at the transmitter gives C_tx; two cabled radios give the difference of C_tx and C_rx:
 
 .. math:: C_{tx} = P_\text{meter} + L - 10 \log_{10} \overline{|x|^2} + a, \qquad
           C_{tx} - C_{rx} = A + G + a + 10 \log_{10}
@@ -8,7 +8,7 @@ A power meter at the transmitter gives C_tx, two cabled radios the difference of
 
 in dB, with the loss L of the cable to the meter, the attenuation A between the radios, the
 transmitter's attenuation a and the receiver's gain G (own derivation from the definitions in
-`device`, docs/power.md). What cannot be, such as a gain where a loss was named, is refused.
+`device`, docs/power.md). Impossible values, such as a gain in place of a loss, are refused.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from siftmoe.radio.device import Radio, RadioSettings
     from siftmoe.radio.power.tone import ToneLevel
 
-#: Farther from the typical figure than this, a reading is taken for a mistake.
+#: A reading that differs more from the typical figure is refused as a mistake.
 PLAUSIBLE_DB: Final = 10.0
-#: Errors of the steps of attenuator and gain, since an entry is used at others: assumed.
+#: Assumed errors of the steps of attenuator and gain, since an entry is used at other settings.
 ATTENUATION_STEP_STD_DB: Final = 0.1
 GAIN_STEP_STD_DB: Final = 0.3
-#: A cabled receiver must neither be harmed (+2.5 dBm is the most an AD936x bears) nor go deaf.
+#: Attenuation between cabled radios: +2.5 dBm at most at an AD936x, and the tone above the noise.
 ATTENUATOR_RANGE_DB: Final = (10.0, 120.0)
 _CABLE_RANGE_DB: Final = (0.0, 60.0)
-#: Where the receiver's gain is set to put the tone.
+#: Level of the tone that the receiver's gain is set for.
 _TARGET_DBFS: Final = -15.0
-#: How much less than the tone a receiver must hear while nobody transmits: an error of 0.04 dB.
+#: The level while the transmitter is silent must be so far below the tone: an error of 0.04 dB.
 _QUIETER_DB: Final = 20.0
 _GAIN_RANGE_DB: Final = (0.0, 60.0)
 
 
 def tone_power_dbm(settings: RadioSettings) -> float:
-    """Return what a meter will read at a typical unit's port, dBm."""
+    """Return the reading that a meter is expected to show at a typical unit's port, dBm."""
     return TYPICAL_TX_DBM + linear_to_db(mean_square(tone())) - settings.tx_attenuation_db
 
 
@@ -57,14 +57,14 @@ def transmit_entry(
     temperature_c: float | None = None,
     measured_at: str = "",
 ) -> LevelEntry:
-    """Entry of a power meter's reading while the tone was on.
+    """Make an entry from a power meter's reading while the tone was on.
 
     Parameters
     ----------
     reading_dbm : float, dBm
     serial : str
     settings : RadioSettings
-        Of the radio while it was read.
+        Of the radio during the reading.
     std_db : float, dB
         Standard uncertainty of the reading, cable included.
     cable_db : float, dB
@@ -106,7 +106,7 @@ def cabled_settings(settings: RadioSettings, attenuator_db: float) -> RadioSetti
     Raises
     ------
     CalibrationError
-        If the attenuator is none that keeps the receiver from harm.
+        If the attenuator is out of the range that is safe for the receiver.
     """
     _within("the attenuator", attenuator_db, ATTENUATOR_RANGE_DB)
     arriving_dbm = tone_power_dbm(settings) - attenuator_db
@@ -123,9 +123,9 @@ def hear_cabled(
     Raises
     ------
     CalibrationError
-        If the receiver hears as much while the transmitter is silent.
+        If the level is not well below the tone while the transmitter is silent.
     Overload, SyncFailed
-        If the level is of no use.
+        If the level is too high or too low to be used.
     """
     receiver.tune(listening)
     quiet = tone_power(receiver, listening)
@@ -151,7 +151,7 @@ def pair_entry(
     temperatures_c: tuple[float | None, float | None] = (None, None),
     measured_at: str = "",
 ) -> PairEntry:
-    """Entry of a tone's level at a cabled receiver.
+    """Make an entry from a tone's level at a cabled receiver.
 
     Parameters
     ----------

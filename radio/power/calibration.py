@@ -1,11 +1,11 @@
-r"""Entries of a power calibration: what was measured, and how far it holds.
+r"""Entries of a power calibration: the measured level, and its uncertainty elsewhere.
 
-An entry is exact, up to its uncertainty, at its carrier and temperature. Away from them the level
+An entry holds with its stated uncertainty at its carrier and temperature. Away from them the level
 drifts by an amount that was not measured, so the uncertainty grows:
 
 .. math:: u^2(f, T) = u_0^2 + (a_f\,(f - f_0))^2 + (a_T\,(T - T_0))^2
 
-and beyond ``REACH_HZ`` or ``REACH_K`` the entry says nothing. Both slopes are this project's
+and beyond ``REACH_HZ`` or ``REACH_K`` the entry does not hold. Both slopes are this project's
 assumption about the analog path of an AD936x and its baluns, not a figure of a data sheet
 (docs/power.md).
 """
@@ -20,10 +20,10 @@ from msgspec import Meta, Struct
 #: Assumed drift of a level along the carrier, 1 dB in 100 MHz, and with temperature.
 DRIFT_DB_PER_HZ: Final = 1e-8
 DRIFT_DB_PER_K: Final = 0.02
-#: How far from its carrier and temperature an entry holds.
+#: Largest distance from its carrier and temperature at which an entry holds.
 REACH_HZ: Final = 100e6
 REACH_K: Final = 30.0
-#: Standard deviation of a temperature that nobody read: uniform over 40 K.
+#: Standard deviation of an unknown temperature: uniform over 40 K.
 UNKNOWN_TEMPERATURE_K: Final = 40.0 / math.sqrt(12.0)
 
 Side = Literal["transmit", "receive"]
@@ -50,11 +50,11 @@ class LevelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     std_db : float, dB
         Standard uncertainty.
     temperature_c : float or None, °C
-        Of the unit when it was measured.
+        Of the unit during the measurement.
     measured_at : str
-        When, ISO 8601.
+        Time of the measurement, ISO 8601.
     method : str
-        How.
+        Method of the measurement.
     """
 
     serial: Serial
@@ -82,9 +82,9 @@ class LevelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class PairEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Difference C_tx - C_rx of a transmitter and a receiver that were cabled together.
+    """Difference C_tx - C_rx of a transmitter and a receiver, measured over a cable.
 
-    It is all that a path gain between the two needs, whatever each of them is.
+    A path gain between the two needs this difference only, not C_tx and C_rx separately.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The calibration file: TOML, read with every value checked, replaced whole or not at all.
+"""The calibration file: TOML; every value is checked on reading, the file is replaced atomically.
 
 .. code-block:: toml
 
@@ -48,7 +48,7 @@ class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def default_path() -> Path:
-    """Return where calibrations are kept: ``$XDG_CONFIG_HOME/siftmoe/calibration.toml``."""
+    """Return the user's calibration file: ``$XDG_CONFIG_HOME/siftmoe/calibration.toml``."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
     # The XDG base directory specification: a relative path is to be ignored.
     folder = Path(base) if Path(base).is_absolute() else Path.home() / ".config"
@@ -56,12 +56,12 @@ def default_path() -> Path:
 
 
 def read(path: Path) -> tuple[tuple[LevelEntry, ...], tuple[PairEntry, ...]]:
-    """Read all entries; none if there is no file.
+    """Read all entries; a missing file has none.
 
     Raises
     ------
     CalibrationError
-        If the file cannot be read or says something impossible.
+        If the file cannot be read or a value in it is not valid.
     """
     try:
         found = msgspec.toml.decode(path.read_bytes(), type=_File)
@@ -77,7 +77,7 @@ def read(path: Path) -> tuple[tuple[LevelEntry, ...], tuple[PairEntry, ...]]:
 
 
 def write(path: Path, levels: Sequence[LevelEntry], pairs: Sequence[PairEntry]) -> None:
-    """Replace the file: after a crash it is the old one or the new one, never a part.
+    """Replace the file atomically: after a crash it is the old one or the new one.
 
     Raises
     ------

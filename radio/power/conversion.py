@@ -1,11 +1,11 @@
-r"""Transmit and receive power of a unit: from samples, settings and calibration to watt.
+r"""Converts samples, settings and calibration of a unit to power in watt.
 
 .. math:: P_{tx} = \overline{|x|^2}\; C_{tx}\, 10^{-a/10}, \qquad
           u(P) = P\,\frac{\ln 10}{10}\, u_\text{dB}
 
 with samples :math:`x` of full scale 1 and attenuation :math:`a` in dB. No attribute of a Pluto
-gives dBm: without a calibration of the very unit, C_tx and C_rx are typical figures and what
-follows from them is *derived*, ±3 dB.
+gives dBm: without a calibration of the unit itself, C_tx and C_rx are typical figures and the
+powers that follow from them are *derived*, ±3 dB.
 
 .. code-block:: python
 
@@ -79,7 +79,7 @@ def mean_square(samples: NDArray[np.complexfloating[Any, Any]]) -> float:
 def transmit_power(
     mean_square: float, *, settings: RadioSettings, reference: PowerReference
 ) -> TransmitPower:
-    """Power at the port of a transmitter that sends samples of a mean square.
+    """Power at a transmitter's port for samples of a given mean square.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def transmit_power(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathReference:
-    """C_tx - C_rx of a pair: what turns two digital levels into a path gain.
+    """C_tx - C_rx of a pair, which converts two digital levels to a path gain.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class PathReference:
 
 @dataclass(frozen=True, slots=True)
 class UnitCalibration:
-    """What is known of one unit; nothing is a good answer too."""
+    """Calibration entries of one unit; there may be none."""
 
     serial: str
     entries: tuple[LevelEntry, ...] = ()
@@ -126,8 +126,8 @@ class UnitCalibration:
     def reference(self, *, carrier_hz: float, temperature_c: float | None = None) -> PowerReference:
         """Full-scale powers at a carrier and temperature.
 
-        Of several entries that hold there, the one that is least uncertain there counts. Where
-        none does, the figure is typical and *derived*.
+        Of several entries that hold there, the one with the least uncertainty there is used. If
+        none holds, the figure is typical and *derived*.
         """
         sent = self._level("transmit", carrier_hz, temperature_c)
         heard = self._level("receive", carrier_hz, temperature_c)
@@ -141,7 +141,7 @@ class UnitCalibration:
         )
 
     def with_entry(self, entry: LevelEntry) -> UnitCalibration:
-        """Add an entry in place of the one that says the same of an earlier time.
+        """Add an entry; it replaces an earlier entry of the same quantity.
 
         Raises
         ------
@@ -194,7 +194,7 @@ class CalibrationStore:
         Raises
         ------
         CalibrationError
-            If the file cannot be read or says something impossible.
+            If the file cannot be read or a value in it is not valid.
         """
         path = calibration_file.default_path() if path is None else Path(path)
         levels, pairs = calibration_file.read(path)
@@ -205,16 +205,16 @@ class CalibrationStore:
         calibration_file.write(self.path, self.levels, self.pairs)
 
     def with_entry(self, entry: LevelEntry | PairEntry) -> CalibrationStore:
-        """Add an entry in place of the one that says the same of an earlier time."""
+        """Add an entry; it replaces an earlier entry of the same quantity."""
         if isinstance(entry, LevelEntry):
             return replace(self, levels=_with(self.levels, entry))
         return replace(self, pairs=_with(self.pairs, entry))
 
     def unit(self, serial: str) -> UnitCalibration:
-        """Collect a unit's own entries and what pairs with a known unit tell."""
+        """Collect a unit's own entries and those that follow from pairs with a known unit."""
         own = [entry for entry in self.levels if entry.serial == serial]
-        told = [entry for pair in self.pairs for entry in self._told_by(pair, serial)]
-        return UnitCalibration(serial, (*own, *told))
+        deduced = [entry for pair in self.pairs for entry in self._deduced_from(pair, serial)]
+        return UnitCalibration(serial, (*own, *deduced))
 
     def pair(
         self,
@@ -251,8 +251,8 @@ class CalibrationStore:
             source=Source.MEASURED if measured else Source.DERIVED,
         )
 
-    def _told_by(self, pair: PairEntry, serial: str) -> Iterator[LevelEntry]:
-        """Deduce what a pair tells of one side by a measured level of the other."""
+    def _deduced_from(self, pair: PairEntry, serial: str) -> Iterator[LevelEntry]:
+        """Deduce entries of one unit from a pair and a measured level of the other unit."""
         if pair.receiver == serial:
             for level_dbm, std_db in self._known(pair.transmitter, "transmit", pair):
                 yield _deduced(pair, "receive", level_dbm - pair.difference_db, std_db)
@@ -261,7 +261,7 @@ class CalibrationStore:
                 yield _deduced(pair, "transmit", level_dbm + pair.difference_db, std_db)
 
     def _known(self, serial: str, path: Side, pair: PairEntry) -> Iterator[tuple[float, float]]:
-        """Measured levels of a unit, with their uncertainty as the pair was measured."""
+        """Measured levels of a unit, with their uncertainty at the pair's conditions."""
         temperature_c = pair.transmitter_c if path == "transmit" else pair.receiver_c
         for entry in self.levels:
             if (entry.serial, entry.path) == (serial, path):
@@ -285,7 +285,7 @@ def _deduced(pair: PairEntry, path: Side, level_dbm: float, known_std_db: float)
 
 
 def _best(found: Iterable[tuple[float | None, float]]) -> tuple[float, float] | None:
-    """(std, value) of the least uncertain entry that holds."""
+    """(std, value) of the valid entry with the least uncertainty."""
     holding = [(std, value) for std, value in found if std is not None]
     return min(holding, default=None)
 

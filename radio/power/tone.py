@@ -1,7 +1,7 @@
-r"""A carrier for a power meter or a cabled receiver, and its level at that receiver.
+r"""A test tone for a power meter or a cabled receiver, and its level at that receiver.
 
-The tone lies an eighth of the sample rate above the carrier, away from what leaks through at the
-carrier itself. Its level is the power in the main lobe of a windowed spectrum less the noise there:
+The tone lies an eighth of the sample rate above the carrier, away from the oscillator's leakage at
+the carrier. Its level is the power in the main lobe of a windowed spectrum less the noise there:
 
 .. math:: \overline{|y|^2}_\text{tone} = \frac{\sum_{|k - k_0| \le 8} |Y_k|^2 - 17\,\hat N}
                                              {N \sum_n w_n^2}
@@ -39,11 +39,11 @@ _LENGTH: Final = 4096
 #: Samples of a capture: bins of 122 Hz at 2 MS/s.
 CAPTURE: Final = 16_384
 _LOBE: Final = 8
-#: Part of the sample rate around the carrier where a receiver hears its own oscillator.
+#: Part of the sample rate around the carrier that holds the receiver's own oscillator leakage.
 _LEAKAGE: Final = 64
-#: How far two oscillators may be apart: Plutos are specified at 25 ppm each.
+#: Largest offset of two oscillators: Plutos are specified at 25 ppm each.
 _OFFSET_PPM: Final = 60.0
-#: Levels at which a receiver is still linear, and well above its noise.
+#: Highest level at which a receiver is linear, and least SNR of the tone.
 _HIGHEST_DBFS: Final = -3.0
 _LEAST_SNR_DB: Final = 30.0
 
@@ -59,7 +59,7 @@ class ToneLevel:
     std_db : float, dB
         Standard uncertainty of the mean over the captures.
     snr_db : float, dB
-        In the sample rate's band.
+        In a band of the sample rate.
     offset_hz : float, Hz
         From the receiver's carrier.
     """
@@ -83,7 +83,7 @@ def tone() -> ComplexArray:
 
 @contextmanager
 def transmitting_tone(radio: Radio, settings: RadioSettings) -> Iterator[None]:
-    """Send the tone while the block runs; the radio is silent afterwards, whatever happens."""
+    """Send the tone while the block runs; the radio is silent afterwards, also after an error."""
     radio.tune(settings)
     try:
         radio.transmit(tone())
@@ -98,7 +98,7 @@ def hear_tone(radio: Radio, settings: RadioSettings, *, captures: int = 8) -> To
     Parameters
     ----------
     radio : Radio
-        It is tuned.
+        It is tuned by the call.
     settings : RadioSettings
     captures : int
         At least 2.
@@ -106,7 +106,7 @@ def hear_tone(radio: Radio, settings: RadioSettings, *, captures: int = 8) -> To
     Raises
     ------
     Overload
-        If the level is too close to full scale to mean anything.
+        If the level is too close to full scale to be linear.
     SyncFailed
         If there is no tone well above the noise.
     """
@@ -127,7 +127,7 @@ def hear_tone(radio: Radio, settings: RadioSettings, *, captures: int = 8) -> To
 
 
 def tone_power(radio: Radio, settings: RadioSettings) -> float:
-    """Mean square of the strongest carrier where a tone would be, at a radio that is tuned."""
+    """Mean square of the strongest carrier near the tone's frequency, at a tuned radio."""
     return max(0.0, _level(radio.receive(CAPTURE), settings)[0])
 
 

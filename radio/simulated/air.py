@@ -1,6 +1,6 @@
 r"""A shared simulated medium: several radios, directed fading links, one sample clock.
 
-What device r receives from all who transmit, at its antenna port:
+Device r receives the sum of all transmissions at its antenna port:
 
 .. math:: y_r[n] = \sum_s \sqrt{P_s g_{sr}} \sum_l \sqrt{p_l}\, h_l(n)\, x_s(n - d - d_l)\,
                    e^{j 2 \pi \Delta_{sr} n / f_s} + w[n], \qquad w \sim CN(0, k T_0 F f_s)
@@ -8,32 +8,35 @@ What device r receives from all who transmit, at its antenna port:
 and then receiver gain, clipping and conversion to 12 bits. The offset :math:`\Delta` follows from
 both carriers and oscillator errors. Delays may be fractions of a sample.
 
-Left out, on purpose: the sample clock's own error (0.04 samples in a burst at 25 ppm), phase
-noise, IQ imbalance, what of a neighbouring carrier falls into the band (a transmission is heard if
-its carrier lies within half the sample rate, else not), and a device's own transmission in its own
-receiver. Time stands still except when somebody receives, or by ``advance``; or the caller keeps
-the clock and names it in every call. Not thread-safe.
+Not modelled: the sample clock's own error (0.04 samples in a burst at 25 ppm), phase noise, IQ
+imbalance, the part of a neighbouring carrier's spectrum that falls into the band (a transmission is
+received if its carrier lies within half the sample rate, else not), and a device's own transmission
+in its own receiver. The clock advances with ``receive`` and ``advance`` only; or the caller keeps
+the clock and passes it in every call. Not thread-safe.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from siftmoe.radio.channel.fading import stream_generator
-from siftmoe.radio.channel.link import Source
-from siftmoe.radio.channel.multipath import AirPath, PathResponse
-from siftmoe.radio.device import PowerReference, RadioSettings
+from siftmoe.radio.channel.multipath import PathResponse
 from siftmoe.radio.errors import DeviceNotFound, SettingRejected
+from siftmoe.radio.simulated.front_end import convert
 from siftmoe.radio.simulated.timeline import Timeline
 from siftmoe.radio.simulated.transmission import Transmission, quantise
 from siftmoe.radio.units import thermal_noise_psd
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from siftmoe.radio.channel.multipath import AirPath
+    from siftmoe.radio.device import RadioSettings
+    from siftmoe.radio.simulated.front_end import DeviceModel
 
     ComplexArray = NDArray[np.complex128]
     FloatArray = NDArray[np.float64]
@@ -43,33 +46,8 @@ FADING_HOLD = 64
 #: Receiver gains of the AD936x.
 _GAIN_RANGE_DB = (-3.0, 71.0)
 _NOISE_STREAM = 2
-#: Longer than any delay: echoes of what was sent before are lost.
+#: Transmissions are kept for so long after their end: longer than any delay of a path.
 _MEMORY_S = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceModel:
-    """Properties of one simulated radio.
-
-    Parameters
-    ----------
-    ppm : float
-        Error of its oscillator, parts per million.
-    noise_figure_db : float, dB
-    reference : PowerReference
-        True full-scale powers, hence known without uncertainty by default.
-    """
-
-    ppm: float = 0.0
-    noise_figure_db: float = 5.0
-    reference: PowerReference = field(
-        default_factory=lambda: PowerReference(std_db=0.0, source=Source.MODELLED)
-    )
-
-
-def convert(field_v: ComplexArray, model: DeviceModel, settings: RadioSettings) -> ComplexArray:
-    """Return what a device's converter makes of a field at its port."""
-    return quantise(field_v / math.sqrt(model.reference.rx_power_w(1.0, settings)))
 
 
 def _phasors(turn: float, clocks: NDArray[np.int64]) -> ComplexArray:
@@ -83,7 +61,7 @@ class Air:
     ----------
     devices : dict of str to DeviceModel
     sample_rate_hz : float, Hz
-        The one rate that all radios use.
+        Of all radios.
     seed : int
     """
 
@@ -107,7 +85,7 @@ class Air:
         return self._clock / self.sample_rate_hz
 
     def advance(self, duration_s: float) -> None:
-        """Let time pass; by whole samples."""
+        """Advance the clock, by whole samples."""
         if not duration_s >= 0.0:
             raise ValueError(f"air: time cannot run backwards, got {duration_s} s")
         self._clock += round(duration_s * self.sample_rate_hz)
@@ -129,7 +107,7 @@ class Air:
         )
 
     def check(self, name: str, settings: RadioSettings) -> None:
-        """Refuse settings that a device on this air cannot take.
+        """Refuse settings that a device of this air does not support.
 
         Raises
         ------
@@ -155,7 +133,7 @@ class Air:
         at: int | None = None,
         phase: complex = 1.0,
     ) -> None:
-        """Start to repeat samples from a device's antenna, now or at a clock.
+        """Start to repeat samples from a device's antenna, now or at clock ``at``.
 
         ``phase``, of modulus 1, is that of its oscillator.
 
@@ -177,7 +155,7 @@ class Air:
     def retune(
         self, name: str, settings: RadioSettings, *, at: int | None = None, phase: complex = 1.0
     ) -> None:
-        """Change the settings of what a device transmits, now or at a clock."""
+        """Change the settings of a running transmission, now or at clock ``at``."""
         self.device(name)
 
         def edit(sent: Transmission | None) -> Transmission | None:
@@ -186,17 +164,17 @@ class Air:
         self._sent[name].change(self._clock if at is None else at, edit)
 
     def end(self, name: str, *, at: int | None = None) -> None:
-        """Silence a device, now or at a clock."""
+        """Silence a device, now or at clock ``at``."""
         self.device(name)
         self._sent[name].set(self._clock if at is None else at, None)
 
     def transmitting(self, *, at: int | None = None) -> list[str]:
-        """Names of the devices that transmit now or at a clock."""
+        """Names of the devices that transmit, now or at clock ``at``."""
         clock = self._clock if at is None else at
         return sorted(name for name, sent in self._sent.items() if sent.at(clock) is not None)
 
     def radiated_w(self, name: str, *, at: int | None = None) -> float:
-        """Mean power of what a device repeats now or at a clock, W; 0 if it is silent."""
+        """Mean transmit power of a device, now or at clock ``at``, W; 0 if it is silent."""
         sent = self._sent[name].at(self._clock if at is None else at)
         if sent is None:
             return 0.0
@@ -204,19 +182,19 @@ class Air:
         return self.device(name).reference.tx_power_w(mean_square, sent.settings)
 
     def forget(self, before: int) -> None:
-        """Drop transmissions that were over before a clock."""
+        """Drop transmissions that ended before a clock."""
         for sent in self._sent.values():
             sent.forget(before)
 
     def receive(self, name: str, settings: RadioSettings, count: int) -> ComplexArray:
-        """Return the samples at a device's converter; the clock advances by as many."""
+        """Return samples of a device's converter; the clock advances by as many."""
         field_v = self.field(name, settings, start=self._clock, count=count)
         self._clock += count
         self.forget(self._clock - round(_MEMORY_S * self.sample_rate_hz))
         return convert(field_v, self.device(name), settings)
 
     def field(self, name: str, settings: RadioSettings, *, start: int, count: int) -> ComplexArray:
-        """Return what arrives at a device's port, noise included, in sqrt(W)."""
+        """Return the field at a device's antenna port, noise included, in sqrt(W)."""
         if count < 1:
             raise ValueError(f"device {name!r}: count of samples must be positive, got {count}")
         field_v = self._noise(name, start, count)
@@ -258,7 +236,7 @@ class Air:
     def _add(
         self, field_v: ComplexArray, *, source: str, name: str, settings: RadioSettings, start: int
     ) -> None:
-        """Add to a field what comes from one source."""
+        """Add one source's contribution to a field."""
         path = self._paths[source, name]
         count = len(field_v)
         # Fading is held on a grid of the air's clock, not of the capture's.
@@ -285,7 +263,7 @@ class Air:
     def _emitted(
         self, source: str, start: int, stop: int
     ) -> dict[tuple[RadioSettings, complex], ComplexArray]:
-        """Group the samples of a range by the settings and the phase that they were sent with."""
+        """Group the samples sent in a range of the clock by settings and phase."""
         spans: dict[tuple[RadioSettings, complex], ComplexArray] = {}
         for since, until, sent in self._sent[source].pieces(start, stop):
             if sent is not None:

@@ -1,4 +1,4 @@
-"""A radio on the simulated air."""
+"""A radio on a simulated air, behind the ``Radio`` protocol."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ class SimulatedRadio:
 
     @property
     def name(self) -> str:
-        """Name on the air."""
+        """Name of the device on the air."""
         return self._name
 
     @property
     def reference(self) -> PowerReference:
-        """Full-scale powers, as the air applies them."""
+        """Full-scale powers that the air applies."""
         return self._reference
 
     def tune(self, settings: RadioSettings) -> None:
-        """Set the radio, which ends a transmission."""
+        """Set the radio; this ends a transmission."""
         self._require_open()
         self._air.check(self._name, settings)
         self._air.end(self._name)
         self._settings = settings
 
     def transmit(self, samples: ComplexArray) -> None:
-        """Send samples over and over until ``silence``."""
+        """Repeat samples until ``silence``."""
         self._air.begin(self._name, self._tuned(), samples)
 
     def silence(self) -> None:

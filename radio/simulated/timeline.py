@@ -1,4 +1,4 @@
-"""A value that changes at known sample clocks, with its past."""
+"""A piecewise constant value over sample clocks, with its history."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Changes kept at most; older ones merge into the oldest that is kept.
+#: Most changes that are kept; older ones merge into the oldest that is kept.
 MAX_CHANGES = 4096
 _BEGINNING = -(1 << 62)
 
@@ -33,7 +33,7 @@ class Timeline(Generic[T]):
         return self._values[bisect_right(self._clocks, clock) - 1]
 
     def set(self, clock: int, value: T) -> None:
-        """Let the value be another from a clock on; changes planned from there on are dropped."""
+        """Set the value from a clock on; changes planned from there on are dropped."""
         keep = max(bisect_left(self._clocks, clock), 1)
         del self._clocks[keep:], self._values[keep:]
         self._clocks.append(clock)
@@ -59,6 +59,6 @@ class Timeline(Generic[T]):
             start, index = until, index + 1
 
     def forget(self, before: int) -> None:
-        """Drop what was over before a clock."""
+        """Drop values that ended before a clock."""
         keep = bisect_right(self._clocks, before) - 1
         del self._clocks[1 : keep + 1], self._values[:keep]

@@ -1,4 +1,4 @@
-"""What a device's converter puts on the air, and the steps of the converters."""
+"""A repeated transmission of a device, and quantisation by its converters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONVERTER_BITS = 12
 
 @dataclass(frozen=True, slots=True)
 class Transmission:
-    """Samples that a device repeats from a clock on, and how it is set."""
+    """Samples that a device repeats from a clock on, with its settings."""
 
     settings: RadioSettings
     samples: ComplexArray
@@ -27,7 +27,7 @@ class Transmission:
     phase: complex = 1.0
 
     def emitted(self, start: int, stop: int) -> ComplexArray:
-        """Return the samples of a range of the clock."""
+        """Return the samples sent in a range of the clock."""
         count, length = stop - start, len(self.samples)
         offset = (start - self.start) % length
         rounds = -(-(offset + count) // length)

@@ -1,6 +1,6 @@
-r"""What no estimator of the sounding burst can beat, and the detection curve.
+r"""Cramér-Rao bounds of the estimates from a sounding burst, and the detection curve.
 
-All take the SNR per sample: power of the burst over power of the noise in the sample rate. The
+SNR is per sample: power of the burst over power of the noise in the sample rate. The
 bounds are Cramér-Rao bounds for a channel that is unknown but constant during a burst, given the
 samples that the receiver uses (both sync halves and all pilots, without prefixes).
 """

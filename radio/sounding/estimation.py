@@ -1,4 +1,4 @@
-r"""What a burst tells of the channel: response, gain, noise, CFO, each with its uncertainty.
+r"""Estimators of response, gain, noise and CFO from sounding bursts, each with its uncertainty.
 
 The response over the 200 carriers is estimated twice. *Least squares*: carrier by carrier, mean of
 the R pilots. *Tap-limited*: its projection on the responses of channels of 16 taps, which removes
@@ -7,8 +7,9 @@ the R pilots. *Tap-limited*: its projection on the responses of channels of 16 t
 .. math:: \hat g = \frac{1}{200} \sum_k |\hat H_k|^2 - \frac{16}{200} v, \qquad
           v = \frac{200}{256} \frac{\hat\sigma^2}{R}
 
-The noise power comes from the differences between the pilots, which hold no channel. The CFO is
-the one that best aligns the channel estimates of all six segments (both sync halves, four pilots).
+The noise power comes from the differences between the pilots, in which the channel cancels. The CFO
+is the one that best aligns the channel estimates of all six segments (both sync halves, four
+pilots).
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
 _FINE_RANGE = 1.0 / 640.0
 _FINE_POINTS = 33
 _NEWTON_STEPS = 3
-#: Stands for any lower SNR in the uncertainty of the CFO, which is then some 1e5 Hz.
+#: Replaces a lower SNR in the uncertainty of the CFO, which is then some 1e5 Hz.
 _LEAST_SNR = 1e-9
-#: Length that a rotation is built of; it divides the burst.
+#: Length of the tiles that a rotation is composed of; it divides the burst's length.
 _TILE = 48
 _TILE_STEPS = np.arange(_TILE)
 _TILE_STARTS = np.arange(0, pilots.BURST_LENGTH, _TILE)
@@ -52,7 +53,7 @@ class ChannelEstimate:
     ----------
     response : (..., 200) complex128
         Tap-limited response at ``pilots.carriers()``, amplitude per unit of the burst; its
-        absolute phase means nothing.
+        absolute phase is arbitrary.
     response_ls : (..., 200) complex128
         Least-squares response.
     response_variance, response_ls_variance : (...) float64
@@ -61,8 +62,8 @@ class ChannelEstimate:
         Variance of a noise sample, in units of the samples squared.
     gain, gain_std : (...) float64
         Path gain, noise bias removed, and its standard uncertainty. At very low SNR the gain can
-        be negative: it is not clipped. Without any signal its mean is
-        some 1 % of the noise power above 0, what the search for the CFO finds in noise.
+        be negative: it is not clipped. Without any signal its mean is some 1 % of the noise power
+        above 0, since the search for the CFO maximises over noise.
     snr : (...) float64
         ``gain / noise_power``.
     cfo_hz, cfo_std_hz : (...) float64, Hz
@@ -125,7 +126,7 @@ def _scale(symbols: ComplexArray, size: int) -> ComplexArray:
 
 
 def estimate(bursts: ComplexArray, *, cfo_hz: ArrayLike, sample_rate_hz: float) -> ChannelEstimate:
-    """Estimate channel, noise and CFO from bursts that have been found.
+    """Estimate channel, noise and CFO from detected bursts.
 
     Parameters
     ----------

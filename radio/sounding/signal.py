@@ -1,4 +1,4 @@
-"""The pilot as a radio repeats it, and what its receiver must know of it."""
+"""The sounding burst as a radio repeats it, and the description that its receiver needs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     ComplexArray = NDArray[np.complex128]
 
-#: Burst and gap. The gap keeps a burst's echo out of the next one, and lets the level be seen.
+#: Burst and gap. The gap keeps a burst's echo out of the next one, and shows the idle level.
 FRAME_LENGTH = 2048
-#: Leaves 2.5 dB above the burst's peak of 6.2 dB.
+#: Back-off of the burst's mean power; its peak is 6.2 dB above the mean, so 2.8 dB are left.
 BACK_OFF_DB = 9.0
 
 
@@ -35,7 +35,7 @@ def frame() -> ComplexArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pilot:
-    """A burst that is being repeated on the air, as its receiver must know it.
+    """Description of a repeated burst on the air, for its receiver.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Pilot:
     tx_power_std_db : float, dB
         Its standard uncertainty.
     source : Source
-        How the power was obtained.
+        Source of the power.
     carrier_hz : float, Hz
     """
 
@@ -58,12 +58,12 @@ class Pilot:
 
 
 def transmit_pilot(transmitter: Radio, settings: RadioSettings) -> Pilot:
-    """Tune a radio and let it repeat the burst until it is silenced.
+    """Tune a radio and repeat the burst until the radio is silenced.
 
     Raises
     ------
     RadioError
-        What the radio raises; it is silent then.
+        If the radio fails; it is silent then.
     """
     transmitter.tune(settings)
     reference = transmitter.reference

@@ -1,8 +1,8 @@
-r"""Pilot exchange between two radios: what the receiver hears becomes a channel state.
+r"""Pilot exchange between two radios: a capture of the receiver becomes a channel state.
 
-A Pluto has no timed transmission, so the transmitter repeats a frame, a burst and a gap, and the
-receiver captures long enough to hold whole bursts wherever it starts. The path gain is what both
-references make of the digital gain:
+A Pluto has no timed transmission, so the transmitter repeats a frame (a burst and a gap), and the
+receiver's capture is long enough to hold complete bursts wherever it starts. The path gain follows
+from the digital gain and both references:
 
 .. math:: g = \frac{P_{rx}}{P_{tx}} = \hat g\,
               \frac{P_{rx,0}\, 10^{-G/10}}{b\, P_{tx,0}\, 10^{-a/10}}
@@ -51,9 +51,9 @@ __all__ = [
     "transmit_pilot",
 ]
 
-#: More would take longer than a channel keeps still.
+#: Most bursts of one capture; more would exceed the coherence time.
 MAX_BURSTS = 30
-#: Samples that may reach the rails; noise does so now and then, an overloaded receiver steadily.
+#: Share of samples that may reach the rails: noise does so rarely, an overloaded receiver often.
 MAX_CLIPPED = 1e-3
 #: 20 ppm on either side at 2.4 GHz is 96 kHz apart; Plutos are specified at 25 ppm.
 FIRST_CONTACT_PPM = 50.0
@@ -64,7 +64,7 @@ _NEPER_PER_DB = math.log(10.0) / 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sounding:
-    """What one pilot exchange told.
+    """Result of one pilot exchange.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Sounding:
     estimate : ChannelEstimate
         One row per burst, digital units.
     cfo_hz, cfo_std_hz : float, Hz
-        Mean over the bursts: pass it on to the next exchange of this pair.
+        Mean over the bursts; the next exchange of this pair starts from it.
     snr : float
         Power of the burst over that of the noise in the sample rate, linear.
     tx_power_w : float, W
@@ -94,7 +94,7 @@ class Sounding:
     carrier_hz: float
 
     def path_response(self) -> ComplexArray:
-        """Path amplitude at `pilots.carriers` for the first burst, (200,); the phase is free.
+        """Path amplitude at `pilots.carriers` for the first burst, (200,); its phase is arbitrary.
 
         Its mean square is the path gain.
         """
@@ -112,7 +112,7 @@ def hear(
     bursts: int = 4,
     cfo_hz: float | None = None,
 ) -> Sounding:
-    """Listen to a pilot that is on the air.
+    """Receive a pilot that is on the air and estimate its channel.
 
     Parameters
     ----------
@@ -121,11 +121,11 @@ def hear(
     settings : RadioSettings
         Of the receiver.
     now_s : float, s
-        Time for the channel state, on the caller's clock.
+        Time of the channel state, on the caller's clock.
     bursts : int
         Bursts to average over, 1 to 30.
     cfo_hz : float or None, Hz
-        CFO of this pair from an exchange before; None searches +-50 ppm of the carrier.
+        CFO of this pair from an earlier exchange; None searches +-50 ppm of the carrier.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def hear(
     Overload
         If the receiver clipped.
     RadioError
-        What the radio raises.
+        If the radio fails.
     """
     if not 1 <= bursts <= MAX_BURSTS:
         raise ValueError(f"sound: bursts must lie in 1..{MAX_BURSTS}, got {bursts}")
@@ -172,7 +172,7 @@ def sound(
     Parameters
     ----------
     transmitter, receiver : Radio
-        The transmitter is silent afterwards, whatever happens.
+        The transmitter is silent afterwards, also after an error.
     settings : RadioSettings
         Of the transmitter, and of the receiver unless given.
     now_s, bursts, cfo_hz
@@ -190,7 +190,7 @@ def sound(
     Overload
         If the receiver clipped.
     RadioError
-        What the radios raise.
+        If a radio fails.
     """
     pilot = transmit_pilot(transmitter, settings)
     try:
@@ -228,7 +228,7 @@ def _acquire(
         cfo_hz=cfo_hz or 0.0,
         cfo_range_hz=1e-6 * FIRST_CONTACT_PPM * settings.carrier_hz if cfo_hz is None else 0.0,
     )
-    # Two frames hold a whole burst wherever they start.
+    # Two frames hold a complete burst wherever they start.
     detection = acquire(samples[: 2 * FRAME_LENGTH], search)
     if not detection.detected:
         raise SyncFailed(
@@ -243,7 +243,7 @@ def _acquire(
 def _estimate(
     samples: ComplexArray, first: Detection, *, bursts: int, sample_rate_hz: float
 ) -> ChannelEstimate:
-    """Estimates of all bursts, one row each: one frame more than bursts is captured."""
+    """Estimates of all bursts, one row each; the capture has one frame more than bursts."""
     starts = first.origin % FRAME_LENGTH + FRAME_LENGTH * np.arange(bursts)
     rows = samples[starts[:, np.newaxis] + np.arange(pilots.BURST_LENGTH)]  # [n, 1440]
     return estimate(rows, cfo_hz=np.full(len(rows), first.cfo_hz), sample_rate_hz=sample_rate_hz)

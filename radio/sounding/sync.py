@@ -1,13 +1,13 @@
-r"""Finding a burst: detection, timing and coarse carrier frequency offset (CFO).
+r"""Detection of a sounding burst: timing and coarse carrier frequency offset (CFO).
 
-The sync part is matched-filtered at each CFO hypothesis and compared with the energy that it
-could explain:
+The sync part is matched-filtered at each CFO hypothesis, and the result is divided by the energy
+in the window:
 
 .. math:: m_k(f) = L\, \frac{\left|\sum_n p_n^*\, e^{-j 2 \pi f n}\, y_{k+n}\right|^2}
                          {\sum_n |p_n|^2 \sum_n |y_{k+n}|^2}, \qquad 0 \le m \le L = 256
 
-In white noise alone its distribution does not depend on the noise power (``bounds``), so that the
-false-alarm rate is stated rather than tuned. First contact searches a bank of CFO hypotheses; once
+In white noise alone its distribution does not depend on the noise power (``bounds``), so the
+threshold follows from the false-alarm rate. First contact searches a bank of CFO hypotheses; once
 a pair's CFO is known, one hypothesis is enough.
 """
 
@@ -31,29 +31,29 @@ if TYPE_CHECKING:
 
 #: Distance of CFO hypotheses, cycles per sample: half a step off costs 0.9 dB of the peak.
 CFO_STEP = 1.0 / (2 * pilots.SYNC_LENGTH)
-#: Search block; longer ones fall out of the cache.
+#: Longest search block; a longer one exceeds the processor's cache.
 MAX_BLOCK = 65536
 #: A lag belongs to the channel if its metric is above both: noise alone exceeds the first with
 #: probability 4e-4, the sync part's own sidelobes stay below the second.
 _LAG_METRIC = 8.0
 _LAG_SHARE = 0.05
-#: Peaks that are looked at before a search gives up.
+#: Peaks that are examined before a search ends without a detection.
 _MAX_CANDIDATES = 4
-#: Keeps silence from dividing zero by zero, in single precision.
+#: Floor of the energy: silence must not divide zero by zero in single precision.
 _LEAST_ENERGY = 1e-30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detection:
-    """Where a burst is, or that there is none.
+    """Result of a search: position and coarse CFO of a burst, or none.
 
     Parameters
     ----------
     detected : bool
-        Whether the metric exceeds the threshold and pilots follow. Only then do ``start`` and
-        what comes after it mean anything.
+        Whether the metric exceeds the threshold and pilots follow. The fields from ``start`` on
+        are valid only then.
     metric, threshold : float
-        Largest metric of the search, and what it had to exceed.
+        Largest metric of the search, and its threshold.
     start : int
         Sample at which the burst starts on its strongest path.
     origin : int
@@ -74,7 +74,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What is looked for.
+    """Parameters of a search: CFO range and false-alarm rate.
 
     Parameters
     ----------
@@ -160,15 +160,15 @@ def _metrics(samples: ComplexArray, cfos: tuple[float, ...]) -> FloatArray:
     power = samples.real**2 + samples.imag**2
     total = np.concatenate([[0.0], np.cumsum(power, dtype=np.float64)])
     energy = total[pilots.SYNC_LENGTH :] - total[: -pilots.SYNC_LENGTH]
-    # The sync part's energy is L, which cancels the L of the metric. The floor keeps rounding of
-    # the running sum from dividing by nothing.
+    # The sync part's energy is L, which cancels the L of the metric. The floor is above the
+    # rounding error of the running sum.
     energy = np.maximum(energy, 1e-9 * total[-1] + _LEAST_ENERGY)
     scaled = (peaks.real**2 + peaks.imag**2) / energy.astype(np.float32)
     return np.asarray(scaled)
 
 
 def acquire(samples: ComplexArray, search: Search) -> Detection:
-    """Find the strongest whole burst.
+    """Find the strongest complete burst.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def acquire(samples: ComplexArray, search: Search) -> Detection:
     Returns
     -------
     Detection
-        Not detected if no position exceeds the threshold, or none of those starts a whole burst.
+        Not detected if no position exceeds the threshold, or none of those starts a complete burst.
 
     Raises
     ------
@@ -225,10 +225,10 @@ def acquire(samples: ComplexArray, search: Search) -> Detection:
 
 
 def _confirm(samples: ComplexArray, *, start: int, cfo: float) -> int | None:
-    """Start of the burst that a peak belongs to, None if it belongs to no whole burst.
+    """Start of the burst that a peak belongs to; None if it belongs to no complete burst.
 
-    One half alone gives a peak, a quarter as high, one half earlier or later: an echo. Only where
-    the burst really starts do the pilots follow, with four times the energy of the sync part.
+    The overlap of a single half gives a side peak, a quarter as high, one half earlier or later.
+    Only at the true start do the pilots follow, with four times the energy of the sync part.
     """
     last = len(samples) - pilots.BURST_LENGTH
     candidates = [start + shift for shift in (0, -pilots.HALF, pilots.HALF)]
@@ -239,7 +239,7 @@ def _confirm(samples: ComplexArray, *, start: int, cfo: float) -> int | None:
 
 
 def _explained(samples: ComplexArray, start: int, cfo: float) -> tuple[float, float]:
-    """Energy on one path in the sync part and in all pilots, up to the same factor."""
+    """Energy matched on one path in the sync part and in all pilots, up to a common factor."""
     first = start + pilots.PREFIX
     templates = _templates(cfo)
     sync = np.vdot(templates[0], samples[first : first + pilots.SYNC_LENGTH])
@@ -271,8 +271,8 @@ def _repetition_cfo(
     energy = math.sqrt(np.vdot(halves[0], halves[0]).real * np.vdot(halves[1], halves[1]).real)
     share = min(max(abs(correlation) / energy, 1e-9), 1.0 - 1e-9)
     variance = float(bounds.repetition_cfo_std_hz(share / (1.0 - share), sample_rate_hz=rate)) ** 2
-    # The CFO lies within half a step of the hypothesis, evenly. Without this, noise at -10 dB
-    # throws one estimate in ten out of the range of the fine search.
+    # The CFO is uniform within half a step of the hypothesis. Without this prior, noise at -10 dB
+    # moves one estimate in ten out of the range of the fine search.
     prior = (CFO_STEP * rate) ** 2 / 12.0
     weight = prior / (prior + variance)
     offset = phase * rate / (2.0 * math.pi * pilots.HALF)
@@ -280,7 +280,7 @@ def _repetition_cfo(
 
 
 def _first_lag(metric: FloatArray, peak: int) -> int:
-    """Lag of the channel's first tap, at most 0: windows that hold the most, middle one."""
+    """Lag of the channel's first tap, at most 0: middle one of the windows with most energy."""
     reach = pilots.MAX_TAPS - 1
     lags = np.zeros(2 * reach + 1)
     low, high = max(peak - reach, 0), min(peak + reach + 1, len(metric))

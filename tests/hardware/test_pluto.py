@@ -1,4 +1,4 @@
-"""What a Pluto does, emulated by default and real with ``--bench FILE``."""
+"""The driver on two Plutos: emulated ones, or real ones with ``--bench FILE``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""However the program or the driver ends, the transmitter falls silent within a second."""
+"""The transmitter is silent within a second of any end of the program or the driver."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def listener(bench):
 
 @pytest.fixture
 def pilot(bench):
-    """What the program transmits, as a receiver has to know it."""
+    """Description of the program's pilot for a receiver."""
     return sounder.Pilot(
         transmitter=bench.uris[0],
         tx_power_w=1e-6,

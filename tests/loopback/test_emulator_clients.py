@@ -1,4 +1,4 @@
-"""Emulated Plutos before clients that know nothing of them: Debian's libiio, its tools, its server.
+"""Emulated Plutos with independent clients: Debian's libiio, its tools, its server.
 
 The real `iiod` stands in front of an emulated Pluto as a proxy: the same bytes go to both, and both
 must answer the same.

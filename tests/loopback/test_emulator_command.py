@@ -1,4 +1,4 @@
-"""`siftmoe radio emulate` as a person starts it."""
+"""The command `siftmoe radio emulate`."""
 
 from __future__ import annotations
 

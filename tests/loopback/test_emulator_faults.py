@@ -1,4 +1,4 @@
-"""Emulated Plutos in trouble: cut, frozen, unplugged, abused, and their client killed."""
+"""Faults of emulated Plutos: cut, frozen, unplugged, malformed input, client killed."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from siftmoe import plugins
+
 if TYPE_CHECKING:
     from typing import Any
 
@@ -21,13 +23,14 @@ _WIDTHS = "2, 3, 4, 5, 6, 8, 16, 32"
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
     """Declare what a comparison of policies does, wherever it runs."""
+    outside = "".join(f"{name}, " for name in sorted(plugins.installed(plugins.TASKS)))
     add = parser.add_argument
     add(
         "--task",
         default=DEFAULT_TASKS,
         metavar="LIST",
-        help="choice, perplexity, piqa:FILE, csqa:FILE, xsum:FILE, text:FILE, with commas "
-        f"({DEFAULT_TASKS})",
+        help="choice, perplexity, piqa:FILE, csqa:FILE, xsum:FILE, text:FILE, "
+        f"{outside}or package.module:Name, with commas ({DEFAULT_TASKS})",
     )
     add("--items", type=count, default=100, metavar="N", help="items of each task (100)")
     add("--prompt", default=DEFAULT_PROMPT, help="what to answer, streamed")
@@ -51,6 +54,21 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print the results as one JSON object")
     add("--out", type=Path, metavar="FOLDER", help="where to write (the next free one in runs)")
     parser.set_defaults(parser=parser)
+
+
+def policies_help() -> str:
+    """Names of the policies, for the help of an option."""
+    from siftmoe.coordinator.policies.registry import known_policies
+
+    return f"known: {', '.join(known_policies())}; or package.module:Name"
+
+
+def links_help(default: str) -> str:
+    """Names of the sources of links, for the help of an option."""
+    from siftmoe.coordinator.links.sources import known_sources
+
+    known = ", ".join(known_sources())
+    return f"source of the links' states: {known}, or package.module:Name ({default})"
 
 
 def add_resume(to: argparse._ActionsContainer) -> None:

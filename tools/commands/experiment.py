@@ -7,8 +7,13 @@ stopped. docs/experiments.md says what each study does and which choices are thi
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from siftmoe.tools.commands.arguments import count, links_help, names, policies_help
+
+if TYPE_CHECKING:
+    import argparse
 
 SUMMARY = "rerun a study of the paper on the bundled models or your own"
 
@@ -37,16 +42,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="upcycled, scratch, folders of bundles, with commas (upcycled,scratch)",
     )
+    add(
+        "--policy",
+        metavar="LIST",
+        help="policies to add to the study's own, as +NAME or +NAME:KEY=VALUE, with commas; "
+        + policies_help(),
+    )
+    add("--links", default="simulated", metavar="NAME", help=links_help("simulated"))
     add("--task", metavar="LIST", help="tasks; the first one is a text (the study's own)")
-    add("--seeds", type=_count, metavar="N", help="channels and parts of the tasks (5; quick 2)")
-    add("--items", type=_count, metavar="N", help="items of each task for one seed (20; quick 3)")
+    add("--seeds", type=count, metavar="N", help="channels and parts of the tasks (5; quick 2)")
+    add("--items", type=count, metavar="N", help="items of each task for one seed (20; quick 3)")
     add(
         "--validation",
         default="perplexity",
         metavar="TASK",
         help="text on which knobs are set to a stated loss (the shipped validation text)",
     )
-    add("--jobs", type=_count, metavar="N", help="processes (one per core)")
+    add("--jobs", type=count, metavar="N", help="processes (one per core)")
     add(
         "--per-token",
         action="store_true",
@@ -67,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
     finished = run_study(
         Options(
             name=args.name,
-            models=_names(args.model, "--model"),
-            tasks=None if args.task is None else _names(args.task, "--task"),
+            models=names(args.model, "--model"),
+            tasks=None if args.task is None else names(args.task, "--task"),
             seeds=args.seeds,
             items=args.items,
             validation=args.validation,
@@ -76,21 +88,9 @@ def run(args: argparse.Namespace) -> int:
             per_token=args.per_token,
             quick=args.quick,
             out=args.out,
+            policies=() if args.policy is None else names(args.policy, "--policy"),
+            links=args.links,
         )
     )
     report(finished, as_json=args.json)
     return 0
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-def _names(text: str, option: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"{option} wants different names with commas between, got {text!r}")
-    return names

@@ -17,8 +17,10 @@ from siftmoe.tools.commands.arguments import (
     add_resume,
     count,
     layer_deadline,
+    links_help,
     names,
     not_negative,
+    policies_help,
     positive,
     slots,
 )
@@ -40,7 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--policy",
         metavar="LIST",
-        help=f"policies to compare, with commas ({DEFAULT_POLICIES},{CHOSEN_WIDTHS})",
+        help=f"policies to compare, with commas ({DEFAULT_POLICIES},{CHOSEN_WIDTHS}); "
+        + policies_help(),
     )
     add("--model", default="upcycled", help="upcycled, scratch, or a bundle's folder (upcycled)")
     add_job_options(parser)
@@ -53,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--coherence", type=positive, default=0.1, metavar="S", help="coherence time, s (0.1)")
     add("--seed", type=int, default=0, help="of the simulated links (0)")
+    add("--links", default="simulated", metavar="NAME", help=links_help("simulated"))
     add("--bandwidth", type=positive, default=2e6, metavar="HZ", help="of one link, Hz (2e6)")
     add(
         "--deadline",
@@ -151,6 +155,7 @@ def run(args: argparse.Namespace) -> int:
             bits=16 if args.bits is None else args.bits,
             downlink_bits=args.downlink_bits,
             downlink_price=args.downlink_price,
+            links=args.links,
         )
 
     return compare(

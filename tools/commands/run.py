@@ -14,7 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siftmoe.tools.commands.arguments import add_job_options, add_resume, names
+from siftmoe.tools.commands.arguments import (
+    add_job_options,
+    add_resume,
+    links_help,
+    names,
+    policies_help,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -36,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--policy",
         metavar="LIST",
-        help="policies to compare, with commas (the file's, beside topk)",
+        help="policies to compare, with commas (the file's, beside topk); " + policies_help(),
     )
     add(
         "--radio",
@@ -44,6 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="simulated asks for simulated links even where there are radios (auto)",
     )
+    add("--links", metavar="NAME", help=links_help("the file's"))
     add(
         "--metrics-port",
         type=int,
@@ -59,11 +66,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run it; an interrupt or a kill leaves a readable folder, and radios silent."""
+    import msgspec
+
     from siftmoe.coordinator.config.testbed import load_testbed
     from siftmoe.coordinator.connect import placement_of
     from siftmoe.tools.commands.arguments import job_of
     from siftmoe.tools.comparing.comparison import compare
-    from siftmoe.tools.comparing.job import with_bits
+    from siftmoe.tools.comparing.job import with_options
     from siftmoe.tools.comparing.testbed_site import testbed_site
     from siftmoe.tools.watching.metrics import with_metrics
 
@@ -76,9 +85,16 @@ def run(args: argparse.Namespace) -> int:
             "radio": args.radio,
             "bits": args.bits,
             "downlink_bits": args.downlink_bits,
+            "links": args.links,
         }
         job = job_of(args, name="run", policies=policies, site=where)
-    radio = with_bits(testbed.radio, job.site["bits"], job.site["downlink_bits"])
+    radio = with_options(
+        testbed.radio,
+        bits=job.site["bits"],
+        downlink_bits=job.site["downlink_bits"],
+        links=job.site.get("links"),  # a run of an older version has none
+    )
+    testbed = msgspec.structs.replace(testbed, radio=radio)
     return compare(
         job,
         model=testbed.model.bundle,

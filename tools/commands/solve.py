@@ -158,7 +158,7 @@ def _select(instance: SelectionInstance, policy: Policy) -> dict[str, Any]:
 def _divide_band(instance: BandwidthInstance) -> dict[str, Any]:
     import numpy as np
 
-    from siftmoe.coordinator.policies.wdmoe.policy import allocate_bandwidth
+    from siftmoe.coordinator.policies.wdmoe.bandwidth import allocate_bandwidth
 
     began = time.perf_counter()
     latency_s, bandwidth_hz = allocate_bandwidth(

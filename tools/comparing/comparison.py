@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from siftmoe.coordinator.air.wdmoe import wdmoe_links
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.model.session import Session
@@ -123,9 +122,9 @@ class Comparison:
         )
         with progress_bar(f"{policy}: rate on validation text", None) as advance:
             rate = find_rate(
-                PolicySpec(policy.name, options), trials, loss=loss, on_trial=lambda: advance(1)
+                replace(policy, options=options), trials, loss=loss, on_trial=lambda: advance(1)
             )
-        return PolicySpec(policy.name, {**options, "price": rate.price_j_per_nat})
+        return replace(policy, options={**options, "price": rate.price_j_per_nat})
 
     @contextmanager
     def _coordinated(self, label: str, policy: PolicySpec) -> Iterator[None]:
@@ -136,7 +135,8 @@ class Comparison:
             policy,
             shape=self.bundle.shape,
             profile=self.profile,
-            links=lambda: wdmoe_links(links.states(coordinator.now_s), air),
+            links=lambda: links.states(coordinator.now_s),
+            air=lambda: air,
             bits=self.radio.bits,
             downlink_bits=self.radio.downlink_bits,
         )

@@ -146,7 +146,7 @@ def find_rate(
     found: list[tuple[float, float]] = []  # (price, loss)
     while len(found) < _MOST_TRIALS:
         price = math.exp(guess)
-        perplexity, _ = trials.run(PolicySpec(spec.name, {**spec.options, "price": price}))
+        perplexity, _ = trials.run(spec.having(price=price))
         on_trial()
         rise = perplexity / reference - 1.0
         found.append((price, rise))

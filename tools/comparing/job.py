@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,16 @@ import msgspec
 from siftmoe.coordinator.air.assembly import REFERENCE_WIDTH, air_interface
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.errors import ConfigError
-from siftmoe.coordinator.policies.setup import BUDGETED, BUDGETS, prepare_policy
-from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.coordinator.links.sources import SIMULATED as SOURCE
+from siftmoe.coordinator.policies.setup import prepare_policy
+from siftmoe.coordinator.selection.policy import BUDGETS
 from siftmoe.models.similarity.file import read_profile
 from siftmoe.models.similarity.profile import Profile
 from siftmoe.models.vectors.packing import row_bits
 from siftmoe.tools.showing.report import si
 
 if TYPE_CHECKING:
+    from siftmoe.coordinator.policies.spec import PolicySpec
     from siftmoe.coordinator.selection.widths import Bits
     from siftmoe.models.bundle.reader import Bundle
 
@@ -76,9 +78,9 @@ def load_profile(bundle: Bundle) -> Profile | None:
 
 def with_budget(policy: PolicySpec) -> PolicySpec:
     """Give a policy that spends a budget and names none the usual loss."""
-    if policy.name not in BUDGETED or {LOSS, *BUDGETS} & set(policy.options):
+    if "price" not in policy.traits.budgets or {LOSS, *BUDGETS} & set(policy.options):
         return policy
-    return PolicySpec(policy.name, {**policy.options, LOSS: USUAL_LOSS})
+    return policy.having(**{LOSS: USUAL_LOSS})
 
 
 def check_policies(
@@ -90,7 +92,7 @@ def check_policies(
         if options.pop(LOSS, None) is not None:
             options["price"] = 0.0
         prepared = prepare_policy(
-            PolicySpec(policy.name, options),
+            replace(policy, options=options),
             shape=bundle.shape,
             profile=profile,
             bits=radio.bits,
@@ -109,9 +111,15 @@ def simulated_radio(
     return msgspec.structs.replace(radio, deadline_s=deadline_s or paper_s)
 
 
-def with_bits(radio: RadioEntry, bits: Bits | None, downlink_bits: int | None) -> RadioEntry:
-    """Exchange what was said of widths."""
-    said = {"bits": bits, "downlink_bits": downlink_bits}
+def with_options(
+    radio: RadioEntry,
+    *,
+    bits: Bits | None = None,
+    downlink_bits: int | None = None,
+    links: str | None = None,
+) -> RadioEntry:
+    """Replace settings of a testbed by those of the command line, where it gives them."""
+    said = {"bits": bits, "downlink_bits": downlink_bits, "links": links}
     given = {name: value for name, value in said.items() if value is not None}
     return _checked(msgspec.structs.asdict(radio) | given) if given else radio
 
@@ -145,8 +153,17 @@ def describe(job: Job, radio: RadioEntry, bundle: Bundle, *, model: str) -> dict
     }
 
 
+def note_of(radio: RadioEntry) -> str:
+    """Say where the states of links come from where there is no radio."""
+    if radio.links == SOURCE:
+        return SIMULATED
+    return f"Links from {radio.links}, no radio was used: every energy and airtime is modelled."
+
+
 def fading_text(radio: RadioEntry) -> str:
-    """Say how simulated links fade."""
+    """Say how simulated links fade; empty where links come from elsewhere."""
+    if radio.links != SOURCE:
+        return ""
     return f"{radio.fading} fading{_speed(radio)}"
 
 

@@ -11,9 +11,9 @@ import msgspec
 from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.clock import VirtualClock
-from siftmoe.coordinator.links.assembly import simulated_links
+from siftmoe.coordinator.links.sources import links_of
 from siftmoe.models.similarity.file import rotation_of
-from siftmoe.tools.comparing.job import SIMULATED, fading_text
+from siftmoe.tools.comparing.job import fading_text, note_of
 from siftmoe.tools.comparing.local_fleet import local_fleet
 from siftmoe.tools.comparing.site import Site
 
@@ -65,7 +65,7 @@ def local_site(
     distances = [DISTANCE_M] * num_agents
 
     def links(seed: int) -> Links:
-        return simulated_links(msgspec.structs.replace(radio, seed=seed), distances)
+        return links_of(msgspec.structs.replace(radio, seed=seed), distances)
 
     def channel() -> tuple[Links, Clock]:
         return links(radio.seed), VirtualClock(realtime=job.realtime)
@@ -79,7 +79,7 @@ def local_site(
             air=partial(air_interface, radio, bundle.shape, distances_m=distances),
             channel=channel,
             trial_links=links,
-            note=SIMULATED,
+            note=note_of(radio),
             about=fading_text(radio),
             metered=partial(board_energy, local.client),
         )

@@ -12,8 +12,8 @@ from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.clock import VirtualClock
 from siftmoe.coordinator.connect import connected
-from siftmoe.coordinator.links.assembly import simulated_links
 from siftmoe.coordinator.links.replayed import ReplayedLinks
+from siftmoe.coordinator.links.sources import links_of
 from siftmoe.coordinator.sounding.channel import open_channel
 from siftmoe.tools.comparing.job import fading_text
 from siftmoe.tools.comparing.site import Site
@@ -72,7 +72,7 @@ def testbed_site(
     ):
 
         def simulated(seed: int) -> Links:
-            return simulated_links(msgspec.structs.replace(radio, seed=seed), distances)
+            return links_of(msgspec.structs.replace(radio, seed=seed), distances)
 
         def as_sounded(seed: int) -> Links:
             return ReplayedLinks(found.observed(), period_s=radio.coherence_time_s, seed=seed)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from siftmoe.coordinator.links.sources import SIMULATED
 from siftmoe.tools.bundles import open_with_progress
 from siftmoe.tools.console import progress_bar, stderr_console
 from siftmoe.tools.experiments.cells.pool import workers
 from siftmoe.tools.experiments.cells.store import Store
 from siftmoe.tools.experiments.cells.worker import Job, Work
+from siftmoe.tools.experiments.studies.asked import with_links, with_policies
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.studies.definition import Ask
 from siftmoe.tools.interrupts import terminable
@@ -44,6 +46,8 @@ class Options:
     per_token: bool
     quick: bool
     out: Path | None
+    policies: tuple[str, ...] = ()
+    links: str = SIMULATED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +72,13 @@ def run_study(options: Options) -> Finished:
     study = STUDIES[options.name]
     work = _work(options)
     ask = _ask(options)
+    wanted = _wanted(options, ask)
     hashes = {m: open_with_progress(m).manifest.model_hash for m in options.models}
     config = _config(options, ask, work, hashes)
     store = Store(options.out or Path("runs") / f"experiment-{options.name}", config)
     cells = [
         msgspec.structs.replace(cell, seed=seed, tasks=ask.tasks)
-        for cell in study.cells(ask)
+        for cell in wanted
         for seed in range(ask.seeds)
     ]
     jobs = options.jobs or os.cpu_count() or 1
@@ -86,6 +91,12 @@ def run_study(options: Options) -> Finished:
         _work_off("cells at a loss", [_at_loss(cell, store) for cell in at_loss], store, do)
     outcomes = tuple(o for o in (store.get(cell.key()) for cell in cells) if o is not None)
     return Finished(name=options.name, folder=store.folder, config=config, outcomes=outcomes)
+
+
+def _wanted(options: Options, ask: Ask) -> list[Cell]:
+    """Cells of the study and of what the user adds to it, without seeds."""
+    cells = with_policies(STUDIES[options.name].cells(ask), options.policies)
+    return cells if options.links == SIMULATED else with_links(cells, options.links)
 
 
 def _ask(options: Options) -> Ask:
@@ -108,7 +119,12 @@ def _work(options: Options) -> Work:
 
 def _config(options: Options, ask: Ask, work: Work, hashes: dict[str, str]) -> dict[str, Any]:
     """Everything that decides the results."""
+    added = {
+        **({"policies": list(options.policies)} if options.policies else {}),
+        **({"links": options.links} if options.links != SIMULATED else {}),
+    }
     return {
+        **added,
         "study": options.name,
         "siftmoe": version("siftmoe"),
         **asdict(ask),

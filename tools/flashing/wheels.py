@@ -100,8 +100,9 @@ def own_wheel(folder: Path) -> Path:
     with tempfile.TemporaryDirectory() as scratch:
         package = Path(scratch) / "src" / "siftmoe"
         package.mkdir(parents=True)
-        for name in ("__init__.py", "py.typed"):
-            shutil.copy2(source / "src" / "siftmoe" / name, package)
+        for file in (source / "src" / "siftmoe").iterdir():
+            if file.is_file():
+                shutil.copy2(file, package)
         for name in _PACKAGES:
             ignored = shutil.ignore_patterns("__pycache__", "tiny", "training")
             shutil.copytree(source / name, package / name, ignore=ignored)

@@ -11,15 +11,17 @@ as can be, and knows nothing of the model but what few bits cost it on average. 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from siftmoe.coordinator.policies.baselines.restriction import only_skips, solve_restricted
 from siftmoe.coordinator.policies.siftmoe import SiftMoE
 from siftmoe.coordinator.selection.problem import BudgetKind
+from siftmoe.coordinator.selection.tables import channel_nats
 
 if TYPE_CHECKING:
+    from siftmoe.coordinator.selection.policy import PolicyRun
     from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
 
 #: Cost of a skip over that of the narrowest vector: nobody skips who can send.
@@ -37,8 +39,23 @@ class ChannelWidth:
     solver : SiftMoE
     """
 
+    budgets: ClassVar = ("price",)
+    chooses_widths: ClassVar = True
+
     nats: tuple[float, ...] = ()
     solver: SiftMoE = field(default_factory=SiftMoE)
+
+    def for_run(self, run: PolicyRun) -> ChannelWidth:
+        """Take the costs of widths from the run's profile.
+
+        Raises
+        ------
+        ValueError
+            If the run leaves no width to choose.
+        """
+        if run.profile is None or not run.widths.chosen:
+            raise ValueError("channel-width chooses widths; give it bits=auto, or the run")
+        return replace(self, nats=channel_nats(run.profile, run.widths))
 
     def select(self, problem: SelectionProblem) -> SelectionPlan:
         """Solve the price form with a deviation that depends on the width alone.

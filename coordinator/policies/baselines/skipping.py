@@ -8,7 +8,7 @@ of docs/theory.md, section 8.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from siftmoe.coordinator.policies.baselines.restriction import (
     without_replacement,
 )
 from siftmoe.coordinator.policies.siftmoe import SiftMoE
+from siftmoe.coordinator.selection.policy import BUDGETS
 from siftmoe.coordinator.selection.problem import BudgetKind
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class SkipOnly:
     ----------
     solver : SiftMoE
     """
+
+    budgets: ClassVar = BUDGETS
+    chooses_widths: ClassVar = True
 
     solver: SiftMoE = field(default_factory=SiftMoE)
 
@@ -61,6 +65,8 @@ class GatePrice:
     ----------
     solver : SiftMoE
     """
+
+    budgets: ClassVar = ("price",)
 
     solver: SiftMoE = field(default_factory=SiftMoE)
 

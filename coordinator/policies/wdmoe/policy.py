@@ -16,73 +16,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from siftmoe.coordinator.policies.loads.hosting import keep_slots
 from siftmoe.coordinator.policies.topk import finish_plan
-from siftmoe.coordinator.policies.wdmoe.bandwidth import allocate_bandwidth, token_latency
+from siftmoe.coordinator.policies.wdmoe.devices import WdmoeLinks, wdmoe_links
 from siftmoe.coordinator.policies.wdmoe.dropping import drop_by_cosine, drop_from_slowest
 from siftmoe.coordinator.selection.problem import LOCAL, NOBODY, SelectionPlan, Status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.selection.policy import PolicyRun
     from siftmoe.coordinator.selection.problem import SelectionProblem
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-__all__ = ["Wdmoe", "WdmoeLinks", "WdmoeResult", "WdmoeRule", "allocate_bandwidth"]
-
 #: Latency must fall by this share for another round.
 _LEAST_GAIN = 1e-9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WdmoeLinks:
-    """What the latency model needs to know of the devices.
-
-    Parameters
-    ----------
-    compute_s : (N,) float64, s
-        Compute time of one token.
-    downlink_bits, uplink_bits : float, bit
-        Payload of a token towards a device and back.
-    downlink_power_w, uplink_power_w : (N,) float64, W
-        Transmit power towards each device, and of each device.
-    downlink_gain, uplink_gain : (N,) float64
-    noise_psd : (N,) float64, W/Hz
-    bandwidth_hz : float, Hz
-        The band that all devices share.
-    """
-
-    compute_s: FloatArray
-    downlink_bits: float
-    uplink_bits: float
-    downlink_power_w: FloatArray
-    downlink_gain: FloatArray
-    uplink_power_w: FloatArray
-    uplink_gain: FloatArray
-    noise_psd: FloatArray
-    bandwidth_hz: float
-
-    def allocate(self, loads: FloatArray) -> tuple[float, FloatArray]:
-        """Latency and bandwidths of least latency, see `allocate_bandwidth`."""
-        return allocate_bandwidth(
-            tokens=loads, bandwidth_hz=self.bandwidth_hz, **self._per_device()
-        )
-
-    def token_latency(self, bandwidth_hz: FloatArray) -> FloatArray:
-        """Time of one token on each device, (N,) s."""
-        return token_latency(bandwidth_hz=bandwidth_hz, **self._per_device())
-
-    def _per_device(self) -> dict[str, Any]:
-        names = [name for name in self.__slots__ if name != "bandwidth_hz"]
-        return {name: getattr(self, name) for name in names}
 
 
 class WdmoeRule(str, Enum):
@@ -117,9 +73,9 @@ class Wdmoe:
 
     Parameters
     ----------
-    links : callable
+    links : callable or None
         Returns the devices as they are now, one entry per helper of the problem; asked once per
-        selection.
+        selection. A run tells it.
     rule : WdmoeRule or str
     min_weight : float
         ``GREEDY``: a token's weight on a device from which it is never dropped.
@@ -130,11 +86,15 @@ class Wdmoe:
         Most alternations of selection and bandwidth.
     """
 
-    links: Callable[[], WdmoeLinks]
+    links: Callable[[], WdmoeLinks] | None = None
     rule: WdmoeRule | str = WdmoeRule.GREEDY
     min_weight: float = 0.35
     threshold: float = 0.8
     max_rounds: int = 20
+
+    def for_run(self, run: PolicyRun) -> Wdmoe:
+        """Look at the run's links at each selection."""
+        return replace(self, links=lambda: wdmoe_links(run.links(), run.air()))
 
     def select(self, problem: SelectionProblem) -> SelectionPlan:
         """Drop experts; see `solve` for the bandwidths."""
@@ -149,8 +109,15 @@ class Wdmoe:
         -------
         WdmoeResult
             The plan's energy is that of the problem's table at the plan's loads.
+
+        Raises
+        ------
+        ValueError
+            If it was told no links.
         """
         started = time.perf_counter()
+        if self.links is None:
+            raise ValueError("wdmoe needs the links of a run; prepare it with prepare_policy")
         links = self.links()
         helper = keep_slots(problem, problem.gate_weights > 0.0)
         outage = bool(((helper == NOBODY) & (problem.gate_weights > 0.0)).any())

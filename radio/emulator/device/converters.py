@@ -20,7 +20,7 @@ _FPGA_FACTOR = 8
 def converter_devices(
     chip: Transceiver, tones: Tones, decimation: dict[str, int]
 ) -> tuple[Device, Device]:
-    """Describe transmitter and receiver; ``decimation`` keeps the FPGA's factors."""
+    """Describe transmitter and receiver; ``decimation`` holds the FPGA's factors."""
     transmitter = Device(
         id="iio:device2",
         name=TX_DEVICE,

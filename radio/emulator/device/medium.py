@@ -1,7 +1,7 @@
 """The simulated air on a real clock, shared by threads.
 
-Samples exist when their time has come: who asks late gets later samples, who asks early waits. What
-was sent is kept for as long as somebody may still want to receive it.
+Samples exist from their time on: a reader that is early waits, one that is late gets later samples.
+Transmissions are kept for as long as a reader may still need them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     ComplexArray = NDArray[np.complex128]
     FloatArray = NDArray[np.float64]
 
-#: Past that is kept although nobody asked for it: covers the longest delay on the air.
+#: History that is always kept: covers the longest delay on the air.
 _MEMORY_S = 0.1
-#: How often a wait looks whether it still makes sense.
+#: Interval at which a wait checks whether its client is still there.
 _POLL_S = 0.05
-#: Samples rendered at a time, so that nobody else waits long for the air.
+#: Samples rendered at a time, which bounds how long other threads wait for the lock.
 _SLICE = 1 << 15
 
 
@@ -62,7 +62,7 @@ class Medium:
         return int((self._clock() - self._started) * self.air.sample_rate_hz)
 
     def wait_until(self, clock: int, *, alive: Callable[[], bool]) -> bool:
-        """Wait for a sample clock; False as soon as ``alive`` says that nobody waits any more."""
+        """Wait for a sample clock; False as soon as ``alive`` returns False."""
         while (missing := clock - self.now()) > 0:
             if not alive():
                 return False
@@ -70,13 +70,13 @@ class Medium:
         return True
 
     def keep(self, reader: object, since: int) -> None:
-        """Note that a reader may still ask for samples from a clock on."""
+        """Keep the history from a clock on for a reader."""
         with self._lock:
             self._wanted[reader] = since
             self._forget()
 
     def release(self, reader: object) -> None:
-        """Note that a reader is gone."""
+        """Stop keeping history for a reader."""
         with self._lock:
             self._wanted.pop(reader, None)
 
@@ -89,18 +89,18 @@ class Medium:
         at: int | None = None,
         phase: complex = 1.0,
     ) -> None:
-        """Let a device repeat samples from now or from a clock on."""
+        """Start to repeat samples from a device, now or at clock ``at``."""
         with self._lock:
             clock = self.now() if at is None else at
             self.air.begin(name, settings, samples, at=clock, phase=phase)
 
     def retune(self, name: str, settings: RadioSettings, *, phase: complex = 1.0) -> None:
-        """Change the settings of what a device sends and will send."""
+        """Change the settings of a device's present and planned transmissions."""
         with self._lock:
             self.air.retune(name, settings, at=self.now(), phase=phase)
 
     def end(self, name: str, *, at: int | None = None) -> None:
-        """Silence a device now or from a clock on."""
+        """Silence a device, now or at clock ``at``."""
         with self._lock:
             self.air.end(name, at=self.now() if at is None else at)
             self._forget()
@@ -111,7 +111,7 @@ class Medium:
             self.air.connect(transmitter, receiver, path)
 
     def hear(self, name: str, settings: RadioSettings, *, start: int, count: int) -> ComplexArray:
-        """Return what arrives at a device's port in a range, sqrt(W)."""
+        """Return the field at a device's port in a range of the clock, sqrt(W)."""
         with self._lock:
             return self.air.field(name, settings, start=start, count=count)
 
@@ -126,7 +126,7 @@ class Medium:
             return self.air.transmitting(at=self.now())
 
     def radiated_w(self, name: str) -> float:
-        """Mean power that a device radiates now, W."""
+        """Mean power that a device radiates now, W; 0 if it is silent."""
         with self._lock:
             return self.air.radiated_w(name, at=self.now())
 
@@ -136,5 +136,5 @@ class Medium:
 
 
 def slices(start: int, stop: int) -> list[tuple[int, int]]:
-    """Cut a range into pieces that are rendered quickly."""
+    """Cut a range into pieces of a bounded length."""
     return [(a, min(a + _SLICE, stop)) for a in range(start, stop, _SLICE)]

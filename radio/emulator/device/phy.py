@@ -25,7 +25,7 @@ def phy_device(
     temperature_c : callable
         Of the chip, degrees Celsius.
     rssi_db : callable
-        What the chip's own power meter shows: dB below a reference of its own.
+        Reading of the chip's power meter: dB below an unknown reference.
     """
     return Device(
         id="iio:device0",

@@ -1,4 +1,4 @@
-"""One emulated Pluto: transceiver, tone generators, buffers, on the shared air."""
+"""One emulated Pluto: transceiver, tone generators and buffers on the shared air."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from siftmoe.radio.emulator.device.streams import DEFAULT_BLOCKS, ReceiveStream,
 from siftmoe.radio.emulator.device.tones import Tones
 from siftmoe.radio.emulator.device.transceiver import AGC_TARGET_DB, XO_HZ, Transceiver
 from siftmoe.radio.emulator.device.tree import Context, IioError
-from siftmoe.radio.simulated.air import convert
+from siftmoe.radio.simulated.front_end import convert
 from siftmoe.radio.simulated.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
 #: Samples of a block at most: 16 MiB, the kernel's limit for a DMA block.
 MAX_BLOCK = 1 << 22
 MAX_KERNEL_BUFFERS = 64
-#: A new client may come before the old one's CLOSE: they use connections of their own.
+#: A new client may arrive before the old one's CLOSE, since each uses its own connection.
 _BUSY_PATIENCE_S = 0.05
 _BUSY_POLL_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What tells one Pluto from another.
+    """Identity and variant of a Pluto.
 
     Parameters
     ----------
     name : str
-        On the air.
+        Name on the air.
     serial : str
     temperature_c : float, degrees Celsius
     extended_tuning : bool
@@ -60,7 +60,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class _Listening:
-    """How the receiver was set in a stretch of time."""
+    """Settings of the receiver in a span of time."""
 
     settings: RadioSettings
     mode: str
@@ -69,16 +69,16 @@ class _Listening:
 
 
 class EmulatedPluto:
-    """A device on the air behind the attributes and buffers of a Pluto.
+    """A device of the air behind the attributes and buffers of a Pluto.
 
-    Thread-safe: every connection has a thread of its own.
+    Thread-safe: every connection has its own thread.
 
     Parameters
     ----------
     medium : Medium
     identity : Identity
     rng : numpy.random.Generator
-        Draws the phase of an oscillator whenever it locks to another frequency.
+        Draws the phase of an oscillator when it locks to another frequency.
     """
 
     def __init__(self, medium: Medium, identity: Identity, *, rng: np.random.Generator) -> None:
@@ -102,7 +102,7 @@ class EmulatedPluto:
         self.context = self._describe()
 
     def power_cycle(self) -> None:
-        """Forget every setting, as after pulling the plug."""
+        """Reset every setting, as a loss of power does."""
         with self.lock:
             self.medium.end(self.identity.name)
             self._boot()
@@ -150,7 +150,7 @@ class EmulatedPluto:
         self._buffers[self._side(device)] = count
 
     def capture(self, start: int, stop: int) -> ComplexArray:
-        """Return the samples of the converter in a range of the clock, full scale 1."""
+        """Return samples of the converter in a range of the clock, full scale 1."""
         with self.lock:
             pieces = list(self._listening.pieces(start, stop))
             self._listening.forget(min(start, self.medium.now()))
@@ -162,18 +162,18 @@ class EmulatedPluto:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def play(self, samples: ComplexArray, *, at: int) -> None:
-        """Feed the transmitter from a clock on, again and again."""
+        """Feed the transmitter with repeated samples from a clock on."""
         with self.lock:
             self._played = samples
             if self.chip.transmits:
                 self._begin(samples, at=at)
 
     def stop_playing(self, *, at: int) -> None:
-        """Feed the transmitter nothing from a clock on."""
+        """Stop feeding the transmitter at a clock."""
         self.medium.end(self.identity.name, at=at)
 
     def closed(self, stream: object) -> None:
-        """Take note that a stream has ended; the tone generators take over."""
+        """Handle the end of a stream: the tone generators feed the transmitter."""
         with self.lock:
             if stream is self._feeding:
                 self._feeding = None
@@ -181,7 +181,7 @@ class EmulatedPluto:
                 self._play_tones()
 
     def radiated_dbm(self) -> float | None:
-        """Power that leaves the antenna port now, dBm; None if there is none."""
+        """Power at the antenna port now, dBm; None if there is none."""
         power = self.medium.radiated_w(self.identity.name)
         return 10.0 * math.log10(power) + 30.0 if power > 0.0 else None
 
@@ -190,12 +190,12 @@ class EmulatedPluto:
             if self._feeding is not None:
                 return False
             self._feeding = stream
-            # the converter listens to the buffer from now on, and that is still empty
+            # the buffer feeds the converter from now on, and it is still empty
             self.medium.end(self.identity.name)
             return True
 
     def _changed(self) -> None:
-        """Tell the air of a setting that changed."""
+        """Apply a changed setting to the air."""
         with self.lock:
             self._listening.set(self.medium.now(), self._listens())
             name, feeding = self.identity.name, self._feeding
@@ -214,7 +214,7 @@ class EmulatedPluto:
         self.medium.begin(self.identity.name, self._sends(), samples, at=at, phase=phase)
 
     def _phase(self, side: str, lo_hz: int) -> complex:
-        """Phase of an oscillator: another one each time it locks to another frequency."""
+        """Phase of an oscillator: drawn anew when it locks to another frequency."""
         if self._locked.get(side, (0,))[0] != lo_hz:
             turn = 2j * math.pi * self._rng.random()
             self._locked[side] = (lo_hz, complex(np.exp(turn)))

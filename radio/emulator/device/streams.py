@@ -1,9 +1,9 @@
 """Buffers between a client and the converters, with the ring of blocks of the real DMA.
 
 A receive buffer starts to fill its blocks (four by default) when it is opened and stops when all
-are full: the first blocks a client reads may be old. A block is free again when the client asks for
-the next one. A transmit buffer plays a block as soon as the one before has ended; a cyclic one
-repeats its first for ever.
+are full: the first blocks that a client reads may be old. A block is free again when the client
+requests the next one. A transmit buffer plays a block as soon as the previous one has ended; a
+cyclic one repeats its first block until it is closed.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ _BYTES = 2
 
 
 class FrontEnd(Protocol):
-    """What a stream needs of its Pluto."""
+    """The part of a Pluto that a stream uses."""
 
     def capture(self, start: int, stop: int) -> ComplexArray:
         """Return the samples of the converter in a range of the clock, full scale 1."""
         ...
 
     def play(self, samples: ComplexArray, *, at: int) -> None:
-        """Feed the transmitter from a clock on, again and again."""
+        """Feed the transmitter with repeated samples from a clock on."""
         ...
 
     def stop_playing(self, *, at: int) -> None:
-        """Feed the transmitter nothing from a clock on."""
+        """Stop feeding the transmitter at a clock."""
         ...
 
     def closed(self, stream: object) -> None:
-        """Take note that a stream has ended."""
+        """Handle the end of a stream."""
         ...
 
 
 class ReceiveStream:
-    """Samples for one client.
+    """A receive buffer of one client.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class ReceiveStream:
         return self._count * self.sample_bytes
 
     def read(self, *, alive: Callable[[], bool]) -> bytes:
-        """Return the next block; EPIPE if the client is gone before it is full."""
+        """Return the next block; EPIPE if the client leaves before it is full."""
         if self._lent:
             self._last = max(self._last + self._count, self._medium.now())
             self._starts.append(self._last)
@@ -118,7 +118,7 @@ class ReceiveStream:
 
 
 class TransmitStream:
-    """Samples from one client."""
+    """A transmit buffer of one client."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class TransmitStream:
         Raises
         ------
         IioError
-            EBUSY for a second block of a cyclic buffer; EPIPE if the client is gone.
+            EBUSY for a second block of a cyclic buffer; EPIPE if the client has left.
         """
         if self.cyclic and self._ends:
             raise IioError(errno.EBUSY)
@@ -167,7 +167,7 @@ class TransmitStream:
             self._front.stop_playing(at=start + len(samples))
 
     def close(self) -> None:
-        """Free the buffer; what was queued is not played."""
+        """Free the buffer; queued blocks are not played."""
         self._front.closed(self)
 
     def _samples(self, data: bytes) -> ComplexArray:

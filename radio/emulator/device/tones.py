@@ -1,12 +1,12 @@
 r"""The four tone generators (DDS) of the transmitter's core.
 
-They feed the converter whenever no buffer does:
+They feed the converter while no buffer does:
 
 .. math:: x[n] = \sum_{k=1,2} a_k^I \sin(\omega_k^I n + \varphi_k^I)
                 + j\, a_k^Q \sin(\omega_k^Q n + \varphi_k^Q)
 
-with frequencies on the grid :math:`f_s/2^{16}` of the 16-bit phase accumulators. A Pluto's device
-tree starts them with scale 0.
+with frequencies on the grid :math:`f_s/2^{16}` of the 16-bit phase accumulators. Their scales are 0
+after power-up, as a Pluto's device tree sets them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Tone:
 
     @property
     def audible(self) -> bool:
-        """Whether it puts out anything."""
+        """Whether its output is not zero."""
         return self.enabled and self.scale != 0.0
 
 
@@ -67,7 +67,7 @@ class Tones:
 
     @property
     def audible(self) -> bool:
-        """Whether any of them puts out something."""
+        """Whether the output of any generator is not zero."""
         return any(tone.audible for tone in self.tones)
 
     def waveform(self) -> ComplexArray:
@@ -76,7 +76,7 @@ class Tones:
         return np.asarray(np.clip(parts[0], -1.0, 1.0) + 1j * np.clip(parts[1], -1.0, 1.0))
 
     def channels(self) -> tuple[Channel, ...]:
-        """Describe them."""
+        """Describe the generators as channels."""
         return tuple(self._channel(index) for index in range(len(NAMES)))
 
     def _sum(self, tones: list[Tone]) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
-"""State of an AD9363 as its Linux driver keeps it: ranges, steps, and what it refuses.
+"""State of an AD9363 as its Linux driver keeps it: ranges, steps and refusals.
 
-Values are those of the driver's attributes. ``changed`` is called after every change that the air
-has to know of. Left out: tracking loops, filters (bandwidths are kept but filter nothing), the RF
+Values are those of the driver's attributes. ``changed`` is called after every change that affects
+the air. Not modelled: tracking loops, filters (bandwidths are stored but filter nothing), the RF
 synthesiser's grid of about 2 Hz, and the gain tables' uneven steps.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 XO_HZ = 40_000_000
 GAIN_MODES = ("manual", "fast_attack", "slow_attack", "hybrid")
-#: An attack mode keeps the signal's mean power so far below full scale.
+#: An attack mode holds the signal's mean power at this level relative to full scale.
 AGC_TARGET_DB = -12.0
 #: Receiver gain of the default tables: (up to this LO, least, most).
 _GAIN_TABLES = ((1_300_000_000, -1, 73), (4_000_000_000, -3, 71), (6_000_000_000, -10, 62))
@@ -73,7 +73,7 @@ class Transceiver:
     rate_hz : int
         Baseband rate at the start.
     extended_tuning : bool
-        Tunes from 70 MHz to 6 GHz, as a Pluto told to be an AD9364 does.
+        Tunes from 70 MHz to 6 GHz, like a Pluto that is configured as an AD9364.
     changed : callable
         Called after a change.
     """
@@ -141,7 +141,7 @@ class Transceiver:
         self.changed()
 
     def set_attenuation(self, text: str) -> None:
-        """Take a gain of -89.75 to 0 dB; steps of 0.25 dB, what is between is cut off."""
+        """Set a gain of -89.75 to 0 dB, truncated to steps of 0.25 dB."""
         value_mdb = round(parse_fixed(text) * 1000.0)
         if not -89_750 <= value_mdb <= 0:
             raise IioError(errno.EINVAL)
@@ -160,7 +160,7 @@ class Transceiver:
         self.changed()
 
     def set_gain_mode(self, text: str) -> None:
-        """Set who controls the gain."""
+        """Set the mode of the gain control."""
         self.gain_mode = self._one_of(text, GAIN_MODES)
         self.changed()
 
@@ -176,7 +176,7 @@ class Transceiver:
         self.rate_hz = parse_range(text, *self.rate_range)
 
     def set_fir_enabled(self, text: str) -> None:
-        """Switch the FIR filters; refused where the rate would then be impossible."""
+        """Switch the FIR filters; refused if the rate would then be impossible."""
         enable = parse_flag(text)
         if enable and not self.fir_taps:
             raise IioError(errno.EINVAL)
@@ -185,7 +185,7 @@ class Transceiver:
         self.fir_enabled = enable
 
     def load_fir(self, text: str) -> None:
-        """Take a filter file: a line ``RX 3 GAIN -6 DEC 4``, one for TX, and pairs of taps."""
+        """Load a filter file: a line ``RX 3 GAIN -6 DEC 4``, one for TX, and pairs of taps."""
         factor = re.search(r"^RX\s+\d+\s+GAIN\s+-?\d+\s+DEC\s+([124])\s*$", text, re.MULTILINE)
         other = re.search(r"^TX\s+\d+\s+GAIN\s+-?\d+\s+INT\s+([124])\s*$", text, re.MULTILINE)
         taps = re.findall(r"^\s*-?\d+\s*,\s*-?\d+\s*$", text, re.MULTILINE)
@@ -194,7 +194,7 @@ class Transceiver:
         self.fir_factor, self.fir_taps = int(factor.group(1)), len(taps)
 
     def fir_summary(self) -> str:
-        """Return what reading ``filter_fir_config`` gives."""
+        """Return the value of ``filter_fir_config``."""
         taps, factor = self.fir_taps, self.fir_factor if self.fir_taps else 0
         return f"FIR Rx: {taps},{factor} Tx: {taps},{factor}"
 
@@ -219,26 +219,26 @@ class Transceiver:
         self.changed()
 
     def set_xo_correction(self, text: str) -> None:
-        """Set what the driver believes of the oscillator, Hz."""
+        """Set the oscillator frequency that the driver assumes, Hz."""
         self.xo_correction_hz = parse_range(text, 39_992_000, 40_008_000)
         self.changed()
 
     def flag(self, name: str) -> str:
-        """Value of a switch that has no effect here."""
+        """Value of a switch that has no effect in the emulator."""
         return "1" if self._flags.get(name, True) else "0"
 
     def set_flag(self, name: str, text: str) -> None:
-        """Keep a switch that has no effect here."""
+        """Store a switch that has no effect in the emulator."""
         self._flags[name] = parse_flag(text)
 
     @property
     def transmits(self) -> bool:
-        """Whether what the converter gets reaches the antenna."""
+        """Whether the converter's samples reach the antenna."""
         return self.ensm_mode == "fdd" and not self.tx_off
 
     @property
     def receives(self) -> bool:
-        """Whether the antenna reaches the converter."""
+        """Whether the antenna's signal reaches the converter."""
         return self.ensm_mode == "fdd" and not self.rx_off
 
     def _half_band(self, fir: int) -> int:

@@ -1,8 +1,8 @@
 """The attribute tree of an IIO context and its XML form.
 
-A device has attributes of its own, debug attributes, buffer attributes and channels with theirs.
-An attribute is a name, the file it has in sysfs, and what reads or writes it; both raise `IioError`
-with the errno that the kernel driver would give.
+A device has attributes, debug attributes, buffer attributes, and channels with their attributes.
+An attribute has a name, a file name in sysfs, and functions to read and write it; both raise
+`IioError` with the errno that the kernel driver would give.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xml.sax.saxutils import quoteattr
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: Which elements hold which, and their attributes; the client's XML parser validates.
+#: Elements and their content for the document type; the client's XML parser validates.
 _ELEMENTS = {
     "context": "(device | context-attribute)*",
     "context-attribute": "EMPTY",
@@ -42,7 +42,7 @@ _HEAD = f'<?xml version="1.0" encoding="utf-8"?><!DOCTYPE context [{"".join(_RUL
 
 
 class IioError(Exception):
-    """An operation failed with an errno, which is what the client gets to see."""
+    """An operation failed with an errno, which is sent to the client."""
 
     def __init__(self, code: int) -> None:
         super().__init__(errno.errorcode.get(code, str(code)))
@@ -65,11 +65,11 @@ class Attribute:
     ----------
     name : str
     filename : str
-        Its file in sysfs; the same as the name for attributes of a device.
+        Its file in sysfs; equals the name for attributes of a device.
     read : callable
         Returns the value.
     write : callable
-        Takes the value as text, without a final NUL or newline.
+        Sets the value from text without a final NUL or newline.
     """
 
     name: str
@@ -117,7 +117,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a client sees of one Pluto."""
+    """The IIO context of one Pluto."""
 
     name: str
     description: str

@@ -1,4 +1,4 @@
-"""TCP in front of an emulated Pluto, with the faults that a test asks for."""
+"""TCP server of an emulated Pluto, with faults on demand: drop, freeze, unplug."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 IIOD_PORT = 30431
 _CHUNK = 1 << 18
-#: More than libiio ever opens; a runaway client must not take all threads.
+#: More than libiio opens; limits the threads that a faulty client can take.
 MAX_CONNECTIONS = 32
 
 
 class PlutoServer:
-    """Serves one Pluto; every connection has a thread.
+    """Serves one Pluto; every connection has its own thread.
 
     Parameters
     ----------
@@ -46,11 +46,11 @@ class PlutoServer:
         self._running.set()
         self._listener: socket.socket | None = None
         self.port = port
-        self.come_back()
+        self.plug()
 
     @property
     def uri(self) -> str:
-        """Where libiio finds it."""
+        """Address for libiio."""
         suffix = "" if self.port == IIOD_PORT else f":{self.port}"
         return f"ip:{self.host}{suffix}"
 
@@ -61,11 +61,11 @@ class PlutoServer:
 
     @property
     def frozen(self) -> bool:
-        """Whether it has stopped answering."""
+        """Whether it does not answer."""
         return not self._running.is_set()
 
-    def come_back(self) -> None:
-        """Listen, as after plugging in; nothing if it does already."""
+    def plug(self) -> None:
+        """Listen, as after plugging in; does nothing if it listens already."""
         if self._listener is not None:
             return
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -84,8 +84,8 @@ class PlutoServer:
             target=self._accept, args=(listener,), name=f"pluto-{self.port}", daemon=True
         ).start()
 
-    def go_away(self) -> None:
-        """Vanish as if unplugged: no port, no connections, no transmission, no settings."""
+    def unplug(self) -> None:
+        """Close port and connections and reset the device, as if it were unplugged."""
         listener, self._listener = self._listener, None
         if listener is not None:
             # wakes accept, which close alone does not
@@ -101,7 +101,7 @@ class PlutoServer:
                 _shut(connection)
 
     def freeze(self) -> None:
-        """Stop answering; what transmits goes on."""
+        """Stop answering; a transmission continues."""
         self._running.clear()
 
     def thaw(self) -> None:
@@ -109,10 +109,10 @@ class PlutoServer:
         self._running.set()
 
     def close(self) -> None:
-        """End for good."""
+        """Stop serving."""
         self.thaw()
         if self._listener is not None:
-            self.go_away()
+            self.unplug()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -144,7 +144,7 @@ class PlutoServer:
         except OSError as error:
             logger.debug("%s: connection ended: %s", self.uri, error)
         except Exception:
-            # one client's trouble must not end the others' service
+            # an error in one session must not end the others
             logger.exception("%s: session failed", self.uri)
         finally:
             session.close()

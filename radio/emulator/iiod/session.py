@@ -1,19 +1,27 @@
 """The IIOD protocol of libiio 0.24, server side, without sockets: bytes in, replies out.
 
 Commands are lines; ``WRITE`` and ``WRITEBUF`` are followed by as many bytes as they say. Replies
-are decimal lines, negative errno on error, then data. What a peer supplies is bounded: the length
-of a line, of an attribute's value and of a block. `Session.receive` waits only where the real
-server waits: for samples to be received or sent.
+are decimal lines, negative errno on error, then data. Client input is bounded: the length of a
+line, of an attribute's value and of a block. `Session.receive` waits only where the real server
+waits: for samples to be received or sent.
 """
 
 from __future__ import annotations
 
 import errno
-import re
 from typing import TYPE_CHECKING
 
 from siftmoe.radio.emulator.device.streams import ReceiveStream, TransmitStream
 from siftmoe.radio.emulator.device.tree import Attribute, IioError, find
+from siftmoe.radio.emulator.iiod.syntax import (
+    MASK,
+    MAX_LINE,
+    MAX_VALUE,
+    VERSION,
+    parse_count,
+    reply_line,
+    require,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,13 +29,6 @@ if TYPE_CHECKING:
     from siftmoe.radio.emulator.device.pluto import EmulatedPluto
     from siftmoe.radio.emulator.device.tree import Device
 
-#: libiio reads a tag of 7 characters.
-VERSION = b"0.24.v0.24  \n"
-MAX_LINE = 1024
-#: The largest is a FIR filter's file, 2 kB.
-MAX_VALUE = 1 << 16
-_MASK = re.compile(r"[0-9a-fA-F]{8}")
-_NUMBER = re.compile(r"\d{1,18}(?!\d)")
 _GROUPS = {"DEBUG": "debug_attributes", "BUFFER": "buffer_attributes"}
 
 
@@ -38,7 +39,7 @@ class Session:
     ----------
     pluto : EmulatedPluto
     alive : callable
-        Whether the client is still there; asked while waiting.
+        Returns whether the client is still connected; called while waiting.
     """
 
     def __init__(self, pluto: EmulatedPluto, *, alive: Callable[[], bool]) -> None:
@@ -51,7 +52,7 @@ class Session:
         self.finished = False
 
     def receive(self, data: bytes) -> Iterator[bytes]:
-        """Take bytes from the client and yield the replies to what is complete."""
+        """Take bytes from the client and yield the replies to complete commands."""
         self._input += data
         while not self.finished:
             replies = self._pending()
@@ -70,7 +71,7 @@ class Session:
         end = self._input.find(b"\n")
         if end < 0:
             if len(self._input) > MAX_LINE:
-                # too long: forget it up to its end, which is still to come
+                # too long: skip it up to its end, which has not arrived yet
                 self._input.clear()
                 self._skipping = True
             return None
@@ -78,7 +79,7 @@ class Session:
         del self._input[: end + 1]
         if self._skipping or len(line) > MAX_LINE or (line[:1].isspace() and line.strip()):
             self._skipping = False
-            return iter([_number(-errno.EINVAL)])
+            return iter([reply_line(-errno.EINVAL)])
         return self._run(line.decode("ascii", "replace").split())
 
     def _run(self, words: list[str]) -> Iterator[bytes]:
@@ -87,7 +88,7 @@ class Session:
         name = words[0] if words[0].isupper() else words[0].upper() * words[0].islower()
         handler = _COMMANDS.get(name)
         if handler is None:
-            return iter([_number(-errno.EINVAL)])
+            return iter([reply_line(-errno.EINVAL)])
         return self._guarded(handler(self, words[1:]))
 
     @staticmethod
@@ -95,45 +96,45 @@ class Session:
         try:
             yield from replies
         except IioError as error:
-            yield _number(-error.code)
+            yield reply_line(-error.code)
 
     def _print(self, words: list[str]) -> Iterator[bytes]:
-        _require(not words)
+        require(not words)
         xml = self._pluto.context.xml().encode()
-        yield _number(len(xml)) + xml + b"\n"
+        yield reply_line(len(xml)) + xml + b"\n"
 
     def _version(self, words: list[str]) -> Iterator[bytes]:
-        _require(not words)
+        require(not words)
         yield VERSION
 
     def _timeout(self, words: list[str]) -> Iterator[bytes]:
-        _require(len(words) == 1)
-        _count(words[0])
-        yield _number(0)
+        require(len(words) == 1)
+        parse_count(words[0])
+        yield reply_line(0)
 
     def _exit(self, words: list[str]) -> Iterator[bytes]:
-        _require(not words)
+        require(not words)
         self.close()
         yield b""
 
     def _read(self, words: list[str]) -> Iterator[bytes]:
         value = self._attribute(words).read().encode() + b"\0"
-        yield _number(len(value)) + value + b"\n"
+        yield reply_line(len(value)) + value + b"\n"
 
     def _write(self, words: list[str]) -> Iterator[bytes]:
-        _require(len(words) >= 2)
-        # as the real server: only a known device's value is taken off the line
+        require(len(words) >= 2)
+        # like the real server: only the value for a known device is consumed
         self._device(words[0])
-        size = _count(words[-1])
+        size = parse_count(words[-1])
         if size > MAX_VALUE:
-            # what follows cannot be told from commands
+            # the value cannot be told from commands any more
             self.close()
             raise IioError(errno.EINVAL)
         self._pending = lambda: self._value(words[:-1], size)
         yield b""
 
     def _value(self, words: list[str], size: int) -> Iterator[bytes] | None:
-        """Take the value of a WRITE, wanted or not."""
+        """Consume the value of a WRITE, also if the command failed."""
         if len(self._input) < size:
             return None
         value = bytes(self._input[:size]).decode("utf-8", "replace").rstrip("\0\n")
@@ -145,35 +146,35 @@ class Session:
         attribute = self._attribute(words)
         with self._pluto.lock:
             attribute.write(value)
-        yield _number(size)
+        yield reply_line(size)
 
     def _attribute(self, words: list[str]) -> Attribute:
         """Find DEVICE [DEBUG|BUFFER|INPUT CHANNEL|OUTPUT CHANNEL] NAME."""
-        _require(2 <= len(words) <= 4)
+        require(2 <= len(words) <= 4)
         device, kind, name = self._device(words[0]), words[1], words[-1]
         if len(words) == 4:
-            _require(kind in ("INPUT", "OUTPUT"))
+            require(kind in ("INPUT", "OUTPUT"))
             return find(device.channel(words[2], output=kind == "OUTPUT").attributes, name)
         if len(words) == 3:
-            _require(kind in _GROUPS)
+            require(kind in _GROUPS)
             return find(getattr(device, _GROUPS[kind]), name)
         return find(device.attributes, name)
 
     def _open(self, words: list[str]) -> Iterator[bytes]:
-        _require(len(words) in (3, 4) and words[3:] in ([], ["CYCLIC"]))
+        require(len(words) in (3, 4) and words[3:] in ([], ["CYCLIC"]))
         device = self._device(words[0])
-        count = _count(words[1])
-        _require(_MASK.fullmatch(words[2]) is not None)
+        count = parse_count(words[1])
+        require(MASK.fullmatch(words[2]) is not None)
         mask = int(words[2], 16)
         columns = tuple(i for i in range(len(device.scan_channels)) if mask >> i & 1)
         cyclic = len(words) == 4
         self._reopen(device, cyclic=cyclic)
         stream = self._pluto.open(device, count=count, columns=columns, cyclic=cyclic)
         self._streams[device.name] = stream
-        yield _number(0)
+        yield reply_line(0)
 
     def _reopen(self, device: Device, *, cyclic: bool) -> None:
-        """Give up a buffer that this very client has opened before, unless it is cyclic."""
+        """Close a buffer that this client opened earlier, unless it is cyclic."""
         opened = self._streams.get(device.name)
         if opened is None:
             return
@@ -182,43 +183,43 @@ class Session:
         self._streams.pop(device.name).close()
 
     def _close(self, words: list[str]) -> Iterator[bytes]:
-        _require(len(words) == 1)
+        require(len(words) == 1)
         device = self._device(words[0])
         if device.name not in self._streams:
             raise IioError(errno.ENXIO)
         self._streams.pop(device.name).close()
-        yield _number(0)
+        yield reply_line(0)
 
     def _readbuf(self, words: list[str]) -> Iterator[bytes]:
         stream, wanted = self._transfer(words)
         if not isinstance(stream, ReceiveStream):
             raise IioError(errno.EBADF)
         if wanted < stream.sample_bytes:
-            yield _number(0)
+            yield reply_line(0)
             return
         mask = f"{sum(1 << i for i in stream.columns):08x}\n".encode()
         while wanted >= stream.sample_bytes:
             block = stream.read(alive=self._alive)[:wanted]
             wanted -= len(block)
-            yield _number(len(block)) + mask + block
+            yield reply_line(len(block)) + mask + block
             mask = b""
         if wanted:
-            yield _number(0)
+            yield reply_line(0)
 
     def _writebuf(self, words: list[str]) -> Iterator[bytes]:
         stream, offered = self._transfer(words)
         if offered < stream.sample_bytes:
-            yield _number(0)
+            yield reply_line(0)
             return
-        # what a receiver is sent is taken and then refused
+        # data for a receiver is consumed and then refused
         code = 0 if isinstance(stream, TransmitStream) else errno.EBADF
         self._pending = lambda: self._samples(stream, left=offered, offered=offered, code=code)
-        yield _number(0)
+        yield reply_line(0)
 
     def _samples(
         self, stream: ReceiveStream | TransmitStream, *, left: int, offered: int, code: int
     ) -> Iterator[bytes] | None:
-        """Take a block of a WRITEBUF, wanted or not; None if it is not complete yet."""
+        """Consume a block of a WRITEBUF, also after an error; None if it is not complete yet."""
         size = min(left, stream.block_bytes)
         if len(self._input) < size:
             return None
@@ -234,47 +235,32 @@ class Session:
             self._pending = lambda: self._samples(stream, left=left, offered=offered, code=code)
             return iter(())
         self._pending = self._command
-        return iter([_number(-code if code else offered)])
+        return iter([reply_line(-code if code else offered)])
 
     def _transfer(self, words: list[str]) -> tuple[ReceiveStream | TransmitStream, int]:
-        _require(len(words) == 2)
-        device, size = self._device(words[0]), _count(words[1])
+        require(len(words) == 2)
+        device, size = self._device(words[0]), parse_count(words[1])
         if device.name not in self._streams:
             raise IioError(errno.EBADF)
         return self._streams[device.name], size
 
     def _set(self, words: list[str]) -> Iterator[bytes]:
-        _require(len(words) == 3 and words[1] == "BUFFERS_COUNT")
-        self._pluto.set_buffers_count(self._device(words[0]), _count(words[2]))
-        yield _number(0)
+        require(len(words) == 3 and words[1] == "BUFFERS_COUNT")
+        self._pluto.set_buffers_count(self._device(words[0]), parse_count(words[2]))
+        yield reply_line(0)
 
     def _gettrig(self, words: list[str]) -> Iterator[bytes]:
-        _require(len(words) == 1)
+        require(len(words) == 1)
         self._device(words[0])
-        yield _number(-errno.ENOENT)
+        yield reply_line(-errno.ENOENT)
 
     def _settrig(self, words: list[str]) -> Iterator[bytes]:
-        _require(len(words) in (1, 2))
+        require(len(words) in (1, 2))
         self._device(words[0])
-        yield _number(-errno.ENOENT)
+        yield reply_line(-errno.ENOENT)
 
     def _device(self, name: str) -> Device:
         return self._pluto.context.device(name)
-
-
-def _number(value: int) -> bytes:
-    return b"%d\n" % value
-
-
-def _require(condition: bool) -> None:
-    if not condition:
-        raise IioError(errno.EINVAL)
-
-
-def _count(word: str) -> int:
-    """Parse a number as the real server does: what is none counts as 0."""
-    number = _NUMBER.match(word)
-    return int(number.group()) if number else 0
 
 
 _COMMANDS: dict[str, Callable[[Session, list[str]], Iterator[bytes]]] = {

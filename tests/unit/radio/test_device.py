@@ -1,3 +1,5 @@
+"""Settings and power reference of a radio."""
+
 from __future__ import annotations
 
 import pytest

@@ -18,11 +18,10 @@ import numpy as np
 
 from siftmoe.coordinator.air.assembly import REFERENCE_WIDTH, air_interface, payload_of
 from siftmoe.coordinator.air.slotted import SlottedAir
-from siftmoe.coordinator.air.wdmoe import wdmoe_links
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow
-from siftmoe.coordinator.links.assembly import simulated_links
+from siftmoe.coordinator.links.sources import SIMULATED, links_of
 from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.selection.widths import Widths
@@ -39,8 +38,7 @@ from siftmoe.tools.results.width_mix import mean_bits, mix_of
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.air.interface import AirInterface
-    from siftmoe.coordinator.links.simulated import SimulatedLinks
-    from siftmoe.coordinator.links.states import LinkStates
+    from siftmoe.coordinator.links.states import Links, LinkStates
     from siftmoe.coordinator.model.session import Session
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.models.similarity.profile import Profile
@@ -98,7 +96,8 @@ class Emulation:
             policy,
             shape=self.bundle.shape,
             profile=self.profile,
-            links=lambda: wdmoe_links(links.states(coordinator.now_s), air),
+            links=lambda: links.states(coordinator.now_s),
+            air=lambda: air,
         )
         air = self.air(setting, prepared.widths, seed)
         probe = Probe(
@@ -191,15 +190,18 @@ def _radio(setting: Setting, seed: int) -> RadioEntry:
         coherence_time_s=setting.coherence_time_s,
         gain_floor=setting.gain_floor,
         seed=seed,
+        links=setting.links,
     )
 
 
 def _mean_links(setting: Setting) -> LinkStates:
-    return _links(msgspec.structs.replace(setting, fading="none"), 0).states(0.0)
+    """Links at their mean gains, which energies are counted in; simulated whatever the source."""
+    still = msgspec.structs.replace(setting, fading="none", links=SIMULATED)
+    return _links(still, 0).states(0.0)
 
 
-def _links(setting: Setting, seed: int) -> SimulatedLinks:
-    return simulated_links(_radio(setting, seed), [setting.distance_m] * setting.num_helpers)
+def _links(setting: Setting, seed: int) -> Links:
+    return links_of(_radio(setting, seed), [setting.distance_m] * setting.num_helpers)
 
 
 def _record(

@@ -6,7 +6,7 @@ are bisected here. The test text plays no part in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from siftmoe.coordinator.policies.spec import PolicySpec
@@ -84,7 +84,7 @@ def find_knob(trials: ValidationTrials) -> Found:
         return _bisect(trials, loss, unit_j)
     base = PolicySpec.parse(cell.template.replace(KNOB, "0"))
     options = {key: value for key, value in base.options.items() if key != "price"}
-    rate = find_rate(PolicySpec(base.name, options), trials, loss=loss)
+    rate = find_rate(replace(base, options=options), trials, loss=loss)
     return Found(value=rate.price_j_per_nat / unit_j, loss=rate.perplexity_loss)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.air.wdmoe import wdmoe_links
+from siftmoe.coordinator.policies.wdmoe.devices import wdmoe_links
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.air.interface import AirInterface

@@ -50,6 +50,8 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Of fast fading: price of an undelivered token, in energies of a token at the mean gain.
     audit : bool
         Compute the undivided output too and compare.
+    links : str
+        Where the states of links come from, as ``links`` in ``[radio]`` of a testbed.
     """
 
     num_helpers: int = 8
@@ -67,6 +69,7 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     selection: str = SELECTIONS[0]
     outage_price: float = 60.0
     audit: bool = False
+    links: str = "simulated"
 
 
 class Cell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,7 +16,8 @@ from siftmoe.radio.channel.link import Source
 from siftmoe.radio.channel.multipath import AirPath
 from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.errors import DeviceNotFound
-from siftmoe.radio.simulated.air import Air, DeviceModel
+from siftmoe.radio.simulated.air import Air
+from siftmoe.radio.simulated.front_end import DeviceModel
 from siftmoe.radio.simulated.radio import SimulatedRadio
 from siftmoe.radio.sounding import pilots
 from siftmoe.radio.sounding.sounder import Pilot, hear, transmit_pilot

@@ -115,8 +115,9 @@ def test_a_policys_own_bits_go_before_the_runs(
         ("topk:bits=auto", "topk does not choose widths; .* siftmoe, skip-only, channel-width"),
         ("siftmoe:price=1:bits=7", "or one of 2, 3, .* got '7'"),
         ("siftmoe:price=1:downlink_bits=auto", "downlink_bits is a number"),
-        ("channel-width:price=1", "chooses widths by a price"),
-        ("channel-width:tolerance=0.1:bits=auto", "chooses widths by a price"),
+        ("channel-width:price=1", "channel-width chooses widths; give it bits=auto"),
+        ("channel-width:tolerance=0.1:bits=auto", "has no budget tolerance; .* one of price"),
+        ("gate-price:final=0.1", "has no budget final; .* one of price"),
     ],
 )
 def test_bits_that_a_policy_cannot_have_are_named(

@@ -1,4 +1,4 @@
-"""Emulated Plutos on an air whose clock a test turns by hand; no sockets, no waiting."""
+"""Emulated Plutos on an air whose clock the test advances; no sockets, no waiting."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from siftmoe.radio.channel.multipath import AirPath
 from siftmoe.radio.emulator.device.medium import Medium
 from siftmoe.radio.emulator.device.pluto import EmulatedPluto, Identity
 from siftmoe.radio.emulator.iiod.session import Session
-from siftmoe.radio.simulated.air import Air, DeviceModel
+from siftmoe.radio.simulated.air import Air
+from siftmoe.radio.simulated.front_end import DeviceModel
 
 RATE_HZ = 2e6
 
 
 class Bench:
-    """Two Plutos, ``a`` and ``b``; ``sleep`` is what lets time pass."""
+    """Two Plutos, ``a`` and ``b``; ``sleep`` advances the clock."""
 
     def __init__(self, gain: float = 1e-6) -> None:
         self.now_s = 0.0

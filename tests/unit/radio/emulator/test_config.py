@@ -1,4 +1,4 @@
-"""Files that describe an air."""
+"""The configuration file of an air."""
 
 from __future__ import annotations
 

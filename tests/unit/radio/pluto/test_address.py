@@ -1,4 +1,4 @@
-"""Who answers at an address: real sockets that refuse, stay silent, hang up, or speak HTTP."""
+"""The check of an address: real sockets that refuse, are silent, close, or speak HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong between a program and its Pluto: the table of docs/pluto.md, emulated."""
+"""Faults between a program and its Pluto: the table of docs/pluto.md, emulated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def plutos():
 
 @pytest.fixture(scope="module")
 def opened(plutos):
-    """The same radios in every test: each must have recovered from what went wrong before."""
+    """The same radios in every test: each must have recovered from the fault of the test before."""
     store = CalibrationStore(path=Path("unused.toml"))
     radios = []
     try:
@@ -125,7 +125,7 @@ def test_a_receiver_whose_connection_was_cut_is_tuned_over_a_new_one(plutos, rad
 
 
 def test_unplugged_in_the_middle_of_a_round(plutos, radios):
-    """The other links go on, the lost one says so, and it comes back with the radio."""
+    """The other links continue, the lost one is reported, and it recovers with the radio."""
     heard = []
     for turn in range(3):
         pilot = sounder.transmit_pilot(radios[0], SETTINGS)
@@ -185,7 +185,7 @@ def test_out_of_range_and_too_near(plutos, radios):
 
 
 def test_tones_of_others_are_ended_before_and_after_our_own_transmission(plutos, radios):
-    """What the hardware falls back to when a buffer closes was loud before we came."""
+    """The tone generators, which take over when a buffer closes, were on before the driver came."""
     uri = plutos.uris[0]
     _attribute(uri, "-c", "-o", PHY, "altvoltage1", "powerdown", "0")
     _attribute(uri, "-c", "-o", PHY, "voltage0", "hardwaregain", "0")

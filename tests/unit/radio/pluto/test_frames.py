@@ -1,3 +1,5 @@
+"""Frames between the driver process and its parent."""
+
 from __future__ import annotations
 
 import struct

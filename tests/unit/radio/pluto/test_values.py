@@ -1,3 +1,5 @@
+"""Scaling and ranges of a Pluto."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -22,7 +22,8 @@ from siftmoe.radio.power.calibrating import (
 )
 from siftmoe.radio.power.conversion import CalibrationStore, mean_square
 from siftmoe.radio.power.tone import hear_tone, tone, transmitting_tone
-from siftmoe.radio.simulated.air import Air, DeviceModel
+from siftmoe.radio.simulated.air import Air
+from siftmoe.radio.simulated.front_end import DeviceModel
 from siftmoe.radio.simulated.radio import SimulatedRadio
 from siftmoe.radio.units import db_to_linear, linear_to_db, watt_to_dbm
 
@@ -58,7 +59,7 @@ def test_the_tones_level_is_what_was_sent_wherever_the_oscillators_are() -> None
 
 
 class Leaky(SimulatedRadio):
-    """A receiver that hears its own oscillator, as real ones do."""
+    """A receiver with leakage of its own oscillator, as real ones have."""
 
     def receive(self, count: int) -> np.ndarray:
         return super().receive(count) + 0.3

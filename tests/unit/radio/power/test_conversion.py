@@ -1,3 +1,5 @@
+"""Powers of a unit with and without calibration, and the calibration file."""
+
 from __future__ import annotations
 
 import math

@@ -1,4 +1,4 @@
-"""The medium against what it is told to be. Levels are compared within five standard errors."""
+"""The simulated air against its parameters. Levels agree within five standard errors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from siftmoe.radio.channel.fading import FadingKind, FadingModel
 from siftmoe.radio.channel.multipath import AirPath, PathResponse
 from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.errors import DeviceNotFound, RadioError, SettingRejected
-from siftmoe.radio.simulated.air import Air, DeviceModel, quantise
+from siftmoe.radio.simulated.air import Air
+from siftmoe.radio.simulated.front_end import DeviceModel
 from siftmoe.radio.simulated.radio import SimulatedRadio
+from siftmoe.radio.simulated.transmission import quantise
 from siftmoe.radio.units import dbm_to_watt, thermal_noise_psd
 
 RATE_HZ = 2e6

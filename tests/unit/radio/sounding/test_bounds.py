@@ -1,3 +1,5 @@
+"""Bounds against the Fisher matrix and against simulation."""
+
 from __future__ import annotations
 
 import numpy as np

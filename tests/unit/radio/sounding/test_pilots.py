@@ -1,3 +1,5 @@
+"""Layout and spectrum of the burst."""
+
 from __future__ import annotations
 
 import hashlib

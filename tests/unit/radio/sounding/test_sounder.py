@@ -1,4 +1,4 @@
-"""Pilot exchange from one simulated antenna to the other, against the air's own truth."""
+"""Pilot exchange between simulated radios, against the true values of the air."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from siftmoe.radio.channel.link import ChannelOrigin
 from siftmoe.radio.channel.multipath import AirPath
 from siftmoe.radio.device import PowerReference, RadioSettings
 from siftmoe.radio.errors import Overload, SettingRejected, SyncFailed
-from siftmoe.radio.simulated.air import Air, DeviceModel
+from siftmoe.radio.simulated.air import Air
+from siftmoe.radio.simulated.front_end import DeviceModel
 from siftmoe.radio.simulated.radio import SimulatedRadio
 from siftmoe.radio.sounding import bounds, pilots
 from siftmoe.radio.sounding.sounder import frame, sound

@@ -7,11 +7,11 @@ import pytest
 from scipy.optimize import brentq, minimize
 
 from siftmoe.coordinator.air.interface import AirInterface
-from siftmoe.coordinator.air.wdmoe import wdmoe_links
 from siftmoe.coordinator.links.fixed import FixedLinks
 from siftmoe.coordinator.policies.wdmoe.bandwidth import allocate_bandwidth, token_latency
+from siftmoe.coordinator.policies.wdmoe.devices import WdmoeLinks, wdmoe_links
 from siftmoe.coordinator.policies.wdmoe.dropping import weight_to_latency
-from siftmoe.coordinator.policies.wdmoe.policy import Wdmoe, WdmoeLinks, WdmoeRule
+from siftmoe.coordinator.policies.wdmoe.policy import Wdmoe, WdmoeRule
 from siftmoe.coordinator.selection.problem import Budget, BudgetKind, SelectionProblem, Status
 
 

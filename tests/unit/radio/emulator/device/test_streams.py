@@ -1,4 +1,4 @@
-"""Buffers and what is on the air, by a clock that stands still unless somebody waits."""
+"""Buffers and transmissions, on a clock that advances only while a client waits."""
 
 from __future__ import annotations
 

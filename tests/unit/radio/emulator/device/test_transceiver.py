@@ -1,4 +1,4 @@
-"""What the AD936x driver takes, keeps and refuses, through the commands of a client."""
+"""Values that the AD936x driver accepts, rounds and refuses, through a client's commands."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from siftmoe.radio.emulator.iiod.session import MAX_LINE, MAX_VALUE
+from siftmoe.radio.emulator.iiod.syntax import MAX_LINE, MAX_VALUE
 
 VERSION = b"0.24.v0.24  \n"
 LO = b"ad9361-phy OUTPUT altvoltage1 frequency"

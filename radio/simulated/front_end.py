@@ -1,0 +1,44 @@
+"""Analog front end of a simulated radio: oscillator, noise, full-scale powers, converter."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from siftmoe.radio.channel.link import Source
+from siftmoe.radio.device import PowerReference
+from siftmoe.radio.simulated.transmission import quantise
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from siftmoe.radio.device import RadioSettings
+
+    ComplexArray = NDArray[np.complex128]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceModel:
+    """Properties of one simulated radio.
+
+    Parameters
+    ----------
+    ppm : float
+        Error of its oscillator, parts per million.
+    noise_figure_db : float, dB
+    reference : PowerReference
+        True full-scale powers, hence known without uncertainty by default.
+    """
+
+    ppm: float = 0.0
+    noise_figure_db: float = 5.0
+    reference: PowerReference = field(
+        default_factory=lambda: PowerReference(std_db=0.0, source=Source.MODELLED)
+    )
+
+
+def convert(field_v: ComplexArray, model: DeviceModel, settings: RadioSettings) -> ComplexArray:
+    """Convert a field at a device's port to samples of its converter, full scale 1."""
+    return quantise(field_v / math.sqrt(model.reference.rx_power_w(1.0, settings)))

@@ -1,0 +1,82 @@
+"""What a user adds to a study: policies beside its own, and another source of links."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.coordinator.selection.policy import BUDGETS
+from siftmoe.tools.experiments.cells.records import KNOB
+from siftmoe.tools.experiments.studies.axes import USUAL_LOSS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from siftmoe.tools.experiments.cells.records import Cell
+
+_LOSS = "loss"
+
+
+def with_policies(cells: Sequence[Cell], policies: Sequence[str]) -> list[Cell]:
+    """Add policies to a study, each under every setting of every model.
+
+    A policy that spends a price and names no budget has its price set to the usual loss on
+    validation text.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        Of the study, without seeds.
+    policies : sequence of str
+        Each ``+NAME`` or ``+NAME:KEY=VALUE``; the name may be ``package.module:Name``.
+
+    Raises
+    ------
+    ValueError
+        If one has no plus sign, is unknown, or is without the budget that it needs.
+    """
+    kinds = {(cell.model, msgspec.json.encode(cell.setting), cell.case): cell for cell in cells}
+    return [*cells, *(_cell(text, like) for text in policies for like in kinds.values())]
+
+
+def with_links(cells: Sequence[Cell], links: str) -> list[Cell]:
+    """Take the states of links from elsewhere in every cell.
+
+    Raises
+    ------
+    ValueError
+        If a cell has fast fading, which is simulated.
+    """
+    if any(cell.setting.slots for cell in cells):
+        raise ValueError(f"--links {links}: this study simulates fast fading; leave out --links")
+    return [
+        msgspec.structs.replace(cell, setting=msgspec.structs.replace(cell.setting, links=links))
+        for cell in cells
+    ]
+
+
+def _cell(text: str, like: Cell) -> Cell:
+    """Make the cell of a policy under the setting of another one."""
+    sign, _, rest = text.partition("+")
+    if sign or not rest:
+        raise ValueError(f"--policy {text}: write +NAME; a study has its own policies beside it")
+    spec = PolicySpec.parse(rest)
+    loss = spec.number(_LOSS)
+    options = {key: value for key, value in spec.options.items() if key != _LOSS}
+    if not spec.traits.budgets or set(BUDGETS) & set(options):
+        if loss is not None:
+            raise ValueError(f"--policy {text}: a loss sets a price; give no other budget")
+        return msgspec.structs.replace(
+            like, curve=str(spec), template=str(spec), value=None, loss=None
+        )
+    if "price" not in spec.traits.budgets:
+        needed = " or ".join(spec.traits.budgets)
+        raise ValueError(f"--policy {text}: {spec.name} needs a budget: {needed}")
+    template = f"{replace(spec, options=options)}:price={KNOB}"
+    stated = USUAL_LOSS if loss is None else loss
+    return msgspec.structs.replace(
+        like, curve=str(spec), template=template, value=None, loss=stated
+    )
