@@ -107,7 +107,12 @@ def _cell(text: str) -> str:
 def _text(text: str) -> str:
     """Keep what is indented in a description as it is laid out."""
     paragraphs = text.strip().replace("::\n", ":\n").split("\n\n")
-    return "\n\n".join(
-        f"```text\n{p}\n```" if p.startswith("    ") else p.replace("<", "&lt;").replace("*", "\\*")
-        for p in paragraphs
-    ) + "\n"
+    return (
+        "\n\n".join(
+            f"```text\n{p}\n```"
+            if p.startswith("    ")
+            else p.replace("<", "&lt;").replace("*", "\\*")
+            for p in paragraphs
+        )
+        + "\n"
+    )

@@ -14,8 +14,8 @@ _HEAD = """# Rooms
 
 Generated from the `__init__` docstrings, the floors in `setup.cfg` and the imports in the files. A
 room is a folder, or a file that stands alone, with one subject. A room uses only rooms on lower
-floors of its own package, and packages below its own; `make lint` checks it. Rooms on the same floor
-do not know each other. [Architecture](../explanation/architecture.md) explains the order.
+floors of its own package, and packages below its own. Rooms on the same floor do not know each
+other. `make lint` checks it. [Architecture](../explanation/architecture.md) explains the order.
 
 """
 
@@ -29,8 +29,7 @@ def _package(name: str) -> str:
     lines = [f"## {name}\n", docstring(ROOT / name / "__init__.py").partition("\n\n")[0] + "\n"]
     stack = floors(name)
     for number, floor in zip(range(len(stack) - 1, -1, -1), stack, strict=True):
-        for room in floor:
-            lines.append(_section(room, number))
+        lines += [_section(room, number) for room in floor]
     return "\n".join(lines)
 
 

@@ -118,6 +118,8 @@ def _default(field: types.Field) -> str:
     if field.default is None:
         return "none"
     if isinstance(field.default, (bool, str)):
-        text = str(field.default).lower() if field.default in (True, False) else f'"{field.default}"'
+        text = (
+            str(field.default).lower() if field.default in (True, False) else f'"{field.default}"'
+        )
         return f"`{text}`"
     return f"`{field.default:g}`"
