@@ -1,4 +1,4 @@
-"""``python -m siftmoe.agent``: the same as ``siftmoe agent``, where only the agent is installed."""
+"""``python -m siftmoe.agent``: the command ``siftmoe agent`` where only the agent is installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INTERRUPTED = 130
 
 
 def main() -> int:
-    """Run the agent; returns the exit status (0 stopped, 1 failed, 2 wrong usage)."""
+    """Run the agent and return the exit status: 0 stopped, 1 failed, 2 wrong usage."""
     parser = argparse.ArgumentParser(
         prog="python -m siftmoe.agent",
         description=command.__doc__,

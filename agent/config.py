@@ -1,4 +1,4 @@
-"""Settings of an agent, and which experts it hosts."""
+"""Settings of an agent and the selection of the experts that it hosts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from siftmoe.agent.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: How often a connection is asked for a sign of life, by either side: so often that silence is
-#: noticed at most 80 + 300 ms after it begins. Two dozen small frames a second and agent, on a band
+#: Interval between heartbeats of a connection, sent by either side: silence is noticed at most
+#: 80 + 300 ms after it begins. They cost two dozen small frames per second and agent, on a band
 #: that carries thousands.
 HEARTBEAT_MS: Final = 80
-#: After which silence a connection is given up: more than three heartbeats, so that one lost to
-#: Wi-Fi retransmission (up to about 100 ms) or to a board's scheduler is no death.
+#: Silence after which a connection is closed: more than three heartbeats, so that one heartbeat
+#: delayed by Wi-Fi retransmission (up to about 100 ms) or by a board's scheduler closes nothing.
 HEARTBEAT_TIMEOUT_MS: Final = 300
 
 _ITEM = re.compile(r"(\*|\d+(?:-\d+)?):(\*|\d+(?:-\d+)?)$")
@@ -37,36 +37,36 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     experts : str
         Which experts to host, see :func:`select_experts`.
     name : str
-        What the agent is called in the testbed file.
+        Name of the agent in the testbed file.
     provider : str
-        "auto" or a list of tensorrt, cuda, cpu in the order in which they are tried.
+        "auto", or a list of tensorrt, cuda and cpu in the order in which they are tried.
     threads : int
-        Threads inside one operator; 0 takes every core that this process may use.
+        Threads inside one operator; 0 uses every core that this process may run on.
     queue_limit : int
-        Requests that may wait for computation, one client's as many as are free.
+        Requests that may wait for computation; one client may use as many places as are free.
     heartbeat_ms, heartbeat_timeout_ms : int, ms
     insecure : bool
         Allow an address that other machines reach without keys.
     key : str or None
-        File with this agent's keys; with it every connection is encrypted.
+        File with this agent's key pair; if given, every connection is encrypted.
     allow : str or None
-        File with the public keys of those who may connect.
+        Allow-list: file with the public keys that may connect.
     radio : str or None
         URI of the Pluto that takes part in pilot exchanges: ``ip:HOST`` or ``usb:...``.
     widths : str
-        Bits of an entry that vectors may have on their way, with commas, or "all": a board too
-        slow for packed vectors takes "16,32" and says so.
+        Bits per entry of the vectors that the agent accepts and sends, with commas, or "all". A
+        board too slow to pack and unpack takes "16,32", which ``hello`` tells its clients.
     idle_s : float, s
-        How long idling is measured before the agent serves, on a board with power sensors; 0
-        leaves the board's power alone, as for several agents on one board.
+        How long the idle power is measured before the agent serves, on a board with power
+        sensors; 0 measures no power, for several agents on one board.
     sysfs : str
-        Where the sensors are looked for.
+        Folder in which the sensors are searched.
     packing : "auto", "compiled" or "numpy"
-        What packs and unpacks vectors, with the same numbers: compiled code, which takes most of a
-        second and 130 MB when the agent starts, or numpy; auto takes the former where numba is
-        installed.
+        What packs and unpacks vectors: compiled code, which takes most of a second and 130 MB when
+        the agent starts, or numpy. The numbers are the same. "auto" uses compiled code where numba
+        is installed.
     metrics_port : int or None
-        Where Prometheus may ask; 0 takes any free port, None answers nobody.
+        Port of the metrics for Prometheus; 0 takes any free port, None opens none.
     metrics_host : str
         Address of that port.
     """
@@ -117,7 +117,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return self.threads or len(os.sched_getaffinity(0))
 
     def width_list(self) -> tuple[int, ...]:
-        """Return the widths as numbers, ascending; ConfigError if they cannot be."""
+        """Return the widths as numbers, ascending; ConfigError if the list is not valid."""
         from siftmoe.models.vectors.records import ROW_WIDTHS  # brings numpy
 
         words = self.widths.split(",")
@@ -132,7 +132,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return tuple(sorted({known[word] for word in words}))
 
     def arguments(self) -> list[str]:
-        """Return the command line that gives these settings to ``python -m siftmoe.agent``."""
+        """Return these settings as arguments of ``python -m siftmoe.agent``."""
         given: list[str] = []
         for name, value in msgspec.structs.asdict(self).items():
             option = f"--{name.replace('_', '-')}"
@@ -146,7 +146,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 def select_experts(
     selection: str, *, num_layers: int, num_experts: int
 ) -> tuple[tuple[int, int], ...]:
-    """Return the experts that a selection names, sorted and each once.
+    """Return the experts that a selection names, sorted, each once.
 
     Parameters
     ----------

@@ -1,24 +1,24 @@
-"""Errors of the agent, and their codes on the wire.
+"""Errors of the agent and their codes on the wire.
 
 ::
 
     AgentError
     ├── ConfigError             a setting of the agent is wrong
     ├── ProviderUnavailable     no execution provider computes the golden output
-    ├── AddressInUse            another process has the address
+    ├── AddressInUse            another process listens on the address
     ├── AddressUnusable         the address cannot be bound, or must not be
     ├── KeyUnusable             a key or an allow-list is missing, open to others or malformed
-    └── WireError               what may cross the wire; each has one ErrorCode
+    └── WireError               errors that may cross the wire; each has one ErrorCode
         ├── ProtocolError       protocol            frames that are not a message of this protocol
         │   └── UnknownWidth    width_unknown       rows of a width that this agent does not know
         ├── ShapeMismatch       shape_mismatch      a message that does not fit the model served
         ├── ExpertNotResident   expert_not_resident an expert that this agent does not host
         ├── DeadlineExceeded    deadline_exceeded   the deadline passed before the work began
         ├── AgentBusy           busy                the queue is full; nothing was computed
-        ├── AgentStopping       stopping            the agent is going away; nothing was computed
+        ├── AgentStopping       stopping            the agent is stopping; nothing was computed
         ├── OutOfMemory         out_of_memory       the work does not fit into memory
         ├── NotSupported        not_supported       a message this agent cannot serve
-        ├── NoBurst             no_burst            a pilot was listened for and not found
+        ├── NoBurst             no_burst            the receiver found no pilot
         ├── Overloaded          overload            the receiver clipped; ask with less gain
         ├── RadioFailed         radio_failed        the agent's radio does not work
         └── InternalFailure     internal            a fault of the agent, not of the request
@@ -49,12 +49,12 @@ class ErrorCode(str, Enum):
 
     @classmethod
     def _missing_(cls, value: object) -> ErrorCode:
-        """Read the code of a newer agent as a fault of the agent; its message tells the rest."""
+        """Map the unknown code of a newer agent to ``internal``; its message has the reason."""
         return cls.INTERNAL
 
 
 class AgentError(Exception):
-    """Root of what can go wrong at an agent."""
+    """Root of the agent's errors."""
 
 
 class ConfigError(AgentError):
@@ -66,11 +66,11 @@ class ProviderUnavailable(AgentError):
 
 
 class AddressInUse(AgentError):
-    """Another process has the address."""
+    """Another process listens on the address."""
 
 
 class AddressUnusable(AgentError):
-    """The address cannot be bound, or must not be without encryption."""
+    """The address cannot be bound, or must not be bound without encryption."""
 
 
 class KeyUnusable(AgentError):
@@ -78,7 +78,7 @@ class KeyUnusable(AgentError):
 
 
 class WireError(AgentError):
-    """What an agent may answer with; the code names the class on the wire."""
+    """An error that an agent may send as its answer; the code names the class on the wire."""
 
     code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
 
@@ -90,7 +90,7 @@ class ProtocolError(WireError):
     ----------
     message : str
     request_id : int
-        The ``id`` of the message as far as it could be read, so that it can be answered; else 0.
+        The ``id`` of the message if it could be read, so that it can be answered; else 0.
     """
 
     code = ErrorCode.PROTOCOL
@@ -101,19 +101,19 @@ class ProtocolError(WireError):
 
 
 class UnknownWidth(ProtocolError):
-    """Rows of a width that this end does not know; ``hello`` lists those that it does."""
+    """Rows of a width that this agent does not know; ``hello`` lists the known ones."""
 
     code = ErrorCode.WIDTH_UNKNOWN
 
 
 class ShapeMismatch(WireError):
-    """A well-formed message that does not fit the model that is served."""
+    """A well-formed message that does not fit the served model."""
 
     code = ErrorCode.SHAPE_MISMATCH
 
 
 class ExpertNotResident(WireError):
-    """An expert was asked for that this agent does not host."""
+    """The request needs an expert that this agent does not host."""
 
     code = ErrorCode.EXPERT_NOT_RESIDENT
 
@@ -131,7 +131,7 @@ class AgentBusy(WireError):
 
 
 class AgentStopping(WireError):
-    """The agent is going away; nothing was computed."""
+    """The agent is stopping; nothing was computed."""
 
     code = ErrorCode.STOPPING
 
@@ -149,13 +149,13 @@ class NotSupported(WireError):
 
 
 class NoBurst(WireError):
-    """A pilot was listened for and not found; there is no channel estimate."""
+    """The receiver found no pilot; there is no channel estimate."""
 
     code = ErrorCode.NO_BURST
 
 
 class Overloaded(WireError):
-    """The receiver clipped, so that its level means nothing; ask again with less gain."""
+    """The receiver clipped, so its level means nothing; ask again with less gain."""
 
     code = ErrorCode.OVERLOAD
 
@@ -193,5 +193,5 @@ _CLASSES: dict[ErrorCode, type[WireError]] = {
 
 
 def error_class(code: ErrorCode) -> type[WireError]:
-    """Return the error that a code on the wire stands for."""
+    """Return the class of errors of a code on the wire."""
     return _CLASSES[code]

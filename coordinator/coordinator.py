@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.air.interface import AirInterface
+    from siftmoe.coordinator.air.protocol import Air
     from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.layer.audit import Audited
     from siftmoe.coordinator.layer.parts import Dispatch, Helpers, LayerOutput
@@ -50,7 +50,7 @@ class Coordinator:
     fleet : Helpers
     dispatcher : Dispatch
     links : Links
-    air : AirInterface
+    air : Air
     policy : callable
         ``select(problem) -> plan``.
     tables : sequence of LayerTables, one per expert layer
@@ -67,7 +67,7 @@ class Coordinator:
         fleet: Helpers,
         dispatcher: Dispatch,
         links: Links,
-        air: AirInterface,
+        air: Air,
         policy: Policy,
         tables: Sequence[LayerTables],
         ledger: Ledger,

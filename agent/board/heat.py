@@ -1,21 +1,21 @@
-"""How warm the board is and what that costs it, by sysfs; what cannot be read is not stated.
+"""Temperatures and throttling of the board, from sysfs; figures that cannot be read are left out.
 
 ================  ==========================================  ==================================
 figure            from                                        meaning
 ================  ==========================================  ==================================
 temperature       ``class/thermal/thermal_zone*/temp``        °C by the zone's type
-limit             ``…/trip_point_*_temp`` of the types        lowest temperature from which the
-                  passive, hot and critical                   board slows down or goes off, °C
-throttling        ``class/thermal/cooling_device*/cur_state`` share of the strongest measure that
-                  over ``max_state``                          is being taken now: 0 is none
-throttle events   ``devices/system/cpu/cpu*/thermal_throttle``  of the core or package that has
-                  (x86)                                       most, since the machine started
-over-current      ``class/hwmon/hwmon*/oc*_event_cnt``        times that a Jetson slowed down for
-events            (Jetson)                                    its supply, since it started
+limit             ``…/trip_point_*_temp`` of the types        lowest temperature at which the
+                  passive, hot and critical                   board slows down or turns off, °C
+throttling        ``class/thermal/cooling_device*/cur_state`` share of a cooling device's range
+                  over ``max_state``                          that is in use now: 0 is none
+throttle events   ``devices/system/cpu/cpu*/thermal_throttle``  the largest count of all cores and
+                  (x86)                                       packages, since the machine started
+over-current      ``class/hwmon/hwmon*/oc*_event_cnt``        how often a Jetson throttled because
+events            (Jetson)                                    of its supply, since it started
 ================  ==========================================  ==================================
 
-Among cooling devices are fans, which slow nothing down, and limits that a user sets: only kinds
-that are known to throttle are read.
+Some cooling devices are fans, which slow nothing down, or limits set by a user: only kinds that
+are known to throttle are read.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MILLI: Final = 1e-3
-#: A board warms within seconds, and on a Jetson each zone is a question to another processor.
+#: Shortest time between readings: a board warms within seconds, and on a Jetson each zone is read
+#: from another processor.
 REFRESH_S: Final = 1.0
-#: An older reading is not answered with: whoever is asked for the first time in a while reads.
+#: Age from which a reading is not used any more; the caller then waits for a new one.
 OLDEST_S: Final = 5.0
 _LIMITS: Final = ("passive", "hot", "critical")
 #: Types of cooling devices that slow the board down: the kernel's frequency limits under their
-#: old and new names, Jetson's alerts ("cpu-throttle-alert"), ACPI's and Intel's.
+#: old and new names, Jetson's alerts ("cpu-throttle-alert"), those of ACPI and of Intel.
 _THROTTLES: Final = ("thermal-cpufreq", "cpufreq-", "thermal-devfreq", "devfreq-", "Processor")
 _THROTTLES_INSIDE: Final = ("throttle", "powerclamp")
 
@@ -52,7 +53,7 @@ class Heat:
     temperature_c, limit_c : dict, °C
         By thermal zone.
     throttling : dict
-        0 to 1 by kind of measure.
+        0 to 1 by type of cooling device.
     counters : dict
         ``throttle_events`` and ``overcurrent_events``, where they are counted.
     """
@@ -64,17 +65,17 @@ class Heat:
 
 
 class Thermometer:
-    """Reads a board's heat when asked, and at most once a second.
+    """Reads temperatures and throttling on demand, at most once a second.
 
-    Reading ten zones takes some 10 ms, in which who asks for work would wait. So who is asked again
-    within ``OLDEST_S`` answers with the last reading, and a thread takes the next one meanwhile.
+    Reading ten zones takes some 10 ms, which would delay requests. So a call within ``OLDEST_S``
+    of the last reading returns that one, and a thread takes the next one in the background.
 
     Parameters
     ----------
     root : Path
-        Where sysfs is.
+        Folder of sysfs.
     clock : callable
-        Seconds that only go forward.
+        Returns monotonic seconds.
     """
 
     def __init__(self, root: Path, *, clock: Callable[[], float]) -> None:
@@ -105,10 +106,10 @@ class Thermometer:
 
 
 def read_heat(root: Path) -> Heat:
-    """Read everything once.
+    """Read all figures once.
 
-    A zone of a powered-down unit answers with an error, and a virtual machine has no zones: what
-    cannot be read is left out.
+    A zone of a powered-down unit returns an error, and a virtual machine has no zones: figures that
+    cannot be read are left out.
     """
     temperature_c: dict[str, float] = {}
     limit_c: dict[str, float] = {}
@@ -116,7 +117,7 @@ def read_heat(root: Path) -> Heat:
         name, value = _text(zone / "type"), _number(zone / "temp")
         if not name or value is None:
             continue
-        # Zones of one type are told apart by nothing better: the warmest counts.
+        # Zones of one type have nothing else to tell them apart: the warmest counts.
         temperature_c[name] = max(value * _MILLI, temperature_c.get(name, value * _MILLI))
         limit = _limit_c(zone)
         if limit is not None:

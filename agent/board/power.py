@@ -1,14 +1,14 @@
-r"""What the agent's board takes: sampled by a thread, integrated by trapezoids.
+r"""Energy of the agent's board: power sampled by a thread, integrated with the trapezoidal rule.
 
 .. math:: E = \sum_i \tfrac12 (P_i + P_{i+1})\,(t_{i+1} - t_i)
 
-What lies between two samples is not known. The worst that a load can do is to change so fast that
-a sample says nothing of its surroundings; then :math:`u^2 = \sum_i (\Delta P_i\,\Delta t_i)^2 / 2`
-(own derivation, docs/power.md), and for a slower one this is too much. The errors of
-gain and offset are those of the sensor and the same for all samples; they are told apart, since
-the offset cancels when idling is subtracted.
+The power between two samples is unknown. In the worst case the load changes so fast that samples
+are independent of each other; then :math:`u^2 = \sum_i (\Delta P_i\,\Delta t_i)^2 / 2` (own
+derivation, docs/power.md), which overestimates the uncertainty of slower loads. The sensor's errors
+of gain and offset are the same for all samples; they are reported separately, since the offset
+cancels when the idle power is subtracted.
 
-Idle power is measured before the agent serves, with all experts loaded.
+The idle power is measured before the agent serves, with all experts loaded.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Between samples: an INA3221 that averages has a new value every few ms to tens of ms, and a
-#: sample of all rails costs about a millisecond on the I2C bus.
+#: Sampling period: an INA3221 that averages has a new value every few ms to tens of ms, and a
+#: sample of all rails takes about a millisecond on the I2C bus.
 PERIOD_S: Final = 0.05
-#: A board whose sensors have been silent for longer is not measured any more.
+#: Age of the last sample from which no power or energy is reported.
 SILENT_S: Final = 2.0
-#: Parts of the measurement of idling: their spread tells its uncertainty.
+#: Parts of the idle measurement: the spread of their means gives its uncertainty.
 _IDLE_PARTS: Final = 10
-#: What a stats reply calls the sum of rails, before their names.
+#: Prefix of the total's name in a stats reply; the names of the added rails follow.
 TOTAL: Final = "total = "
 
 
 @dataclass(slots=True)
 class Integral:
-    """Energy of a power that is sampled now and then."""
+    """Energy of a sampled power."""
 
     energy_j: float = 0.0
     variance_j2: float = 0.0
@@ -52,12 +52,12 @@ class Integral:
     _last_w: float = 0.0
 
     def add(self, time_s: float, power_w: float) -> None:
-        """Take a sample; times only go forward.
+        """Add a sample; times must increase.
 
         Raises
         ------
         ValueError
-            If the time does not, or the power is not finite.
+            If the time does not increase or the power is not finite.
         """
         gap_s = time_s - self.last_s
         if not (gap_s > 0.0 and math.isfinite(power_w)):
@@ -79,9 +79,9 @@ class Idle(NamedTuple):
 
 
 def idle_power(samples_w: Sequence[float]) -> Idle:
-    """Mean of samples; the uncertainty is that of the means of ten parts one after the other.
+    """Return the mean of samples; its uncertainty comes from the means of ten consecutive parts.
 
-    Samples next to each other are alike, so their own spread would promise too much.
+    Neighbouring samples are correlated, so their own spread would give too small an uncertainty.
 
     Raises
     ------
@@ -104,9 +104,9 @@ class BoardPower:
     ----------
     board : Board
     clock : callable
-        Seconds that only go forward.
+        Returns monotonic seconds.
     period_s : float, s
-        Between samples.
+        Time between samples.
     """
 
     def __init__(
@@ -124,12 +124,12 @@ class BoardPower:
         self._thread = threading.Thread(target=self._sample, name="board-power", daemon=True)
 
     def measure_idle(self, duration_s: float) -> Idle | None:
-        """Measure for a while how much the board takes when it does nothing; before `start`.
+        """Measure the power of the idle board; call it before `start`.
 
         Returns
         -------
         Idle or None
-            None if the sensors do not answer: then nothing is stated.
+            None if the sensors do not answer; then no power is reported.
         """
         count = max(2 * _IDLE_PARTS, round(duration_s / self._period_s))
         samples: list[float] = []
@@ -145,17 +145,17 @@ class BoardPower:
         return self._idle
 
     def start(self) -> None:
-        """Begin to sample."""
+        """Start sampling."""
         self._thread.start()
 
     def close(self) -> None:
-        """End sampling."""
+        """Stop sampling."""
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join()
 
     def summary(self) -> dict[str, str | float]:
-        """Return what is measured, and the idle power; nothing before that was measured."""
+        """Return the measured rails and the idle power; empty before `measure_idle`."""
         if self._idle is None:
             return {}
         return {
@@ -165,7 +165,7 @@ class BoardPower:
         }
 
     def figures(self) -> dict[str, float]:
-        """Return the counters of a stats reply; none while the sensors are silent."""
+        """Return the counters of a stats reply; empty while the sensors do not answer."""
         with self._lock:
             got = self._integral
             if self._clock() - got.last_s > SILENT_S or self._idle is None:
@@ -183,7 +183,7 @@ class BoardPower:
             }
 
     def powers_w(self) -> dict[str, float]:
-        """Return the last reading by rail and its total, W; none while the sensors are silent."""
+        """Return the last reading by rail and its total, W; empty while sensors do not answer."""
         with self._lock:
             if self._clock() - self._integral.last_s > SILENT_S:
                 return {}
@@ -195,7 +195,8 @@ class BoardPower:
         due_s = self._clock()
         while not self._ended.wait(max(0.0, due_s - self._clock())):
             began_s = self._clock()
-            # What was missed is missed: the gap is on record, and samples in a row add nothing.
+            # Missed samples are not made up for: the gap is recorded, and a quick succession of
+            # samples would add no information.
             due_s = max(due_s + self._period_s, began_s)
             try:
                 powers_w = self._board.powers_w()

@@ -1,4 +1,4 @@
-"""Power sensors of a Jetson board: the INA3221 of its supply rails, by sysfs.
+"""Power sensors of a Jetson board: the INA3221 monitors of its supply rails, read from sysfs.
 
 ========================  =============================================  ========================
 board                     labels                                         total
@@ -10,8 +10,9 @@ AGX Orin                  VDD_GPU_SOC, VDD_CPU_CV, VIN_SYS_5V0,          their s
 AGX Xavier                GPU, CPU, SOC, CV, VDDRQ, SYS5V                their sum
 ========================  =============================================  ========================
 
-JetPack 5 and 6 have the kernel's hwmon driver, JetPack 4 one of its own under ``iio``. A board
-whose rails are not in the table has rails but no total: adding up unknown ones could count twice.
+JetPack 5 and 6 use the kernel's hwmon driver, JetPack 4 has its own driver under ``iio``. No total
+is given for a board whose rails are not in the table: the sum of unknown rails could count power
+twice.
 """
 
 from __future__ import annotations
@@ -28,18 +29,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Rails that carry all that the module takes, and sets that do so together.
+#: Rails that carry the module's whole power, and sets of rails whose sum does.
 _TOTALS: Final = ("VDD_IN", "POM_5V_IN")
 _SUMS: Final = (
     ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VDDQ_VDD2_1V8AO"),
     ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),
 )
-#: Gain: tolerance of the shunt, 1 % at its limits; the INA3221's own 0.25 % hardly adds to it.
+#: Relative standard uncertainty of the gain: the shunt's tolerance of 1 %, uniform; the INA3221's
+#: own 0.25 % hardly adds to it.
 GAIN_STD: Final = 0.01 / math.sqrt(3.0)
-#: Largest offset of the INA3221's shunt voltage (TI SBOS576), and the shunt where none is told.
+#: Largest offset of the INA3221's shunt voltage (TI SBOS576), and the shunt's resistance where the
+#: driver does not give it.
 _OFFSET_V: Final = 80e-6
 _SHUNT_OHM: Final = 5e-3
-#: Supply of a module whose sensor tells no voltage.
+#: Supply voltage of a module whose sensor gives none.
 _SUPPLY_V: Final = 5.0
 
 _MILLI: Final = 1e-3
@@ -54,11 +57,11 @@ class Rail:
     ----------
     label : str
     factors : tuple of Path
-        Files whose product is the power: mV and mA, or mW alone.
+        Files whose values multiply to the power: mV and mA, or mW alone.
     voltage : Path or None
-        File that reads mV.
+        File with the voltage in mV.
     shunt_ohm : float
-        Resistance that the current is measured with.
+        Resistance of the shunt.
     """
 
     label: str
@@ -77,9 +80,9 @@ class Rail:
         return math.prod(_read(path) for path in self.factors)
 
     def offset_std_w(self) -> float:
-        r"""Return the standard uncertainty that the sensor's offset causes, W.
+        r"""Return the standard uncertainty of the power by the sensor's offset, W.
 
-        The offset is within 80 µV, uniformly: :math:`V \cdot 80\,µV / (R \sqrt 3)`.
+        The offset is uniform within ±80 µV: :math:`V \cdot 80\,µV / (R \sqrt 3)`.
         """
         volt = _SUPPLY_V if self.voltage is None else _read(self.voltage)
         return volt * _OFFSET_V / (self.shunt_ohm * math.sqrt(3.0))
@@ -87,7 +90,7 @@ class Rail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """The rails of a board, and which of them add up to all that it takes."""
+    """The rails of a board, and those whose sum is the board's whole power."""
 
     rails: tuple[Rail, ...]
     total: tuple[Rail, ...]
@@ -98,7 +101,7 @@ class Board:
         Raises
         ------
         OSError
-            If one of the total does not answer.
+            If a rail of the total does not answer.
         """
         powers: dict[str, float] = {}
         for rail in self.rails:
@@ -110,12 +113,12 @@ class Board:
         return powers
 
     def total_w(self, powers_w: dict[str, float]) -> float:
-        """Sum of a reading, each part once."""
+        """Return the board's power of a reading, W."""
         return sum(powers_w[rail.label] for rail in self.total)
 
     @property
     def total_name(self) -> str:
-        """What is added up."""
+        """Names of the rails that are added up."""
         return " + ".join(rail.label for rail in self.total)
 
     def offset_std_w(self) -> float:
@@ -124,18 +127,18 @@ class Board:
 
 
 def find_board(root: Path = Path("/sys")) -> Board | None:
-    """Look for the rails of this board.
+    """Find the rails of this board.
 
     Parameters
     ----------
     root : Path
-        Where sysfs is.
+        Folder of sysfs.
 
     Returns
     -------
     Board or None
-        None if there are no rails, or none that are known to add up to the board's power; the log
-        says which.
+        None if there are no rails, or no set of them is known to be the board's whole power; in the
+        second case the log names the rails.
     """
     rails: dict[str, Rail] = {}
     for device in sorted(root.glob("bus/i2c/devices/*")):
@@ -149,7 +152,7 @@ def find_board(root: Path = Path("/sys")) -> Board | None:
             total = tuple(rails[label] for label in labels)
             return Board(rails=tuple(rails.values()), total=total)
     logger.warning(
-        "the rails %s are of no known board, so its power is not stated", ", ".join(rails)
+        "the rails %s are of no known board, so its power is not reported", ", ".join(rails)
     )
     return None
 
@@ -189,7 +192,7 @@ def _is_rail(label: str) -> bool:
 
 
 def _shunt(path: Path) -> float:
-    """Resistance in ohm of a file that reads µΩ."""
+    """Read a resistance in ohm from a file in µΩ."""
     text = _text(path)
     return int(text) * _MICRO if text.isdigit() and int(text) else _SHUNT_OHM
 
@@ -202,7 +205,7 @@ def _text(path: Path) -> str:
 
 
 def _read(path: Path) -> float:
-    """Value of a file in thousandths; Python's file objects would cost several times as much."""
+    """Read a file's value in thousandths; Python's file objects take several times as long."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         text = os.read(descriptor, 64)

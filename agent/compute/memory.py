@@ -1,10 +1,10 @@
-"""Memory of the agent's process: how much it is, and how the C library handles what is freed.
+"""Memory of the agent's process: its size, and what glibc does with freed memory.
 
-Loading experts and running them want the opposite of each other. Loading parses files as large as
-the weights, and what that freed should go back to the system: 35 MB against 20 for an expert of
-19 MB. A run takes and frees megabytes each time, and should get the same pages again: a thread
-that is not the first gets them from an arena that glibc trims after every run, which cost 1,250
-page faults and 7 % of the time of a run of 256 rows (both measured on x86-64, glibc 2.36).
+Loading and running experts need opposite settings. Loading parses files as large as the weights,
+and the freed memory should go back to the system: an expert of 19 MB takes 20 MB instead of 35. A
+run allocates and frees megabytes each time and should get the same pages again: all threads but
+the first allocate from an arena that glibc trims after every run, which cost 1,250 page faults and
+7 % of the time of a run of 256 rows (both measured on x86-64, glibc 2.36).
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _MIB: Final = 1 << 20
 
 
 def resident_memory() -> int:
-    """Bytes of this process that are in memory."""
+    """Return the resident set size of this process, bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
 
 
 def release_free_memory() -> None:
-    """Give memory that was freed back to the system, where the C library can (glibc)."""
+    """Return freed memory to the system, where the C library can (glibc)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def keep_freed_memory() -> None:
-    """Let the next run have the pages of the last, in whatever thread it is (glibc).
+    """Keep freed pages for the next run, whichever thread makes it (glibc).
 
-    One arena for all threads, which take turns here; what a run needs comes from it (up to 32 MiB
-    a piece, more glibc does not allow), and 64 MiB of it may stay free.
+    All threads share one arena; they take turns here. Blocks up to 32 MiB, the most that glibc
+    allows, come from it, and 64 MiB of it may stay free.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)

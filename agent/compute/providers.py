@@ -1,9 +1,10 @@
-"""ONNX Runtime's execution providers: opened quietly, believed only after a proof.
+"""ONNX Runtime's execution providers: opening a session on one, and proving its results.
 
 ``onnxruntime.get_available_providers()`` lists what the wheel was compiled with and says nothing
-of the machine: a wheel for servers installs on a Jetson and has no kernel for its GPU, and one
-without its CUDA libraries falls back to the CPU after writing warnings to stderr. So a session is
-opened with exactly one provider, must report that provider, and must compute the golden output.
+about the machine: a wheel for servers can be installed on a Jetson and has no kernel for its GPU,
+and a wheel without its CUDA libraries falls back to the CPU after writing warnings to stderr. So a
+session is opened with exactly one provider, must report that provider, and must compute the
+golden output.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.floating[Any]]
 
-#: Names for people -> ONNX Runtime's names, in the order they are tried.
+#: Names in settings -> ONNX Runtime's names, in the order in which they are tried.
 PROVIDERS: Final[dict[str, str]] = {
     "tensorrt": "TensorrtExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -39,7 +40,7 @@ _OPTIONS: Final[dict[str, dict[str, str]]] = {"CUDAExecutionProvider": {"use_tf3
 
 #: Largest error of a golden output, relative to its largest element. Exported experts agree with
 #: torch to 1e-5; another order of summation costs another digit, float16 keeps three digits, and
-#: a kernel that is wrong is off by the whole value.
+#: the error of a wrong kernel is as large as the value.
 TOLERANCE: Final[dict[str, float]] = {"float32": 1e-4, "float16": 1e-2}
 
 _FATAL_ONLY, _ERRORS = 4, 3
@@ -67,7 +68,7 @@ def provider_order(names: str) -> tuple[str, ...]:
 
 
 def open_session(path: Path, *, provider: str, threads: int) -> Any:
-    """Open an ONNX file with one provider, and only if that provider runs all of it.
+    """Open an ONNX file with one provider, which must run every operator of it.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def open_session(path: Path, *, provider: str, threads: int) -> Any:
     Raises
     ------
     ProviderUnavailable
-        If the provider is not in this build, cannot be loaded, or would leave work to another.
+        If the provider is not in this build, cannot be loaded, or leaves operators to another one.
     OutOfMemory
         If the file's weights do not fit into memory.
     """
@@ -124,9 +125,9 @@ def _session_options(onnxruntime: Any, name: str, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL_ONLY
-    # Several agents may share a machine: a pool that spins while idle takes their cores.
+    # Several agents may share a machine: a pool that spins while idle would take their cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # An arena per expert keeps the largest batch ever seen, times the number of experts.
+    # An arena would keep the memory of the largest batch for each expert.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     if name != PROVIDERS["cpu"]:
@@ -148,7 +149,7 @@ def prove(session: Any, *, golden_input: FloatArray, golden_output: FloatArray, 
     Raises
     ------
     ProviderUnavailable
-        If it fails, or its result is not finite or off by more than :data:`TOLERANCE`.
+        If the run fails, or its result is not finite or differs by more than :data:`TOLERANCE`.
     """
     try:
         (result,) = session.run(["output"], {"hidden": golden_input.astype(dtype)})
@@ -170,7 +171,7 @@ def prove(session: Any, *, golden_input: FloatArray, golden_output: FloatArray, 
 
 @contextlib.contextmanager
 def _stderr_captured(said: list[str]) -> Iterator[None]:
-    """Collect what C++ writes to stderr: its reasons are kept, its noise is not shown."""
+    """Collect what ONNX Runtime's C++ code writes to stderr, instead of showing it."""
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as sink:

@@ -1,7 +1,7 @@
-"""The experts of a bundle that this agent hosts, and their computation.
+"""The experts that an agent hosts, and the computation of their weighted sums.
 
-One ONNX Runtime session per resident expert. Loading checks each file's hash and proves the
-provider on every expert's golden input; a provider that fails on one is dropped for all.
+There is one ONNX Runtime session per resident expert. Loading checks each file's hash and proves
+the provider on every expert's golden input; a provider that fails on one expert is used for none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expert:
-    """A resident expert: its session, the size of its file, and what loading it added."""
+    """A resident expert: its session, the size of its file, and the memory that loading added."""
 
     session: Any
     file_bytes: int
@@ -49,11 +49,11 @@ class Runtime:
     provider : str
         ONNX Runtime's name of the provider.
     refused : dict of str -> str
-        Providers tried before it, and why each was not taken.
+        Providers that were tried before it, and the reason why each was not used.
     hidden_size : int
         Length d of a hidden vector.
     dtype : str
-        What the experts compute in, "float32" or "float16".
+        Data type in which the experts compute, "float32" or "float16".
     """
 
     experts: dict[tuple[int, int], Expert]
@@ -71,11 +71,11 @@ class Runtime:
         Raises
         ------
         BundleCorrupt
-            If a file is missing or has another hash than the manifest says.
+            If a file is missing or its hash differs from the manifest's.
         ProviderUnavailable
-            If no provider of the list passes; the message says why for each.
+            If no provider of the list passes; the message has the reason for each.
         OutOfMemory
-            If the experts do not fit.
+            If the experts do not fit into memory.
         """
         paths = {key: manifest.verify_file(manifest.expert_file(*key)) for key in residents}
         refused: dict[str, str] = {}
@@ -107,7 +107,7 @@ class Runtime:
 
     @property
     def memory_bytes(self) -> int:
-        """What loading the experts added to the process."""
+        """Memory that loading the experts added to the process, bytes."""
         return sum(expert.memory_bytes for expert in self.experts.values())
 
     def check(self, layer: int, hidden: Vectors, experts: Iterable[int]) -> None:
@@ -130,7 +130,7 @@ class Runtime:
         pairs: NDArray[np.int32],
         weights: NDArray[np.float32],
     ) -> NDArray[np.float32]:
-        """Return for each row the weighted sum over its experts; rows without a pair are 0.
+        """Return the weighted sum over its experts for each row; rows without a pair are 0.
 
         Parameters
         ----------
@@ -143,7 +143,7 @@ class Runtime:
         Returns
         -------
         (n, d) float32
-            Summed in float32 whatever the experts compute in.
+            Summed in float32, in whatever type the experts compute.
 
         Raises
         ------
@@ -157,8 +157,8 @@ class Runtime:
         every_row = list(range(len(hidden)))
         total: NDArray[np.float32] | None = None
         for expert, (rows, places) in groups.items():
-            # A call into numpy right after a run finds cold caches and takes 10 µs: leave out
-            # what changes nothing.
+            # A numpy call right after a run finds cold caches and takes 10 µs: skip calls that
+            # change nothing.
             chosen = hidden if rows == every_row else hidden.take(rows, axis=0)
             output = self._run(layer, expert, chosen)  # [rows of this expert, d]
             output *= weights.take(places)[:, None]
@@ -192,7 +192,7 @@ def _load_all(
 ) -> dict[tuple[int, int], Expert]:
     golden = {layer: manifest.read_golden(layer) for layer in {layer for layer, _ in paths}}
     experts = {}
-    release_free_memory()  # what follows is measured against it
+    release_free_memory()  # the memory of the experts is measured from here
     for (layer, index), path in paths.items():
         before = resident_memory()
         session = open_session(path, provider=provider, threads=threads)
@@ -215,7 +215,7 @@ def _load_all(
 
 
 def _by_expert(pairs: NDArray[np.int32]) -> dict[int, tuple[list[int], list[int]]]:
-    """Return for each expert the rows it is to be run on, and the places of these pairs."""
+    """Return for each expert its rows and the positions of the (row, expert) pairs."""
     groups: dict[int, tuple[list[int], list[int]]] = {}
     for place, (row, expert) in enumerate(pairs.tolist()):
         rows, places = groups.setdefault(expert, ([], []))

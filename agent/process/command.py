@@ -42,7 +42,7 @@ example:
 
 _MEGA = 1e6
 _PACKED_BY = {"compiled": "compiled code", "numpy": "numpy"}
-#: Set where the agent was flashed: which release it is.
+#: Environment variable with the release that was flashed.
 RELEASE_VARIABLE = "SIFTMOE_RELEASE"
 
 
@@ -57,30 +57,40 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--provider", metavar="LIST", help="auto, or an order of tensorrt,cuda,cpu (auto)")
     add("--threads", type=int, metavar="N", help="threads inside one operator (every core)")
     add("--queue-limit", type=int, metavar="N", help="requests that may wait (256)")
-    add("--heartbeat-ms", type=int, metavar="MS", help="between signs of life (80)")
-    add("--heartbeat-timeout-ms", type=int, metavar="MS", help="when a peer is given up (300)")
+    add("--heartbeat-ms", type=int, metavar="MS", help="between heartbeats (80)")
+    add(
+        "--heartbeat-timeout-ms",
+        type=int,
+        metavar="MS",
+        help="silence that ends a connection (300)",
+    )
     add("--key", metavar="FILE", help="this agent's keys, made by 'siftmoe keys'")
     add("--allow", metavar="FILE", help="public keys of those who may connect")
-    add("--insecure", action="store_true", help="let anybody on the network in, without keys")
+    add("--insecure", action="store_true", help="admit every peer on the network, without keys")
     add("--radio", metavar="URI", help="a Pluto for pilot exchanges: ip:HOST or usb:… (none)")
-    add("--widths", metavar="LIST", help="bits of an entry that vectors may travel in (all known)")
+    add("--widths", metavar="LIST", help="bits per entry of vectors accepted and sent (all)")
     add("--packing", metavar="CODE", help="auto, compiled (needs numba) or numpy (auto)")
     add(
         "--idle-s",
         type=float,
         metavar="S",
-        help="measure the idle board's power so long; 0: never (3)",
+        help="how long to measure the idle board's power; 0: not at all (3)",
     )
     add("--sysfs", metavar="FOLDER", help=argparse.SUPPRESS)
-    add("--metrics-port", type=int, metavar="PORT", help="let Prometheus ask here; 0: any (none)")
+    add(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="serve metrics for Prometheus; 0: any port (none)",
+    )
     add("--metrics-host", metavar="HOST", help="address of that port (127.0.0.1)")
-    add("--check", action="store_true", help="load and prove the experts, say so and end")
+    add("--check", action="store_true", help="load and prove the experts, report it and end")
     add("--parent-pid", type=int, metavar="PID", help="end when this process ends")
     add("--json", action="store_true", help="print what was started as one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit status."""
+    """Serve until SIGINT or SIGTERM and return the exit status."""
     given = {name: getattr(args, name) for name in AgentConfig.__struct_fields__ if name in args}
     given = {name: value for name, value in given.items() if value is not None}
     config = AgentConfig.from_options(given)
@@ -88,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         from siftmoe.agent.process.parent_watchdog import end_with
 
         end_with(args.parent_pid)
-    if args.check:  # whoever serves now may have the address
+    if args.check:  # an agent that serves now may use the address
         config = msgspec.structs.replace(
             config, bind="tcp://127.0.0.1:*", insecure=False, idle_s=0.0, metrics_port=None
         )
@@ -112,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     if not clean:
         logger.warning("a computation was still running and is abandoned")
         sys.stdout.flush()
-        os._exit(0)  # its thread would keep the interpreter from ending
+        os._exit(0)  # the computing thread would keep the interpreter from ending
     return 0
 
 
@@ -142,7 +152,7 @@ def start(config: AgentConfig) -> tuple[Server, Service, Manifest]:
         num_layers=manifest.shape.num_layers,
         num_experts=manifest.shape.num_experts,
     )
-    # Before the long part:
+    # Settings are checked before the experts are loaded, which takes longest.
     widths = config.width_list()
     credentials = load_credentials(config.key, config.allow)
     check_address(config.bind, insecure=config.insecure, encrypted=credentials is not None)
@@ -176,7 +186,7 @@ def start(config: AgentConfig) -> tuple[Server, Service, Manifest]:
 
 
 def _version() -> str:
-    """Version of siftmoe, with the release that was flashed."""
+    """Return the version of siftmoe, with the flashed release if there is one."""
     release = os.environ.get(RELEASE_VARIABLE)
     return f"{version('siftmoe')}+{release}" if release else version("siftmoe")
 
@@ -191,7 +201,7 @@ def _soundings(uri: str, name: str) -> Soundings:
 
 
 def _board(config: AgentConfig) -> BoardPower | None:
-    """Measure the idle board, and go on measuring it; None if it has no sensors."""
+    """Measure the idle power and start sampling; None if the board has no sensors."""
     from siftmoe.agent.board.power import BoardPower
     from siftmoe.agent.board.rails import find_board
 
@@ -206,7 +216,7 @@ def _board(config: AgentConfig) -> BoardPower | None:
 
 
 def _metrics(config: AgentConfig, server: Server, service: Service) -> str | None:
-    """Let Prometheus ask until the process ends; returns where."""
+    """Serve metrics until the process ends and return their URL."""
     if config.metrics_port is None:
         return None
     from siftmoe.agent.process.exposition import Exposition
@@ -232,7 +242,7 @@ def _announce(
     metrics: str | None,
     as_json: bool,
 ) -> None:
-    from siftmoe.models.vectors.fused import what_runs
+    from siftmoe.models.vectors.fused import active_packing
 
     runtime = service.runtime
     started: dict[str, Any] = {
@@ -245,24 +255,24 @@ def _announce(
         "encrypted": config.key is not None,
         "refused": runtime.refused,
         "threads": config.num_threads,
-        "packing": what_runs(),
+        "packing": active_packing(),
         "file_bytes": runtime.file_bytes,
         "memory_bytes": runtime.memory_bytes,
         "board": None if service.board is None else service.board.summary(),
         "metrics": metrics,
     }
-    text = json.dumps(started) if as_json else _for_people(started, manifest.root)
+    text = json.dumps(started) if as_json else _as_text(started, manifest.root)
     print(text, flush=True)  # noqa: T201  the line that a parent process waits for
 
 
-def _of_board(board: dict[str, Any] | None) -> list[str]:
+def _board_lines(board: dict[str, Any] | None) -> list[str]:
     if board is None:
         return []
     watt = f"{board['idle_power_w']:.3f} ± {board['idle_power_std_w']:.3f} W"
     return [f"board idles at {watt} ({board['rails']})"]
 
 
-def _for_people(started: dict[str, Any], bundle: Path) -> str:
+def _as_text(started: dict[str, Any], bundle: Path) -> str:
     count = len(started["residents"])
     memory = started["memory_bytes"] / _MEGA
     lines = [
@@ -273,7 +283,7 @@ def _for_people(started: dict[str, Any], bundle: Path) -> str:
         *(f"  not {name}: {reason}" for name, reason in started["refused"].items()),
         f"vectors are packed by {_PACKED_BY[started['packing']]}",
         "connections are " + ("encrypted" if started["encrypted"] else "not encrypted"),
-        *_of_board(started["board"]),
+        *_board_lines(started["board"]),
         *([f"metrics at {started['metrics']}"] if started["metrics"] else []),
         f"listening on {started['endpoint']}",
     ]

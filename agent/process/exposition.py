@@ -1,11 +1,11 @@
-"""Figures over HTTP in Prometheus' text format, for agents and coordinators.
+"""HTTP server for figures in Prometheus' text format, for agents and coordinators.
 
-What there is stands as a table of families, apart from where the figures come from, so that a
-dashboard can be checked against it. A figure that is not known has no sample: Prometheus tells
+Metric families are declared in tables, separately from the source of their values, so that a
+dashboard can be checked against them. An unknown figure has no sample: Prometheus distinguishes
 "absent" from 0.
 
-Whoever reaches the port can read it, and nothing else: there is no encryption and nothing that can
-be set. So it is loopback unless told otherwise.
+Everybody who reaches the port can read the figures; nothing can be changed through it, and it is
+not encrypted. So the default address is loopback.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ LOOPBACK: Final = "127.0.0.1"
 
 
 class Family(NamedTuple):
-    """What is said of a figure wherever it is shown.
+    """Description of a figure: name, kind, help text and labels.
 
     Parameters
     ----------
     name : str
-        With its unit; that of a counter ends in ``_total``.
+        Includes the unit; the name of a counter ends in ``_total``.
     kind : "counter" or "gauge"
     text : str
     labels : tuple of str
@@ -48,7 +48,7 @@ class Family(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Values of one family by its labels."""
+    """Values of one family by label values."""
 
     family: Family
     values: Mapping[tuple[str, ...], float] = field(default_factory=dict)
@@ -60,9 +60,9 @@ class Exposition:
     Parameters
     ----------
     collect : callable
-        Gives all samples; called on the server's threads, once for each time that it is asked.
+        Returns all samples; called on the server's threads, once per HTTP request.
     port : int
-        0 takes any free one.
+        0 takes any free port.
     host : str
         Address to listen at.
 
@@ -96,18 +96,18 @@ class Exposition:
                 f"0 for any"
             ) from error
         shown = f"[{host}]" if ":" in host else host
-        #: Where it is asked.
+        #: URL of the figures.
         self.url = f"http://{shown}:{self._server.server_port}/metrics"
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
 
 class _Collector:
-    """What prometheus-client asks for metrics."""
+    """Collector of prometheus-client that converts samples to its metric families."""
 
     def __init__(self, collect: Callable[[], Iterable[Samples]]) -> None:
         self._collect = collect

@@ -1,4 +1,4 @@
-"""Start an agent as a process of its own on this machine, and wait until it serves."""
+"""Start of an agent as a child process on this machine, and the wait until it serves."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
 
     from siftmoe.agent.config import AgentConfig
 
-#: An agent that is idle ends in milliseconds; whoever interrupts a run waits this long at most.
+#: Time for an agent to end before it is killed; an idle one ends in milliseconds, and an
+#: interrupted run waits this long at most.
 _STOP_S: Final = 1.0
 _KEPT_CHARACTERS: Final = 2_000
 
 
 class AgentFailedToStart(AgentError):
-    """A started agent ended, or said nothing in time; the message has what it wrote."""
+    """A started agent ended or did not serve in time; the message has its stderr."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchedAgent:
-    """A running agent: its process and what it said of itself when it was ready."""
+    """A running agent: its process and the JSON object that it printed when it was ready."""
 
     process: subprocess.Popen[bytes]
     endpoint: str
     started: dict[str, Any]
 
     def stop(self) -> int:
-        """End it, by force if it does not obey in time; returns its exit status."""
+        """Terminate it, kill it if it does not end in time, and return its exit status."""
         return stop_all([self.process])[0]
 
 
 def launch(config: AgentConfig, *, timeout_s: float = 60.0) -> LaunchedAgent:
-    """Start an agent that ends with this process, and wait until it serves.
+    """Start an agent that ends when this process ends, and wait until it serves.
 
-    Several can be started at once with :func:`spawn` and awaited one by one with
-    :meth:`Spawned.wait`.
+    To start several at once, call :func:`spawn` for each and then :meth:`Spawned.wait`.
 
     Raises
     ------
@@ -65,7 +65,7 @@ class Spawned:
     said: IO[bytes]
 
     def wait(self, *, timeout_s: float = 60.0) -> LaunchedAgent:
-        """Wait until it serves; errors as :func:`launch`."""
+        """Wait until it serves; raises as :func:`launch` does."""
         line = self._first_line(timeout_s)
         try:
             started = json.loads(line)
@@ -93,7 +93,7 @@ class Spawned:
 
     def _failed(self, timeout_s: float) -> AgentFailedToStart:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(0.2)  # its output ends a moment before it does
+            self.process.wait(0.2)  # its output ends a moment before the process does
         status = self.process.poll()
         self.process.kill()
         self.process.wait()
@@ -107,7 +107,7 @@ class Spawned:
 
 
 def stop_all(processes: Sequence[subprocess.Popen[bytes]]) -> list[int]:
-    """End processes together, by force those that do not obey in time; return their statuses."""
+    """Terminate processes together, kill those that do not end in time, return exit statuses."""
     for process in processes:
         process.terminate()
     end_s = time.monotonic() + _STOP_S
@@ -124,10 +124,10 @@ def stop_all(processes: Sequence[subprocess.Popen[bytes]]) -> list[int]:
 
 
 def spawn(config: AgentConfig) -> Spawned:
-    """Start an agent that ends with this process; returns at once."""
-    # Its own session: an interrupt from the terminal is for whoever started the agents, who
-    # then ends them in order.
-    said = tempfile.TemporaryFile()  # noqa: SIM115  closed by whoever waits for the agent
+    """Start an agent that ends when this process ends, and return at once."""
+    # A session of its own: an interrupt from the terminal goes to the parent process only, which
+    # then ends the agents in order.
+    said = tempfile.TemporaryFile()  # noqa: SIM115  closed by Spawned.wait
     command = [sys.executable, "-m", "siftmoe.agent", "--json", f"--parent-pid={os.getpid()}"]
     process = subprocess.Popen(
         [*command, *config.arguments()],

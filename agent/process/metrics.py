@@ -1,4 +1,4 @@
-"""An agent's figures as Prometheus metrics: the same that it tells in a ``stats`` reply."""
+"""An agent's figures as Prometheus metrics: the same figures as in a ``stats`` reply."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ PLAIN: Final[dict[str, Family]] = {
         f"{_P}board_idle_power_watts", "gauge", "Power of the board before the agent served."
     ),
 }
-#: Name in a stats reply -> a family with labels, and this one's.
+#: Name in a stats reply -> a family with labels, and the label of this figure.
 _LABELLED: Final[dict[str, tuple[Family, str]]] = {
     "served": (REQUESTS, "served"),
     "refused": (REQUESTS, "refused"),
@@ -112,13 +112,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
 
 
 def agent_samples(service: Service, waiting: Mapping[str, float]) -> Iterator[Samples]:
-    """Give an agent's samples as of now.
+    """Yield an agent's current samples.
 
     Parameters
     ----------
     service : Service
     waiting : mapping
-        Figures of the backlog.
+        Figures of the backlog, `Backlog.figures`.
     """
     identity, runtime = service.identity, service.runtime
     labels = (identity.name, identity.version, runtime.provider, identity.model_hash[:12])
@@ -128,7 +128,7 @@ def agent_samples(service: Service, waiting: Mapping[str, float]) -> Iterator[Sa
 
 
 def stats_samples(stats: StatsReply) -> Iterator[Samples]:
-    """Give the samples of a stats reply; what it does not say has none."""
+    """Yield the samples of a stats reply; figures that it does not have yield none."""
     rails = {k: v for k, v in stats.power_w.items() if not k.startswith(TOTAL)}
     total = [v for k, v in stats.power_w.items() if k.startswith(TOTAL)]
     if total:

@@ -1,8 +1,8 @@
-"""An agent that was started by another process ends with it, even if that was killed.
+"""Parent watchdog: ends this process when its parent process has ended, even if it was killed.
 
-Linux hands out a descriptor for a process that becomes readable when the process ends; it cannot
-be fooled by a reused process number, and unlike ``PR_SET_PDEATHSIG`` it means the process and not
-the thread that started this one.
+It waits on a pidfd of Linux, a descriptor that becomes readable when its process ends. Unlike a
+process number it is never reused for another process, and unlike ``PR_SET_PDEATHSIG`` it refers to
+the parent process and not to the thread that started this one.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import threading
 import time
 from typing import Final
 
-#: How long an orderly end may take before the process is ended regardless.
+#: Time for an orderly end before the process is ended by force.
 _GRACE_S: Final = 1.5
 _LOOK_EVERY_S: Final = 0.2
 
 
 def end_with(pid: int) -> None:
-    """End this process by SIGTERM as soon as another one ends; at once if it already has."""
-    threading.Thread(target=_watch, args=(pid,), name="lifeline", daemon=True).start()
+    """Send SIGTERM to this process as soon as process ``pid`` ends; at once if it has ended."""
+    threading.Thread(target=_watch, args=(pid,), name="parent-watchdog", daemon=True).start()
 
 
 def _watch(pid: int) -> None:
@@ -38,7 +38,7 @@ def _wait_for_end(pid: int) -> None:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    except (AttributeError, OSError):  # not Linux, or older than 5.3
+    except (AttributeError, OSError):  # not Linux, or a kernel older than 5.3
         while _is_alive(pid):
             time.sleep(_LOOK_EVERY_S)
         return

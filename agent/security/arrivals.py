@@ -1,9 +1,9 @@
-"""Which connections ended before anybody was asked to admit their peer. Knows no socket.
+"""Detects connections that ended before their authentication (ZAP) request. Uses no socket.
 
-ZeroMQ tells which connection begins and which ends, and asks about a peer once it has shown that it
-knows this agent's key; it does not say whom of the connections that question is about. From one
-address, though, as many ended without a question as began, less those that were asked about and
-those that are still in their greeting.
+ZeroMQ reports the begin and the end of every connection, and makes a ZAP request for a peer that
+has proved to know this agent's public key. The request names no connection, only an address. So the
+connections of an address are counted: those that ended unauthenticated are those that began, less
+those with a ZAP request and those whose handshake is still going on.
 """
 
 from __future__ import annotations
@@ -11,64 +11,64 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-#: How long a greeting may take: ZeroMQ's own limit, and a second for the news to get here.
-GREETING_S: Final = 31.0
+#: Longest duration of a handshake: ZeroMQ's limit of 30 s, and a second for its event to arrive.
+HANDSHAKE_S: Final = 31.0
 
 
 @dataclass(slots=True)
 class _Address:
     open: dict[int, float] = field(default_factory=dict)  # descriptor -> time
-    unasked: int = 0  # connections that nobody was asked about
+    unasked: int = 0  # connections without a ZAP request so far
 
 
 class Arrivals:
-    """Connections by address.
+    """Counts connections by address.
 
     Parameters
     ----------
-    greeting_s : float, s
-        How long a greeting may take; a connection that is older was asked about.
+    handshake_s : float, s
+        Longest duration of a handshake; an older connection has passed it.
     """
 
-    def __init__(self, *, greeting_s: float = GREETING_S) -> None:
-        self._greeting_s = greeting_s
+    def __init__(self, *, handshake_s: float = HANDSHAKE_S) -> None:
+        self._handshake_s = handshake_s
         self._addresses: dict[str, _Address] = {}
         self._whose: dict[int, str] = {}  # descriptor -> address
 
     def __len__(self) -> int:
-        """Addresses that are remembered: those with a connection."""
+        """Return the number of addresses with a connection."""
         return len(self._addresses)
 
     def begin(self, descriptor: int, address: str, *, now_s: float) -> None:
-        """Take note of a connection."""
-        of = self._addresses.setdefault(address, _Address())
-        of.open[descriptor] = now_s
-        of.unasked += 1
+        """Record the begin of a connection."""
+        entry = self._addresses.setdefault(address, _Address())
+        entry.open[descriptor] = now_s
+        entry.unasked += 1
         self._whose[descriptor] = address
 
     def asked(self, address: str) -> None:
-        """Take note that somebody at an address got as far as to be asked about."""
-        of = self._addresses.get(address)
-        if of is not None and of.unasked:
-            of.unasked -= 1
+        """Record a ZAP request for an address."""
+        entry = self._addresses.get(address)
+        if entry is not None and entry.unasked:
+            entry.unasked -= 1
 
     def end(self, descriptor: int, *, now_s: float) -> str:
-        """Take note of the end of a connection.
+        """Record the end of a connection.
 
         Returns
         -------
         str
-            Its address, if somebody there was turned away in the greeting, else "". It may be told
-            late: with the end of a later connection, where another one is in its greeting.
+            Its address if a connection from there ended in the handshake, else "". While another
+            connection of the address is in its handshake, this is reported with a later end.
         """
         address = self._whose.pop(descriptor, "")
-        of = self._addresses.get(address)
-        if of is None:
+        entry = self._addresses.get(address)
+        if entry is None:
             return ""
-        del of.open[descriptor]
-        greeting = sum(now_s - began_s < self._greeting_s for began_s in of.open.values())
-        turned_away = of.unasked - greeting
-        of.unasked = min(of.unasked, greeting)
-        if not of.open:
+        del entry.open[descriptor]
+        handshaking = sum(now_s - began_s < self._handshake_s for began_s in entry.open.values())
+        failed = entry.unasked - handshaking
+        entry.unasked = min(entry.unasked, handshaking)
+        if not entry.open:
             del self._addresses[address]
-        return address if turned_away > 0 else ""
+        return address if failed > 0 else ""

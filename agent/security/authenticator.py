@@ -1,9 +1,9 @@
-"""Who may connect to an agent: answers ZeroMQ's question for each key, and counts who is refused.
+"""ZAP authenticator: admits or refuses each connecting CURVE key and counts refusals.
 
-ZeroMQ asks before a connection is let through (ZAP, ZeroMQ RFC 27); until it is answered nothing of
-the peer reaches the agent's loop. What fails earlier, because it does not know this agent's key or
-does not speak ZeroMQ, is turned away by ZeroMQ without a word, so all connections are counted and
-all that were greeted: the difference is what was turned away.
+ZeroMQ makes a ZAP request (ZeroMQ RFC 27) before it admits a connection; until the reply no message
+of the peer reaches the agent's loop. A peer that does not know this agent's key or does not speak
+ZeroMQ fails earlier, without a ZAP request. So all connections and all completed handshakes are
+counted too: the difference is the number of connections that failed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import zmq
 from zmq.utils import z85
 
 from siftmoe.agent.security.arrivals import Arrivals
-from siftmoe.agent.security.peer_log import Complaints
+from siftmoe.agent.security.peer_log import PeerLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,39 +32,41 @@ logger = logging.getLogger(__name__)
 
 _ZAP: Final = "inproc://zeromq.zap.01"
 _ZAP_VERSION: Final = b"1.0"
-_MONITOR: Final = "inproc://siftmoe-doorman"
-#: Route, an empty frame, version, request, domain, address, identity, mechanism; then the key.
+_MONITOR: Final = "inproc://siftmoe-monitor"
+#: Least number of frames of a ZAP request: route, an empty frame, version, request id, domain,
+#: address, identity, mechanism; with CURVE the key follows.
 _ZAP_FRAMES: Final = 8
 
 #: Counters of connections, by the monitor's event. EVENT_HANDSHAKE_FAILED_PROTOCOL must not be
-#: among them: libzmq 4.3.5 tells of it between failing and saying how, and where it is told, a
-#: forged message on an open connection is taken for one that has to wait. The connection then stays
-#: open, and when its peer goes, the next heartbeat aborts the process.
+#: among them: libzmq 4.3.5 emits it after it has set errno and before it reads it, which changes
+#: errno, so that a forged message on an open connection is treated like a full pipe. The connection
+#: then stays open, and when its peer closes it, the next heartbeat aborts the process.
 _COUNTED: Final[dict[int, str]] = {
     int(zmq.EVENT_ACCEPTED): "connections",
     int(zmq.EVENT_HANDSHAKE_SUCCEEDED): "connections_greeted",
 }
 _BEGAN: Final = int(zmq.EVENT_ACCEPTED)
 _ENDED: Final = int(zmq.EVENT_DISCONNECTED)
-#: Events taken in before a question is answered, so that a flood cannot keep others out.
+#: Most events that are read before a ZAP request is answered, so that a flood of connections does
+#: not delay authentication.
 _EVENTS_AT_ONCE: Final = 1000
-_TURNED_AWAY: Final = (
-    "its connection ended in the greeting: it has another key for this agent, does not encrypt, or "
-    "does not speak ZeroMQ"
+_FAILED_HANDSHAKE: Final = (
+    "its connection ended in the handshake: it has another key for this agent, does not encrypt, "
+    "or does not speak ZeroMQ"
 )
 
 
-class Doorman:
-    """Stands at an agent's door on a thread of its own, which ends with the context.
+class Authenticator:
+    """Answers ZAP requests on a thread of its own, which ends when the context is terminated.
 
     Parameters
     ----------
     context : zmq.Context
-        Of the socket that is guarded.
+        Context of the agent's socket.
     credentials : Credentials or None
-        Whom to admit; None where connections are not encrypted, and anybody is.
+        Keys to admit; None where connections are not encrypted and every peer is admitted.
     count : callable
-        Called with the name of a counter for each refusal, on the doorman's thread.
+        Called with a counter's name for each connection event and decision, on this thread.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Doorman:
     ) -> None:
         self._context = context
         self._count = count
-        self._complaints = Complaints(logger)
+        self._peer_log = PeerLog(logger)
         self._names: dict[bytes, str] = {}
         self._arrivals = Arrivals()
         self._zap: zmq.Socket[bytes] | None = None
@@ -89,16 +91,18 @@ class Doorman:
             self._zap.bind(_ZAP)
 
     def guard(self, router: zmq.Socket[bytes]) -> None:
-        """Begin; from here on every connection to the socket is looked at."""
+        """Start the thread; it observes every connection to the socket from now on."""
         router.monitor(_MONITOR, sum(_COUNTED) | _ENDED)
         events = self._context.socket(zmq.PAIR)
-        events.rcvhwm = 0  # ZeroMQ's own thread would wait for room
+        events.rcvhwm = 0  # with a limit, ZeroMQ's I/O thread would wait for space
         events.linger = 0
         events.connect(_MONITOR)
-        threading.Thread(target=self._run, args=(events,), name="doorman", daemon=True).start()
+        threading.Thread(
+            target=self._run, args=(events,), name="authenticator", daemon=True
+        ).start()
 
     def close(self) -> None:
-        """Leave where nothing was guarded yet; a thread that runs ends with the context."""
+        """Close the ZAP socket if the thread was not started; a running thread closes it itself."""
         if self._zap is not None:
             self._zap.close()
 
@@ -110,23 +114,23 @@ class Doorman:
         try:
             while True:
                 ready = dict(poller.poll())
-                # Events first: a connection begins before it is asked about.
+                # Events first: a connection begins before its ZAP request.
                 self._take_events(_waiting(events))
                 if self._zap is not None and self._zap in ready:
                     self._zap.send_multipart(self._answer(self._zap.recv_multipart()))
         except zmq.ContextTerminated:
             pass
         except Exception:
-            # Nobody new is admitted from here on, which is the safe side.
-            logger.exception("the doorman ends: no further connection is admitted")
+            # From here on no new connection is admitted, which is the safe side.
+            logger.exception("the authenticator ends: no further connection is admitted")
         finally:
             events.close()
             self.close()
 
     def _answer(self, frames: list[bytes]) -> list[bytes]:
-        """Answer a question of ZeroMQ's: 200 with the name, or 400."""
+        """Return the reply to a ZAP request: 200 with the key's name, or 400."""
         if len(frames) < _ZAP_FRAMES:
-            logger.error("ZeroMQ asked in an unknown form: %d frames", len(frames))
+            logger.error("ZAP request of an unknown form: %d frames", len(frames))
             return [*frames[:2], _ZAP_VERSION, b"", b"500", b"", b"", b""]
         route, empty, version, request, _domain, address, _identity, mechanism, *keys = frames
         self._arrivals.asked(address.decode("ascii", "replace"))
@@ -144,33 +148,33 @@ class Doorman:
         self._count("refused_key")
         encrypted = mechanism == b"CURVE" and len(keys) == 1 and len(keys[0]) == 32
         shown = z85.encode(keys[0]).decode() if encrypted else "none"
-        self._complaints.raise_once(
+        self._peer_log.warn_once(
             "refused_key",
             peer=f"{address} with key {shown}",
             reason="its key is not on the allow-list",
         )
 
     def _take_events(self, events: list[tuple[int, int]]) -> None:
-        """Count events, and name the addresses of connections that ended in the greeting."""
+        """Count events, and log the addresses of connections that ended in the handshake."""
         ends = {descriptor: at for at, (what, descriptor) in enumerate(events) if what == _ENDED}
         for place, (what, descriptor) in enumerate(events):
             if what in _COUNTED:
                 self._count(_COUNTED[what])
-            if self._zap is not None:  # else nobody is asked about, and who was greeted not known
+            if self._zap is not None:  # without ZAP requests failed handshakes cannot be told
                 self._keep(what, descriptor, still_open=ends.get(descriptor, -1) < place)
 
     def _keep(self, what: int, descriptor: int, *, still_open: bool) -> None:
-        """Keep the address of a connection that begins, until it ends."""
+        """Remember the address of a connection from its begin to its end."""
         now_s = time.monotonic()
         if what == _ENDED:
             if address := self._arrivals.end(descriptor, now_s=now_s):
-                self._complaints.raise_once("greeting", peer=address, reason=_TURNED_AWAY)
+                self._peer_log.warn_once("handshake", peer=address, reason=_FAILED_HANDSHAKE)
         elif what == _BEGAN and still_open and (address := _address_of(descriptor)):
             self._arrivals.begin(descriptor, address, now_s=now_s)
 
 
 def _waiting(events: zmq.Socket[bytes]) -> list[tuple[int, int]]:
-    """Take in the events that have come, of a flood the first ones: number and value."""
+    """Read the waiting monitor events, at most `_EVENTS_AT_ONCE`: (event, descriptor)."""
     found: list[tuple[int, int]] = []
     with contextlib.suppress(zmq.Again):
         while len(found) < _EVENTS_AT_ONCE:
@@ -180,12 +184,12 @@ def _waiting(events: zmq.Socket[bytes]) -> list[tuple[int, int]]:
 
 
 def _address_of(descriptor: int) -> str:
-    """Whose end of a connection it is; empty if it has ended, or is none of a network."""
+    """Return the peer's IP address of a descriptor; "" if it is closed or not a TCP socket."""
     try:
         copy = os.dup(descriptor)
     except OSError:
         return ""
-    try:  # what has the number by now need not be a connection, nor a socket
+    try:  # the number may have been reused, for another connection or for a file
         connection = socket.socket(fileno=copy)
     except OSError:
         os.close(copy)

@@ -1,11 +1,11 @@
-"""CURVE keys of a device, and the list of those that may connect to it.
+"""CURVE key files and allow-lists.
 
-A key file holds both halves of one device's pair and is readable by its owner only::
+A key file has the public and the secret key of one device and is readable by its owner only::
 
     public = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
     secret = "…"
 
-An allow-list has one public key to a line, with the name of whose it is; ``#`` begins a comment::
+An allow-list has one public key per line, with the name of its owner; ``#`` begins a comment::
 
     Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID  coordinator
 """
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 #: Z85 (ZeroMQ RFC 32) of 32 bytes.
 _Z85_KEY: Final = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
-#: Nobody else reads or writes a key file.
+#: Mode of a key file: only its owner reads or writes it.
 _PRIVATE: Final = 0o600
-#: An allow-list is written by people; more lines than this were not.
+#: Most lines of an allow-list; a longer file is certainly another one.
 _MAX_ALLOWED: Final = 10_000
 
 
@@ -44,14 +44,14 @@ class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """Both halves of a device's key, in Z85; the secret one is in no ``repr``."""
+    """Public and secret key of a device, in Z85; ``repr`` leaves the secret key out."""
 
     public: str
     secret: str = field(repr=False)
 
     @classmethod
     def generate(cls) -> KeyPair:
-        """Make a new pair."""
+        """Generate a new pair."""
         public, secret = zmq.curve_keypair()
         return cls(public.decode(), secret.decode())
 
@@ -62,8 +62,8 @@ class KeyPair:
         Raises
         ------
         KeyUnusable
-            If it cannot be read, others may read it, or its halves do not belong together. The
-            message never has what the file holds.
+            If it cannot be read, others may read it, or its keys are not a pair. The message never
+            quotes the file.
         """
         path = Path(path)
         try:
@@ -78,7 +78,7 @@ class KeyPair:
         except OSError as error:
             raise KeyUnusable(f"key {str(path)!r} cannot be read: {error.strerror}") from error
         except (ValueError, zmq.ZMQError):
-            # Not chained: what a parser quotes may be the secret.
+            # Not chained: the parser's message may quote the secret key.
             raise KeyUnusable(
                 f"key {str(path)!r} is no key file; make one with 'siftmoe keys'"
             ) from None
@@ -92,11 +92,11 @@ class KeyPair:
         Raises
         ------
         FileExistsError
-            If there is one: a key is never overwritten.
+            If the file exists: a key is never overwritten.
         """
         text = f'public = "{self.public}"\nsecret = "{self.secret}"\n'
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
-        with open(descriptor, "w", encoding="ascii") as stream:  # takes the descriptor over
+        with open(descriptor, "w", encoding="ascii") as stream:  # closes the descriptor
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -104,19 +104,19 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a listening agent proves itself by, and whom it admits: names by public key (Z85)."""
+    """A listening agent's key pair and the keys it admits: names by public key (Z85)."""
 
     keys: KeyPair
     allowed: Mapping[str, str]
 
 
 def load_credentials(key: str | None, allow: str | None) -> Credentials | None:
-    """Read an agent's keys and its allow-list; None if it has neither.
+    """Read an agent's key file and its allow-list; None if neither is given.
 
     Raises
     ------
     KeyUnusable
-        If only one is given, one is unusable, or nobody is on the list.
+        If only one is given, one is unusable, or the list is empty.
     """
     if key is None and allow is None:
         return None

@@ -1,16 +1,17 @@
-"""What is wrong with peers, logged once for each: whoever repeats it must not fill a disk."""
+"""Warnings about peers, logged once per peer, so that a repeated offence cannot fill a disk."""
 
 from __future__ import annotations
 
 import logging
 from typing import Final
 
-#: Peers that are remembered. Whoever takes a new identity for each attempt is only counted.
+#: Most warnings that are logged; peers that change their identity for each attempt are only counted
+#: afterwards.
 MAX_PEERS: Final = 256
 
 
-class Complaints:
-    """Logs a peer's first offence of a kind.
+class PeerLog:
+    """Logs the first offence of each kind by each peer.
 
     Parameters
     ----------
@@ -21,8 +22,8 @@ class Complaints:
         self._logger = logger
         self._known: set[tuple[str, str]] = set()
 
-    def raise_once(self, kind: str, *, peer: str, reason: str) -> bool:
-        """Log it unless this peer was logged for this kind before; True if it was logged now."""
+    def warn_once(self, kind: str, *, peer: str, reason: str) -> bool:
+        """Log a warning unless this peer was logged for this kind; True if it was logged now."""
         if (kind, peer) in self._known or len(self._known) >= MAX_PEERS:
             return False
         self._known.add((kind, peer))

@@ -1,18 +1,19 @@
-"""Requests that wait for computation, whose turn is next, and whose turn it is to compute.
+"""Queue of requests that wait for computation, scheduled fairly between clients.
 
-Clients take turns by what their requests cost, not by how many they send (start-time fair queueing;
-P. Goyal, H. M. Vin, H. Cheng, "Start-time fair queueing", SIGCOMM 1996). Each request gets a start
-tag, the later of the virtual time and the end of its client's request before it, and the smallest
-tag is served first:
+Clients share the agent by the cost of their requests, not by their number (start-time fair
+queueing; P. Goyal, H. M. Vin, H. Cheng, "Start-time fair queueing", SIGCOMM 1996). Each request
+gets a start tag S, the later of the virtual time v and the finish tag F of its client's previous
+request, and the smallest tag is served first:
 
     S = max(v, F of the client's last request),   F = S + cost,   v = S of the last one taken
 
-So whoever asks now and then waits for what is being computed, and not for all that a client
-without restraint has sent before. What is taken together is one batch, and bounded.
+So a client that asks rarely waits for the current computation only, and not for everything that
+another client has queued before. The requests that are taken together are one batch of bounded
+size.
 
-One client may have as much waiting as is still free (dynamic thresholds; A. K. Choudhury,
-E. L. Hahne, IEEE/ACM Transactions on Networking 6, 1998): half of all if it is alone, a third each
-if they are two. However many there are, a newcomer finds room.
+One client may queue as much as is still free (dynamic thresholds; A. K. Choudhury, E. L. Hahne,
+IEEE/ACM Transactions on Networking 6, 1998): half of the queue if it is alone, a third each if
+there are two. However many clients there are, a new one finds room.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ from siftmoe.agent.errors import AgentBusy, AgentStopping
 if TYPE_CHECKING:
     from siftmoe.agent.service.requests import Job
 
-#: Arrays that may wait, beside the limit of requests; a client's first is admitted if less waits.
+#: Most bytes of arrays that wait, beside the limit of requests; a client's first request is
+#: admitted if less is waiting.
 MAX_BYTES: Final = 256 * 1024 * 1024
-#: Pairs (row, expert) after which a turn is over, since the next client waits for it. Larger
-#: batches gained no throughput that could be measured (benchmarks/agent_clients.py).
+#: Pairs (row, expert) that end a turn, since the next client waits for its end. Larger batches
+#: gained no measurable throughput (benchmarks/agent_clients.py).
 TURN_PAIRS: Final = 128
 
 
 @dataclass(slots=True)
 class _Client:
-    """What a client has waiting, and the virtual time at which its last request ends."""
+    """A client's waiting requests and bytes, and the finish tag of its last request."""
 
     finish: int = 0
     requests: int = 0
@@ -45,7 +47,7 @@ class _Client:
 
 
 class Backlog:
-    """Bounded; what waits is taken a turn at a time, by one thread at a time.
+    """Bounded queue; one thread at a time holds the turn and takes batches.
 
     Parameters
     ----------
@@ -70,7 +72,7 @@ class Backlog:
         return len(self._waiting)
 
     def figures(self) -> dict[str, float]:
-        """Return how much waits: requests, bytes, and clients that they are of."""
+        """Return the numbers of waiting requests, of their bytes and of their clients."""
         with self._lock:
             return {
                 "queued": float(len(self._waiting)),
@@ -79,14 +81,14 @@ class Backlog:
             }
 
     def add(self, job: Job) -> None:
-        """Let a request wait.
+        """Queue a request.
 
         Raises
         ------
         AgentBusy
-            If its client, or all together, have as much waiting as they may.
+            If its client, or all clients together, have reached the limit.
         AgentStopping
-            If nothing will be computed any more.
+            If the queue is closed.
         """
         request = job.request
         size = request.hidden.nbytes + request.pairs.nbytes + request.weights.nbytes
@@ -110,17 +112,17 @@ class Backlog:
             self._bytes += size
 
     def claim(self) -> list[Job]:
-        """Take what is next and with it the turn; nothing if another thread has the turn."""
+        """Take the turn and the next batch; empty if another thread holds the turn."""
         with self._lock:
             return [] if self._taken else self._take()
 
-    def go_on(self) -> list[Job]:
-        """Take what is next; with nothing, the turn is given back."""
+    def take_next(self) -> list[Job]:
+        """Take the next batch while holding the turn; if it is empty, the turn is released."""
         with self._lock:
             return self._take()
 
     def close(self) -> list[Job]:
-        """Take all that waits, and let nothing wait any more."""
+        """Close the queue and return all waiting requests."""
         with self._lock:
             self._closed = True
             jobs = [job for *_, job in sorted(self._waiting)]
@@ -130,7 +132,7 @@ class Backlog:
             return jobs
 
     def _take(self) -> list[Job]:
-        if not self._waiting:  # nobody is owed anything any more
+        if not self._waiting:  # with an empty queue all tags start again
             self._taken, self._virtual = False, 0
             self._clients.clear()
             return []
@@ -148,7 +150,7 @@ class Backlog:
         return jobs
 
     def _account(self, peer: bytes) -> _Client:
-        """Open a client's account, and close those with nothing waiting if there are many."""
+        """Add a client; if there are many, forget those with no waiting request."""
         if len(self._clients) >= 2 * self._limit:
             self._clients = {name: known for name, known in self._clients.items() if known.requests}
         client = self._clients[peer] = _Client()

@@ -1,4 +1,4 @@
-"""How long computations take, learnt from those that were made."""
+"""Expected duration of computations, learnt from earlier ones."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ if TYPE_CHECKING:
 
     from siftmoe.agent.service.requests import Job
 
-#: Share of a new measurement in the average.
+#: Weight of a new measurement in the moving average.
 _NEW: Final = 0.25
 
 
 class Pace:
-    """Average time of computations by their size, in steps of two.
+    """Moving average of the duration of computations, by size in powers of two.
 
-    The size of a computation is its number of (row, expert) pairs; experts of an agent are alike.
+    The size of a computation is its number of (row, expert) pairs; all experts of an agent have the
+    same size.
     """
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
 
     def expected_s(self, jobs: Sequence[Job]) -> float:
-        """Return how long jobs will take, s; infinity for a size that was never computed."""
+        """Return the expected duration of jobs, s; infinity for a size not computed so far."""
         return self._seconds.get(_size(jobs), math.inf)
 
     def learn(self, jobs: Sequence[Job], seconds: float) -> None:
-        """Take account of how long jobs took."""
+        """Add a measured duration, s."""
         size = _size(jobs)
         known = self._seconds.get(size, seconds)
         self._seconds[size] = known + _NEW * (seconds - known)

@@ -1,4 +1,4 @@
-"""What an agent answers, without sockets and threads: requests and a clock in, replies out."""
+"""The agent's service: requests and a clock in, replies out, without sockets and threads."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Rows of one run. More adds no throughput (the computation is bound by the processor well below)
-#: and would let many requests together take more memory than any of them.
+#: Most rows of one run of merged requests. More would add no throughput (the processor is the limit
+#: well below) and would let many requests together take more memory than any one of them.
 MAX_BATCH_ROWS: Final = 4_096
 
 _S_TO_MS = 1e3
@@ -50,7 +50,7 @@ _S_TO_MS = 1e3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who an agent is, apart from what it computes."""
+    """Name, version, model and radio of an agent, as ``hello`` reports them."""
 
     name: str
     version: str
@@ -60,7 +60,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A request for computation, when it arrived (s, the service's clock) and from whom."""
+    """A request for computation, its arrival time (s, the service's clock) and its peer."""
 
     request: Apply
     arrived_s: float
@@ -80,10 +80,10 @@ class Service:
     identity : Identity
     telemetry : Telemetry
     clock : callable
-        Tells seconds that only go forward.
+        Returns monotonic seconds.
     soundings, board, thermometer : Soundings, BoardPower, Thermometer, or None
     widths : tuple of int, bit
-        Of an entry of vectors that it takes and gives.
+        Bits per entry of the vectors that it accepts and sends.
     """
 
     runtime: Runtime
@@ -96,13 +96,13 @@ class Service:
     widths: tuple[int, ...] = ROW_WIDTHS
 
     def reply(self, request: Hello | Stats, *, waiting: Mapping[str, float]) -> Reply:
-        """Answer what needs no computation."""
+        """Answer a request that needs no computation."""
         if isinstance(request, Hello):
             return self._hello(request)
         return self.stats(request.id, waiting=waiting)
 
     def stats(self, request_id: int, *, waiting: Mapping[str, float]) -> StatsReply:
-        """Say how the agent and its board are; may be called from any thread."""
+        """Return counters and the state of the board; may be called from any thread."""
         counters = self.telemetry.figures(now_s=self.clock(), waiting=waiting)
         powers_w = {}
         if self.board is not None:
@@ -120,7 +120,7 @@ class Service:
         )
 
     def sound(self, request: Sound, answer: Callable[[Reply], None]) -> None:
-        """Take part in a pilot exchange; ``answer`` is called later, from another thread.
+        """Queue a pilot exchange; ``answer`` is called later, from another thread.
 
         Raises
         ------
@@ -151,16 +151,16 @@ class Service:
         )
 
     def admit(self, request: Apply) -> None:
-        """Raise UnknownWidth for a request in widths, or for an answer, that it does not know."""
+        """Raise UnknownWidth if the request or its answer has a width that is not served."""
         if self.widths != ROW_WIDTHS:
             what = f"agent {self.identity.name!r}"
             widths = {*row_widths(request.hidden), request.answer_width}
             check_widths(widths, known=self.widths, what=what, request_id=request.id)
 
     def compute(self, jobs: Sequence[Job]) -> Iterator[list[Answer]]:
-        """Compute requests, those of one layer together; yields answers as they are ready.
+        """Compute requests, those of one layer together, and yield answers as they are ready.
 
-        Every job is answered exactly once. One that cannot be served never harms another.
+        Every job is answered exactly once. A job that fails does not affect the others.
         """
         for batch in _batches(jobs):
             late: list[Job] = []
@@ -196,8 +196,10 @@ class Service:
         started_s = self.clock()
         try:
             outputs = self._apply_merged([job.request for job in jobs])
-        except Exception as error:  # noqa: BLE001  whatever it is, find out whose fault it was
-            logger.debug("batch of %d failed (%s), each on its own", len(jobs), error)
+        except Exception as error:  # noqa: BLE001  each job alone shows which one fails
+            logger.debug(
+                "batch of %d failed (%s); its jobs are computed one by one", len(jobs), error
+            )
             return [(job, self._alone(job)) for job in jobs]
         return [
             (job, self._result(job, output, started_s))
@@ -248,18 +250,18 @@ def apply_request(runtime: Runtime, request: Apply) -> Float32Array:
     """Compute a request's weighted sums, (n, d); errors as `Runtime.apply`."""
     hidden = request.hidden
     if isinstance(hidden, Packed):
-        runtime.check(request.layer, hidden, ())  # what cannot be computed is not unpacked
+        runtime.check(request.layer, hidden, ())  # rows of a wrong size are not unpacked
         hidden = hidden.rows()
     return runtime.apply(request.layer, hidden, pairs=request.pairs, weights=request.weights)
 
 
 def answer_to(request: Apply, output: Float32Array) -> Vectors:
-    """Make sums (n, d) ready to travel as the request wants them."""
+    """Convert sums (n, d) to the width and rotation that the request asks for."""
     return pack_rows(output, request.answer_width, rotation=request.reply_rotation)
 
 
 def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Group jobs by layer in the order of arrival, each group within the limit of rows."""
+    """Group jobs by layer in the order of arrival, each group with at most MAX_BATCH_ROWS."""
     if len(jobs) == 1:
         yield list(jobs)
         return

@@ -1,8 +1,8 @@
-"""The agent's side of pilot exchanges: one thread that has the radio.
+"""The agent's side of pilot exchanges: one thread that owns the radio.
 
-A transmission stays on the air until it is ended, is replaced, or its time is up, whatever becomes
-of who asked for it. A radio that fails is closed and opened anew for the next exchange: it comes
-back by itself.
+A transmission stays on the air until it is ended, is replaced, or its duration is over, also if the
+client that asked for it is gone. A radio that fails is closed and opened again for the next
+exchange, so that a reconnected radio works without a restart.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Exchanges that may wait. A coordinator has one at a time; a second coordinator may have another.
+#: Most exchanges that wait; a coordinator has one at a time.
 LIMIT: Final = 8
-#: How long the end of the process waits for the radio to fall silent.
+#: How long the end of the process waits until the radio has stopped transmitting.
 _CLOSE_S: Final = 2.0
 
 
@@ -63,7 +63,7 @@ class Soundings:
     open_radio : callable
         Opens the radio; raises a RadioError if there is none.
     name : str
-        Of the agent, for messages.
+        Name of the agent, for messages.
     """
 
     def __init__(self, open_radio: Callable[[], Radio], *, name: str) -> None:
@@ -80,14 +80,14 @@ class Soundings:
         self._thread.start()
 
     def submit(self, request: Sound, answer: Answer) -> None:
-        """Let an exchange wait for its turn; ``answer`` is called from another thread.
+        """Queue an exchange; ``answer`` is called from another thread.
 
         Raises
         ------
         AgentBusy
-            If as many wait as may.
+            If `LIMIT` exchanges wait already.
         AgentStopping
-            If the agent is going away.
+            If the agent is stopping.
         """
         with self._changed:
             if self._closing:
@@ -98,7 +98,7 @@ class Soundings:
             self._changed.notify()
 
     def close(self) -> None:
-        """Silence and release the radio; a second time does nothing."""
+        """Stop transmitting and close the radio; a second call does nothing."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -121,7 +121,7 @@ class Soundings:
         self._release()
 
     def _next(self) -> _Turn | float | None:
-        """Wait for the next turn, for the end of a transmission (its time), or for the close."""
+        """Wait for the next turn, the end of a transmission (its time) or the close (None)."""
         with self._changed:
             while not self._closing:
                 now_s = time.monotonic()
@@ -155,7 +155,7 @@ class Soundings:
             return self._transmit(request)
         pilot = request.pilot
         if pilot is None:
-            raise ValueError("who is to listen must be told the pilot's power")
+            raise ValueError("a listener must be told the pilot's power")
         self._end_transmission()
         began_s = time.monotonic()
         sounding = hear(

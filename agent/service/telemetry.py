@@ -1,4 +1,4 @@
-"""What an agent counts, and what its process and its board have of memory."""
+"""Counters of an agent, and the memory of its process and of its board."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _KIB: Final = 1_024
 _MEMINFO: Final = Path("/proc/meminfo")
-#: What the kernel calls the board's memory, and what the agent does.
+#: The kernel's names of the board's memory -> names in a stats reply.
 _MEMORY: Final = {
     "MemTotal:": "board_memory_bytes",
     "MemAvailable:": "board_memory_available_bytes",
@@ -24,13 +24,13 @@ _MEMORY: Final = {
 class Telemetry:
     """Counters since the start of the agent.
 
-    Each name is counted by one role of the server, listening or computing, which one thread has at
-    a time: no increment is lost and none needs a lock.
+    Each name is counted by one role of the server, listening or computing, which one thread holds
+    at a time: no increment is lost and none needs a lock.
 
     Parameters
     ----------
     started_s : float, s
-        When the agent started, on the clock that :meth:`figures` is asked with.
+        Start of the agent, on the clock of :meth:`figures`.
     """
 
     def __init__(self, *, started_s: float) -> None:
@@ -42,13 +42,13 @@ class Telemetry:
         self._counts[name] += by
 
     def figures(self, *, now_s: float, waiting: Mapping[str, float]) -> dict[str, float]:
-        """Return all counters with uptime and processor time (s), what waits, and memory (bytes).
+        """Return counters, uptime and processor time (s), queue figures and memory (bytes).
 
         Parameters
         ----------
         now_s : float, s
         waiting : mapping
-            Figures of the backlog.
+            Figures of the backlog, `Backlog.figures`.
         """
         return {
             **self._counts.copy(),
@@ -61,7 +61,7 @@ class Telemetry:
 
 
 def board_memory(path: Path = _MEMINFO) -> dict[str, float]:
-    """Return the board's memory and what of it is available, bytes; on a Jetson the GPU's too."""
+    """Return the board's total and available memory, bytes; on a Jetson the GPU shares it."""
     found: dict[str, float] = {}
     try:
         lines = path.read_text().splitlines()

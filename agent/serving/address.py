@@ -1,4 +1,4 @@
-"""Where an agent may listen: which addresses are allowed, and whether one is taken."""
+"""Check of the address that an agent is to listen on: its form, its exposure, its use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_IPC_PATH = 107
 
 
 def check_address(bind: str, *, insecure: bool, encrypted: bool = False) -> None:
-    """Refuse an address that cannot be bound, is taken, or is open to others.
+    """Refuse an address that is malformed, in use, or open to other machines without keys.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def check_address(bind: str, *, insecure: bool, encrypted: bool = False) -> None
     Raises
     ------
     AddressUnusable
-        If it is not of these forms, or open to others with neither keys nor ``insecure``.
+        If it has another form, or other machines reach it with neither keys nor ``insecure``.
     AddressInUse
         If another process listens on the path of an ``ipc://`` address.
     """
@@ -58,7 +58,7 @@ def _is_port(text: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine only."""
+    """Whether a host name or address is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -68,7 +68,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_path(bind: str, path: Path) -> None:
-    """ZeroMQ would unlink a living agent's socket and bind anew: look who answers first."""
+    """Refuse a path in use: ZeroMQ would unlink the socket of a running agent and bind its own."""
     if len(bytes(path)) > _MAX_IPC_PATH:
         raise AddressUnusable(f"address {bind!r}: a path has at most {_MAX_IPC_PATH} bytes")
     if not path.exists():
@@ -81,7 +81,7 @@ def _check_path(bind: str, path: Path) -> None:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
-            return  # left behind by an agent that was killed
+            return  # a file left by an agent that was killed
         except OSError as error:
             raise AddressUnusable(f"address {bind!r}: {error.strerror}") from error
     raise AddressInUse(f"address {bind!r} is in use by another process; stop it or take another")

@@ -1,7 +1,7 @@
-"""Tell whoever supervises this process how it is: systemd, or a stand-in for it.
+"""Status messages to the supervisor of this process: systemd or the supervisor of `siftmoe flash`.
 
-The protocol is sd_notify(3): datagrams to the socket that ``NOTIFY_SOCKET`` names. Without one
-nothing is sent.
+The protocol is sd_notify(3): datagrams to the socket that ``NOTIFY_SOCKET`` names. Without that
+variable nothing is sent.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _US: Final = 1e-6
-#: Signs of life in the time that the supervisor allows for one.
+#: Watchdog messages per interval that the supervisor allows.
 _PER_INTERVAL: Final = 3
 
 
 class Supervisor:
-    """Whoever started this process and waits for word of it.
+    """The supervisor that started this process.
 
     Parameters
     ----------
@@ -32,21 +32,21 @@ class Supervisor:
         # A leading @ stands for the zero byte of an abstract address.
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         watched = environment.get("WATCHDOG_USEC", "")
-        #: Seconds between signs of life, None if none is asked for.
+        #: Seconds between watchdog messages; None if the supervisor asks for none.
         self.interval_s: float | None = None
         if self._address and watched.isdigit() and int(watched) > 0:
             self.interval_s = int(watched) * _US / _PER_INTERVAL
 
     def ready(self, status: str) -> None:
-        """Say that the agent serves."""
+        """Report that the agent serves."""
         self._tell(f"READY=1\nSTATUS={status}")
 
     def alive(self) -> None:
-        """Give a sign of life."""
+        """Send a watchdog message."""
         self._tell("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """Say that the agent is about to end."""
+        """Report that the agent is about to end."""
         self._tell("STOPPING=1")
 
     def _tell(self, text: str) -> None:

@@ -1,12 +1,12 @@
 """The agent's loop: one thread listens while one computes.
 
-The listening thread receives, answers ``hello`` and ``stats`` at once, and lets what must be
-computed wait. If nobody computes, it takes all that waits as one batch, leaves listening to the
-other thread and computes itself: no request is handed from thread to thread, which costs as much
-as sending it (leader and followers; D. C. Schmidt et al., Pattern-Oriented Software Architecture
-2). For a computation so short that nobody notices, listening is not even left to the other: waking
-it costs a fifth of the run of a small expert. There is no waiting for a batch to fill, and no
-event loop: one costs 70 µs a call, as much as the whole round trip.
+The listening thread receives, answers ``hello`` and ``stats`` at once, and queues requests that
+need computation. If no thread computes, it takes a batch from the queue, leaves listening to the
+other thread and computes itself: no request is handed from thread to thread, which costs as much as
+sending it (leader and followers; D. C. Schmidt et al., Pattern-Oriented Software Architecture 2). A
+very short computation is run inline, without passing the listening role on: waking the other thread
+costs a fifth of the run of a small expert. The server does not wait for a batch to fill, and it has
+no event loop: one costs 70 µs per call, as much as the whole round trip.
 """
 
 from __future__ import annotations
@@ -27,24 +27,16 @@ from siftmoe.agent.errors import (
     ProtocolError,
     WireError,
 )
-from siftmoe.agent.security.authenticator import Doorman
-from siftmoe.agent.security.peer_log import Complaints
+from siftmoe.agent.security.authenticator import Authenticator
+from siftmoe.agent.security.peer_log import PeerLog
 from siftmoe.agent.service.backlog import Backlog
 from siftmoe.agent.service.pace import Pace
 from siftmoe.agent.service.requests import Job
-from siftmoe.agent.serving.sockets import (
-    descriptor_of,
-    endpoint_of,
-    has_arrived,
-    open_router,
-    receive,
-    remove_path,
-    send,
-)
-from siftmoe.agent.serving.unread import Unread
+from siftmoe.agent.serving.router import SharedRouter
+from siftmoe.agent.serving.sockets import open_router
 from siftmoe.agent.serving.wakeup import Wakeup
 from siftmoe.agent.wire.messages import failure_of
-from siftmoe.agent.wire.protocol import Apply, Hello, Message, Sound, Stats, decode, encode
+from siftmoe.agent.wire.protocol import Apply, Hello, Message, Sound, Stats, decode
 
 if TYPE_CHECKING:
     from siftmoe.agent.security.keys import Credentials
@@ -54,12 +46,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: How long a computation that runs may hold up the end of the process.
+#: How long a running computation may delay the end of the process.
 STOP_S: Final = 0.5
-#: A computation that takes less is short beside all that is waited for on the network: until it is
-#: over nobody listens. A peer's signs of life are ZeroMQ's own threads' and go on.
-DEAF_S: Final = 5e-3
-#: Messages received before it is looked whether someone computes.
+#: Computations expected to be shorter run inline: no thread listens until they end, which is short
+#: beside the network's delays. ZeroMQ's own threads go on answering heartbeats.
+INLINE_S: Final = 5e-3
+#: Most messages that are received before the queue is looked at.
 _AT_ONCE: Final = 256
 
 
@@ -74,12 +66,12 @@ class Server:
     insecure : bool
         Allow an address that other machines reach without credentials.
     credentials : Credentials or None
-        With them connections are encrypted, and only those on their list are admitted.
+        If given, connections are encrypted and only keys on the allow-list are admitted.
     queue_limit : int
-        Requests that may wait for computation, one client's as many as are free; a further one is
-        answered "busy".
+        Requests that may wait for computation; one client may use as many places as are free. A
+        further request is answered "busy".
     heartbeat_ms, heartbeat_timeout_ms : int, ms
-        How often peers are asked for a sign of life, and when one is given up.
+        Interval of heartbeats, and the silence after which a connection is closed.
 
     Raises
     ------
@@ -100,9 +92,11 @@ class Server:
     ) -> None:
         self._service = service
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        doorman = Doorman(self._context, credentials=credentials, count=service.telemetry.count)
+        authenticator = Authenticator(
+            self._context, credentials=credentials, count=service.telemetry.count
+        )
         try:
-            self._router = open_router(
+            socket = open_router(
                 self._context,
                 bind,
                 insecure=insecure,
@@ -111,46 +105,41 @@ class Server:
                 keys=None if credentials is None else credentials.keys,
             )
         except Exception:
-            doorman.close()
+            authenticator.close()
             self._context.term()
             raise
-        doorman.guard(self._router)
-        self._complaints = Complaints(logger)
-        self.endpoint = endpoint_of(self._router)
+        authenticator.guard(socket)
+        self._router = SharedRouter(socket, count=service.telemetry.count)
+        self._peer_log = PeerLog(logger)
+        self.endpoint = self._router.endpoint
         self._backlog = Backlog(limit=queue_limit)
-        self._unread = Unread()
         self._pace = Pace()
-        self._listening = threading.Lock()  # whoever has it receives
-        self._socket_lock = threading.Lock()  # around every use of the router
-        self._deaf = False  # whether who computes also has the listening
-        self._rounds = 0  # of whoever listens
+        self._listening = threading.Lock()  # held by the thread that receives
+        self._inline = False  # whether the computing thread also holds the listening role
+        self._rounds = 0  # of the listening loop
         self._stopping = False
-        self._closed = False
         self._failed = False
-        self._wakeup, self._ended = Wakeup(), Wakeup()
-        self._poll = select.poll()
-        self._poll.register(descriptor_of(self._router), select.POLLIN)
-        self._poll.register(self._wakeup, select.POLLIN)
+        self._ended = Wakeup()
 
     def stop(self) -> None:
         """End :meth:`run`; may be called from a signal handler or another thread."""
         self._stopping = True
-        self._wakeup.set()
+        self._router.wake()
         self._ended.set()
 
     def waiting(self) -> dict[str, float]:
-        """Return how much waits for computation; may be called from any thread."""
+        """Return the queue's figures; may be called from any thread."""
         return self._backlog.figures()
 
     def run(self, supervisor: Supervisor | None = None) -> bool:
-        """Serve until :meth:`stop`; False if a computation had to be left behind.
+        """Serve until :meth:`stop`; return False if a computation was still running at the end.
 
-        A supervisor that asks for signs of life gets them as long as messages are received.
+        A supervisor that asks for watchdog messages gets them as long as the listening loop runs.
 
         Raises
         ------
         InternalFailure
-            If it had to stop because of a fault of its own, which is in the log.
+            If the loop failed; the log has the traceback.
         """
         workers = [
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
@@ -167,19 +156,19 @@ class Server:
         return clean
 
     def _wait(self, supervisor: Supervisor | None) -> None:
-        """Wait for the end, at most until the next sign of life is due."""
+        """Wait for the end, at most until the next watchdog message is due."""
         if supervisor is None or supervisor.interval_s is None:
             select.select([self._ended], [], [])
             return
         seen = self._rounds
-        self._wakeup.set()  # who listens goes around once
+        self._router.wake()  # the listening loop goes around once
         select.select([self._ended], [], [], supervisor.interval_s)
         if self._rounds != seen:
             supervisor.alive()
 
     def _work(self) -> None:
         try:
-            # A row that overflowed at the sender is passed on as it is, not reported on stderr.
+            # A row that overflowed at the sender is computed as it is, without a warning on stderr.
             with np.errstate(all="ignore"):
                 self._take_turns()
         except Exception:
@@ -191,19 +180,19 @@ class Server:
         while not self._stopping:
             with self._listening:
                 jobs = self._listen()
-                self._deaf = True
-                while jobs and self._pace.expected_s(jobs) < DEAF_S:
+                self._inline = True
+                while jobs and self._pace.expected_s(jobs) < INLINE_S:
                     self._compute(jobs)
-                    if self._backlog:  # who has come meanwhile is next, not after all who wait
+                    if self._backlog:  # new clients are scheduled before the next batch
                         self._receive()
-                    jobs = self._backlog.go_on() or self._listen()
-                self._deaf = False
+                    jobs = self._backlog.take_next() or self._listen()
+                self._inline = False
             while jobs:
                 self._compute(jobs)
-                jobs = self._backlog.go_on()
+                jobs = self._backlog.take_next()
 
     def _listen(self) -> list[Job]:
-        """Receive until there is something to compute and nobody does."""
+        """Receive until there is a batch to compute and no thread computes; return the batch."""
         while not self._stopping:
             self._rounds += 1
             may_be_more = self._receive()
@@ -211,29 +200,26 @@ class Server:
                 return jobs
             if may_be_more:
                 continue
-            if any(found == self._wakeup.fileno() for found, _ in self._poll.poll()):
-                self._wakeup.clear()
+            self._router.wait()
         return []
 
     def _receive(self) -> bool:
-        """Take what has arrived; False if that was all.
+        """Receive what has arrived; return False if nothing is left.
 
-        ZeroMQ's descriptor tells of what comes after, so all must be taken before waiting on it;
-        but those who ask without end must not keep what they asked from being computed.
+        ZeroMQ's descriptor announces later arrivals only, so everything must be received before
+        waiting for it; but a flood of messages must not keep the queue from being computed.
         """
         for _ in range(_AT_ONCE):
-            with self._socket_lock:
-                if self._stopping or not has_arrived(self._router):
-                    return False
-                peer, *frames = receive(self._router)
-            self._handle(bytes(peer), frames)
+            if self._stopping or (message := self._router.receive()) is None:
+                return False
+            self._handle(bytes(message[0]), message[1:])
         return True
 
     def _handle(self, peer: bytes, frames: list[Frame]) -> None:
         try:
             message = decode(frames)
         except ProtocolError as error:
-            self._complaints.raise_once("message", peer=peer.hex(), reason=str(error))
+            self._peer_log.warn_once("message", peer=peer.hex(), reason=str(error))
             self._refuse(peer, error, request_id=error.request_id)
             return
         try:
@@ -248,9 +234,7 @@ class Server:
     def _dispatch(self, peer: bytes, message: Message) -> None:
         if isinstance(message, Apply):
             self._service.admit(message)
-            if self._unread:
-                with self._socket_lock:
-                    self._unread.check(peer)
+            self._router.check_unread(peer)
             self._backlog.add(Job(request=message, arrived_s=self._service.clock(), peer=peer))
         elif isinstance(message, Sound):
             self._service.sound(message, lambda reply: self._send(peer, reply, role="sounding"))
@@ -282,22 +266,12 @@ class Server:
         self._pace.learn(jobs, self._service.clock() - started_s)
 
     def _send(self, peer: bytes, reply: Reply, *, role: str) -> None:
-        """Send, or count what cannot be sent."""
-        frames = encode(reply)
-        with self._socket_lock:
-            if self._closed:
-                return
-            sent = send(self._router, peer, frames, on_large=self._unread.note)
-            # Sending may take the sign of an arrival that another thread waits for.
-            missed = role != "listening" and not self._deaf and has_arrived(self._router)
-        if missed:
-            self._wakeup.set()
-        if not sent:
-            self._service.telemetry.count(f"undeliverable_{role}")
-            logger.info("peer %s is gone or does not read; a reply is lost", peer.hex())
+        """Send; while a computation runs inline no other thread waits for arrivals."""
+        may_wake = role != "listening" and not self._inline
+        self._router.send(peer, reply, role=role, may_wake=may_wake)
 
     def _shut_down(self, workers: list[threading.Thread]) -> bool:
-        """Silence the radio, answer who still waits, let a running computation end, close."""
+        """Close the radio, refuse waiting requests, wait for a running computation, close."""
         if self._service.soundings is not None:
             self._service.soundings.close()
         for job in self._backlog.close():
@@ -306,13 +280,11 @@ class Server:
         end_s = time.monotonic() + STOP_S
         for worker in workers:
             worker.join(max(0.0, end_s - time.monotonic()))
-        with self._socket_lock:
-            self._closed = True
-            self._router.close()
+        self._router.close()
         self._context.term()
-        remove_path(self.endpoint)
+        self._router.remove_path()
         if any(worker.is_alive() for worker in workers):
             return False
-        self._wakeup.close()
+        self._router.release()
         self._ended.close()
         return True

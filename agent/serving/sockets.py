@@ -1,4 +1,4 @@
-"""The agent's ROUTER socket: options with their reasons, frames in and out."""
+"""The agent's ROUTER socket: its options with their reasons, receiving and sending frames."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from siftmoe.agent.security.keys import KeyPair
     from siftmoe.agent.wire.protocol import Frame
 
-#: Below this a received frame is copied, which costs less than a view of it.
+#: A received frame below this size is copied, which costs less than a view of it.
 _SMALL_BYTES: Final = 4 * 1024
 
-#: Requests of one peer that may wait in the socket; the rest waits at its own end. The agent takes
-#: them out at once, to queue or to refuse them, so this bounds memory and slows nobody down.
+#: Requests of one peer that may wait in the socket; further ones wait at the peer. The agent
+#: receives them at once, to queue or to refuse them, so this bounds memory without slowing a client
+#: down.
 _RECEIVE_LIMIT: Final = 64
-#: Replies of one peer that may wait in the socket; more means that it stopped reading.
+#: Replies to one peer that may wait in the socket; more means that the peer does not read.
 _SEND_LIMIT: Final = 256
-#: Name under which ZeroMQ asks who may connect.
+#: Domain of ZAP requests.
 ZAP_DOMAIN: Final = b"siftmoe"
 #: How long a closing socket may try to deliver the last replies.
 _LINGER_MS: Final = 200
@@ -46,14 +47,14 @@ def open_router(
     heartbeat_timeout_ms: int,
     keys: KeyPair | None = None,
 ) -> zmq.Socket[bytes]:
-    """Bind a ROUTER socket that notices dead peers and never drops in silence.
+    """Bind a ROUTER socket that notices dead peers and reports undeliverable replies.
 
-    With keys it is encrypted, and whoever connects needs the word of the context's doorman.
+    With keys it is encrypted, and every connection needs the authenticator's admission.
 
     Raises
     ------
     AddressInUse, AddressUnusable
-        If it cannot be bound; the message names the address and the way out.
+        If it cannot be bound; the message names the address and what to do.
     """
     check_address(bind, insecure=insecure, encrypted=keys is not None)
     router = context.socket(zmq.ROUTER)
@@ -61,11 +62,11 @@ def open_router(
     router.rcvhwm = _RECEIVE_LIMIT
     router.sndhwm = _SEND_LIMIT
     router.ipv6 = "[" in bind
-    # A frame beyond the protocol's limit closes the connection before it is received.
+    # A frame beyond the protocol's limit closes the connection before its content is received.
     router.maxmsgsize = MAX_FRAME_BYTES
-    # By default a reply to a peer that is gone, or does not read, vanishes; now it is an error.
+    # By default a reply to a peer that is gone or does not read is dropped; now it is an error.
     router.router_mandatory = True
-    # A coordinator that restarts under its identity is the same one: the old connection is stale.
+    # A new connection with a known routing id replaces the old one: the client has restarted.
     router.router_handover = True
     router.heartbeat_ivl = heartbeat_ms
     router.heartbeat_timeout = heartbeat_timeout_ms
@@ -73,7 +74,7 @@ def open_router(
         router.curve_server = True
         router.curve_secretkey = keys.secret.encode()
         router.zap_domain = ZAP_DOMAIN
-        # Without a doorman nobody is admitted; ZeroMQ's default is everybody.
+        # Without an authenticator no peer is admitted; ZeroMQ's default is to admit all.
         router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     try:
         router.bind(bind)
@@ -93,13 +94,13 @@ def _bind_error(bind: str, error: zmq.ZMQError) -> AddressInUse | AddressUnusabl
 
 
 def endpoint_of(router: zmq.Socket[bytes]) -> str:
-    """Return the address that was bound, with the port that was picked."""
+    """Return the bound address, with the port that was picked."""
     bound = router.getsockopt(zmq.LAST_ENDPOINT)
     return bound.rstrip(b"\0").decode() if isinstance(bound, bytes) else str(bound)
 
 
 def descriptor_of(router: zmq.Socket[bytes]) -> int:
-    """Return the descriptor that tells of changes; look with :func:`has_arrived` what changed."""
+    """Return the descriptor that signals changes of state; then ask :func:`has_arrived`."""
     return int(router.getsockopt(zmq.FD))
 
 
@@ -109,7 +110,7 @@ def has_arrived(router: zmq.Socket[bytes]) -> bool:
 
 
 def remove_path(endpoint: str) -> None:
-    """Remove what binding ``ipc://PATH`` made; ZeroMQ leaves it behind."""
+    """Remove the socket file of an ``ipc://`` address, which ZeroMQ does not remove."""
     transport, _, path = endpoint.partition("://")
     if transport == "ipc":
         Path(path).unlink(missing_ok=True)
@@ -118,7 +119,8 @@ def remove_path(endpoint: str) -> None:
 def receive(router: zmq.Socket[bytes], *, flags: int = _NO_WAIT) -> list[Frame]:
     """Receive a message that has arrived, or wait with flags 0; large frames are not copied.
 
-    Half as expensive as ``recv_multipart``, which asks the socket after each frame for more.
+    This takes half the time of ``recv_multipart``, which asks the socket for RCVMORE after each
+    frame.
     """
     frames: list[Frame] = []
     more = True
@@ -138,8 +140,8 @@ def send(
 ) -> bool:
     """Send without waiting; False if the peer is gone or does not read.
 
-    A large last frame is not copied; ``on_large`` is called with the peer, what tells when ZeroMQ
-    is done with the frame, and its bytes.
+    A large last frame is not copied; ``on_large`` is called with the peer, the tracker that tells
+    when ZeroMQ has released the frame, and its bytes.
     """
     last = frames[-1]
     try:

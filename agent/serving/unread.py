@@ -1,4 +1,4 @@
-"""Replies that were sent and not yet taken by their peer's machine."""
+"""Accounts of large replies that were sent and that the peers' machines have not taken yet."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from siftmoe.agent.errors import AgentBusy
 if TYPE_CHECKING:
     from zmq import MessageTracker
 
-#: Large replies that may be on their way, to all peers together.
+#: Most bytes of large replies that may be in flight, to all peers together.
 MAX_UNREAD_BYTES: Final = 256 * 1024 * 1024
 
 
 class Unread:
-    """Accounts of large replies by peer; used under the lock of the socket.
+    """Large replies in flight by peer; used under the socket's lock.
 
-    ZeroMQ keeps a reply until the peer's machine has taken it. A peer that asks and does not read
-    would fill the memory; it may have as much on its way as is free, as in the backlog. Small
-    replies are bounded by their number, in the socket.
+    ZeroMQ keeps a reply until the peer's machine has taken it. A peer that sends requests and does
+    not read the replies would fill the memory; it may have as much in flight as is free, as in the
+    backlog. Small replies are bounded by their number, in the socket.
     """
 
     def __init__(self) -> None:
         self._sent: dict[bytes, deque[tuple[MessageTracker, int]]] = {}
 
     def __bool__(self) -> bool:
-        """Whether there is an account, which needs no lock."""
+        """Whether any reply is accounted for; needs no lock."""
         return bool(self._sent)
 
     def note(self, peer: bytes, tracker: MessageTracker, num_bytes: int) -> None:
-        """Take account of a reply."""
+        """Add a reply."""
         self._sent.setdefault(peer, deque()).append((tracker, num_bytes))
 
     def check(self, peer: bytes) -> None:
-        """Find out whether a peer may ask for more.
+        """Check whether a peer may send another request.
 
         Raises
         ------
         AgentBusy
-            If it has too many replies to read first.
+            If too many bytes of replies to it are in flight.
         """
         self._forget_delivered()
         owed = self._owed(peer)

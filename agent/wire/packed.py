@@ -1,9 +1,9 @@
-"""Vectors whose entries travel in a few bits each: what stands in the place of an array.
+"""Packed vectors: rows with a few bits per entry, used in messages in the place of an array.
 
-A frame of packed rows is their records (`siftmoe.models.vectors.records`) in row order, and the
-header says in runs how wide they are: ``[[4, 3], [16, 1]]`` is three rows of 4 bits and then one of
-float16. Whoever receives a frame checks it before it is used (`packed_check`), whoever computes
-unpacks it.
+A frame of packed rows has their records (`siftmoe.models.vectors.records`) in row order, and the
+header gives their widths in runs: ``[[4, 3], [16, 1]]`` is three rows of 4 bits and then one row of
+float16. A received frame is checked before it is used (`packed_check`), and unpacked where it is
+computed.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _FLOAT_NAMES: dict[int, Any] = {16: np.float16, 32: np.float32}
 
 
 class Packed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Rows in a few bits per entry; has of an array what sending and waiting need.
+    """Rows with a few bits per entry, with the array attributes that queues and sockets use.
 
     Parameters
     ----------
     shape : (int, int)
         Rows n and entries d.
     runs : tuple of (width, count)
-        Width of the rows in their order, in bit; the counts add up to n.
+        Width in bit and number of consecutive rows; the counts add up to n.
     rotation : "none" or "hadamard"
-        Of the quantised rows.
+        Rotation of the quantised rows.
     data : bytes-like
         The records of the rows.
     """
@@ -59,7 +59,7 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return len(self.data)
 
     def rows(self) -> Float32Array:
-        """Unpack: the rows (n, d) as float32. A row whose step is so large overflows alone."""
+        """Unpack the rows (n, d) to float32; a row with too large a step overflows alone."""
         for width, _ in self.runs:
             if width not in WIDTHS:
                 return _unpack([self])
@@ -67,7 +67,7 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return read(data, self.runs, size=self.shape[1], rotation=self.rotation)
 
     def parts(self) -> Iterator[tuple[int, ByteArray]]:
-        """Width and records [count, bytes] of every run."""
+        """Yield width and records [count, bytes] of every run."""
         place = 0
         for width, count in self.runs:
             length = count * record_bytes(self.shape[1], width)
@@ -86,7 +86,7 @@ def plain(vectors: Vectors) -> NDArray[np.floating[Any]]:
 def plain_all(vectors: Sequence[Vectors]) -> list[NDArray[np.floating[Any]]]:
     """Return several messages' vectors as arrays.
 
-    What is packed is unpacked together, which costs about as much as one of them alone; no row
+    Packed ones are unpacked together, which costs about as much as one of them alone; no row
     depends on others, so the rows are the same to the last bit.
     """
     together = [one for one in vectors if isinstance(one, Packed)]
@@ -103,7 +103,7 @@ def plain_all(vectors: Sequence[Vectors]) -> list[NDArray[np.floating[Any]]]:
 
 
 def _unpack(messages: Sequence[Packed]) -> Float32Array:
-    """Rows of messages of one size and rotation, one after the other, (n, d)."""
+    """Unpack messages of one size and rotation; their rows one after the other, (n, d)."""
     size, rotation = messages[0].shape[1], messages[0].rotation
     parts = [(width, records) for message in messages for width, records in message.parts()]
     few = [(width, records) for width, records in parts if width in WIDTHS]
@@ -129,14 +129,14 @@ def _unpack(messages: Sequence[Packed]) -> Float32Array:
 
 
 def row_widths(vectors: Vectors) -> set[int]:
-    """Bits of an entry that occur among vectors."""
+    """Return the widths that occur among vectors, bit."""
     if isinstance(vectors, Packed):
         return {width for width, _ in vectors.runs}
     return {8 * vectors.dtype.itemsize}
 
 
 def packed(runs: Sequence[tuple[int, ByteArray]], *, size: int, rotation: Rotation) -> Packed:
-    """Put records together.
+    """Concatenate records to packed vectors.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def packed(runs: Sequence[tuple[int, ByteArray]], *, size: int, rotation: Rotati
     size : int
         Entries d of a row.
     rotation : "none" or "hadamard"
-        That of the quantised ones.
+        Rotation of the quantised records.
     """
     if len(runs) == 1:
         ((width, records),) = runs
@@ -164,7 +164,7 @@ def packed(runs: Sequence[tuple[int, ByteArray]], *, size: int, rotation: Rotati
 
 
 def pack_rows(rows: Float32Array, width: int, *, rotation: Rotation) -> Vectors:
-    """Make rows ready to travel at one width.
+    """Convert rows to one width.
 
     Parameters
     ----------
@@ -176,8 +176,8 @@ def pack_rows(rows: Float32Array, width: int, *, rotation: Rotation) -> Vectors:
     Returns
     -------
     Packed or (n, d) float16 or float32
-        Rows that cannot be quantised, since a number is not finite, stand in it as float16; so
-        they remain what they are, and theirs alone.
+        Rows with a number that is not finite cannot be quantised and are packed as float16; the
+        other rows are not affected.
     """
     if width in _FLOAT_NAMES:
         with np.errstate(over="ignore"):  # beyond float16 is infinite, as in the model itself
@@ -195,7 +195,7 @@ def pack_rows(rows: Float32Array, width: int, *, rotation: Rotation) -> Vectors:
 
 
 def _pack_around(rows: Float32Array, width: int, rotation: Rotation) -> Vectors:
-    """Pack rows of which some are not finite, (n, d); those become float16."""
+    """Pack rows (n, d), those that are not finite as float16."""
     with np.errstate(all="ignore"):
         return _packed_around(rows, rotate(rows, rotation), width, rotation)
 

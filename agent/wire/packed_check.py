@@ -1,4 +1,4 @@
-"""What a peer says of packed rows, checked before anything is made of it."""
+"""Check of packed rows that a peer has sent, before they are used."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     ByteArray = NDArray[np.uint8]
     Run = tuple[int, int]
 
-#: Bits of the least bfloat16 that is not finite.
+#: Bit pattern of the smallest positive bfloat16 that is not finite.
 _INFINITE = 0x7F80
-#: Runs that an error lists.
+#: Most runs that an error message lists.
 _LISTED = 8
 
 
@@ -35,15 +35,15 @@ def packed_of(
     what: str,
     request_id: int,
 ) -> Packed:
-    """Check a frame of packed rows, of which nothing is believed.
+    """Check a frame of packed rows against its header.
 
     Raises
     ------
     UnknownWidth
-        If a width is none that rows have.
+        If a width is not one of `ROW_WIDTHS`.
     ProtocolError
-        If the runs are not for the shape's rows, the frame's length is another than they say, it
-        would unpack to too much, or a step is not positive and finite.
+        If the runs do not add up to the shape's rows, the frame has another length than they need,
+        the unpacked rows would be too large, or a step is not positive and finite.
     """
     count, size = shape
     told = sum(rows for _, rows in runs)
@@ -55,7 +55,7 @@ def packed_of(
         )
     check_widths((width for width, _ in runs), known=ROW_WIDTHS, what=what, request_id=request_id)
     expected = sum(rows * record_bytes(size, width) for width, rows in runs)
-    # A few bits become float32: what they unpack to is bounded as a frame of float32 is.
+    # A few bits become float32: the unpacked rows are bounded as a frame of float32 is.
     if len(frame) != expected or count * size * 4 > MAX_FRAME_BYTES:
         raise ProtocolError(
             f"{what} {list(shape)} in widths {_listed(runs)} is {expected} bytes (at most "
@@ -86,7 +86,8 @@ def check_widths(
 
 def _check_steps(records: ByteArray, *, first_row: int, what: str, request_id: int) -> None:
     steps = steps_of(records)
-    # Zero would be the largest after one is taken off, a negative number is large as it is.
+    # As unsigned numbers, zero minus one is the largest and a negative number is large: one
+    # comparison finds both.
     good = steps - np.uint16(1) < _INFINITE - 1
     if good.all():
         return

@@ -1,8 +1,8 @@
-"""The frames after a header: arrays to raw little-endian bytes and back, checked against claims.
+"""Payload frames: arrays to raw little-endian bytes and back, checked against the header.
 
 Requests are often one row long and arrive just after an expert's weights went through the
-processor's caches, where a call into numpy costs ten times its usual time: so few calls are made,
-and short lists of numbers are checked in Python.
+processor's caches, when a numpy call takes ten times its usual time: so few calls are made, and
+short lists of numbers are checked in Python.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from siftmoe.models.vectors.quantise import Rotation
 
 Frame = bytes | bytearray | memoryview
 
-#: Below this a copy is cheaper than telling ZeroMQ when the memory may go (11 µs, measured).
+#: A smaller frame is copied, which is cheaper than tracking when ZeroMQ releases it (11 µs,
+#: measured).
 ZERO_COPY_BYTES: Final = 64 * 1024
 
 _DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
@@ -50,7 +51,7 @@ def dtype_name(array: Vectors, what: str) -> Any:
 def runs_and_rotation(
     vectors: Vectors,
 ) -> tuple[tuple[tuple[int, int], ...] | UnsetType, Rotation | UnsetType]:
-    """Return what a header says of packed vectors; nothing of an array."""
+    """Return the header fields ``widths`` and ``rotation``; UNSET for an array."""
     return (vectors.runs, vectors.rotation) if isinstance(vectors, Packed) else (UNSET, UNSET)
 
 

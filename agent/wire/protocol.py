@@ -1,19 +1,19 @@
-"""Messages to frames and back, without any socket (sans-I/O).
+"""Conversion of messages to frames and back, without sockets (sans-I/O).
 
-Frame 0 is a msgpack map, the rest are raw little-endian buffers; the table is in
-``docs/protocol.md``. Rules that :func:`decode` keeps whatever a peer sends:
+Frame 0 is a msgpack map, the other frames are raw little-endian buffers; ``docs/protocol.md`` has
+the table. :func:`decode` keeps these rules, whatever a peer sends:
 
 - it raises :class:`ProtocolError` and nothing else (:class:`UnknownWidth` is one);
-- nothing is allocated in proportion to a number that a peer claims: every length is bounded and
-  compared with shape × dtype before use, and arrays are views into the frames; packed rows are
-  left packed, and what they would unpack to is bounded too;
-- unknown header keys are ignored, unknown kinds and versions are errors that carry the request's
+- nothing is allocated in proportion to a number in a header: every length is bounded and compared
+  with shape × dtype before use, and arrays are views into the frames; packed rows stay packed, and
+  their unpacked size is bounded too;
+- unknown header keys are ignored; unknown kinds and versions are errors that carry the request's
   id, so that they can be answered;
-- a weight must be finite. Hidden vectors pass as they are: an expert works row by row, so a row
-  that overflowed at the sender stays its own problem, as it would in the undivided model.
+- a weight must be finite. Hidden vectors are not checked: an expert works row by row, so a row that
+  overflowed at the sender affects no other row, as in the undivided model.
 
-A reply to ``hello``, ``stats`` or ``sound`` has the kind of its request and is told from it by
-its content.
+A reply to ``hello``, ``stats`` or ``sound`` has the kind of its request and is recognised by its
+content.
 """
 
 from __future__ import annotations
@@ -26,19 +26,14 @@ import numpy as np
 from msgspec import UNSET
 
 from siftmoe.agent.errors import ProtocolError
-from siftmoe.agent.wire.bounds import MAX_FRAME_BYTES, MAX_HEADER_BYTES, RequestId
+from siftmoe.agent.wire.bounds import MAX_FRAME_BYTES, MAX_HEADER_BYTES, VERSION, RequestId
 from siftmoe.agent.wire.messages import (
-    VERSION,
-    Apply,
-    ApplyHeader,
     Failure,
     Hello,
     HelloReply,
     Message,
     Reply,
     Request,
-    Result,
-    ResultHeader,
     Sound,
     SoundReply,
     Stats,
@@ -59,6 +54,7 @@ from siftmoe.agent.wire.payload import (
     weights_of,
 )
 from siftmoe.agent.wire.sound import Burst, Heard, PilotPower
+from siftmoe.agent.wire.work import Apply, ApplyHeader, Result, ResultHeader
 from siftmoe.models.vectors.records import ROW_WIDTHS
 
 __all__ = [
@@ -100,12 +96,12 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def encode(message: Message) -> list[Frame]:
-    """Turn a message into frames; a large array is not copied if it is contiguous.
+    """Convert a message to frames; a large contiguous array is not copied.
 
     Raises
     ------
     TypeError, ValueError
-        If an array has a dtype or shape that the protocol does not have, or a number does not fit.
+        If an array has a dtype or shape that the protocol does not allow, or a number is too large.
     """
     if isinstance(message, Apply):
         return _encode_apply(message)
@@ -161,12 +157,12 @@ def _pack(header: msgspec.Struct) -> bytes:
 
 
 def decode(frames: Sequence[Frame]) -> Message:
-    """Turn frames into a message; its arrays are views into the frames.
+    """Convert frames to a message; its arrays are views into the frames.
 
     Raises
     ------
     ProtocolError
-        If the frames are not a message; it carries the request's id where one could be read.
+        If the frames are not a message; it carries the request's id if that could be read.
     """
     if not frames:
         raise ProtocolError("a message has at least one frame, got none")
@@ -174,7 +170,7 @@ def decode(frames: Sequence[Frame]) -> Message:
         raise ProtocolError(f"header of {len(frames[0])} bytes, at most {MAX_HEADER_BYTES}")
     try:
         header = _FREQUENT.decode(frames[0])
-    except _INVALID:  # another kind, or nothing valid: slowly, to say what it is
+    except _INVALID:  # another kind or not valid: decode slowly, to name the error
         return _decode_other(frames)
     return _with_payload(header, frames)
 
@@ -201,7 +197,7 @@ def _decode_other(frames: Sequence[Frame]) -> Message:
 
 
 class _Envelope(msgspec.Struct, kw_only=True, gc=False):
-    """What every header has, and the keys that tell a reply from its request."""
+    """Fields that every header has, and the keys that distinguish a reply from its request."""
 
     v: int
     id: RequestId = 0

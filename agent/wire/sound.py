@@ -1,4 +1,4 @@
-"""What the ``sound`` messages are made of, with the bounds of every field."""
+"""Parts of the ``sound`` messages, with the bounds of every field."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-#: A pilot exchange takes milliseconds; a transmitter that was forgotten falls silent by itself.
+#: Longest transmission: a pilot exchange takes milliseconds, and a forgotten one ends by itself.
 MAX_SOUND_S: Final = 60.0
 MAX_RESPONSE_BYTES: Final = 8 * 1_024
 
@@ -14,7 +14,7 @@ Hertz = Annotated[float, Meta(gt=0.0, le=1e12)]
 
 
 class Burst(Struct, frozen=True, kw_only=True):
-    """How a pilot exchange is done; units and meaning of `siftmoe.radio.device.RadioSettings`.
+    """Settings of a pilot exchange, as in `siftmoe.radio.device.RadioSettings`.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Burst(Struct, frozen=True, kw_only=True):
     count : int
         Bursts to average over.
     cfo_hz : float or None, Hz
-        Carrier offset of this pair as far as known.
+        Known carrier frequency offset between the two radios.
     """
 
     carrier_hz: Hertz
@@ -36,14 +36,14 @@ class Burst(Struct, frozen=True, kw_only=True):
 
 
 class PilotPower(Struct, frozen=True, kw_only=True):
-    """Power of a pilot at its transmitter's port, which a receiver needs to tell the path gain.
+    """Power of a pilot at the transmitter's port, which a receiver needs to find the path gain.
 
     Parameters
     ----------
     tx_power_w : float, W
     tx_power_std_db : float, dB
     source : str
-        How it was obtained.
+        How the power was obtained.
     """
 
     tx_power_w: Annotated[float, Meta(gt=0.0, le=1e6)]
@@ -52,18 +52,18 @@ class PilotPower(Struct, frozen=True, kw_only=True):
 
 
 class Heard(Struct, frozen=True, kw_only=True):
-    """What a pilot told; units of :class:`siftmoe.radio.channel.link.ChannelState`.
+    """Channel estimate of a pilot; units of :class:`siftmoe.radio.channel.link.ChannelState`.
 
     Parameters
     ----------
     gain, gain_std, noise_psd, bandwidth_hz
         Of the channel state.
     age_s : float, s
-        From the capture to this answer.
+        Time from the capture to this answer.
     snr : float, linear
     cfo_hz, cfo_std_hz : float, Hz
     response : bytes
-        Path amplitude over the burst's carriers, complex64.
+        Path amplitude at the burst's subcarriers, complex64.
     """
 
     gain: Annotated[float, Meta(gt=0.0, le=1e6)]

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.air.interface import AirInterface, Bursts
+    from siftmoe.coordinator.air.bursts import Bursts
+    from siftmoe.coordinator.air.protocol import Air
     from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.layer.books import StepSums
@@ -55,7 +56,7 @@ class Parts:
     fleet: Helpers
     dispatcher: Dispatch
     links: Links
-    air: AirInterface
+    air: Air
     policy: Policy
     tables: Sequence[LayerTables]
     ledger: Ledger

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from transformers import TextStreamer
 
-from siftmoe.models.tasks.evaluation import GenerationTask
+from siftmoe.models.tasks.task import GenerationTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from siftmoe.models.tasks.evaluation import Batch, Task, TaskResult
+    from siftmoe.models.tasks.scores import TaskResult
+    from siftmoe.models.tasks.sequences import Batch
+    from siftmoe.models.tasks.task import Task
 
 #: Tokens that a generated summary may have; the one-line references of XSum have fewer.
 SUMMARY_TOKENS = 64

@@ -1,4 +1,4 @@
-"""A bundle's backbone: a Hugging Face folder without expert weights, and the model from it."""
+"""Writes and loads a bundle's backbone, a Hugging Face folder without expert weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BackboneDtype = Literal["float32", "float16", "bfloat16"]
 
-#: A shard is gathered in memory before it is written, so it bounds what preparation needs.
+#: A shard is collected in memory before it is written, so its size bounds preparation's memory.
 SHARD_BYTES = 256 << 20
 
 
@@ -35,7 +35,7 @@ def write_backbone(
     shard_bytes: int = SHARD_BYTES,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> list[Path]:
-    """Write everything of a checkpoint but its experts; returns the files, sorted.
+    """Write all of a checkpoint except its experts; returns the files, sorted.
 
     Tensors keep the checkpoint's precision and get the names they have in the model.
 
@@ -103,7 +103,7 @@ def _write_shard(folder: Path, number: int, shard: dict[str, Tensor]) -> list[st
 
 
 def _name_shards(folder: Path, shards: list[list[str]]) -> None:
-    """Give shards their final names, which tell how many there are, and write the index."""
+    """Rename shards to their final names, which contain their number, and write the index."""
     if len(shards) == 1:
         (folder / "00000.part").replace(folder / WEIGHTS_NAME)
         return
@@ -136,12 +136,12 @@ def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
     files = CheckpointFiles.open(folder)
     for path in files.weights:
         with safe_open(path, framework="pt") as shard:
-            for name in shard.keys():  # noqa: SIM118, a shard is no mapping
+            for name in shard.keys():  # noqa: SIM118, a shard is not a mapping
                 yield name, shard.get_tensor(name)
 
 
 def _stays_float32(model: Any, name: str) -> bool:
-    """Whether transformers itself keeps a parameter in float32 whatever the model's precision."""
+    """Whether transformers keeps a parameter in float32 at every precision of the model."""
     kept = [*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ())]
     return any(part in name.split(".") for part in kept)
 

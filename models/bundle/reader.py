@@ -1,4 +1,4 @@
-"""A prepared model on disk: backbone, experts, golden files and the manifest that lists them."""
+"""Reads a prepared model on disk: backbone, experts, golden files, tokenizer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """An open bundle. Opening reads the manifest only; torch comes with the backbone."""
+    """A prepared model on disk. Opening reads only the manifest and imports no torch."""
 
     manifest: Manifest
 
@@ -49,7 +49,7 @@ class Bundle:
         return self.manifest.shape
 
     def load_backbone(self, dtype: BackboneDtype = "float32") -> Any:
-        """Load the model without its experts, whose parameters stay on the meta device.
+        """Load the model without its experts; their parameters stay on the meta device.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class Bundle:
         return load_backbone(self.backbone, dtype)
 
     def load_tokenizer(self) -> Any:
-        """Load the tokenizer that the checkpoint came with.
+        """Load the tokenizer of the checkpoint.
 
         Raises
         ------

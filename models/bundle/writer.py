@@ -1,7 +1,7 @@
-"""Turn a checkpoint into a bundle: backbone, one ONNX file per expert, golden files, manifest.
+"""Prepares a bundle from a checkpoint: backbone, one ONNX file per expert, golden files, manifest.
 
-Every file is written under another name first and then renamed; the manifest comes last. What an
-interrupted run has finished is found in its journal and kept.
+Every file is written under a temporary name and then renamed; the manifest is written last. The
+journal lists the finished files of an interrupted run, which are kept.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a preparation is.
+    """Progress of a preparation.
 
     Parameters
     ----------
     stage : str
         "hash" and "verify" count bytes, "backbone" its bytes, "experts" experts. A bundle that
-        was complete before goes through "hash" and "verify" only.
+        is complete already has the stages "hash" and "verify" only.
     done, total : int
         Of the stage.
     """
@@ -66,14 +66,14 @@ def prepare_bundle(
     dtype: Dtype = "float32",
     on_progress: OnProgress | None = None,
 ) -> Bundle:
-    """Make a bundle of a checkpoint, go on with an unfinished one, or open a finished one.
+    """Make a bundle of a checkpoint, resume an unfinished one, or open and check a finished one.
 
     Parameters
     ----------
     model_dir : path
         Folder as written by ``save_pretrained``.
     out : path
-        Folder of the bundle; made if it is not there.
+        Folder of the bundle; created if missing.
     dtype : "float32" or "float16"
         Precision of the experts; the backbone keeps the checkpoint's.
     on_progress : callable or None
@@ -122,7 +122,7 @@ def prepare_bundle(
 
 
 def write_manifest(root: Path, document: Document) -> None:
-    """Write a bundle's manifest whole: after a power cut there is the old one or the new one."""
+    """Write a bundle's manifest atomically: a power cut leaves the old or the new one."""
     path = root / MANIFEST_NAME
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as stream:
@@ -182,7 +182,7 @@ def _write_experts(
 def _write_expert(
     checkpoint: Checkpoint, journal: Journal, which: tuple[int, int], *, dtype: Dtype
 ) -> tuple[FileRecord, NDArray[np.float32]]:
-    """Export, prove and record one expert, or take it from the journal."""
+    """Export, check and record one expert, or take it from the journal."""
     from siftmoe.models.bundle.export import build_expert
     from siftmoe.models.bundle.parity import golden_input, prove_parity, torch_output
 
@@ -197,7 +197,7 @@ def _write_expert(
     part = journal.work / "expert.onnx"
     model = build_expert(checkpoint.plain(which[0], fused), dtype)
     part.write_bytes(model.SerializeToString(deterministic=True))
-    del model, fused  # ONNX Runtime is about to hold the weights again
+    del model, fused  # ONNX Runtime loads the weights a second time
     title = f"expert {which[1]} of layer {which[0]}"
     prove_parity(part, name=title, hidden=hidden, reference=reference, dtype=dtype)
     np.save(golden, reference)

@@ -1,4 +1,4 @@
-"""The files of a Hugging Face checkpoint folder: where each tensor lies. Needs no torch."""
+"""The files of a Hugging Face checkpoint folder, and the file of each tensor. Needs no torch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ INDEX_NAME = "model.safetensors.index.json"
 
 _CHUNK_BYTES = 1 << 20  # large enough for full disk speed
 
-#: Files that belong to the weights; everything else of a checkpoint's JSON and text goes along
-#: with the backbone, because tokenizers have many files and names.
+#: Files that describe the weights. All other JSON and text files are copied with the backbone,
+#: because tokenizers have many files and names.
 _NOT_COMPANIONS = {CONFIG_NAME, INDEX_NAME, "pytorch_model.bin.index.json"}
 _COMPANION_SUFFIXES = {".json", ".jinja", ".model", ".tiktoken", ".txt", ".vocab"}
 
@@ -35,12 +35,12 @@ class CheckpointFiles:
 
     @classmethod
     def open(cls, model_dir: str | Path) -> CheckpointFiles:
-        """Look through a folder; no tensor is read.
+        """List a folder's files and tensor names; no tensor is read.
 
         Raises
         ------
         CheckpointMismatch
-            If it is no folder, or lacks its configuration or a safetensors file.
+            If it is no folder, or its configuration or a safetensors file is missing.
         """
         root = Path(model_dir)
         if not root.is_dir():
@@ -58,7 +58,7 @@ class CheckpointFiles:
 
     @property
     def companions(self) -> list[Path]:
-        """Tokenizer and generation files that go along with the backbone."""
+        """Tokenizer and generation files, which are copied with the backbone."""
         return sorted(
             path
             for path in self.root.iterdir()
@@ -68,9 +68,9 @@ class CheckpointFiles:
         )
 
     def sha256(self, on_bytes: Callable[[int], None] = lambda _: None) -> str:
-        """Hash over configuration, weights and companions: the identity of a source.
+        """Hash over configuration, weights and companions, which identifies a source.
 
-        ``on_bytes`` is told how many bytes were read since the last call.
+        ``on_bytes`` is called with the number of bytes read since the last call.
         """
         digest = hashlib.sha256()
         for path in [self.root / CONFIG_NAME, *self.weights, *self.companions]:
@@ -139,7 +139,8 @@ def _locate_by_index(root: Path) -> dict[str, Path]:
 
 
 def _tensor_names(path: Path) -> list[str]:
-    from safetensors import SafetensorError, safe_open  # keeps the torch-free part import-light
+    # imported here: agents use this package without safetensors
+    from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as tensors:

@@ -1,7 +1,7 @@
-"""A Hugging Face mixture-of-experts checkpoint, read expert by expert.
+"""Reads the experts and the backbone of a Hugging Face mixture-of-experts checkpoint.
 
-The model is built on the meta device to learn where its experts are and which tensors on disk make
-them; of the weights only what is asked for is read.
+The model is built on the meta device to find its expert layers and the tensors on disk that make
+them. Only the requested weights are read.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Checkpoint:
     ----------
     files : CheckpointFiles
     model : transformers.PreTrainedModel
-        On the meta device but for its buffers.
+        Parameters on the meta device; buffers are real.
     layers : list of MoELayer
     shape : ModelShape
     activation : Activation
-        That of every expert.
+        The same for every expert.
     sources : dict of str to Source
-        What on disk makes each parameter.
+        Tensors on disk and conversion of each parameter.
     """
 
     files: CheckpointFiles
@@ -98,7 +98,7 @@ class Checkpoint:
         return expert_parameters(self.model, self.layers)
 
     def read_fused(self, layer: int, expert: int) -> dict[str, torch.Tensor]:
-        """Read one expert as its module's parameters would hold it, had it this expert only."""
+        """Read one expert in the layout of its module's parameters, with this expert only."""
         moe = self.layers[layer]
         self.shape.check_expert(layer, expert)
         if moe.adapter is not None:
@@ -121,7 +121,7 @@ class Checkpoint:
         return self.plain(layer, self.read_fused(layer, expert))
 
     def plain(self, layer: int, fused: dict[str, torch.Tensor]) -> ExpertWeights:
-        """Turn what ``read_fused`` gave into plain weights."""
+        """Convert the result of ``read_fused`` to plain weights."""
         adapter = self.layers[layer].adapter
         if adapter is None:
             parts = split_fused(self.layers[layer], fused)
@@ -133,7 +133,7 @@ class Checkpoint:
         return ExpertWeights(activation=self.activation, **parts)
 
     def backbone_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Everything but the experts, by name in the model, one parameter at a time."""
+        """Yield all parameters except the experts', with their names in the model."""
         experts = self.expert_parameters
         for target, source in self.sources.items():
             if target not in experts:
@@ -174,7 +174,7 @@ class Checkpoint:
 def build_empty_model(model_dir: Path) -> Any:
     """Build the model of a folder's ``config.json`` with parameters on the meta device.
 
-    Buffers are real, because rotary tables and the like are computed, not stored.
+    Buffers are real: rotary tables and similar ones are computed, not stored.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def _shape(model: Any, layers: list[MoELayer], activation: Activation) -> ModelS
 
 
 def _common(values: list[Any], layers: list[MoELayer], what: str) -> Any:
-    """Return the value that all layers share, or refuse."""
+    """Return the value that all layers share; refuse if they differ."""
     for value, layer in zip(values, layers, strict=True):
         if value != values[0]:
             raise UnsupportedArchitecture(

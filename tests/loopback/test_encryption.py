@@ -115,7 +115,7 @@ def test_nobody_is_talked_to_in_the_clear_beyond_this_machine(bundle, tmp_path) 
     fleet = fleet_of("tcp://203.0.113.1:5555", bundle, key=None)
     with pytest.raises(ConfigError, match=r"'board' .* has no key.*siftmoe keys"):
         Client(fleet)
-    # Not by a client: libzmq 4.3.5 may abort at its end where a proxy answers for any address.
+    # Not with a client: libzmq 4.3.5 may abort at its end where a proxy answers for any address.
     ClientSecurity(insecure=True).check(fleet, endpoints_of(fleet))
     with pytest.raises(ConfigError, match="the coordinator has none"):
         Client(fleet_of("tcp://127.0.0.1:5555", bundle, key=BOARD.public))

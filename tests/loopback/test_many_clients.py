@@ -1,4 +1,4 @@
-"""Two coordinators on one agent, every one a process of its own: turns, refusals, memory."""
+"""Two coordinators on one agent, each a process of its own: turns, refusals, memory."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from siftmoe.models.shape import ModelShape
 
 SHAPE = shape_of(num_layers=1, num_experts=1, hidden_size=256, intermediate_size=64)
-#: A computation of 64 rows is long beside whatever a client does between two messages.
+#: A computation of 64 rows takes longer than a client needs between two messages.
 SLOW = shape_of(num_layers=1, num_experts=1, hidden_size=256, intermediate_size=8192)
 PATIENCE_S = 60.0
 MIB = 1 << 20
 
-#: Keeps COUNT requests of ROWS rows in flight until its standard input ends; then says what it got.
+#: Keeps COUNT requests of ROWS rows in flight until its standard input ends; then prints counts.
 GREEDY = """
 import json, select, sys, time
 import numpy as np, zmq
@@ -87,7 +87,7 @@ def agent(tmp_path: Path) -> Iterator[LaunchedAgent]:
 def greedy(
     agent: LaunchedAgent, *, count: int, rows: int, read: bool = True
 ) -> Iterator[dict[str, float]]:
-    """Run a client without restraint; what it got is there after the block."""
+    """Run a greedy client; its counts are available after the block."""
     numbers = [str(number) for number in (count, rows, SHAPE.hidden_size, int(read))]
     command = [sys.executable, "-c", GREEDY, agent.endpoint, *numbers]
     got: dict[str, float] = {}
@@ -127,7 +127,7 @@ def counters(client: Client) -> dict[str, float]:
 
 
 def test_a_greedy_client_does_not_starve_another(tmp_path: Path) -> None:
-    """In the agent's own account: 31 of a client's requests wait for each other, one for a turn.
+    """By the agent's own clock: 31 of a client's requests wait for each other, one for a turn.
 
     Served in the order of arrival both would wait the same. How fast the machine is cancels.
     """
@@ -190,7 +190,7 @@ def test_who_does_not_read_is_given_no_more(agent: LaunchedAgent) -> None:
         ask(client, np.ones((1, SHAPE.hidden_size), np.float32))
         before = counters(client)["memory_bytes"]
         silent.linger, silent.rcvhwm, silent.rcvtimeo = 0, 1, int(PATIENCE_S * 1e3)
-        # It gives signs of life, or the agent would soon part with it.
+        # It answers heartbeats, else the agent would soon close the connection.
         silent.heartbeat_ivl, silent.heartbeat_timeout = 80, 600_000
         silent.connect(agent.endpoint)
         for number in range(24):

@@ -1,4 +1,4 @@
-"""What Prometheus reads from a running agent, over HTTP."""
+"""Metrics of a running agent, read over HTTP as Prometheus does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SHAPE = shape_of()
 PATIENCE_S = 20.0
 
-#: A board that is warm, and throttles.
+#: A warm board that throttles.
 SYSFS = {
     "class/thermal/thermal_zone0/type": "CPU-therm",
     "class/thermal/thermal_zone0/temp": "97500",

@@ -1,4 +1,4 @@
-"""Whoever else comes to an agent's port: a real agent process, encrypted and not.
+"""Foreign connections to an agent's port: a real agent process, encrypted and not.
 
 Beside them a client that belongs there is served all the time; in the end nothing is left of them.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SHAPE = shape_of()
 PATIENCE_S = 30.0
 BOARD, ME = KeyPair.generate(), KeyPair.generate()
-#: ZMTP 3.1 as ZeroMQ greets, without a mechanism.
+#: The greeting of ZMTP 3.1 without a mechanism.
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48)
 STRANGE = {
     "an HTTP request": b"GET / HTTP/1.1\r\nHost: agent\r\n\r\n",
@@ -51,7 +51,7 @@ STRANGE = {
 
 
 class Bench:
-    """An agent, and a client that belongs there."""
+    """An agent and an admitted client."""
 
     def __init__(self, agent: LaunchedAgent, client: Client) -> None:
         self.agent, self.client = agent, client
@@ -63,7 +63,7 @@ class Bench:
         return socket.create_connection(self.address, PATIENCE_S)
 
     def serves(self) -> None:
-        """The client gets what it asks for, over the connection that it has."""
+        """Check that the client is served over its first connection."""
         hidden = np.random.default_rng(1).standard_normal((2, SHAPE.hidden_size))
         pairs = np.array([(0, 0), (1, 2)], dtype=np.int32)
         request = Apply(
@@ -103,7 +103,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[Bench]:
     with Client(fleet, security=security) as client:
         client.connect(timeout_s=PATIENCE_S)
         yield Bench(agent, client)
-        # Whoever is connected in mid-greeting does not keep it from ending in order.
+        # A connection in its handshake does not keep the agent from ending in order.
         with contextlib.ExitStack() as held:
             for said in (b"", STRANGE["ZMTP 1"], GREETING[:30]):
                 held.enter_context(socket.create_connection(Bench(agent, client).address)).sendall(
@@ -142,7 +142,7 @@ def test_what_is_not_for_it_changes_nothing(bench: Bench, said: bytes) -> None:
 
 
 def test_a_port_scan_leaves_nothing_behind(bench: Bench) -> None:
-    """Connections that are closed, broken, and left open without a word."""
+    """Connections that are closed, reset, and left open without sending anything."""
     files = bench.process.num_fds()
     half_open = [bench.knock() for _ in range(50)]
     for n in range(200):

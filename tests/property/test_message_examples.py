@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 from message_examples import EXAMPLES
 
-from siftmoe.agent.wire.messages import DTypeName
+from siftmoe.agent.wire.bounds import DTypeName
 from siftmoe.agent.wire.packed import Packed
 from siftmoe.agent.wire.protocol import Apply, Message, Result, decode, encode
 

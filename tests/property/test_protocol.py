@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from siftmoe.agent.errors import ErrorCode, ProtocolError
 from siftmoe.agent.wire import protocol
-from siftmoe.agent.wire.messages import ApplyHeader
+from siftmoe.agent.wire.work import ApplyHeader
 from siftmoe.models.vectors.packing import row_bits
 from siftmoe.models.vectors.quantise import ROTATIONS, WIDTHS
 from siftmoe.models.vectors.records import ROW_WIDTHS, to_records

@@ -167,6 +167,7 @@ def run(args: argparse.Namespace) -> int:
             local_site,
             num_agents=job.site["agents"],
             layer_deadline_s=job.site.get("layer_deadline_s", 30.0),  # as it was once for all
+            realtime=job.realtime,
         ),
         before=before,
     )

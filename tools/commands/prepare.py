@@ -1,9 +1,9 @@
-"""Split a Hugging Face mixture-of-experts checkpoint into a backbone and ONNX experts.
+"""Splits a Hugging Face mixture-of-experts checkpoint into a backbone and ONNX experts.
 
 The checkpoint is read expert by expert, so it may be larger than memory. Each exported expert is
-compared with torch. An interrupted run goes on where it stopped; a finished bundle is only checked.
-With --calibration the similarity of the experts is measured and put into the bundle, which the
-policies that replace and skip experts need; a finished bundle gets it added.
+compared with torch. An interrupted run is resumed; a finished bundle is only checked. With
+--calibration the similarity of the experts is measured and added to the bundle, also to a finished
+one. Policies that replace or skip experts need it.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def _configure_profile(parser: argparse.ArgumentParser) -> None:
         type=_widths,
         default="2,3,4,5,6,8",
         metavar="LIST",
-        help="bits of an entry that are measured beside 16, or none; each is one more pass through "
-        "all experts (%(default)s)",
+        help="bits per entry that are measured in addition to 16, or none; each takes one more "
+        "pass through all experts (%(default)s)",
     )
     add(
         "--rotation",
@@ -87,18 +87,18 @@ def _configure_profile(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=4.0,
         metavar="GIB",
-        help="memory that experts may take; larger ones are measured layer by layer, without "
+        help="memory for experts; a model that needs more is measured layer by layer, without "
         "sensitivity and amplification (default: %(default)g)",
     )
     add(
         "--replace-profile",
         action="store_true",
-        help="measure anew where a bundle has another profile",
+        help="measure again if the bundle has another profile",
     )
 
 
 def _widths(text: str) -> tuple[int, ...]:
-    """Read widths with commas, or ``none``; which there are is checked where they are used."""
+    """Parse widths separated by commas, or ``none``; their values are checked later."""
     return () if text == "none" else tuple(sorted({int(part) for part in text.split(",")}))
 
 
@@ -188,7 +188,7 @@ def _describe(facts: dict[str, Any]) -> str:
 
 @contextmanager
 def _progress_bar() -> Iterator[Callable[[AnyProgress], None]]:
-    """Show a bar per stage on stderr where a person watches, nothing elsewhere."""
+    """Show a progress bar per stage on stderr if it is a terminal; otherwise nothing."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars

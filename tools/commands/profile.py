@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from siftmoe.models.similarity.profile import Estimate, Profile
+    from siftmoe.models.similarity.profile import Profile
+    from siftmoe.models.similarity.quantities import Estimate
 
 SUMMARY = "show how alike a bundle's experts are"
 
@@ -164,7 +165,7 @@ def _matrix(profile: Profile, layer: int) -> Any:
 def _document(profile: Profile, figure: str | None) -> dict[str, Any]:
     import msgspec
 
-    from siftmoe.models.similarity.profile import DIMENSIONS
+    from siftmoe.models.similarity.quantities import DIMENSIONS
 
     arrays = {}
     for name in DIMENSIONS:

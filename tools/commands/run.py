@@ -102,7 +102,11 @@ def run(args: argparse.Namespace) -> int:
         check=partial(placement_of, testbed.agent),
         open_site=with_metrics(
             partial(
-                testbed_site, testbed=testbed, choice=job.site["radio"], tolerant=before is not None
+                testbed_site,
+                testbed=testbed,
+                choice=job.site["radio"],
+                tolerant=before is not None,
+                realtime=job.realtime,
             ),
             args.metrics_port,
         ),

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.model.session import Session
-from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.models.similarity.file import rotation_of
-from siftmoe.models.tasks.evaluation import GenerationTask, load_task
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.task import GenerationTask
 from siftmoe.tools.bundles import open_with_progress
-from siftmoe.tools.comparing.exchange_rate import Trials, find_rate, validation_task
 from siftmoe.tools.comparing.inprocess import ExpertsInProcess
 from siftmoe.tools.comparing.job import (
-    LOSS,
     check_policies,
     describe,
     load_profile,
     make_folder,
     with_budget,
 )
+from siftmoe.tools.comparing.readying import coordinator_for, with_price
 from siftmoe.tools.comparing.resumption import check_same, held
 from siftmoe.tools.console import progress_bar, stderr_console, stdout_console, table
 from siftmoe.tools.interrupts import terminable
@@ -46,7 +44,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.config.radio import RadioEntry
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.models.similarity.profile import Profile
-    from siftmoe.models.tasks.evaluation import Task
+    from siftmoe.models.tasks.task import Task
     from siftmoe.tools.comparing.job import Job
     from siftmoe.tools.comparing.site import Site
 
@@ -57,7 +55,7 @@ class OpenSite(Protocol):
     """Makes a fleet ready and finds its channel, for the length of a block."""
 
     def __call__(
-        self, job: Job, bundle: Bundle, radio: RadioEntry, ledger: Ledger
+        self, bundle: Bundle, radio: RadioEntry, ledger: Ledger
     ) -> AbstractContextManager[Site]:
         """Open it."""
         ...
@@ -86,7 +84,16 @@ class Comparison:
     def run(self, policy: PolicySpec) -> None:
         """Answer the prompt and evaluate the tasks under one policy."""
         console, label = stderr_console(), str(policy)
-        resolved = self._with_rate(policy)
+        resolved = with_price(
+            policy,
+            site=self.site,
+            bundle=self.bundle,
+            profile=self.profile,
+            radio=self.radio,
+            session=self.session,
+            experts=lambda: self.experts,
+            batch_size=self.job.batch_size,
+        )
         console.print(f"\n[bold]{label}[/bold]  {self.job.prompt}", end="")
         with self._coordinated(answer_label(label), resolved):
             answer = self.session.generate(
@@ -100,56 +107,17 @@ class Comparison:
         self.scores[label] = {"answer": answer, "metrics": metrics, "policy": str(resolved)}
         save_scores(self.out, self.scores)
 
-    def _with_rate(self, policy: PolicySpec) -> PolicySpec:
-        """Replace a stated loss by the exchange rate that brings it about on validation text."""
-        loss = policy.number(LOSS)
-        if loss is None:
-            return policy
-        if self.profile is None:
-            return policy  # refused with the other policies that need one
-        options = {key: value for key, value in policy.options.items() if key != LOSS}
-        trials = Trials(
-            bundle=self.bundle,
-            profile=self.profile,
-            session=self.session,
-            experts=self.experts,
-            site=self.site,
-            seed=self.radio.seed,
-            task=validation_task(self.session.tokenizer),
-            batch_size=self.job.batch_size,
-            bits=self.radio.bits,
-            downlink_bits=self.radio.downlink_bits,
-        )
-        with progress_bar(f"{policy}: rate on validation text", None) as advance:
-            rate = find_rate(
-                replace(policy, options=options), trials, loss=loss, on_trial=lambda: advance(1)
-            )
-        return replace(policy, options={**options, "price": rate.price_j_per_nat})
-
     @contextmanager
     def _coordinated(self, label: str, policy: PolicySpec) -> Iterator[None]:
         """Attach the model to a new coordinator."""
         self.ledger.start_run(label, {"policy": str(policy)}, again=True)
-        links, clock = self.site.channel()
-        prepared = prepare_policy(
+        coordinator = coordinator_for(
             policy,
-            shape=self.bundle.shape,
+            site=self.site,
+            bundle=self.bundle,
             profile=self.profile,
-            links=lambda: links.states(coordinator.now_s),
-            air=lambda: air,
-            bits=self.radio.bits,
-            downlink_bits=self.radio.downlink_bits,
-        )
-        air = self.site.air(prepared.widths)
-        coordinator = Coordinator(
-            fleet=self.site.fleet,
-            dispatcher=self.site.dispatcher,
-            links=links,
-            air=air,
-            policy=prepared.select,
-            tables=prepared.tables,
+            radio=self.radio,
             ledger=self.ledger,
-            clock=clock,
             reference=self.experts.undivided if self.job.audit else None,
         )
         with self.site.metered(self.ledger), coordinator.attached(self.session.model):
@@ -223,7 +191,7 @@ def compare(
         if scores:
             console.print(f"{len(scores)} of {len(policies)} policies are done")
         try:
-            with terminable(), open_site(job, bundle, radio, ledger) as site:
+            with terminable(), open_site(bundle, radio, ledger) as site:
                 config |= {"note": site.note, "helpers": _helpers(site)}
                 console.print(f"{config['helpers']}. {site.note}")
                 (out / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", "utf-8")

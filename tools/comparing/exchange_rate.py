@@ -18,7 +18,8 @@ from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
-from siftmoe.models.tasks.evaluation import Task, load_task
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,12 +28,10 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.links.states import Links
     from siftmoe.coordinator.sounding.channel import RadioChoice
     from siftmoe.models.bundle.reader import Bundle
-    from siftmoe.tools.comparing.job import Job
 
 
 @contextmanager
 def testbed_site(
-    job: Job,
     bundle: Bundle,
     radio: RadioEntry,
     ledger: Ledger,
@@ -41,12 +39,12 @@ def testbed_site(
     testbed: Testbed,
     choice: RadioChoice,
     tolerant: bool,
+    realtime: bool,
 ) -> Iterator[Site]:
     """Connect to a testbed's agents and make first contact by radio.
 
     Parameters
     ----------
-    job : Job
     bundle : Bundle
     radio : RadioEntry
     ledger : Ledger
@@ -55,6 +53,8 @@ def testbed_site(
     choice : "auto" or "simulated"
     tolerant : bool
         Begin without agents that are not ready, as long as one is.
+    realtime : bool
+        Wait the airtime.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def testbed_site(
     with (
         connected(testbed, bundle, tolerant=tolerant) as there,
         open_channel(
-            testbed, there.client, record=ledger.record, radio=choice, realtime=job.realtime
+            testbed, there.client, record=ledger.record, radio=choice, realtime=realtime
         ) as found,
     ):
 
@@ -80,7 +80,7 @@ def testbed_site(
         def channel() -> tuple[Links, Clock]:
             if found.sounded:
                 return found.links, found.clock
-            return simulated(radio.seed), VirtualClock(realtime=job.realtime)
+            return simulated(radio.seed), VirtualClock(realtime=realtime)
 
         yield Site(
             fleet=there.fleet,

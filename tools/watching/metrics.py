@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.ledger.store import Ledger
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.tools.comparing.comparison import OpenSite
-    from siftmoe.tools.comparing.job import Job
     from siftmoe.tools.comparing.site import Site
 
 
@@ -35,8 +34,8 @@ def with_metrics(open_site: OpenSite, port: int | None) -> OpenSite:
         return open_site
 
     @contextmanager
-    def opened(job: Job, bundle: Bundle, radio: RadioEntry, ledger: Ledger) -> Iterator[Site]:
-        with open_site(job, bundle, radio, ledger) as site:
+    def opened(bundle: Bundle, radio: RadioEntry, ledger: Ledger) -> Iterator[Site]:
+        with open_site(bundle, radio, ledger) as site:
             booked = LedgerMetrics(ledger.path)
 
             def collect() -> Iterator[Samples]:

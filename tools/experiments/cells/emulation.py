@@ -26,7 +26,7 @@ from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.selection.widths import Widths
 from siftmoe.models.similarity.file import rotation_of
-from siftmoe.models.tasks.evaluation import GenerationTask
+from siftmoe.models.tasks.task import GenerationTask
 from siftmoe.models.vectors.packing import row_bits
 from siftmoe.radio.channel.link import transmit_energy
 from siftmoe.tools.bundles import open_model
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.model.session import Session
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.models.similarity.profile import Profile
-    from siftmoe.models.tasks.evaluation import Task
+    from siftmoe.models.tasks.task import Task
     from siftmoe.tools.experiments.cells.records import Setting
 
 _FLOATS = Widths()

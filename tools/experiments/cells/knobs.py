@@ -14,7 +14,7 @@ from siftmoe.tools.comparing.exchange_rate import find_rate
 from siftmoe.tools.experiments.cells.records import KNOB
 
 if TYPE_CHECKING:
-    from siftmoe.models.tasks.evaluation import Task
+    from siftmoe.models.tasks.task import Task
     from siftmoe.tools.experiments.cells.emulation import Emulation
     from siftmoe.tools.experiments.cells.records import Cell
 

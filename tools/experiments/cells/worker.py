@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from siftmoe.models.tasks.evaluation import Task, load_task
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.task import Task
 from siftmoe.tools.comparing.exchange_rate import VALIDATION_DOCUMENTS
 from siftmoe.tools.experiments.cells.emulation import Emulation
 from siftmoe.tools.experiments.cells.knobs import Found, ValidationTrials, find_knob, policy_of
 from siftmoe.tools.experiments.cells.records import Outcome
 
 if TYPE_CHECKING:
-    from siftmoe.models.tasks.evaluation import GenerationTask
+    from siftmoe.models.tasks.task import GenerationTask
     from siftmoe.tools.experiments.cells.records import Cell
 
 #: Sequences of one prefill: one of a text, so that many channel states enter; the options of one

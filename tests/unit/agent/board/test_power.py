@@ -71,7 +71,7 @@ def test_idle_power_of_correlated_samples_has_an_honest_uncertainty() -> None:
 
 @pytest.fixture
 def rail(tmp_path: Path) -> Path:
-    """A module whose one rail takes 6 W; returns the file of its current."""
+    """Make a module whose only rail takes 6 W; return the file of its current."""
     monitor = tmp_path / "bus/i2c/devices/1-0040/hwmon/hwmon0"
     monitor.mkdir(parents=True)
     (monitor.parents[1] / "name").write_text("ina3221\n")

@@ -1,4 +1,4 @@
-"""Rails of Jetson boards, on trees of files as their kernels lay them out."""
+"""Rails of Jetson boards, on folders with the layout of their kernels' sysfs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AGX_XAVIER = (
 
 
 def hwmon(root: Path, *chips: Rails) -> Path:
-    """JetPack 5 and 6: one INA3221 after the other, by links as sysfs has them."""
+    """JetPack 5 and 6: several INA3221, reached through symbolic links as in sysfs."""
     (root / "bus/i2c/devices").mkdir(parents=True, exist_ok=True)
     for i, rails in enumerate(chips):
         device = root / f"devices/platform/c240000.i2c/i2c-1/1-004{i}"

@@ -44,6 +44,6 @@ def faults(how):
 
 
 def test_a_thread_gets_the_pages_of_its_last_run_again():
-    """The difference is that of a run of 256 rows in the compute thread (glibc)."""
+    """The difference is that between runs of 256 rows in the compute thread (glibc)."""
     assert faults("keep") < 200
     assert faults("plain") > 5_000

@@ -140,7 +140,7 @@ def test_a_provider_with_a_wrong_result_is_refused(tmp_path):
 
 
 def test_the_next_provider_is_taken_and_it_is_told_why(folder, capfd):
-    """Wherever this runs: what was refused has a reason, what was taken computes the result."""
+    """On any machine: refused providers have a reason, and the chosen one computes the result."""
     order = provider_order("auto")
     runtime = load(folder, providers=order)
     taken = next(name for name in order if PROVIDERS[name] == runtime.provider)

@@ -1,4 +1,4 @@
-"""Which connections ended in the greeting, told from beginnings, ends and questions alone."""
+"""Failed handshakes, detected from the begins and ends of connections and from ZAP requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from siftmoe.agent.security.arrivals import Arrivals
 
 
-def test_who_was_asked_about_was_not_turned_away():
+def test_who_was_asked_about_was_not_failed():
     arrivals = Arrivals()
     arrivals.begin(7, "10.0.0.1", now_s=0.0)
     arrivals.asked("10.0.0.1")
@@ -40,18 +40,18 @@ def test_addresses_are_told_apart():
 
 
 def test_beside_one_in_its_greeting_it_is_told_with_the_next():
-    """Which of the two was asked about is not known until the other one ends, or grows old."""
-    arrivals = Arrivals(greeting_s=30.0)
+    """Which of the two had the ZAP request is unknown until the other one ends or grows old."""
+    arrivals = Arrivals(handshake_s=30.0)
     arrivals.begin(7, "10.0.0.1", now_s=0.0)
     arrivals.asked("10.0.0.1")
     arrivals.begin(8, "10.0.0.1", now_s=1.0)
-    assert arrivals.end(8, now_s=1.1) == ""  # it may be 7 that is in its greeting
+    assert arrivals.end(8, now_s=1.1) == ""  # it may be 7 that is in its handshake
     arrivals.begin(8, "10.0.0.1", now_s=2.0)
     assert arrivals.end(8, now_s=2.1) == "10.0.0.1"
 
 
 def test_beside_an_old_one_it_is_told_at_once():
-    arrivals = Arrivals(greeting_s=30.0)
+    arrivals = Arrivals(handshake_s=30.0)
     arrivals.begin(7, "10.0.0.1", now_s=0.0)
     arrivals.asked("10.0.0.1")
     arrivals.begin(8, "10.0.0.1", now_s=40.0)
@@ -60,8 +60,8 @@ def test_beside_an_old_one_it_is_told_at_once():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_nobody_is_accused_who_was_asked_about_and_nothing_is_kept(seed):
-    """Random coming and going: one address of friends, one of strangers."""
-    rng, arrivals = random.Random(seed), Arrivals(greeting_s=30.0)
+    """Random connections and ends: one address of admitted peers, one of strangers."""
+    rng, arrivals = random.Random(seed), Arrivals(handshake_s=30.0)
     open_now: dict[int, str] = {}
     accused = []
     for step in range(400):

@@ -1,4 +1,4 @@
-"""Who is let in at an encrypted agent's door: real sockets, some of them hostile."""
+"""The ZAP authenticator on real sockets, some of them hostile."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from collections import Counter
 import pytest
 import zmq
 
-from siftmoe.agent.security.authenticator import Doorman, _address_of
+from siftmoe.agent.security.authenticator import Authenticator, _address_of
 from siftmoe.agent.security.keys import Credentials, KeyPair
-from siftmoe.agent.security.peer_log import MAX_PEERS, Complaints
+from siftmoe.agent.security.peer_log import MAX_PEERS, PeerLog
 from siftmoe.agent.serving.sockets import endpoint_of, open_router
 
 PATIENCE_S = 20.0
@@ -35,9 +35,9 @@ class Door:
         self.knocking = []
         self.context, self.outside = zmq.Context(), zmq.Context()
         credentials = Credentials(AGENT, {FRIEND.public: "friend"}) if encrypted else None
-        doorman = None
+        authenticator = None
         if guarded:
-            doorman = Doorman(self.context, credentials=credentials, count=self._count)
+            authenticator = Authenticator(self.context, credentials=credentials, count=self._count)
         self.router = open_router(
             self.context,
             "tcp://127.0.0.1:*",
@@ -46,8 +46,8 @@ class Door:
             heartbeat_timeout_ms=300,
             keys=AGENT if encrypted else None,
         )
-        if doorman is not None:
-            doorman.guard(self.router)
+        if authenticator is not None:
+            authenticator.guard(self.router)
         self.endpoint = endpoint_of(self.router)
         self.port = int(self.endpoint.rpartition(":")[2])
 
@@ -55,7 +55,7 @@ class Door:
         self.counts[name] += 1
 
     def knock(self, keys=None, *, server=AGENT):
-        """Connect and send; what arrives arrives."""
+        """Connect and send, without waiting for a reply."""
         dealer = self.outside.socket(zmq.DEALER)
         dealer.linger = 0
         dealer.reconnect_ivl = 100
@@ -133,7 +133,7 @@ def test_a_scan_a_web_request_and_a_tls_hello_change_nothing(door):
     assert door.router.poll(PATIENCE_S * 1e3)
 
 
-def test_without_a_doorman_nobody_is_let_in():
+def test_without_an_authenticator_nobody_is_let_in():
     door = Door(guarded=False)
     try:
         door.knock(FRIEND)
@@ -182,11 +182,11 @@ def test_who_is_turned_away_in_the_greeting_is_logged_once_with_its_address(door
         door.wait_for("connections_greeted", 2)
     [line] = [record.getMessage() for record in caplog.records]
     assert "127.0.0.1" in line
-    assert "ended in the greeting: it has another key for this agent" in line
+    assert "ended in the handshake: it has another key for this agent" in line
 
 
 def test_a_number_that_is_no_connection_any_more_has_no_address_and_costs_nothing(tmp_path):
-    """ZeroMQ tells of descriptors; until it is heard they may be closed, or somebody else's."""
+    """Events name descriptors, which may be closed or reused when the event is read."""
     file = os.open(tmp_path / "file", os.O_CREAT)
     unused = os.dup(file)
     os.close(unused)
@@ -200,18 +200,18 @@ def test_who_has_another_key_for_this_agent_is_logged(door, caplog):
     with caplog.at_level(logging.WARNING):
         door.knock(FRIEND, server=STRANGER)
         until(lambda: caplog.records)  # it tries again and again
-    assert "ended in the greeting" in caplog.text
+    assert "ended in the handshake" in caplog.text
 
 
 def test_complaints_of_ever_new_peers_are_bounded(caplog):
-    complaints = Complaints(logging.getLogger("test"))
-    logged = [complaints.raise_once("k", peer=str(n), reason="r") for n in range(2 * MAX_PEERS)]
+    peer_log = PeerLog(logging.getLogger("test"))
+    logged = [peer_log.warn_once("k", peer=str(n), reason="r") for n in range(2 * MAX_PEERS)]
     assert sum(logged) == MAX_PEERS
     assert len(caplog.records) == MAX_PEERS + 1
 
 
 class Tap:
-    """Passes bytes between a client and the door, and keeps what the client sent."""
+    """Passes bytes between a client and the agent's socket, and records what the client sent."""
 
     def __init__(self, port):
         self.said = []
@@ -244,12 +244,12 @@ def test_what_was_recorded_cannot_be_played_again(door):
     door.knock(FRIEND)
     for inside in tap.pass_on(until=lambda: door.router.poll(0)):
         assert door.router.recv_multipart()[1:] == [b"hello"]
-        # The last piece holds the encrypted message: again, on the same connection.
+        # The last piece has the encrypted message: it is repeated on the same connection.
         inside.sendall(tap.said[-1])
         assert not door.heard()
         assert ends(inside)
     door.knocking[0].close()
-    # And all of it, on a connection of its own.
+    # Everything is repeated on a new connection.
     door.raw(*tap.said)
     door.wait_for("connections", 2)
     assert not door.heard()
@@ -277,7 +277,7 @@ def test_forged_and_oversized_bytes_end_the_connection_and_nothing_else(door, fo
 
 
 def ends(connection):
-    """Whether the other end closes."""
+    """Whether the other end closes the connection."""
     connection.settimeout(PATIENCE_S)
     with contextlib.suppress(ConnectionError):
         while connection.recv(4096):

@@ -1,4 +1,4 @@
-"""Key files and allow-lists, as they are made and as somebody may have left them."""
+"""Key files and allow-lists, valid and damaged."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def drain(waiting):
     """Turns until nothing waits."""
     turns = [ids(waiting.claim())]
     while turns[-1]:
-        turns.append(ids(waiting.go_on()))
+        turns.append(ids(waiting.take_next()))
     return turns[:-1]
 
 
@@ -48,8 +48,8 @@ def test_one_has_the_turn_until_nothing_waits():
     assert waiting.claim() == [first, second]
     waiting.add(third)
     assert waiting.claim() == []
-    assert waiting.go_on() == [third]
-    assert waiting.go_on() == []
+    assert waiting.take_next() == [third]
+    assert waiting.take_next() == []
     waiting.add(first)
     assert waiting.claim() == [first]
 
@@ -75,17 +75,17 @@ def test_a_newcomer_is_next_however_much_waits(monkeypatch):
     add(waiting, *(job(n, peer=b"greedy") for n in range(100)))
     assert ids(waiting.claim()) == [0, 1, 2, 3]
     waiting.add(job(500, peer=b"modest"))
-    assert 500 in ids(waiting.go_on())
+    assert 500 in ids(waiting.take_next())
 
 
 def test_what_is_being_computed_counts(monkeypatch):
-    """Who has just been served a large request waits for those who were not."""
+    """A client that was served a large request waits for clients that were not served."""
     waiting = Backlog(limit=100)
     waiting.add(job(1, pairs=600, peer=b"greedy"))
     assert ids(waiting.claim()) == [1]
     add(waiting, job(2, pairs=600, peer=b"greedy"), job(3, peer=b"modest"))
-    assert ids(waiting.go_on()) == [3, 2]
-    assert waiting.go_on() == []
+    assert ids(waiting.take_next()) == [3, 2]
+    assert waiting.take_next() == []
     add(waiting, job(4, peer=b"greedy"), job(5, peer=b"modest"))  # all debts are paid
     assert ids(waiting.claim()) == [4, 5]
 
@@ -95,7 +95,7 @@ def test_what_is_being_computed_counts(monkeypatch):
     st.integers(1, 50),
 )
 def test_nobody_gets_more_than_a_share_while_others_wait(sent, turn):
-    """While two clients wait, what they were served differs by their largest requests at most."""
+    """While two clients wait, their served costs differ by their largest requests at most."""
     waiting = Backlog(limit=10_000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backlog, "TURN_PAIRS", turn)
@@ -141,13 +141,13 @@ def test_it_is_bounded_in_bytes_but_takes_one(monkeypatch):
 
 
 def test_clients_who_went_are_forgotten():
-    """Whoever takes a new name for each request must not fill the memory."""
+    """A client that takes a new routing id for each request must not fill the memory."""
     waiting = Backlog(limit=8)
     waiting.add(job(0, peer=b"stays"))
     waiting.claim()
     for number in range(1_000):
         waiting.add(job(number, peer=b"%d" % number))
-        waiting.go_on()
+        waiting.take_next()
         assert len(waiting._clients) <= 16
 
 

@@ -79,7 +79,7 @@ def check(reply, job, expert):
 
 
 def counted_runs(host):
-    """Count the runs of each expert while they go on as before."""
+    """Count the runs of each expert without changing them."""
     counts = {}
     for key, expert in host.runtime.experts.items():
 

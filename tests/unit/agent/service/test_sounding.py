@@ -32,7 +32,7 @@ SETTINGS = RadioSettings(
 
 
 class Bench:
-    """A coordinator's radio and an agent's on one air, and the answers of the agent."""
+    """A coordinator's radio and an agent's on one simulated air, and the agent's answers."""
 
     def __init__(self) -> None:
         devices = {"user": DeviceModel(ppm=3.0), "board": DeviceModel(ppm=-4.0)}

@@ -1,4 +1,4 @@
-"""Word to a supervisor, over a real datagram socket."""
+"""Status messages to a supervisor, over a real datagram socket."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_signs_of_life_end_when_nobody_listens_any_more(ear, tmp_path):
     try:
         for _ in range(3):
             assert ear.hear() == b"WATCHDOG=1"
-        with server._socket_lock:  # the loop is stuck
+        with server._router._lock:  # the loop is stuck
             assert told_again(ear, supervisor, most=2) is False
         assert ear.hear() == b"WATCHDOG=1"
     finally:
@@ -59,7 +59,7 @@ def test_signs_of_life_end_when_nobody_listens_any_more(ear, tmp_path):
 
 
 def told_again(ear, supervisor, *, most):
-    """Whether signs of life go on beyond those that were on their way."""
+    """Whether more watchdog messages are sent than those that were in flight."""
     import time
 
     for _ in range(most):

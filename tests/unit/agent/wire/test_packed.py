@@ -29,7 +29,7 @@ def mixed():
 
 
 def frames(data=None, **changes):
-    """Frames of an apply with packed rows; a key that is set to None is left out."""
+    """Return the frames of an apply with packed rows; a key set to None is left out."""
     pack = mixed()
     header = {
         "v": 1,
@@ -47,7 +47,7 @@ def frames(data=None, **changes):
 
 
 def with_step(row, bits):
-    """Records of the mixed rows with another step of one of the first three."""
+    """Return the records of the mixed rows with another step in one of the first three."""
     data = bytearray(mixed().data)
     begin = row * row_bits(D, 4) // 8
     data[begin : begin + 2] = bits.to_bytes(2, "little")
@@ -217,7 +217,7 @@ def test_a_pack_of_another_length_is_refused(change):
 
 
 def test_a_small_frame_does_not_unpack_to_a_large_array():
-    """Two bits become thirty-two: the frame is allowed, what it would become is not."""
+    """Two bits become thirty-two: the frame is small enough, its unpacked rows are not."""
     rows, size = 4_096, 65_536
     data = bytes(rows * row_bits(size, 2) // 8)
     with pytest.raises(ProtocolError, match="at most 268435456 unpacked"):

@@ -20,7 +20,7 @@ from siftmoe.coordinator.selection.tables import (
     unknown_tables,
 )
 from siftmoe.models.errors import ProfileMissing
-from siftmoe.models.similarity.profile import Estimate
+from siftmoe.models.similarity.quantities import Estimate
 
 
 @pytest.fixture

@@ -16,11 +16,8 @@ from siftmoe.models.profiling.bundle import add_profile
 from siftmoe.models.profiling.measure import ProfileOptions
 from siftmoe.models.profiling.text import CalibrationText, calibration_windows
 from siftmoe.models.similarity.file import parse_profile, read_profile, write_profile
-from siftmoe.models.similarity.profile import (
-    DIMENSIONS,
-    Estimate,
-    Profile,
-)
+from siftmoe.models.similarity.profile import Profile
+from siftmoe.models.similarity.quantities import DIMENSIONS, Estimate
 from siftmoe.models.tiny.files import checkpoint_dir
 from siftmoe.models.vectors.quantise import WIDTHS
 
