@@ -35,12 +35,13 @@ class Drawing:
         bold: bool = False,
         colour: str = INK,
         anchor: str = "start",
+        after: str = "",
     ) -> None:
-        """Add one line of text; y is its baseline."""
+        """Add one line of text, and softer text after it; y is the baseline."""
         weight = ' font-weight="600"' if bold else ""
         self.elements.append(
             f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" fill="{colour}"{weight} '
-            f'text-anchor="{anchor}">{escape(text)}</text>'
+            f'text-anchor="{anchor}">{escape(text)}{_soft(after)}</text>'
         )
 
     def arrow(self, *points: tuple[float, float], colour: str = SOFT, dashed: bool = False) -> None:
@@ -64,3 +65,9 @@ class Drawing:
             "</defs>\n"
             f'<rect width="{self.width}" height="{self.height}" fill="#ffffff"/>\n{body}\n</svg>\n'
         )
+
+
+def _soft(text: str) -> str:
+    if not text:
+        return ""
+    return f'<tspan dx="10" font-size="13" font-weight="400" fill="{SOFT}">{escape(text)}</tspan>'
