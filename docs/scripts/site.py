@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import command_line
 import ledger_tables
+import public_api
 import rooms_page
 import testbed_file
 from mathml import formulas_to_mathml
@@ -31,8 +32,9 @@ GENERATED = {
     "reference/testbed.md": testbed_file.page,
     "reference/ledger.md": ledger_tables.page,
     "reference/rooms.md": rooms_page.page,
+    "reference/api/index.md": public_api.page,
 }
-#: What the home page leaves out of the README: its title is the site's.
+#: Links from outside into docs/, and from a folder of docs/ to the outside.
 _TO_DOCS = re.compile(r"(\]\(|src=\")docs/")
 _OUT_OF_DOCS = re.compile(r"(\]\()\.\./\.\./")
 
@@ -56,6 +58,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if page.file.src_uri == "index.md" or page.file.src_uri in OUTSIDE:
         up = "../" * page.file.src_uri.count("/")
         return _TO_DOCS.sub(r"\1", markdown).replace(f"]({up}docs/", f"]({up}")
+    if page.file.src_uri.count("/") > 1:
+        return markdown
     return _OUT_OF_DOCS.sub(r"\1../", markdown)
 
 
