@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import textwrap
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ it was called wrongly, and 130 after Ctrl-C.
 | command | what it does |
 |---|---|
 """
-_WIDTH = 88
+_WIDTH = 84
 
 
 def page() -> str:
@@ -44,7 +45,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
 def section(parser: argparse.ArgumentParser, *, level: int) -> str:
     """Return what one parser says, and the parsers of its actions below it."""
     parser.formatter_class = partial(argparse.RawDescriptionHelpFormatter, width=_WIDTH)
-    usage = parser.format_usage().removeprefix("usage: ").strip()
+    usage = textwrap.dedent("       " + parser.format_usage().removeprefix("usage: ")).strip()
     parts = [f"{'#' * level} {parser.prog}\n", _text(parser.description or "")]
     parts.append(f"```text\n{usage}\n```\n")
     parts += [_table(list(_rows(parser)))]
