@@ -44,7 +44,7 @@ test: $(DEV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-arm64: $(DEV)
-	$(BIN)/python -m benchmarks.flash_arm64
+	$(BIN)/python -m benchmarks.flash.arm64
 
 lint: $(DEV) types imports
 	$(BIN)/ruff check .
@@ -73,7 +73,7 @@ $(FUZZ): $(DEV)
 	touch $@
 
 fuzz: $(FUZZ)
-	$(BIN)/python -m benchmarks.fuzz_protocol
+	$(BIN)/python -m benchmarks.fuzz.protocol
 
 bench: $(FUZZ)
 	$(BIN)/python benchmarks/run.py

@@ -1,4 +1,4 @@
-"""Progress and tables for people; all of it goes to stderr but the final table."""
+"""Consoles, progress bars and tables; only the final table goes to stdout."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-#: Columns of a table that goes into a file or a pipe, where there is no terminal to ask.
+#: Width of a table in a file or a pipe, which have no terminal width.
 _PIPE_WIDTH = 200
 
 
 def stderr_console() -> Console:
-    """Console for what is not the result."""
+    """Return a console on stderr, for everything but the result."""
     return Console(stderr=True, highlight=False)
 
 
 def stdout_console() -> Console:
-    """Console for the result; wide where it is not a terminal, so that no row is cut."""
+    """Return a console on stdout for the result; wide in a pipe, so that no row is cut."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
     return Console(width=width, highlight=False)
 
 
 @contextmanager
 def progress_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr; yields what to call with each number of finished units."""
+    """Show a bar on stderr; yields a function that adds a number of finished units."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

@@ -87,7 +87,9 @@ class Bundle:
                 f"bundle {str(self.root)!r} has no tokenizer; put the tokenizer's files into the "
                 f"checkpoint's folder and prepare it again"
             )
-        return AutoTokenizer.from_pretrained(self.backbone, local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            self.backbone, local_files_only=True, trust_remote_code=False
+        )
 
     def verify(self, on_bytes: Callable[[int], None] = lambda _: None) -> None:
         """Check every file against its hash; BundleCorrupt names the first that is damaged."""

@@ -1,6 +1,6 @@
 """Agents that die, stop, return and dawdle, as a coordinator sees them: real processes, sockets.
 
-How fast each is noticed is measured in benchmarks/coordinator_liveness.py; here a wait has only to
+How fast each is noticed is measured in benchmarks/coordinator/liveness.py; here a wait has only to
 be far shorter than the deadline that a hanging client would sit out.
 """
 

@@ -34,7 +34,9 @@ from siftmoe.tools.results.policies import (
     load_scores,
     save_scores,
 )
-from siftmoe.tools.showing.report import CONFIG_FILE, remarks, table_rows, write_report
+from siftmoe.tools.showing.comparison_table import table_rows
+from siftmoe.tools.showing.remarks import remarks
+from siftmoe.tools.showing.report import CONFIG_FILE, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +54,7 @@ _INTERRUPTED = 130
 
 
 class OpenSite(Protocol):
-    """Makes a fleet ready and finds its channel, for the length of a block."""
+    """Factory of sites: a context manager that connects a fleet and sets up its channel."""
 
     def __call__(
         self, bundle: Bundle, radio: RadioEntry, ledger: Ledger
@@ -63,7 +65,7 @@ class OpenSite(Protocol):
 
 @dataclass(kw_only=True)
 class Comparison:
-    """The parts that all policies of a comparison share."""
+    """The objects that all policies of a comparison share: site, bundle, tokenizer, ledger."""
 
     job: Job
     radio: RadioEntry
@@ -158,13 +160,13 @@ def compare(
         Raises if the model does not fit the fleet, before anything is written.
     open_site : OpenSite
     before : dict or None
-        What a run that is resumed was started with; its folder is the job's.
+        Of a resumed run: the configuration it was started with; its folder is the job's.
 
     Raises
     ------
     ValueError
-        If a policy or task is unknown, the folder already holds something, or what is to be
-        resumed was started on something else, or is going on.
+        If a policy or task is unknown, the folder is not empty, the run to resume was started with
+        another configuration, or another process still runs it.
     """
     policies = [with_budget(PolicySpec.parse(text)) for text in job.policies]
     console = stderr_console()

@@ -1,4 +1,4 @@
-"""Agents of this machine on simulated links, as a place to compare policies."""
+"""The site of ``siftmoe loopback``: agents on this machine behind simulated links."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def local_site(
     realtime: bool = False,
     source: LinkSource | None = None,
 ) -> Iterator[Site]:
-    """Start agents that share the experts in turn, all at one distance; they end with the block.
+    """Start agents that host the experts round-robin, all at one distance, for a block's length.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a finished study shows: a table of every cell, figures, a page, and a summary."""
+"""Reports a finished study: a table of every cell, figures, a page, and a summary."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _write(finished: Finished, rows: Sequence[Row], summaries: Sequence[Summary]
 
 
 def _widths(finished: Finished, folder: Path) -> dict[str, str]:
-    """Figure of the widths that were chosen, if a study lets policies choose: at a stated loss."""
+    """Draw the chosen widths at a stated loss, if a study lets policies choose them."""
     from siftmoe.tools.plotting.mix import draw_mix
 
     counts: dict[str, Counter[tuple[float, int]]] = defaultdict(Counter)

@@ -1,4 +1,4 @@
-"""Tables of agents for people: one that is printed, and one that follows."""
+"""Tables of agents: one for a single look, and one that is refreshed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _GIGA: Final = 1e9
 _MEGA: Final = 1e6
-#: Known providers of ONNX Runtime end so.
+#: Suffix of ONNX Runtime's provider names, which is not shown.
 _PROVIDER: Final = "ExecutionProvider"
 
 _AGENT: Final = ("agent", "state", "release", "experts", "provider")
@@ -28,7 +28,7 @@ _BOARD: Final = ("board", "before", "service")
 
 
 def once(rows: Sequence[Row]) -> Table:
-    """Return the table of one look, with what the boards say over SSH if any has it."""
+    """Return the table of one look, with columns for boards if any was asked over SSH."""
     with_boards = any(row["board"] for row in rows)
     header = [*_AGENT, *_FIGURES, *(_BOARD if with_boards else ()), ""]
     lines = []
@@ -41,14 +41,14 @@ def once(rows: Sequence[Row]) -> Table:
 
 
 class Screen:
-    """A table that is replaced with each look; in a file or a pipe one follows the other."""
+    """A table that each look replaces; in a file or a pipe the tables follow each other."""
 
     def __init__(self) -> None:
         self._console = stdout_console()
         self._live = Live(console=self._console, auto_refresh=False)
 
     def show(self, rows: Sequence[Row]) -> None:
-        """Show a look."""
+        """Show the rows of a look."""
         header = [*_AGENT, *_FIGURES, "rows/s", ""]
         lines = [
             [*_agent(row), *_figures(row), _number(row["rows_per_s"], "{:,.0f}"), _remark(row)]
@@ -102,7 +102,7 @@ def _number(value: float | None, form: str, unit: float | None = None) -> str:
 
 
 def _remark(row: Row, board_error: str | None = None) -> str:
-    """Say what is wrong, if something is; a ready agent needs no words."""
+    """Return what is wrong with an agent or its board; empty for a ready agent."""
     if row["state"] == "ready":
         silent = ["does not tell how it is"] if row["stats"] is None else []
         parts = [*row["hot"], *silent]

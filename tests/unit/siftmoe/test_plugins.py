@@ -47,13 +47,13 @@ def test_a_name_is_told_from_its_options(text: str, name: str, parts: list[str])
 
 
 def test_values_of_options_have_types() -> None:
-    assert plugins.parse("a.b:C:x=1:y=true:z=cosine", kind="policy") == (
+    assert plugins.parse(plugins.POLICIES, "a.b:C:x=1:y=true:z=cosine", BUILTIN) == (
         "a.b:C",
         {"x": 1.0, "y": True, "z": "cosine"},
     )
-    for wrong in ("topk:x", "topk:x=", "topk:=1", "topk:x=1:x=2"):
-        with pytest.raises(ValueError, match="is not an option; write topk:KEY=VALUE"):
-            plugins.parse(wrong, kind="policy")
+    for wrong in ("plain:x", "plain:x=", "plain:=1", "plain:x=1:x=2"):
+        with pytest.raises(ValueError, match="is not an option; write plain:KEY=VALUE"):
+            plugins.parse(plugins.POLICIES, wrong, BUILTIN)
 
 
 @pytest.mark.usefixtures("outside")

@@ -55,5 +55,5 @@ def short(radio, distances_m):
 
 
 def test_fast_fading_is_of_simulated_links() -> None:
-    with pytest.raises(ValueError, match="fading_slots: .* got links 'corridor'"):
+    with pytest.raises(ValueError, match=r"fading_slots: .* got links 'corridor'"):
         RadioEntry(links="corridor", fading_slots=3)
