@@ -75,7 +75,7 @@ def open_model(name: str, *, on_progress: Callable[[AnyProgress], None] | None =
 
     if name in CHECKPOINTS:
         source = checkpoint_dir(name)
-        identity = CheckpointFiles.open(source).sha256()[:12]
+        identity = CheckpointFiles.open(source).hashes().with_companions[:12]
         target = cache_dir() / f"{name}-{identity}"
         with one_torch_thread():
             bundle = prepare_bundle(source, target, on_progress=on_progress)
