@@ -64,6 +64,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--forget", action="store_true", help="afterwards remove the previous release and its keys"
     )
+    parser.add_argument(
+        "--allow-downgrade",
+        action="store_true",
+        help="install a release that is older than the newest one on a board",
+    )
     add_ssh(parser)
     parser.add_argument("--os", action="store_true", help="print NVIDIA's command for the OS image")
     parser.add_argument("--json", action="store_true", help="print one JSON object per board")
@@ -121,6 +126,7 @@ def run(args: argparse.Namespace) -> int:
             dry_run=args.dry_run,
             adopt=args.adopt,
             forget=args.forget,
+            allow_downgrade=args.allow_downgrade,
         )
         outcomes = asyncio.run(rollout.run(boards))
     _print(outcomes, as_json=args.json, wide=args.wide)
