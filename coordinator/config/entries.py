@@ -92,7 +92,7 @@ class FlashEntry(_Table, frozen=True, kw_only=True):
         numba, which saves 64 MB to send and 130 MB of memory.
     python : str or None
         Interpreter on the boards, as ``python3.10`` or a path; None takes the first of python3,
-        python3.12, python3.11 and python3.10 that is new enough.
+        python3.13, python3.12, python3.11 and python3.10 that is new enough.
     """
 
     root: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/opt/siftmoe"

@@ -26,7 +26,7 @@ _KEEPALIVE_S: Final = 5.0
 #: The oldest Python that the board's program and the agent run on.
 _OLDEST: Final = (3, 10)
 #: Tried in this order if the testbed names no interpreter.
-PYTHONS: Final = ("python3", "python3.12", "python3.11", "python3.10")
+PYTHONS: Final = ("python3", "python3.13", "python3.12", "python3.11", "python3.10")
 #: Precedes the lines that are ours.
 _MARK: Final = "siftmoe-board:"
 
@@ -135,7 +135,7 @@ def _no_python(found: dict[str, tuple[int, int]], named: str | None) -> str:
     what = ", ".join(f"{path} is {a}.{b}" for path, (a, b) in found.items())
     what = what or f"has no {named or 'python3'}"
     return (
-        f"{what}; the agent needs Python 3.10 to 3.12: install one there and name it, as python = "
+        f"{what}; the agent needs Python 3.10 to 3.13: install one there and name it, as python = "
         f'"/usr/bin/python3.10" under [flash]'
     )
 

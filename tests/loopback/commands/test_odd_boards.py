@@ -57,7 +57,7 @@ def boards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boards]:
     text += f'[flash]\nroot = "{folder}/root"\nservice = "supervisor"\n'
     with ExitStack() as stack:
         for minor in (6, 8):
-            for name in ("python3", "python3.12", "python3.11", "python3.10"):
+            for name in ("python3", "python3.13", "python3.12", "python3.11", "python3.10"):
                 path = folder / f"py3{minor}" / name
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(OLD_PYTHON.format(minor=minor))
@@ -102,7 +102,7 @@ def test_an_interpreter_can_be_named(boards: Boards, capsys: pytest.CaptureFixtu
     try:
         boards.testbed.write_text(text.replace("[flash]\n", '[flash]\npython = "no-python"\n'))
         said = boards.status(capsys)["plain"]["board"]["error"]
-        assert "has no no-python; the agent needs Python 3.10 to 3.12" in said
+        assert "has no no-python; the agent needs Python 3.10 to 3.13" in said
         boards.testbed.write_text(text.replace("[flash]\n", '[flash]\npython = "python3"\n'))
         assert "error" not in boards.status(capsys)["plain"]["board"]
     finally:
