@@ -74,7 +74,7 @@ def boards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boards]:
             hosts.append(sshd.config.read_text().replace("Host board", f"Host {name}"))
             text += entry(name, name)
         text += entry("off", f"root@127.0.0.1:{free_port()}")
-        text += entry("nowhere", "root@no-such-board.invalid")
+        text += entry("nowhere", "root@no-such-board.invalid", "tcp://no-such-board.invalid:5555")
         text += entry("scope", "root@[fe80::1%nosuch0]:22")
         (folder / "ssh_config").write_text("".join(hosts))
         (folder / "testbed.toml").write_text(text)
@@ -94,6 +94,8 @@ def test_every_board_is_a_line_of_status(
         assert 'python = "/usr/bin/python3.10" under [flash]' in said[name]
     assert "cannot log in as 'root@127.0.0.1:" in said["off"]
     assert "cannot log in as 'root@no-such-board.invalid'" in said["nowhere"]
+    assert found["nowhere"]["state"] == "dead"
+    assert "the host cannot be looked up" in found["nowhere"]["reason"]
     assert "cannot log in as 'root@[fe80::1%nosuch0]:22'" in said["scope"]
 
 
