@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
     from siftmoe.coordinator.config.testbed import load_testbed
     from siftmoe.coordinator.connect import placement_of
+    from siftmoe.coordinator.links.sources import links_of
     from siftmoe.tools.commands.arguments import job_of
     from siftmoe.tools.comparing.comparison import compare
     from siftmoe.tools.comparing.job import at_operating_point, with_options
@@ -97,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         links=job.site.get("links"),  # a run of an older version has none
     )
     testbed = msgspec.structs.replace(testbed, radio=radio)
+    links_of(radio, [agent.distance_m for agent in testbed.agent])  # refused at once
     if testbed.sounding is not None and (
         outside := testbed.sounding.outside_band(radio.carrier_hz)
     ):
