@@ -34,7 +34,7 @@ $(STAMP): setup.cfg constraints.txt | $(BIN)/python
 
 $(DEV): $(STAMP) .ci/system-packages
 	.ci/system-packages
-	$(PIP) -e '.[$(RUNTIME),coordinator,pluto,fleet,metrics,docs,dev]'
+	$(PIP) -e '.[$(RUNTIME),coordinator,pluto,fleet,metrics,eval,docs,dev]'
 	touch $@
 
 demo: $(STAMP)
@@ -56,6 +56,7 @@ format: $(DEV)
 
 types: $(DEV)
 	$(BIN)/mypy -p siftmoe
+	$(BIN)/mypy examples/*.py examples/plugin/siftmoe_example
 
 imports: $(DEV)
 	$(BIN)/lint-imports

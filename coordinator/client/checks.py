@@ -1,6 +1,6 @@
-"""Asks agents who they are and how warm, and keeps their states by what they say.
+"""Sends hellos and requests for temperatures, and sets agents' states from the replies.
 
-Knows no socket: what it asks goes through a function that sends.
+Uses no socket: requests are sent by a function passed in.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from siftmoe.agent.wire.protocol import Failure, Hello, HelloReply, Stats, StatsReply
 from siftmoe.coordinator.client.rest import Rests
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.fleet.agents import Fleet
 
 
-class Standing:
-    """What each agent is to the coordinator, by what it says and does.
+class AgentChecks:
+    """Checks of every agent: identity, temperature, and back-off after failures.
 
     Parameters
     ----------
     fleet : Fleet
         Its states are kept up to date.
     heats : Heats or None
-        Leaves agents out whose boards are hot; None uses them as they are.
+        Excludes agents whose boards are hot; None uses them, too.
     send : callable
-        Sends an agent a message, and says why if that cannot be done.
+        Sends a message to an agent; returns the reason if that cannot be done, else empty.
     next_id : callable
-        An identity for a request.
+        Returns an id for a request.
     clock : callable
         Seconds.
     """
@@ -52,38 +52,38 @@ class Standing:
         self._hellos: dict[int, int] = {}  # helper -> id
 
     def may_ask(self, index: int) -> bool:
-        """Whether an agent takes requests.
+        """Whether an agent may be sent requests.
 
-        One that is hot does. It is not planned for, but what was planned before it said so is sent:
-        it is slower than it was, and no fault.
+        A hot agent may: new plans exclude it, but a plan made before it reported heat is still
+        carried out, more slowly and without a fault.
         """
         return self._fleet[index].state in (AgentState.READY, AgentState.HOT)
 
     def greet(self, index: int) -> None:
-        """Ask an agent who it is; it is used when it has said so."""
+        """Send an agent a hello; it is used once it has answered."""
         self._hellos.pop(index, None)
         hello = Hello(id=self._next_id())
         if not self._send(index, hello):
             self._hellos[index] = hello.id
 
     def gone(self, index: int) -> None:
-        """Forget what was asked of an agent: its connection is another one now, or none."""
+        """Forget the requests to an agent whose connection was replaced or lost."""
         self._rests.end(index)
         if self._heats is not None:
             self._heats.end(index)
 
     def rest(self, index: int, *, reason: str, owes: int | None) -> None:
-        """Leave out an agent that gave no result; ``owes`` is what it has not answered."""
+        """Exclude an agent that gave no result; ``owes`` is the id of its unanswered request."""
         if self.may_ask(index):
             self._set(index, AgentState.RESTING, reason)
             self._rests.begin(index, now_s=self._clock(), owes=owes)
 
     def served(self, index: int) -> None:
-        """Take note of a result in time."""
+        """Record a result in time."""
         self._rests.served(index)
 
     def patience_s(self, timeout_s: float) -> float:
-        """Shorten a wait so that it ends when there is something to ask."""
+        """Shorten a timeout so that it ends when the next check is due."""
         now_s = self._clock()
         timeout_s = self._rests.patience_s(timeout_s, now_s=now_s)
         if self._heats is None:
@@ -91,12 +91,12 @@ class Standing:
         return self._heats.patience_s(timeout_s, now_s=now_s)
 
     def ask(self) -> None:
-        """Ask those whose turn it is."""
+        """Send the checks that are due."""
         now_s = self._clock()
         for index in self._rests.due(now_s=now_s):
             if self._fleet[index].state is AgentState.RESTING:
                 self.greet(index)
-                self._rests.begin(index, now_s=now_s)  # the answer to a hello may be lost too
+                self._rests.begin(index, now_s=now_s)  # the reply to a hello may be lost, too
         if self._heats is None:
             return
         for index in self._heats.due(now_s=now_s):
@@ -106,7 +106,7 @@ class Standing:
                     self._heats.ask(index, stats.id)
 
     def take(self, index: int, message: Message) -> bool:
-        """Take a message that answers no request of a run; False if nobody waited for it."""
+        """Process a message that is no reply to a request of the run; False if it is unexpected."""
         if self._hellos.get(index) == message.id:
             self._take_hello(index, message)
         elif self._heats is not None and self._heats.is_answer(index, message.id):
@@ -118,7 +118,7 @@ class Standing:
         return True
 
     def take_garbage(self, index: int, error: ProtocolError) -> None:
-        """End the wait for a hello: what came is no message."""
+        """End the wait for a hello whose reply cannot be decoded."""
         if self._hellos.pop(index, None) is not None:
             self._set(index, AgentState.REFUSED, f"answers in no known way: {error}")
 
@@ -131,7 +131,7 @@ class Standing:
             self._heats.begin(index, now_s=self._clock())
 
     def _take_warmth(self, heats: Heats, index: int, stats: StatsReply) -> None:
-        """Leave out an agent that has become hot, and greet one that has cooled."""
+        """Exclude an agent that has become hot; send a hello to one that has cooled."""
         state = self._fleet[index].state
         if state is AgentState.READY and (reason := heats.why_leave(stats)):
             self._set(index, AgentState.HOT, reason)

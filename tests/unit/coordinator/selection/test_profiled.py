@@ -1,4 +1,4 @@
-"""Tables of several widths, and which policy sends what."""
+"""Tables of several widths, and the widths that each policy sends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from profiles import EXPERTS, LAYERS, profile_of
 
 from siftmoe.coordinator.policies.setup import PreparedPolicy, prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
-from siftmoe.coordinator.selection.tables import channel_nats, paper_tables, price_tables
+from siftmoe.coordinator.selection.profiled import (
+    channel_nats,
+    paper_tables,
+    price_tables,
+)
 from siftmoe.coordinator.selection.widths import Widths
 from siftmoe.models.errors import ProfileMissing
 from siftmoe.models.similarity.profile import Profile
