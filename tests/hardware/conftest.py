@@ -64,9 +64,13 @@ class CappedRadio:
     def reference(self) -> PowerReference:
         return self.radio.reference
 
-    def tune(self, settings: RadioSettings) -> None:
-        self.radio.tune(settings)
-        self._settings = settings
+    @property
+    def serial(self) -> str:
+        return self.radio.serial
+
+    def tune(self, settings: RadioSettings, *, clamp_gain: bool = False) -> RadioSettings:
+        self._settings = self.radio.tune(settings, clamp_gain=clamp_gain)
+        return self._settings
 
     def transmit(self, samples: np.ndarray) -> None:
         assert self._settings is not None

@@ -65,6 +65,7 @@ class Bench:
             tx_power_w=pilot.tx_power_w,
             tx_power_std_db=pilot.tx_power_std_db,
             source=pilot.source.value,
+            sequence=pilot.sequence,
         )
 
 
