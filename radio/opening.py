@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from siftmoe.radio.pluto.library import DEFAULT_TIMEOUT_S
 from siftmoe.radio.pluto.radio import PlutoRadio
-from siftmoe.radio.power.conversion import CalibrationStore
+from siftmoe.radio.power.store import CalibrationStore
 
 if TYPE_CHECKING:
     from siftmoe.radio.device import PowerReference, RadioSettings

@@ -25,7 +25,8 @@ from siftmoe.radio.emulator.launch import EmulatedPlutos
 from siftmoe.radio.errors import RadioError, SyncFailed
 from siftmoe.radio.opening import open_radio
 from siftmoe.radio.pluto.library import silence_device
-from siftmoe.radio.power.conversion import CalibrationStore, mean_square
+from siftmoe.radio.power.conversion import mean_square
+from siftmoe.radio.power.store import CalibrationStore
 from siftmoe.radio.sounding import sounder
 from siftmoe.radio.units import watt_to_dbm
 

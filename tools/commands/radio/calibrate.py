@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from siftmoe.radio.device import RadioSettings
     from siftmoe.radio.pluto.radio import PlutoRadio
     from siftmoe.radio.power.calibration import LevelEntry, PairEntry
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
 
 SUMMARY = "measure a radio's power and store it"
 
@@ -65,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Calibrate and store, or show what is stored."""
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
     from siftmoe.tools.interrupts import terminable
 
     _check(args)

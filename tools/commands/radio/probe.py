@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
 
     from siftmoe.radio.pluto.values import PlutoInfo
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
 
 SUMMARY = "look for radios and print what they are"
 
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look and print."""
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
 
     store = CalibrationStore.load(args.calibration)
     tried: list[dict[str, Any]] = []

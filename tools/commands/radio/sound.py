@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from siftmoe.radio.device import RadioSettings
     from siftmoe.radio.pluto.radio import PlutoRadio
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
     from siftmoe.radio.sounding.sounder import Sounding
 
 SUMMARY = "exchange pilots between two radios and print the channel"
@@ -81,7 +81,7 @@ def rounds(args: argparse.Namespace) -> Generator[list[dict[str, Any]], None, No
     """Sound all directions again and again; each round is a list of exchanges as printed."""
     from siftmoe.radio.device import RadioSettings
     from siftmoe.radio.opening import open_radio
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
 
     settings = RadioSettings(
         carrier_hz=args.carrier_hz,

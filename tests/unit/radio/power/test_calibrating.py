@@ -20,7 +20,8 @@ from siftmoe.radio.power.calibrating import (
     tone_power_dbm,
     transmit_entry,
 )
-from siftmoe.radio.power.conversion import CalibrationStore, mean_square
+from siftmoe.radio.power.conversion import mean_square
+from siftmoe.radio.power.store import CalibrationStore
 from siftmoe.radio.power.tone import hear_tone, tone, transmitting_tone
 from siftmoe.radio.simulated.air import Air
 from siftmoe.radio.simulated.front_end import DeviceModel

@@ -14,12 +14,8 @@ from siftmoe.radio.device import PowerReference, RadioSettings
 from siftmoe.radio.errors import CalibrationError
 from siftmoe.radio.power.calibration import REACH_HZ, REACH_K, LevelEntry, PairEntry
 from siftmoe.radio.power.calibration_file import default_path
-from siftmoe.radio.power.conversion import (
-    CalibrationStore,
-    UnitCalibration,
-    mean_square,
-    transmit_power,
-)
+from siftmoe.radio.power.conversion import mean_square, transmit_power
+from siftmoe.radio.power.store import CalibrationStore, UnitCalibration
 from siftmoe.radio.units import watt_to_dbm
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from siftmoe.radio.emulator.device.medium import Medium
 from siftmoe.radio.emulator.device.identity import Identity
+from siftmoe.radio.emulator.device.medium import Medium
 from siftmoe.radio.emulator.device.pluto import EmulatedPluto
 from siftmoe.radio.emulator.iiod.session import Session
 

@@ -12,7 +12,7 @@ import pytest
 
 from siftmoe.radio.emulator.launch import EmulatedPlutos
 from siftmoe.radio.power.calibration import PairEntry
-from siftmoe.radio.power.conversion import CalibrationStore
+from siftmoe.radio.power.store import CalibrationStore
 from siftmoe.radio.units import linear_to_db
 from siftmoe.tools.cli import main
 
