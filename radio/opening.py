@@ -53,6 +53,10 @@ def open_radio(
         serial: str, settings: RadioSettings, temperature_c: float | None
     ) -> PowerReference:
         unit = store.unit(serial)
-        return unit.reference(carrier_hz=settings.carrier_hz, temperature_c=temperature_c)
+        return unit.reference(
+            carrier_hz=settings.carrier_hz,
+            sample_rate_hz=settings.sample_rate_hz,
+            temperature_c=temperature_c,
+        )
 
     return PlutoRadio(uri, timeout_s=timeout_s, reference_of=reference_of, silent_exit=silent_exit)

@@ -10,7 +10,9 @@ powers that follow from them are *derived*, ±3 dB.
 .. code-block:: python
 
     store = CalibrationStore.load()  # of `store`
-    reference = store.unit(serial).reference(carrier_hz=2.4e9, temperature_c=40.0)
+    reference = store.unit(serial).reference(
+        carrier_hz=2.4e9, sample_rate_hz=2e6, temperature_c=40.0
+    )
     power = transmit_power(mean_square(samples), settings=settings, reference=reference)
     print(power.power_w, power.std_w, power.source)
 """
@@ -36,10 +38,20 @@ _Entry = TypeVar("_Entry", bound=LevelEntry | PairEntry)
 
 #: Typical of a Pluto: full-scale carrier at 0 dB attenuation, and at 0 dB gain.
 TYPICAL_TX_DBM: Final = 7.0
+#: Up to this rate pyadi-iio loads a FIR filter that interpolates by 4, with taps that sum to 2 at
+#: GAIN 0: the transmitter has half the amplitude. Above it interpolates by 2. The receiver's has
+#: GAIN -6, which makes up for the sum.
+FIR_BY_4_RATE_HZ: Final = 20e6
+FIR_BY_4_DB: Final = 20.0 * math.log10(2.0 / 4.0)
 TYPICAL_RX_DBM: Final = 0.0
 TYPICAL_STD_DB: Final = 3.0
 
 _NEPER_PER_DB: Final = math.log(10.0) / 10.0
+
+
+def typical_tx_dbm(sample_rate_hz: float) -> float:
+    """Typical power of a full-scale carrier at 0 dB attenuation at a sample rate, dBm."""
+    return TYPICAL_TX_DBM + (FIR_BY_4_DB if sample_rate_hz <= FIR_BY_4_RATE_HZ else 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ from siftmoe.radio.power.calibration import LevelEntry, PairEntry
 from siftmoe.radio.power.conversion import (
     TYPICAL_RX_DBM,
     TYPICAL_STD_DB,
-    TYPICAL_TX_DBM,
     PathReference,
+    typical_tx_dbm,
 )
 
 if TYPE_CHECKING:
@@ -33,14 +33,17 @@ class UnitCalibration:
     serial: str
     entries: tuple[LevelEntry, ...] = ()
 
-    def reference(self, *, carrier_hz: float, temperature_c: float | None = None) -> PowerReference:
+    def reference(
+        self, *, carrier_hz: float, sample_rate_hz: float, temperature_c: float | None = None
+    ) -> PowerReference:
         """Full-scale powers at a carrier and temperature.
 
         Of several entries that hold there, the one with the least uncertainty there is used. If
-        none holds, the figure is typical and *derived*.
+        none holds, the figure is typical of the sample rate and *derived*.
         """
-        sent = self._level("transmit", carrier_hz, temperature_c)
-        heard = self._level("receive", carrier_hz, temperature_c)
+        typical = typical_tx_dbm(sample_rate_hz)
+        sent = self._level("transmit", carrier_hz, temperature_c, typical=typical)
+        heard = self._level("receive", carrier_hz, temperature_c, typical=TYPICAL_RX_DBM)
         return PowerReference(
             tx_full_scale_dbm=sent[0],
             std_db=sent[1],
@@ -63,7 +66,7 @@ class UnitCalibration:
         return replace(self, entries=_with(self.entries, entry))
 
     def _level(
-        self, path: Side, carrier_hz: float, temperature_c: float | None
+        self, path: Side, carrier_hz: float, temperature_c: float | None, *, typical: float
     ) -> tuple[float, float, Source]:
         best = _best(
             (entry.std_at(carrier_hz, temperature_c), entry.full_scale_dbm)
@@ -72,7 +75,6 @@ class UnitCalibration:
         )
         if best is not None:
             return best[1], best[0], Source.MEASURED
-        typical = TYPICAL_TX_DBM if path == "transmit" else TYPICAL_RX_DBM
         return typical, TYPICAL_STD_DB, Source.DERIVED
 
 
@@ -132,6 +134,7 @@ class CalibrationStore:
         receiver: str,
         *,
         carrier_hz: float,
+        sample_rate_hz: float,
         transmitter_c: float | None = None,
         receiver_c: float | None = None,
     ) -> PathReference:
@@ -141,11 +144,15 @@ class CalibrationStore:
         ----------
         transmitter, receiver : str
             Serial numbers.
-        carrier_hz : float, Hz
+        carrier_hz, sample_rate_hz : float, Hz
         transmitter_c, receiver_c : float or None, °C
         """
-        sent = self.unit(transmitter).reference(carrier_hz=carrier_hz, temperature_c=transmitter_c)
-        heard = self.unit(receiver).reference(carrier_hz=carrier_hz, temperature_c=receiver_c)
+        sent, heard = (
+            self.unit(serial).reference(
+                carrier_hz=carrier_hz, sample_rate_hz=sample_rate_hz, temperature_c=temperature_c
+            )
+            for serial, temperature_c in ((transmitter, transmitter_c), (receiver, receiver_c))
+        )
         std_db = math.hypot(sent.std_db, heard.receiver_std_db)
         best = _best(
             (entry.std_at(carrier_hz, transmitter_c, receiver_c), entry.difference_db)

@@ -1,7 +1,7 @@
-r"""Plausibility checks of a sounding: power contrast and lack of fit.
+r"""Plausibility checks of a sounding: power contrast, lack of fit, compression.
 
 An estimator that is given another signal than it assumes still returns numbers. Two quantities
-that the capture holds anyway show it.
+that the capture holds anyway show it, and a third names the most frequent cause.
 
 *Power contrast*: the power within the bursts less that in the gaps, against the power that the
 estimated gain explains. The capture is folded to one frame; stationary noise and interference
@@ -20,12 +20,15 @@ converter repeats from pilot to pilot, so neither averaging nor the noise estima
 near 1 for a clean capture, 5 and more at a wrong carrier offset, tens in saturation, hundreds with
 late paths or a spur on a carrier.
 
-A finding widens the uncertainty of the gain: by :math:`|c|`, and by :math:`2\sqrt{\rho}` for a
-share :math:`\rho` of the energy that is not explained, since an unexplained amplitude can add
-coherently.
-A strong burst may be compressed, which lowers its gain by more than the distortion that is seen:
-:math:`4\sqrt{\rho}`. Beyond ``REFUSED_CONTRAST_DB`` or ``REFUSED_SHARE`` the sounding is refused.
-This project's rules; docs/radio.md.
+*Compression*: saturation is told from other misfits by the form of the residual. With the fitted
+waveform :math:`x` of a pilot, the residual is regressed on :math:`x|x|^2` less its own projection
+on 16 taps; the coefficient :math:`\beta` gives the compression
+:math:`-\beta\, \overline{|x|^4} / \overline{|x|^2}` of the amplitude.
+
+A finding widens the uncertainty of the gain: by :math:`|c|`, by :math:`2\sqrt{\rho}` for a share
+:math:`\rho` of the energy that is not explained, since an unexplained amplitude can add coherently,
+and by the compression. Beyond ``REFUSED_CONTRAST_DB``, ``REFUSED_SHARE`` or ``SATURATED_DB`` the
+sounding is refused. This project's rules; docs/radio.md.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ import numpy as np
 
 from siftmoe.radio.sounding import pilots
 from siftmoe.radio.sounding.bounds import noise_relative_std
+from siftmoe.radio.sounding.estimation import tap_limited
 from siftmoe.radio.sounding.signal import FRAME_LENGTH, burst_mean_square
 from siftmoe.radio.units import linear_to_db
 
@@ -64,10 +68,10 @@ _FIT_SIGMAS: Final = 6.0
 #: Samples after a burst that hold its echoes, and before the next one that hold early paths.
 _ECHO, _EARLY = 64, 32
 _GAP: Final = FRAME_LENGTH - pilots.BURST_LENGTH - _ECHO - _EARLY
-#: A burst above this level may saturate the receiver, and does if so much is not explained: a share
-#: of 1e-3 is a gain that is 0.4 dB too low.
-SATURATING_DBFS: Final = -25.0
-_SATURATING_SHARE: Final = 1e-3
+#: Compression that is refused: the receiver saturates.
+SATURATED_DB: Final = 0.5
+#: Part of the residual that compression must explain; any other misfit leaves 1/184.
+_COMPRESSING: Final = 0.2
 #: Variance of the response by the steps of a 12-bit converter of full scale 1.
 _STEP_VARIANCE: Final = pilots.USED_CARRIERS / pilots.FFT_SIZE * 2.0 * (2.0**-11) ** 2 / 12.0
 _FREEDOM: Final = pilots.USED_CARRIERS - pilots.MAX_TAPS
@@ -87,6 +91,8 @@ class Checks:
         Lack of fit, mean over the bursts, and its standard deviation in noise; 1 is clean.
     share : float
         Share of the burst's energy that a channel of 16 taps does not explain, beyond noise.
+    compression : float
+        Part of the amplitude that saturation takes away; 0 unless the misfit has its form.
     level_dbfs : float, dB
         Level of the burst relative to full scale.
     """
@@ -96,12 +102,13 @@ class Checks:
     fit: float
     fit_std: float
     share: float
+    compression: float
     level_dbfs: float
 
     @property
     def relative_std(self) -> float:
         """Uncertainty that the findings add to the gain, relative to it; 0 if it is clean."""
-        return math.hypot(self._contrast_excess, self._fit_excess)
+        return math.hypot(self._contrast_excess, self._fit_excess, 2.0 * self.compression)
 
     @property
     def refused(self) -> bool:
@@ -115,12 +122,13 @@ class Checks:
 
     @property
     def saturated(self) -> bool:
-        """Whether the receiver probably saturates below full scale."""
-        return (
-            self.level_dbfs > SATURATING_DBFS
-            and self._share_excess > _SATURATING_SHARE
-            and 1.0 + self.contrast < _REFUSED_RATIO
-        )
+        """Whether the receiver saturates."""
+        return self.compression_db > SATURATED_DB
+
+    @property
+    def compression_db(self) -> float:
+        """What saturation takes from the gain, dB; for a strong one a lower bound."""
+        return 20.0 * math.log10(1.0 + self.compression)
 
     @property
     def reason(self) -> str:
@@ -132,10 +140,12 @@ class Checks:
                 "gain explains (wrong carrier offset, another transmitter, or late paths)"
             )
         if self._fit_excess > 0.0:
+            cause = "interference or late paths"
+            if self.compression:
+                cause = f"saturation, which takes {self.compression_db:.1f} dB or more of the gain"
             found.append(
                 f"the response does not fit a channel of {pilots.MAX_TAPS} taps (lack of fit "
-                f"{self.fit:.1f}, {_in_db(self.share)} of its energy: saturation, interference, "
-                "or late paths)"
+                f"{self.fit:.1f}, {_in_db(self.share)} of its energy: {cause})"
             )
         return "; ".join(found)
 
@@ -151,8 +161,7 @@ class Checks:
 
     @property
     def _fit_excess(self) -> float:
-        factor = 4.0 if self.level_dbfs > SATURATING_DBFS else 2.0
-        return factor * math.sqrt(self._share_excess)
+        return 2.0 * math.sqrt(self._share_excess)
 
 
 def check(samples: ComplexArray, got: ChannelEstimate, *, start: int, sequence: int = 0) -> Checks:
@@ -186,8 +195,25 @@ def check(samples: ComplexArray, got: ChannelEstimate, *, start: int, sequence: 
         fit_std=math.hypot(1.0 / math.sqrt(_FREEDOM), noise_relative_std())
         / math.sqrt(len(misfit)),
         share=max(0.0, unexplained) / gain,
+        compression=_compression(got, sequence) if unexplained > _SHARE_FLOOR * gain else 0.0,
         level_dbfs=linear_to_db(signal),
     )
+
+
+def _compression(got: ChannelEstimate, sequence: int) -> float:
+    """Relative loss of amplitude by saturation; 0 if the residual has another form."""
+    carriers, symbols = pilots.carriers(), pilots.pilot_symbols(sequence)
+    grid = np.zeros((len(got.response), pilots.FFT_SIZE), dtype=np.complex128)
+    grid[:, carriers] = got.response * symbols
+    wave = np.fft.ifft(grid)  # [n, 256]
+    power = np.abs(wave) ** 2
+    cubic = np.fft.fft(wave * power)[:, carriers] / symbols
+    cubic -= tap_limited(cubic)  # what a channel would explain of it
+    residual = got.response_ls - got.response
+    common, energy = np.vdot(cubic, residual), float(np.vdot(cubic, cubic).real)
+    if abs(common) ** 2 < _COMPRESSING * energy * float(np.vdot(residual, residual).real):
+        return 0.0
+    return max(0.0, -float(common.real) / energy * float(np.mean(power**2) / np.mean(power)))
 
 
 def _folded(samples: ComplexArray, *, start: int) -> tuple[float, float]:

@@ -165,6 +165,12 @@ def estimate(
     return _summarise(responses, model, cfo=coarse + fine, sample_rate_hz=sample_rate_hz)
 
 
+def tap_limited(response: ComplexArray) -> ComplexArray:
+    """Project responses (..., 200) on those of channels of ``MAX_TAPS`` taps."""
+    model = _model(0)  # the projection is the same for all sequences
+    return np.asarray((response @ model.pilot_fit) @ model.basis.T)
+
+
 def _pilot_responses(body: ComplexArray, model: _Model) -> ComplexArray:
     return np.asarray(np.fft.fft(body)[..., pilots.carriers()] * model.pilot_scale)
 

@@ -82,7 +82,7 @@ def transmit_pilot(
     RadioError
         If the radio fails; it is silent then.
     """
-    transmitter.tune(settings)
+    settings = transmitter.tune(settings, clamp_gain=True)  # its receiver is not used
     reference, serial = transmitter.reference, transmitter.serial
     if sequence is None:
         sequence = pilots.sequence_of(serial or transmitter.name)

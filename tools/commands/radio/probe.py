@@ -23,6 +23,9 @@ examples:
   siftmoe radio probe ip:192.168.3.1 --json
 """
 
+#: Sample rate that the levels without a calibration are typical of; the default of `radio sound`.
+_RATE_HZ = 2e6
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -84,7 +87,7 @@ def _radio(
     from dataclasses import asdict
 
     reference = store.unit(found.serial).reference(
-        carrier_hz=carrier_hz, temperature_c=found.temperature_c
+        carrier_hz=carrier_hz, sample_rate_hz=_RATE_HZ, temperature_c=found.temperature_c
     )
     calibration = {
         "carrier_hz": carrier_hz,

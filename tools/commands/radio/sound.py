@@ -181,13 +181,14 @@ def _measured(
         pair[0].info.serial,
         pair[1].info.serial,
         carrier_hz=got.carrier_hz,
+        sample_rate_hz=got.channel.bandwidth_hz,
         transmitter_c=pair[0].temperature_c,
         receiver_c=pair[1].temperature_c,
     )
     assumed_db = pair[0].reference.tx_full_scale_dbm - pair[1].reference.rx_full_scale_dbm
     values = (
         linear_to_db(channel.gain) + assumed_db - path.difference_db,
-        math.hypot(repeat_db, path.std_db),
+        math.hypot(repeat_db, path.std_db, 10.0 / math.log(10.0) * got.checks.relative_std),
         repeat_db,
         path.source.value,
         linear_to_db(got.snr),
