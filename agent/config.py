@@ -44,7 +44,6 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         Threads inside one operator; 0 uses every core that this process may run on.
     queue_limit : int
         Requests that may wait for computation; one client may use as many places as are free.
-    heartbeat_ms, heartbeat_timeout_ms : int, ms
     insecure : bool
         Allow an address that other machines reach without keys.
     key : str or None
@@ -78,8 +77,6 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     provider: Annotated[str, Meta(min_length=1)] = "auto"
     threads: Annotated[int, Meta(ge=0, le=1_024)] = 0
     queue_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 256
-    heartbeat_ms: Annotated[int, Meta(ge=10, le=60_000)] = HEARTBEAT_MS
-    heartbeat_timeout_ms: Annotated[int, Meta(ge=20, le=600_000)] = HEARTBEAT_TIMEOUT_MS
     insecure: bool = False
     key: Annotated[str, Meta(min_length=1)] | None = None
     allow: Annotated[str, Meta(min_length=1)] | None = None

@@ -4,6 +4,7 @@
 
     ModelError
     ├── UnsupportedArchitecture   no experts found, or experts of a kind that cannot be exported
+    ├── UnsupportedPrecision      a checkpoint's weights are quantised
     ├── CheckpointMismatch        a checkpoint's files do not fit its configuration
     ├── ExportParityError         an exported expert does not compute what torch computes
     ├── BundleNotFound            a folder is no bundle, or its preparation is unfinished
@@ -23,6 +24,10 @@ class ModelError(Exception):
 
 class UnsupportedArchitecture(ModelError):
     """A model has no experts that siftmoe can find or export."""
+
+
+class UnsupportedPrecision(ModelError):
+    """A checkpoint's weights are quantised or in a precision that siftmoe does not read."""
 
 
 class CheckpointMismatch(ModelError):

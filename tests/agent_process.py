@@ -32,9 +32,13 @@ def agent_on(folder, **options):
 
 
 @contextlib.contextmanager
-def client(endpoint):
+def client(endpoint, *, keys=None, server_key=None):
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         dealer.linger = 0
+        if keys is not None:
+            dealer.curve_publickey = keys.public.encode()
+            dealer.curve_secretkey = keys.secret.encode()
+            dealer.curve_serverkey = server_key.encode()
         dealer.rcvtimeo = int(PATIENCE_S * 1e3)
         dealer.connect(endpoint)
         yield dealer

@@ -57,13 +57,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--provider", metavar="LIST", help="auto, or an order of tensorrt,cuda,cpu (auto)")
     add("--threads", type=int, metavar="N", help="threads inside one operator (every core)")
     add("--queue-limit", type=int, metavar="N", help="requests that may wait (256)")
-    add("--heartbeat-ms", type=int, metavar="MS", help="between heartbeats (80)")
-    add(
-        "--heartbeat-timeout-ms",
-        type=int,
-        metavar="MS",
-        help="silence that ends a connection (300)",
-    )
     add("--key", metavar="FILE", help="this agent's keys, made by 'siftmoe keys'")
     add("--allow", metavar="FILE", help="public keys of those who may connect")
     add("--insecure", action="store_true", help="admit every peer on the network, without keys")
@@ -179,8 +172,6 @@ def start(config: AgentConfig) -> tuple[Server, Service, Manifest]:
         insecure=config.insecure,
         credentials=credentials,
         queue_limit=config.queue_limit,
-        heartbeat_ms=config.heartbeat_ms,
-        heartbeat_timeout_ms=config.heartbeat_timeout_ms,
     )
     return server, service, manifest
 

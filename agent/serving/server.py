@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import zmq
 
-from siftmoe.agent.config import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
 from siftmoe.agent.errors import (
     AgentStopping,
     InternalFailure,
@@ -70,8 +69,6 @@ class Server:
     queue_limit : int
         Requests that may wait for computation; one client may use as many places as are free. A
         further request is answered "busy".
-    heartbeat_ms, heartbeat_timeout_ms : int, ms
-        Interval of heartbeats, and the silence after which a connection is closed.
 
     Raises
     ------
@@ -87,8 +84,6 @@ class Server:
         insecure: bool = False,
         credentials: Credentials | None = None,
         queue_limit: int = 256,
-        heartbeat_ms: int = HEARTBEAT_MS,
-        heartbeat_timeout_ms: int = HEARTBEAT_TIMEOUT_MS,
     ) -> None:
         self._service = service
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -100,8 +95,6 @@ class Server:
                 self._context,
                 bind,
                 insecure=insecure,
-                heartbeat_ms=heartbeat_ms,
-                heartbeat_timeout_ms=heartbeat_timeout_ms,
                 keys=None if credentials is None else credentials.keys,
             )
         except Exception:

@@ -1,4 +1,4 @@
-"""What a pilot exchange told of one direction of a link, and its row in the ledger."""
+"""Result of a pilot exchange in one direction of a link, and its row in the ledger."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _NEPER_PER_DB = math.log(10.0) / 10.0
 
 
 class Fault(str, Enum):
-    """Why an exchange told nothing."""
+    """Kind of failure of an exchange."""
 
     NO_BURST = "no burst"
     OVERLOAD = "overload"
     #: The helper has no radio, or it does not work or answer.
     NO_RADIO = "no radio"
-    #: The agent cannot be reached: nothing is known of its radio.
+    #: The agent cannot be reached; the state of its radio is unknown.
     UNREACHABLE = "unreachable"
     USER_RADIO = "the user's radio"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sounded:
-    """What one exchange told of one direction, or why it told nothing.
+    """Estimate of one direction by one exchange, or the reason of its failure.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Sounded:
         Of the capture, on the coordinator's clock.
     channel : ChannelState or None
     snr : float, linear
-    cfo_hz : float, Hz
+    cfo_hz, cfo_std_hz : float, Hz
     response : bytes
         Path amplitude over the carriers, complex64.
     pilot : PilotPower or None
@@ -65,6 +65,7 @@ class Sounded:
     channel: ChannelState | None = None
     snr: float = 0.0
     cfo_hz: float = 0.0
+    cfo_std_hz: float = 0.0
     response: bytes = b""
     pilot: PilotPower | None = None
     airtime_s: float = 0.0
@@ -75,7 +76,7 @@ class Sounded:
 def nothing(
     helper: int, direction: Direction, fault: Fault, reason: str, *, now_s: float
 ) -> Sounded:
-    """Make the result of an exchange that told nothing."""
+    """Make the result of an exchange without an estimate."""
     return Sounded(helper=helper, direction=direction, time_s=now_s, fault=fault, reason=reason)
 
 
@@ -94,10 +95,10 @@ def failed(helper: int, direction: Direction, *, error: Exception, now_s: float)
 
 
 def heard_by_helper(helper: int, heard: Heard, *, now_s: float) -> Sounded:
-    """Make the result of what a helper says it heard.
+    """Make the result from a helper's reply.
 
-    A helper's word is taken for its own link, within the bounds of the protocol; a response that
-    is not finite is left out.
+    A helper is trusted about its own link, within the bounds of the protocol; a response that is
+    not finite is left out.
     """
     response = np.frombuffer(heard.response, dtype="<c8")
     time_s = now_s - heard.age_s
@@ -112,7 +113,12 @@ def heard_by_helper(helper: int, heard: Heard, *, now_s: float) -> Sounded:
             bandwidth_hz=heard.bandwidth_hz,
             time_s=time_s,
             origin=ChannelOrigin.SOUNDED,
+            gain_source=Source(heard.gain_source),
+            noise_psd_std=heard.noise_psd_std,
+            noise_source=Source(heard.noise_source),
         ),
+        cfo_std_hz=heard.cfo_std_hz,
+        reason=heard.reason,
         snr=heard.snr,
         cfo_hz=heard.cfo_hz,
         response=heard.response if np.isfinite(response).all() else b"",
@@ -120,7 +126,7 @@ def heard_by_helper(helper: int, heard: Heard, *, now_s: float) -> Sounded:
 
 
 def heard_by_user(helper: int, sounding: Sounding) -> Sounded:
-    """Make the result of what the user's radio heard."""
+    """Make the result from the capture of the user's radio."""
     return Sounded(
         helper=helper,
         direction=Direction.DOWN,
@@ -129,6 +135,8 @@ def heard_by_user(helper: int, sounding: Sounding) -> Sounded:
         snr=max(0.0, sounding.snr),
         cfo_hz=sounding.cfo_hz,
         response=sounding.path_response().astype("<c8").tobytes(),
+        cfo_std_hz=sounding.cfo_std_hz,
+        reason=sounding.checks.reason,
     )
 
 
@@ -165,6 +173,10 @@ def sounding_row(result: Sounded, *, agent: str, carrier_hz: float) -> SoundingR
         snr=None if channel is None else result.snr,
         cfo_hz=None if channel is None else result.cfo_hz,
         noise_psd=None if channel is None else channel.noise_psd,
+        gain_source=None if channel is None else channel.gain_source,
+        noise_psd_std=None if channel is None else channel.noise_psd_std,
+        noise_source=None if channel is None else channel.noise_source,
+        cfo_std_hz=None if channel is None else result.cfo_std_hz,
         reason=result.reason,
         response=result.response,
     )

@@ -10,8 +10,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from siftmoe.models.checkpoint.architecture import build_empty_model
 from siftmoe.models.checkpoint.files import CONFIG_NAME, INDEX_NAME, WEIGHTS_NAME, CheckpointFiles
-from siftmoe.models.checkpoint.reader import build_empty_model, expert_parameters, find_moe_layers
+from siftmoe.models.checkpoint.reader import expert_parameters, find_moe_layers
 from siftmoe.models.errors import BundleCorrupt, CheckpointMismatch
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def write_backbone(
     folder.mkdir(parents=True, exist_ok=True)
     for path in [checkpoint.files.root / CONFIG_NAME, *checkpoint.files.companions]:
         shutil.copyfile(path, folder / path.name)
+    _drop_quantisation(folder / CONFIG_NAME)
     shards = list(_write_shards(checkpoint, folder, shard_bytes, on_bytes))
     _check_complete(checkpoint, {name for shard in shards for name in shard})
     _name_shards(folder, shards)
@@ -79,6 +81,13 @@ def load_backbone(folder: Path, dtype: BackboneDtype) -> Any:
     model.config.dtype = target
     _set_generation(model, folder)
     return model.eval()
+
+
+def _drop_quantisation(path: Path) -> None:
+    """Remove a ``quantization_config`` that was left over beside tensors converted back."""
+    config = json.loads(path.read_bytes())
+    if config.pop("quantization_config", None) is not None:
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_shards(

@@ -125,17 +125,24 @@ def one_expert(
         If the conversion mixes experts, so that a single one cannot be read.
     """
     if _is_per_expert(source):
-        for pattern, names in source.patterns.items():
-            if len(names) != num_experts:
-                raise CheckpointMismatch(
-                    f"the checkpoint has {len(names)} tensors {pattern!r} for {source.target!r}, "
-                    f"the configuration says {num_experts} experts; fetch the checkpoint again"
-                )
+        check_expert_count(source, num_experts)
         tensors = {pattern: [read(names[expert])] for pattern, names in source.patterns.items()}
     else:
         _check_sliceable(source)
         tensors = {pattern: [read(names[0], expert)] for pattern, names in source.patterns.items()}
     return source.convert(tensors, model=model)[source.target]
+
+
+def check_expert_count(source: Source, num_experts: int) -> None:
+    """Raise CheckpointMismatch if a fused parameter is made of another number of tensors."""
+    if not _is_per_expert(source):
+        return
+    for pattern, names in source.patterns.items():
+        if len(names) != num_experts:
+            raise CheckpointMismatch(
+                f"the checkpoint has {len(names)} tensors {pattern!r} for {source.target!r}, "
+                f"the configuration says {num_experts} experts; fetch the checkpoint again"
+            )
 
 
 def _is_per_expert(source: Source) -> bool:

@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from siftmoe.models.checkpoint.architecture import build_empty_model
 from siftmoe.models.checkpoint.experts import (
     Activation,
     ExpertWeights,
@@ -17,8 +18,11 @@ from siftmoe.models.checkpoint.experts import (
     split_fused,
 )
 from siftmoe.models.checkpoint.files import CheckpointFiles
+from siftmoe.models.checkpoint.headers import read_headers
 from siftmoe.models.checkpoint.layers import MoELayer, find_moe_layers, router_top_k
 from siftmoe.models.checkpoint.names import Source, map_sources, one_expert
+from siftmoe.models.checkpoint.precision import check_precision
+from siftmoe.models.checkpoint.shapes import check_shapes
 from siftmoe.models.errors import CheckpointMismatch, UnsupportedArchitecture
 from siftmoe.models.shape import ModelShape
 
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Checkpoint", "MoELayer", "build_empty_model", "find_moe_layers"]
+__all__ = ["Checkpoint", "MoELayer", "find_moe_layers"]
 
 _log = logging.getLogger(__name__)
 
@@ -65,19 +69,18 @@ class Checkpoint:
         ------
         CheckpointMismatch
             If files are missing or do not fit the configuration.
+        UnsupportedPrecision
+            If weights are quantised, whatever the configuration says.
         UnsupportedArchitecture
             If the model has no experts that siftmoe can find and export.
         """
         files = CheckpointFiles.open(model_dir)
-        if files.config.get("quantization_config"):
-            method = files.config["quantization_config"].get("quant_method", "unknown")
-            raise UnsupportedArchitecture(
-                f"checkpoint {str(model_dir)!r} is quantized ({method}); load it with transformers "
-                f"with dequantization, save it in bfloat16 and prepare that"
-            )
         model = build_empty_model(files.root)
         layers = find_moe_layers(model)
         sources, unused = map_sources(files.tensors, model)
+        headers = read_headers(files)
+        check_precision(files, headers, sources, unused, model=model)
+        check_shapes(files, headers, sources, layers, model=model)
         if unused:
             _log.warning("%d tensors are not part of the model: %s …", len(unused), unused[0])
         activation = _common([identify_activation(layer) for layer in layers], layers, "activation")
@@ -169,37 +172,6 @@ class Checkpoint:
                 f"parameters that its configuration asks for, first {missing[0]!r}; download or "
                 f"copy the checkpoint again"
             )
-
-
-def build_empty_model(model_dir: Path) -> Any:
-    """Build the model of a folder's ``config.json`` with parameters on the meta device.
-
-    Buffers are real: rotary tables and similar ones are computed, not stored.
-
-    Raises
-    ------
-    UnsupportedArchitecture
-        If the installed transformers does not know the architecture.
-    """
-    import transformers
-    from accelerate import init_empty_weights
-
-    try:
-        config = transformers.AutoConfig.from_pretrained(model_dir, local_files_only=True)
-    except (ValueError, KeyError) as error:
-        raise UnsupportedArchitecture(
-            f"transformers {transformers.__version__} does not know the model in "
-            f"{str(model_dir)!r} ({str(error).splitlines()[0]}); a newer transformers may"
-        ) from error
-    name = (config.architectures or ["(none)"])[0]
-    model_class = getattr(transformers, name, None)
-    if model_class is None:
-        raise UnsupportedArchitecture(
-            f"{str(model_dir)!r} has the architecture {name!r}, which transformers "
-            f"{transformers.__version__} does not have; models with code of their own are not run"
-        )
-    with init_empty_weights():
-        return model_class(config).eval()
 
 
 def expert_parameters(model: Any, layers: list[MoELayer]) -> set[str]:

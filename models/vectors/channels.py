@@ -4,8 +4,8 @@ r"""Quantises rows with a fixed step per channel from calibration rows. Needs no
           k = \mathrm{clip}\big(\lfloor x_{t,c} / \Delta_c \rfloor + 2^{b-1},\ 0,\ 2^b - 1\big)
 
 These steps are not transmitted. On both shipped checkpoints a step per row after a rotation
-(`siftmoe.models.vectors.quantise`) has the smaller error at every width (benchmarks/quantisers.py),
-so this quantiser is used for comparison only.
+(`siftmoe.models.vectors.quantise`) has the smaller error at every width
+(benchmarks/models/quantisers.py), so this quantiser is used for comparison only.
 """
 
 from __future__ import annotations

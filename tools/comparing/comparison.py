@@ -25,7 +25,6 @@ from siftmoe.tools.comparing.job import (
 )
 from siftmoe.tools.comparing.readying import coordinator_for, with_price
 from siftmoe.tools.comparing.resumption import check_same, held
-from siftmoe.tools.console import progress_bar, stderr_console, stdout_console, table
 from siftmoe.tools.interrupts import terminable
 from siftmoe.tools.results.policies import (
     LEDGER_FILE,
@@ -34,7 +33,12 @@ from siftmoe.tools.results.policies import (
     load_scores,
     save_scores,
 )
-from siftmoe.tools.showing.report import CONFIG_FILE, remarks, table_rows, write_report
+from siftmoe.tools.showing.comparison_table import table_rows
+from siftmoe.tools.showing.remarks import remarks
+from siftmoe.tools.showing.report import CONFIG_FILE, write_report
+from siftmoe.tools.terminal.console import stderr_console, stdout_console
+from siftmoe.tools.terminal.progress import progress_bar
+from siftmoe.tools.terminal.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +56,7 @@ _INTERRUPTED = 130
 
 
 class OpenSite(Protocol):
-    """Makes a fleet ready and finds its channel, for the length of a block."""
+    """Factory of sites: a context manager that connects a fleet and sets up its channel."""
 
     def __call__(
         self, bundle: Bundle, radio: RadioEntry, ledger: Ledger
@@ -63,7 +67,7 @@ class OpenSite(Protocol):
 
 @dataclass(kw_only=True)
 class Comparison:
-    """The parts that all policies of a comparison share."""
+    """The objects that all policies of a comparison share: site, bundle, tokenizer, ledger."""
 
     job: Job
     radio: RadioEntry
@@ -94,12 +98,13 @@ class Comparison:
             experts=lambda: self.experts,
             batch_size=self.job.batch_size,
         )
-        console.print(f"\n[bold]{label}[/bold]  {self.job.prompt}", end="")
+        console.print(f"\n{label}", style="bold", end="")
+        console.print(f"  {self.job.prompt}", end="")
         with self._coordinated(answer_label(label), resolved):
             answer = self.session.generate(
                 self.job.prompt,
                 max_new_tokens=self.job.answer_tokens,
-                on_text=lambda text: console.print(text, end="", markup=False, style="green"),
+                on_text=lambda text: console.print(text, end="", style="green"),
             )
         console.print()
         with self._coordinated(label, resolved):
@@ -158,17 +163,17 @@ def compare(
         Raises if the model does not fit the fleet, before anything is written.
     open_site : OpenSite
     before : dict or None
-        What a run that is resumed was started with; its folder is the job's.
+        Of a resumed run: the configuration it was started with; its folder is the job's.
 
     Raises
     ------
     ValueError
-        If a policy or task is unknown, the folder already holds something, or what is to be
-        resumed was started on something else, or is going on.
+        If a policy or task is unknown, the folder is not empty, the run to resume was started with
+        another configuration, or another process still runs it.
     """
     policies = [with_budget(PolicySpec.parse(text)) for text in job.policies]
     console = stderr_console()
-    console.print(f"[bold]siftmoe {job.name}[/bold]")
+    console.print(f"siftmoe {job.name}", style="bold")
     bundle = open_with_progress(model)
     check(bundle)
     profile = load_profile(bundle)

@@ -1,4 +1,4 @@
-"""Agents of this machine on simulated links, as a place to compare policies."""
+"""The site of ``siftmoe loopback``: agents on this machine behind simulated links."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.clock import VirtualClock
-from siftmoe.coordinator.config.testbed import LAYER_DEADLINE_S
+from siftmoe.coordinator.config.entries import LAYER_DEADLINE_S
 from siftmoe.coordinator.links.sources import links_of
 from siftmoe.models.similarity.file import rotation_of
 from siftmoe.tools.comparing.job import fading_text, note_of
@@ -43,7 +43,7 @@ def local_site(
     realtime: bool = False,
     source: LinkSource | None = None,
 ) -> Iterator[Site]:
-    """Start agents that share the experts in turn, all at one distance; they end with the block.
+    """Start agents that host the experts round-robin, all at one distance, for a block's length.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The running agents and radios of a testbed file, as a place to compare policies."""
+"""The site of ``siftmoe run``: the running agents and radios of a testbed file."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from siftmoe.coordinator.clock import Clock
+    from siftmoe.coordinator.config.entries import Testbed
     from siftmoe.coordinator.config.radio import RadioEntry
-    from siftmoe.coordinator.config.testbed import Testbed
     from siftmoe.coordinator.ledger.store import Ledger
     from siftmoe.coordinator.links.states import Links
     from siftmoe.coordinator.sounding.channel import RadioChoice
@@ -41,18 +41,18 @@ def testbed_site(
     tolerant: bool,
     realtime: bool,
 ) -> Iterator[Site]:
-    """Connect to a testbed's agents and make first contact by radio.
+    """Connect to a testbed's agents and sound the links for the first time.
 
     Parameters
     ----------
     bundle : Bundle
     radio : RadioEntry
     ledger : Ledger
-        Takes every pilot exchange.
+        Every pilot exchange is booked into it.
     testbed : Testbed
     choice : "auto" or "simulated"
     tolerant : bool
-        Begin without agents that are not ready, as long as one is.
+        Begin without the agents that are not ready, if at least one is.
     realtime : bool
         Wait the airtime.
 

@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from siftmoe.tools.showing.report import si
+from siftmoe.tools.showing.quantities import si
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.ledger.summary import Summary

@@ -1,4 +1,4 @@
-"""What the pilot exchanges of a run told of its links, read from the ledger."""
+"""Pilot exchanges of a run by link, read from the ledger."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class LinkHistory:
     ----------
     agent, direction : str
     time_s : (n,), s
-        Of the exchanges in which the pilots were heard.
+        Times of the exchanges in which the pilots were detected.
     gain, gain_std, snr : (n,), linear
     cfo_hz : (n,), Hz
     missed_s : (m,), s
-        When nothing was heard.
+        Times of the exchanges without a detection.
     reason : str
-        Why, the last time; empty if it never happened.
+        Reason of the last one; empty if there was none.
     response : (C,) complex64
-        Path amplitude over the carriers, of the last exchange.
+        Path amplitude over the carriers in the last exchange.
     energy_j : float, J
-        Of all pilots.
+        Energy of all pilots.
     source : str
-        How the power was obtained.
+        Source of the power.
     """
 
     agent: str
@@ -90,15 +90,23 @@ def _history(agent: str, direction: str, rows: Sequence[SoundingRow]) -> LinkHis
         snr=column("snr"),
         cfo_hz=column("cfo_hz"),
         missed_s=np.array([row.time_s for row in missed]),
-        reason=missed[-1].reason if missed else "",
+        reason=_reason(heard, missed),
         response=np.frombuffer(response, dtype=np.complex64),
         energy_j=sum(row.energy_j for row in rows),
         source="+".join(sorted({row.power_source.value for row in rows})),
     )
 
 
+def _reason(heard: Sequence[SoundingRow], missed: Sequence[SoundingRow]) -> str:
+    """Last reason of a miss; else how many gains are uncertain, and the last reason for that."""
+    if missed:
+        return missed[-1].reason
+    doubtful = [row.reason for row in heard if row.reason]
+    return f"{len(doubtful)} gains uncertain: {doubtful[-1]}" if doubtful else ""
+
+
 def history_rows(histories: Sequence[LinkHistory]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the links' table, as text."""
+    """Return header and rows of the table of links, as text."""
     header = [
         "link",
         "heard",
@@ -108,7 +116,7 @@ def history_rows(histories: Sequence[LinkHistory]) -> tuple[list[str], list[list
         "SNR",
         "carrier offset",
         "pilots' power is",
-        "not heard because",
+        "not heard, or uncertain, because",
     ]
     return header, [_row(history) for history in histories]
 

@@ -47,7 +47,7 @@ def test_settings_go_through_the_command_line():
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("threads", -1), ("threads", "two"), ("queue_limit", 0), ("name", ""), ("heartbeat_ms", 1)],
+    [("threads", -1), ("threads", "two"), ("queue_limit", 0), ("name", ""), ("idle_s", -1)],
 )
 def test_a_setting_out_of_bounds_is_named(option, value):
     with pytest.raises(ConfigError, match=option):

@@ -42,8 +42,6 @@ class Door:
             self.context,
             "tcp://127.0.0.1:*",
             insecure=False,
-            heartbeat_ms=80,
-            heartbeat_timeout_ms=300,
             keys=AGENT if encrypted else None,
         )
         if authenticator is not None:

@@ -15,9 +15,7 @@ def context():
 
 
 def bind(context, address, **options):
-    return open_router(
-        context, address, insecure=False, heartbeat_ms=100, heartbeat_timeout_ms=300, **options
-    )
+    return open_router(context, address, insecure=False, **options)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "localhost", "[::1]"])
@@ -85,6 +83,4 @@ def test_an_address_of_another_machine_cannot_be_bound(context):
             context,
             "tcp://203.0.113.7:5555",
             insecure=True,
-            heartbeat_ms=100,
-            heartbeat_timeout_ms=300,
         )
