@@ -28,7 +28,7 @@ on 16 taps; the coefficient :math:`\beta` gives the compression
 A finding widens the uncertainty of the gain: by :math:`|c|`, by :math:`2\sqrt{\rho}` for a share
 :math:`\rho` of the energy that is not explained, since an unexplained amplitude can add coherently,
 and by the compression. Beyond ``REFUSED_CONTRAST_DB``, ``REFUSED_SHARE`` or ``SATURATED_DB`` the
-sounding is refused. This project's rules; docs/radio.md.
+sounding is refused. This project's rules; docs/explanation/radio.md.
 """
 
 from __future__ import annotations
