@@ -22,6 +22,7 @@ import msgspec
 
 from siftmoe.agent.compute.memory import keep_freed_memory
 from siftmoe.agent.config import AgentConfig, select_experts
+from siftmoe.agent.security.descriptors import raise_limit
 from siftmoe.agent.serving.notify import Supervisor
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
             config, bind="tcp://127.0.0.1:*", insecure=False, idle_s=0.0, metrics_port=None
         )
     keep_freed_memory()
+    raise_limit()
     server, service, manifest = start(config)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
@@ -112,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
         supervisor.ready(f"serves {len(service.runtime.residents)} experts at {server.endpoint}")
     clean = server.run(supervisor)
     supervisor.stopping()
+    supervisor.close()
     if not clean:
         logger.warning("a computation was still running and is abandoned")
         sys.stdout.flush()
