@@ -30,7 +30,7 @@ $(STAMP): setup.cfg constraints.txt
 
 $(DEV): $(STAMP) .ci/system-packages
 	.ci/system-packages
-	$(PIP) -e '.[$(RUNTIME),coordinator,pluto,fleet,metrics,dev]'
+	$(PIP) -e '.[$(RUNTIME),coordinator,pluto,fleet,metrics,eval,dev]'
 	touch $@
 
 demo: $(STAMP)
@@ -40,7 +40,7 @@ test: $(DEV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-arm64: $(DEV)
-	$(BIN)/python -m benchmarks.flash_arm64
+	$(BIN)/python -m benchmarks.flash.arm64
 
 lint: $(DEV) types imports
 	$(BIN)/ruff check .
@@ -52,6 +52,7 @@ format: $(DEV)
 
 types: $(DEV)
 	$(BIN)/mypy -p siftmoe
+	$(BIN)/mypy examples/*.py examples/plugin/siftmoe_example
 
 imports: $(DEV)
 	$(BIN)/lint-imports
@@ -61,7 +62,7 @@ $(FUZZ): $(DEV)
 	touch $@
 
 fuzz: $(FUZZ)
-	$(BIN)/python -m benchmarks.fuzz_protocol
+	$(BIN)/python -m benchmarks.fuzz.protocol
 
 bench: $(FUZZ)
 	$(BIN)/python benchmarks/run.py

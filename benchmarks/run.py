@@ -1,8 +1,8 @@
-"""Run the benchmarks and write what they measured to benchmarks/RESULTS.md.
+"""Runs the benchmarks and writes their results to benchmarks/RESULTS.md.
 
     python benchmarks/run.py [NAME ...]
 
-Names rerun only some; the sections of the others stay as they are. A benchmark that fails keeps
+With names only these are run; the sections of the others are kept. A benchmark that fails keeps
 its old section, and the exit status is 1.
 """
 
@@ -22,25 +22,25 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 
-#: Name of a script in this folder -> its arguments; in the order of the results.
+#: Module below `benchmarks` -> its arguments; in the order of the results.
 BENCHMARKS: dict[str, list[str]] = {
-    "loopback_throughput": [],
-    "agent_roundtrip": [],
-    "agent_clients": [],
-    "packing_cost": [],
-    "quantisers": [],
-    "coordinator_cost": [],
-    "coordinator_liveness": [],
+    "coordinator.throughput": [],
+    "agents.roundtrip": [],
+    "agents.clients": [],
+    "agents.packing": [],
+    "models.quantisers": [],
+    "coordinator.cost": [],
+    "coordinator.liveness": [],
     "chaos": [],
-    "fuzz_protocol": [],
-    "encryption_cost": [],
-    "selection_speed": [],
-    "wdmoe_bandwidth": [],
-    "prepare_memory": [],
-    "radio_estimation": ["--figures", "benchmarks/figures"],
-    "radio_emulator": [],
-    "radio_pluto": [],
-    "sounding_rounds": [],
+    "fuzz.protocol": [],
+    "agents.encryption": [],
+    "selection.speed": [],
+    "selection.bandwidth": [],
+    "models.prepare_memory": [],
+    "radio.estimation": ["--figures", "benchmarks/figures"],
+    "radio.emulator": [],
+    "radio.pluto": [],
+    "radio.rounds": [],
 }
 PACKAGES = ("numpy", "torch", "transformers", "onnxruntime-gpu", "onnxruntime", "pyzmq", "numba")
 
@@ -53,12 +53,14 @@ which machine and when. Compare ratios within a section: its contenders took tur
 
 def title(name: str) -> str:
     """Return the first line of a script's docstring."""
-    text = (ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8")
+    path = ROOT / "benchmarks" / name.replace(".", "/")
+    path = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+    text = path.read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(text)) or name).partition("\n")[0].rstrip(".")
 
 
 def machine() -> str:
-    """Describe processor, cores, memory, what else it was doing, and versions."""
+    """Describe processor, cores, memory, load, and versions."""
     return (
         f"{_processor()}, {os.cpu_count()} cores, {_memory_gb():.0f} GB, "
         f"load {os.getloadavg()[0]:.1f} before it began; {platform.system()}, "
@@ -124,12 +126,12 @@ def measure(name: str, *, timeout_s: float) -> str:
 
 def read_sections(text: str) -> dict[str, str]:
     """Sections of a results file by name."""
-    parts = re.split(r"^## (?=\w+$)", text, flags=re.MULTILINE)[1:]
+    parts = re.split(r"^## (?=[\w.]+$)", text, flags=re.MULTILINE)[1:]
     return {part.partition("\n")[0]: f"## {part.strip()}\n" for part in parts}
 
 
 def write_sections(sections: dict[str, str]) -> None:
-    """Write the file in the order of the list; a section of no benchmark any more is dropped."""
+    """Write the file in the order of the list; sections of removed benchmarks are dropped."""
     ordered = [sections[name] for name in BENCHMARKS if name in sections]
     partial = RESULTS.with_suffix(".partial")
     partial.write_text("\n".join([HEAD, *ordered]), encoding="utf-8")

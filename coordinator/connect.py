@@ -26,6 +26,7 @@ from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.client.heat import Heats
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.client.security import ClientSecurity
+from siftmoe.coordinator.config.entries import Testbed
 from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from siftmoe.coordinator.config.testbed import AgentEntry, Testbed
+    from siftmoe.coordinator.config.entries import AgentEntry, Testbed
     from siftmoe.coordinator.fleet.placement import Placement
     from siftmoe.coordinator.sounding.channel import RadioChoice
 
@@ -102,14 +103,14 @@ def connected(testbed: Testbed, bundle: Bundle, *, tolerant: bool = False) -> It
 
 @contextmanager
 def connect(
-    testbed: str | Path, *, ledger: str | Path, radio: RadioChoice = "auto"
+    testbed: str | Path | Testbed, *, ledger: str | Path, radio: RadioChoice = "auto"
 ) -> Iterator[Coordinator]:
     """Connect to the running agents of a testbed, and to its radios.
 
     Parameters
     ----------
-    testbed : str or Path
-        TOML, see `siftmoe.coordinator.config.testbed`.
+    testbed : str, Path or Testbed
+        TOML, see `siftmoe.coordinator.config.testbed`, or what was read from it.
     ledger : str or Path
         A file that does not exist.
     radio : "auto" or "simulated"
@@ -128,7 +129,7 @@ def connect(
     RadioMissing
         If a radio is missing and the file does not allow to simulate its link.
     """
-    config = load_testbed(testbed)
+    config = testbed if isinstance(testbed, Testbed) else load_testbed(testbed)
     bundle = Bundle.open(config.model.bundle)
     profile = None if bundle.manifest.profile_file() is None else read_profile(bundle.manifest)
     distances = [agent.distance_m for agent in config.agent]

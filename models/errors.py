@@ -4,25 +4,30 @@
 
     ModelError
     ├── UnsupportedArchitecture   no experts found, or experts of a kind that cannot be exported
+    ├── UnsupportedPrecision      a checkpoint's weights are quantised
     ├── CheckpointMismatch        a checkpoint's files do not fit its configuration
     ├── ExportParityError         an exported expert does not compute what torch computes
-    ├── BundleNotFound            a folder is no bundle, or its preparation did not end
-    ├── BundleCorrupt             a bundle's file is missing or not what the manifest says
-    ├── BundleConflict            a bundle of another model or precision stands in the way
+    ├── BundleNotFound            a folder is no bundle, or its preparation is unfinished
+    ├── BundleCorrupt             a bundle's file is missing or differs from the manifest
+    ├── BundleConflict            the folder holds a bundle of another model or precision
     ├── ProfileMissing            a bundle has no profile, or its profile lacks an array
-    ├── KernelsUnavailable        compiled code is asked for where it cannot be
-    └── TaskDataError             a task's file is missing or not of the stated kind
+    ├── KernelsUnavailable        compiled packing is asked for and cannot be loaded
+    └── TaskDataError             a task's file is missing or not in the stated format
 """
 
 from __future__ import annotations
 
 
 class ModelError(Exception):
-    """Root of what can go wrong with checkpoints, bundles and tasks."""
+    """Base class of the errors of checkpoints, bundles, profiles and tasks."""
 
 
 class UnsupportedArchitecture(ModelError):
     """A model has no experts that siftmoe can find or export."""
+
+
+class UnsupportedPrecision(ModelError):
+    """A checkpoint's weights are quantised or in a precision that siftmoe does not read."""
 
 
 class CheckpointMismatch(ModelError):
@@ -34,24 +39,24 @@ class ExportParityError(ModelError):
 
 
 class BundleNotFound(ModelError):
-    """A folder is no bundle, or its preparation did not end."""
+    """A folder is no bundle, or its preparation is unfinished."""
 
 
 class BundleCorrupt(ModelError):
-    """A file of a bundle is missing or not what the manifest says."""
+    """A file of a bundle is missing or differs from the manifest."""
 
 
 class BundleConflict(ModelError):
-    """A bundle of another model or precision stands where one is to be written."""
+    """The output folder holds a bundle of another model or precision, or other files."""
 
 
 class ProfileMissing(ModelError):
-    """A bundle has no profile, or its profile lacks what is asked of it."""
+    """A bundle has no profile, or its profile lacks the requested quantity."""
 
 
 class TaskDataError(ModelError):
-    """A task's file is missing or not of the stated kind."""
+    """A task's file is missing or not in the stated format."""
 
 
 class KernelsUnavailable(ModelError):
-    """Vectors are to be packed by compiled code, and numba is missing or cannot be used."""
+    """Compiled packing of vectors is required, and numba is missing or cannot be used."""

@@ -1,10 +1,10 @@
-"""What every part needs to know of a mixture-of-experts model: a few integers and a name."""
+"""The sizes of a model's expert layers, as every package needs them. Needs no torch."""
 
 from __future__ import annotations
 
 import msgspec
 
-#: Bytes of one number in the precisions a bundle may have.
+#: Bytes of one number, by the precision of a bundle's experts.
 BYTES_PER_NUMBER = {"float32": 4, "float16": 2}
 
 
@@ -18,22 +18,22 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     num_experts : int
         Experts per expert layer E.
     top_k : int
-        Experts the router picks for a token K.
+        Experts K that the router selects for a token.
     hidden_size : int
-        Width d of what goes into and comes out of an expert.
+        Width d of an expert's input and output.
     intermediate_size : int
-        Width I inside an expert.
+        Width I of an expert's hidden layer.
     activation : str
         Name of the nonlinearity, as in ``siftmoe.models.checkpoint.experts.ACTIVATIONS``.
     gated : bool
-        Whether an expert has a gate beside its up projection.
+        Whether an expert has a gate projection in addition to its up projection.
     biased : bool
         Whether its projections have biases.
 
     Raises
     ------
     ValueError
-        If a size is not positive or more experts are picked than there are.
+        If a size is not positive, or K is larger than E.
     """
 
     num_layers: int
@@ -56,7 +56,7 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def expert_num_parameters(self) -> int:
-        """Numbers in one expert."""
+        """Parameters of one expert."""
         up = 2 if self.gated else 1
         weights = (up + 1) * self.hidden_size * self.intermediate_size
         biases = up * self.intermediate_size + self.hidden_size if self.biased else 0

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import lil_array
 
-from siftmoe.tools.instance_file import SelectionInstance, parse_instance, selection_problem
+from siftmoe.tools.solving.instance_file import SelectionInstance, parse_instance, selection_problem
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.selection.problem import SelectionProblem

@@ -1,6 +1,6 @@
 """A valid message or more of every kind; what is added to the protocol is added here.
 
-`benchmarks.fuzz_protocol` mutates them, and tests/property/test_message_examples.py sees that no
+`benchmarks.fuzz.protocol` mutates them, and tests/property/test_message_examples.py sees that no
 kind and no dtype is missing.
 """
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from siftmoe.models.similarity.profile import DIMENSIONS, SERVING, Calibration, Estimate, Profile
+from siftmoe.models.similarity.calibration import Calibration
+from siftmoe.models.similarity.profile import Profile
+from siftmoe.models.similarity.quantities import DIMENSIONS, SERVING, Estimate
 from siftmoe.models.vectors.quantise import WIDTHS
 
 LAYERS, EXPERTS = 3, 4

@@ -1,4 +1,4 @@
-"""Find the bundle that a person names: a shipped checkpoint or a folder."""
+"""Opens a bundle by name: a shipped checkpoint or a folder."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
     AnyProgress = Progress | ProfileProgress
 
-#: Stages worth a bar of their own.
+#: Stages that have a progress bar.
 _SHOWN = ("experts", "similarity", "sensitivity", "response", "amplification")
 
 
 def cache_dir() -> Path:
-    """Where bundles of shipped checkpoints are kept between runs."""
+    """Return the folder that keeps bundles of shipped checkpoints between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "siftmoe" / "bundles"
 
 
 def open_with_progress(name: str) -> Bundle:
-    """Open a model as `open_model`, with bars where a bundle has to be prepared first."""
-    from siftmoe.tools.console import progress_bar
+    """Open a model as `open_model` does, with progress bars if it has to be prepared."""
+    from siftmoe.tools.terminal.progress import progress_bar
 
     with ExitStack() as stack:
         bars: dict[str, Callable[[int], None]] = {}
@@ -39,7 +39,7 @@ def open_with_progress(name: str) -> Bundle:
             if stage not in _SHOWN:
                 return
             if stage not in bars:
-                stack.close()  # one bar at a time: the stages follow each other
+                stack.close()  # one bar at a time: stages run one after another
                 bars[stage] = stack.enter_context(progress_bar(f"{name}: {stage}", progress.total))
             bars[stage](progress.done - shown.get(stage, 0))
             shown[stage] = progress.done
@@ -48,7 +48,7 @@ def open_with_progress(name: str) -> Bundle:
 
 
 def open_model(name: str, *, on_progress: Callable[[AnyProgress], None] | None = None) -> Bundle:
-    """Open a bundle, or make one of a shipped checkpoint the first time it is asked for.
+    """Open a bundle; a shipped checkpoint is prepared into one at its first use.
 
     A shipped checkpoint's bundle has a profile, measured on the shipped calibration text.
 
@@ -75,11 +75,11 @@ def open_model(name: str, *, on_progress: Callable[[AnyProgress], None] | None =
 
     if name in CHECKPOINTS:
         source = checkpoint_dir(name)
-        identity = CheckpointFiles.open(source).sha256()[:12]
+        identity = CheckpointFiles.open(source).hashes().with_companions[:12]
         target = cache_dir() / f"{name}-{identity}"
         with one_torch_thread():
             bundle = prepare_bundle(source, target, on_progress=on_progress)
-            # this folder is a cache: a profile from an older text or format is of no use to anyone
+            # this folder is a cache: a profile of an older text or format is replaced
             text = CalibrationText.read(data_path("calibration"))
             return add_profile(bundle, text, replace=True, on_progress=on_progress)
     folder = Path(name)

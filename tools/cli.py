@@ -1,7 +1,7 @@
-"""The ``siftmoe`` command.
+"""Entry point of the ``siftmoe`` command: dispatches to one module per subcommand.
 
-Every subcommand is one module of this package with ``SUMMARY``, ``configure(parser)`` and
-``run(args)``; only the module that is asked for is imported, so that ``--help`` stays instant.
+Every subcommand is a module of `siftmoe.tools.commands` with ``SUMMARY``, ``configure(parser)``
+and ``run(args)``. Only the module of the given subcommand is imported, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-#: Subcommand -> (module in this package, what it does). The texts stand here so that help imports
-#: nothing.
+#: Subcommand -> (module in this package, summary). The summaries stand here so that ``--help``
+#: imports no subcommand.
 COMMANDS: dict[str, tuple[str, str]] = {
     "loopback": ("commands.loopback", "run the main job on this machine, policies compared"),
     "run": ("commands.run", "run the main job on a testbed's agents and radios"),
     "prepare": ("commands.prepare", "split a checkpoint into a backbone and ONNX experts"),
-    "profile": ("commands.profile", "show how alike a bundle's experts are"),
+    "profile": ("commands.profile", "show the similarity of a bundle's experts"),
     "agent": ("commands.agent", "serve experts of a bundle"),
     "keys": (
         "commands.boards.keys",
-        "make the keys by which agents and coordinator know each other",
+        "make the CURVE keys of a testbed's agents and coordinator",
     ),
     "flash": ("commands.boards.flash", "bring boards to the testbed's release over SSH"),
-    "status": ("commands.boards.status", "show what a testbed's agents and boards are"),
-    "rollback": ("commands.boards.rollback", "let boards serve the release before"),
-    "logs": ("commands.boards.logs", "show what an agent on a board wrote"),
+    "status": ("commands.boards.status", "show the state of a testbed's agents and boards"),
+    "rollback": ("commands.boards.rollback", "switch boards back to the previous release"),
+    "logs": ("commands.boards.logs", "show the log of an agent on a board"),
     "unflash": ("commands.boards.unflash", "remove siftmoe from boards"),
     "solve": ("commands.solve", "solve selection instances, with proof"),
     "experiment": ("commands.experiment", "rerun a study over policies and seeds"),
     "radio": ("commands.radio.group", "look for radios, sound a link, calibrate, emulate"),
     "ledger": ("commands.ledger", "sum up a run's energy by source, with uncertainties"),
-    "report": ("showing.report", "rebuild the report of a run from its ledger"),
-    "doctor": ("commands.doctor", "tell what is missing on this machine and how to get it"),
+    "report": ("commands.report", "rebuild the report of a run from its ledger"),
+    "doctor": ("commands.doctor", "list what is missing on this machine and how to install it"),
 }
 
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _command_parser(name, module)
     args = parser.parse_args(arguments[1:])
     _configure_logging(args.verbose)
-    # Python's last collection would walk all that torch made, for seconds after a Ctrl-C.
+    # Python's last garbage collection would take seconds over torch's objects after a Ctrl-C.
     atexit.register(gc.freeze)
     return _guarded(module, args)
 
@@ -99,17 +99,18 @@ def _guarded(module: ModuleType, args: argparse.Namespace) -> int:
     """Run a command; an expected error becomes one line, an unexpected one keeps its traceback."""
     try:
         status: int = module.run(args)
-        sys.stdout.flush()  # a reader that went away is noticed here, not when Python ends
+        sys.stdout.flush()  # a closed pipe raises here, not when Python exits
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to write
+        # output that is still buffered goes to /dev/null
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except _expected_errors() as error:
         print(f"error: {error}", file=sys.stderr)
         if args.verbose:
-            logging.getLogger(__name__).debug("where it came from", exc_info=True)
+            logging.getLogger(__name__).debug("traceback of the error", exc_info=True)
         return _FAILED
     return status
 

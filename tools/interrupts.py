@@ -1,4 +1,4 @@
-"""End a long command the same way however it is asked to."""
+"""Turns SIGTERM and SIGINT into KeyboardInterrupt, so that a command ends in order."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM end what runs as Ctrl-C does: processes stopped, files whole.
+    """Raise KeyboardInterrupt on SIGTERM as on Ctrl-C while the block runs.
 
-    Ctrl-C itself works too where the shell that started the command had it ignored.
+    This enables Ctrl-C also where the parent process had set SIGINT to be ignored.
     """
 
     def interrupt(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""How many threads torch may use."""
+"""Limits the number of torch's threads."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def one_torch_thread() -> Iterator[None]:
     """Keep torch to one thread while the block runs.
 
-    The matrices of a small model are not worth sharing, and where agents use the other cores,
-    torch's threads would only wait for each other.
+    The matrices of a small model are too small to share among threads, and where agents use the
+    other cores, torch's threads would wait for each other.
     """
     import torch
 

@@ -236,7 +236,7 @@ def _announce(
     metrics: str | None,
     as_json: bool,
 ) -> None:
-    from siftmoe.models.vectors.fused import what_runs
+    from siftmoe.models.vectors.fused import active_packing
 
     runtime = service.runtime
     started: dict[str, Any] = {
@@ -249,7 +249,7 @@ def _announce(
         "encrypted": config.key is not None,
         "refused": runtime.refused,
         "threads": config.num_threads,
-        "packing": what_runs(),
+        "packing": active_packing(),
         "file_bytes": runtime.file_bytes,
         "memory_bytes": runtime.memory_bytes,
         "board": None if service.board is None else service.board.summary(),

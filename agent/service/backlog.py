@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: admitted if less is waiting.
 MAX_BYTES: Final = 256 * 1024 * 1024
 #: Pairs (row, expert) that end a turn, since the next client waits for its end. Larger batches
-#: gained no measurable throughput (benchmarks/agent_clients.py).
+#: gained no measurable throughput (benchmarks/agents/clients.py).
 TURN_PAIRS: Final = 128
 
 

@@ -59,7 +59,7 @@ def links_of(
         If there is no such source, it refuses its options, or gives something else than links to
         these helpers.
     """
-    name, options = plugins.parse(radio.links, kind="links")
+    name, options = plugins.parse(plugins.LINKS, radio.links, SOURCES)
     if source is None:
         source = cast("LinkSource", plugins.find(plugins.LINKS, name, SOURCES))
     else:

@@ -38,11 +38,6 @@ def known_policies() -> list[str]:
     return plugins.names(plugins.POLICIES, POLICIES)
 
 
-def check_name(name: str) -> None:
-    """Raise ValueError if no policy can have this name; nothing is imported."""
-    plugins.check(plugins.POLICIES, name, POLICIES)
-
-
 def find_policy(name: str) -> Any:
     """Import what a name stands for.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from siftmoe import plugins
-from siftmoe.coordinator.policies.registry import check_name, check_policy, find_policy
+from siftmoe.coordinator.policies.registry import POLICIES, check_policy, find_policy
 from siftmoe.coordinator.selection.policy import Traits
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ class PolicySpec:
         ValueError
             If there is no policy of that name, or an option is not of the form KEY=VALUE.
         """
-        name, options = plugins.parse(text, kind="policy")
-        check_name(name)
-        return cls(name, options)
+        return cls(*plugins.parse(plugins.POLICIES, text, POLICIES))
 
     @classmethod
     def of(cls, policy: Any, **options: Value) -> PolicySpec:

@@ -1,4 +1,4 @@
-"""A bundle's backbone: a Hugging Face folder without expert weights, and the model from it."""
+"""Writes and loads a bundle's backbone, a Hugging Face folder without expert weights."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from siftmoe.models.checkpoint.architecture import build_empty_model
 from siftmoe.models.checkpoint.files import CONFIG_NAME, INDEX_NAME, WEIGHTS_NAME, CheckpointFiles
-from siftmoe.models.checkpoint.reader import build_empty_model, expert_parameters, find_moe_layers
+from siftmoe.models.checkpoint.reader import expert_parameters, find_moe_layers
 from siftmoe.models.errors import BundleCorrupt, CheckpointMismatch
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 BackboneDtype = Literal["float32", "float16", "bfloat16"]
 
-#: A shard is gathered in memory before it is written, so it bounds what preparation needs.
+#: A shard is collected in memory before it is written, so its size bounds preparation's memory.
 SHARD_BYTES = 256 << 20
 
 
@@ -35,7 +36,7 @@ def write_backbone(
     shard_bytes: int = SHARD_BYTES,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> list[Path]:
-    """Write everything of a checkpoint but its experts; returns the files, sorted.
+    """Write all of a checkpoint except its experts; returns the files, sorted.
 
     Tensors keep the checkpoint's precision and get the names they have in the model.
 
@@ -47,6 +48,7 @@ def write_backbone(
     folder.mkdir(parents=True, exist_ok=True)
     for path in [checkpoint.files.root / CONFIG_NAME, *checkpoint.files.companions]:
         shutil.copyfile(path, folder / path.name)
+    _drop_quantisation(folder / CONFIG_NAME)
     shards = list(_write_shards(checkpoint, folder, shard_bytes, on_bytes))
     _check_complete(checkpoint, {name for shard in shards for name in shard})
     _name_shards(folder, shards)
@@ -81,6 +83,13 @@ def load_backbone(folder: Path, dtype: BackboneDtype) -> Any:
     return model.eval()
 
 
+def _drop_quantisation(path: Path) -> None:
+    """Remove a ``quantization_config`` that was left over beside tensors converted back."""
+    config = json.loads(path.read_bytes())
+    if config.pop("quantization_config", None) is not None:
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
 def _write_shards(
     checkpoint: Checkpoint, folder: Path, shard_bytes: int, on_bytes: Callable[[int], None]
 ) -> Iterator[list[str]]:
@@ -103,7 +112,7 @@ def _write_shard(folder: Path, number: int, shard: dict[str, Tensor]) -> list[st
 
 
 def _name_shards(folder: Path, shards: list[list[str]]) -> None:
-    """Give shards their final names, which tell how many there are, and write the index."""
+    """Rename shards to their final names, which contain their number, and write the index."""
     if len(shards) == 1:
         (folder / "00000.part").replace(folder / WEIGHTS_NAME)
         return
@@ -136,12 +145,12 @@ def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
     files = CheckpointFiles.open(folder)
     for path in files.weights:
         with safe_open(path, framework="pt") as shard:
-            for name in shard.keys():  # noqa: SIM118, a shard is no mapping
+            for name in shard.keys():  # noqa: SIM118, a shard is not a mapping
                 yield name, shard.get_tensor(name)
 
 
 def _stays_float32(model: Any, name: str) -> bool:
-    """Whether transformers itself keeps a parameter in float32 whatever the model's precision."""
+    """Whether transformers keeps a parameter in float32 at every precision of the model."""
     kept = [*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ())]
     return any(part in name.split(".") for part in kept)
 

@@ -1,8 +1,8 @@
-"""One expert as an ONNX file, built node by node.
+"""Builds the ONNX graph of one expert, node by node.
 
-The graph has one input ``hidden`` [n, d] and one output ``output`` [n, d] with n free, in float32
-or float16, and its weights inside the file. Opset 17 and IR version 8 are read by ONNX Runtime
-from 1.13 on, which is what older Jetson images have.
+The graph has one input ``hidden`` [n, d] and one output ``output`` [n, d], with n free, in float32
+or float16. Its weights are inside the file. ONNX Runtime reads opset 17 and IR version 8 from
+version 1.13 on, which older Jetson images have.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OPSET = 17
 IR_VERSION = 8
 
-#: Largest protobuf message, less room for the graph around the weights.
+#: Largest protobuf message, minus room for the graph around the weights.
 MAX_WEIGHT_BYTES = 2**31 - 2**20
 
 _ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
@@ -48,7 +48,7 @@ class _Graph:
         return name
 
     def weight(self, name: str, array: NDArray[np.float32]) -> str:
-        with np.errstate(over="ignore"):  # what overflows is found and named below
+        with np.errstate(over="ignore"):  # overflow is found and named below
             values = np.ascontiguousarray(array, dtype=self.dtype)
         if not np.isfinite(values).all():
             raise UnsupportedArchitecture(
@@ -66,7 +66,7 @@ class _Graph:
     def linear(
         self, x: str, name: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None
     ) -> str:
-        """Multiply rows with a projection [out, in]; a MatMul with the transpose is fastest."""
+        """Multiply rows by a projection [out, in]; a MatMul with its transpose is fastest."""
         product = self.node("MatMul", x, self.weight(name, weight.T))
         if bias is None:
             return product
@@ -80,12 +80,12 @@ def build_expert(weights: ExpertWeights, dtype: Dtype) -> ModelProto:
     ----------
     weights : ExpertWeights
     dtype : "float32" or "float16"
-        Of input, output, weights and everything between.
+        Precision of input, output, weights and intermediate values.
 
     Raises
     ------
     UnsupportedArchitecture
-        If the expert does not fit into one file, or its weights not into the precision.
+        If the expert is too large for one file, or a weight too large for the precision.
     """
     _check_size(weights, dtype)
     graph = _Graph(dtype)
@@ -122,7 +122,7 @@ def _gelu(graph: _Graph, x: str, _: float) -> str:
 
 
 def _gelu_tanh(graph: _Graph, x: str, _: float) -> str:
-    r"""Its common approximation, :math:`x/2\,(1 + \tanh(\sqrt{2/\pi}(x + 0.044715x^3)))`."""
+    r"""Tanh approximation of the GELU, :math:`x/2\,(1 + \tanh(\sqrt{2/\pi}(x + 0.044715x^3)))`."""
     cube = graph.node("Mul", graph.node("Mul", x, x), graph.node("Mul", x, graph.number(0.044715)))
     inner = graph.node("Mul", graph.node("Add", x, cube), graph.number(math.sqrt(2.0 / math.pi)))
     return _half_product(graph, x, graph.node("Tanh", inner))

@@ -1,7 +1,8 @@
-"""The journal of a bundle under construction, so that an interrupted preparation goes on.
+"""The journal of an unfinished bundle, by which an interrupted preparation is resumed.
 
-``.preparing/journal.jsonl`` begins with what is being prepared; a line per finished file follows.
-A line counts only if it is whole, so a crash in the middle of one costs one expert.
+The first line of ``.preparing/journal.jsonl`` states the source and the precision; a line per
+finished file follows. An incomplete line is ignored, so a crash in the middle of one costs one
+expert.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _JOURNAL_NAME = "journal.jsonl"
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a preparation makes; another one must not go on with its files."""
+    """Source and precision of a preparation; only the same ones may resume it."""
 
     source_sha256: str
     dtype: Dtype
@@ -38,9 +39,9 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Journal:
-    """Locks a bundle's folder and remembers which of its files are finished.
+    """Locks a bundle's folder and records which of its files are finished.
 
-    Use as a context manager; ``finish`` removes it once the manifest stands.
+    Use as a context manager; ``finish`` removes it once the manifest is written.
     """
 
     def __init__(self, root: Path, header: Header) -> None:
@@ -76,7 +77,7 @@ class Journal:
         self._stream.close()
 
     def add(self, name: str) -> FileRecord:
-        """Remember a file that was written under its final name."""
+        """Record a file that was written under its final name."""
         path = self.root / name
         record = FileRecord(sha256=file_sha256(path), num_bytes=path.stat().st_size)
         self._write(msgspec.json.encode(_Line(name=name, record=record)))
@@ -84,14 +85,14 @@ class Journal:
         return record
 
     def finished(self, name: str) -> FileRecord | None:
-        """Record of a file that was finished before and is unchanged on disk, else None."""
+        """Return the record of a file that is finished and unchanged on disk, else None."""
         record, path = self._done.get(name), self.root / name
         if record is None or not path.is_file() or path.stat().st_size != record.num_bytes:
             return None
         return record if file_sha256(path) == record.sha256 else None
 
     def finish(self) -> None:
-        """Remove the journal and everything beside it."""
+        """Remove the journal's folder."""
         shutil.rmtree(self.work)
 
     def _read(self) -> None:

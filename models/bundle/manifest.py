@@ -1,7 +1,7 @@
-"""A bundle's manifest: what the bundle holds and the hash of every file. Needs no torch.
+"""A bundle's manifest: its files with their hashes, and the model's shape. Needs no torch.
 
 ``manifest.json`` is written last, so a folder that has one is complete. File names in it are
-relative and stay inside the folder; a file's bytes are believed only after their hash was checked.
+relative and stay inside the folder. A file's bytes are used only after their hash was checked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BACKBONE_FOLDER = "backbone"
 Dtype = Literal["float32", "float16"]
 
 _EXPERT_NAME = re.compile(r"experts/layer_(\d+)_expert_(\d+)\.onnx$")
-CHUNK_BYTES = 1 << 20  # large enough for full disk speed, small beside any expert
+CHUNK_BYTES = 1 << 20  # large enough for full disk speed, small compared with any expert
 
 
 def expert_name(layer: int, expert: int) -> str:
@@ -75,7 +75,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
-    """A file of a bundle: its name in the manifest, where it lies here, its hash and size."""
+    """A file of a bundle: its name in the manifest, its path, hash and size."""
 
     name: str
     path: Path
@@ -85,7 +85,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """Inputs of a layer's experts and what torch computed for them.
+    """Inputs of a layer's experts and the outputs that torch computed for them.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class Golden:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a bundle holds. ``model_hash`` identifies the model: its shape and all experts."""
+    """The contents of a bundle. ``model_hash`` identifies the model: its shape and all experts."""
 
     root: Path
     document: Document
@@ -108,7 +108,7 @@ class Manifest:
 
     @classmethod
     def load(cls, bundle_dir: str | Path) -> Manifest:
-        """Read and check a bundle's manifest; no other file is touched.
+        """Read and check a bundle's manifest; no other file is read.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class Manifest:
         return entry.path
 
     def read_file(self, entry: FileEntry) -> bytes:
-        """Read a file whole, checking the bytes that are returned; errors as verify_file."""
+        """Read a whole file and check the bytes that are returned; errors as verify_file."""
         self._check_size(entry)
         content = entry.path.read_bytes()
         actual = hashlib.sha256(content).hexdigest()
@@ -262,7 +262,7 @@ def model_hash(document: Document) -> str:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a file name is relative, plain and stays inside the folder it is put under."""
+    """Whether a file name is relative and plain, and stays inside its folder."""
     path = PurePosixPath(name)
     return (
         name == path.as_posix()
@@ -293,6 +293,6 @@ def _check_document(document: Document, root: Path) -> None:
 
 
 def _describe(name: str) -> str:
-    """Say which expert a file is, in words, where it is one."""
+    """Name the expert that a file holds, if it holds one."""
     match = _EXPERT_NAME.match(name)
     return f"expert {int(match[2])} of layer {int(match[1])}" if match else f"file {name}"

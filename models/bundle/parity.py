@@ -1,7 +1,7 @@
-"""Proof that an exported expert computes what the model's own code computes.
+"""Compares an exported expert with the model's own code.
 
-The reference is the experts module of transformers itself, in float32, holding a single expert;
-nothing of the exporter's formulas takes part in it.
+The reference is the experts module of transformers in float32 with a single expert. It uses none
+of the exporter's formulas.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
 
 #: Largest deviation in a row, relative to the row's largest output. float32 differs by the order
-#: of summation only; float16 rounds weights, input and every step (11 bits) and came to at most
-#: 3e-3 on the families of the tests.
+#: of summation only. float16 rounds weights, input and every step (11 bits); the largest deviation
+#: on the families of the tests was 3e-3.
 TOLERANCE = {"float32": 1e-5, "float16": 1e-2}
 
-#: Scales of the golden rows: normalised hidden states are near 1, limits and saturation show above.
+#: Scales of the golden rows: normalised hidden states are near 1; limits and saturation act above.
 _ROW_SCALES = (0.5, 1.0, 2.0, 4.0)
 
 
 def golden_input(layer: int, hidden_size: int) -> FloatArray:
-    """Draw the inputs of a layer's proof, always the same, (4, d) float32."""
+    """Draw the golden inputs of a layer, (4, d) float32; every call gives the same."""
     rng = np.random.default_rng((0x51F7, layer))
     rows = rng.standard_normal((len(_ROW_SCALES), hidden_size))
     scaled: FloatArray = (rows * np.asarray(_ROW_SCALES)[:, None]).astype(np.float32)
@@ -43,7 +43,7 @@ def golden_input(layer: int, hidden_size: int) -> FloatArray:
 
 
 def torch_output(layer: MoELayer, fused: dict[str, Tensor], hidden: FloatArray) -> FloatArray:
-    """Run the model's own experts module with one expert of weight one, (n, d) float32.
+    """Run the model's own experts module with one expert at gate weight 1, (n, d) float32.
 
     Parameters
     ----------
@@ -74,10 +74,10 @@ def onnx_output(path: Path, hidden: FloatArray, dtype: Dtype) -> FloatArray:
 
 
 def relative_error(output: FloatArray, reference: FloatArray) -> float:
-    """Largest deviation in a row over the row's largest reference value, worst row."""
+    """Largest deviation of a row relative to the row's largest reference value; worst row."""
     deviation = np.abs(output - reference).max(axis=1)
     scale = np.abs(reference).max(axis=1)
-    tiny = np.finfo(np.float32).tiny  # a row of zeros must be met exactly
+    tiny = np.finfo(np.float32).tiny  # a row of zeros must be matched exactly
     return float((deviation / np.maximum(scale, tiny)).max())
 
 
@@ -102,7 +102,7 @@ def prove_parity(
 
 
 def _single_expert(layer: MoELayer, fused: dict[str, Tensor]) -> Any:
-    """Copy the experts module with one expert's parameters in place of all."""
+    """Copy the experts module, with one expert's parameters instead of all."""
     floats = {name: tensor.to(torch.float32) for name, tensor in fused.items()}
     if layer.adapter is not None:
         expert = copy.deepcopy(layer.module.get_submodule(layer.adapter.child.format(0)))

@@ -1,4 +1,4 @@
-"""A prepared model on disk: backbone, experts, golden files and the manifest that lists them."""
+"""Reads a prepared model on disk: backbone, experts, golden files, tokenizer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.models.bundle.manifest import BACKBONE_FOLDER, Manifest
-from siftmoe.models.errors import BundleCorrupt
+from siftmoe.models.errors import BundleCorrupt, CheckpointMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """An open bundle. Opening reads the manifest only; torch comes with the backbone."""
+    """A prepared model on disk. Opening reads only the manifest and imports no torch."""
 
     manifest: Manifest
 
@@ -49,7 +49,7 @@ class Bundle:
         return self.manifest.shape
 
     def load_backbone(self, dtype: BackboneDtype = "float32") -> Any:
-        """Load the model without its experts, whose parameters stay on the meta device.
+        """Load the model without its experts; their parameters stay on the meta device.
 
         Parameters
         ----------
@@ -72,22 +72,24 @@ class Bundle:
         return load_backbone(self.backbone, dtype)
 
     def load_tokenizer(self) -> Any:
-        """Load the tokenizer that the checkpoint came with.
+        """Load the tokenizer of the checkpoint.
 
         Raises
         ------
         BundleCorrupt
-            If the bundle has none.
+            If the bundle has none, or it cannot be loaded.
         """
-        from transformers import AutoTokenizer
+        from siftmoe.models.checkpoint.tokenizer import has_tokenizer, load_tokenizer
 
-        names = {path.name for path in self.backbone.iterdir()}
-        if not any("token" in name or name.startswith("vocab") for name in names):
+        if not has_tokenizer(self.backbone):
             raise BundleCorrupt(
                 f"bundle {str(self.root)!r} has no tokenizer; put the tokenizer's files into the "
-                f"checkpoint's folder and prepare it again"
+                f"checkpoint's folder and prepare it again, which keeps the experts"
             )
-        return AutoTokenizer.from_pretrained(self.backbone, local_files_only=True)
+        try:
+            return load_tokenizer(self.backbone)
+        except CheckpointMismatch as error:
+            raise BundleCorrupt(str(error)) from error
 
     def verify(self, on_bytes: Callable[[int], None] = lambda _: None) -> None:
         """Check every file against its hash; BundleCorrupt names the first that is damaged."""

@@ -1,6 +1,6 @@
-r"""One expert as plain weights, whatever layout its checkpoint has.
+r"""One expert as plain float32 weights, whatever the layout of its checkpoint.
 
-A gated expert computes, a plain one without the gate:
+A gated expert computes the first formula, an expert without a gate the second:
 
 .. math::
     y = W_\downarrow\,\bigl[\phi(\min(g, c)) \odot (\mathrm{clip}(u, -c, c) + s)\bigr]
@@ -9,7 +9,8 @@ A gated expert computes, a plain one without the gate:
     y = W_\downarrow\,\phi(W_\uparrow x + b_\uparrow) + b_\downarrow
 
 with the nonlinearity :math:`\phi`, a limit :math:`c` (infinite for most families) and a shift
-:math:`s` (1 for gpt-oss, else 0). Which of them a family uses is found by asking its module.
+:math:`s` (1 for gpt-oss, else 0). `identify_activation` finds which of them a family uses by
+running the activation code of its module.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 _QUICK_GELU_ALPHA = 1.702
 
-#: Elementwise functions; the exporter has the same keys. Only "swish" looks at alpha.
+#: Elementwise functions; the exporter has the same keys. Only "swish" uses alpha.
 FUNCTIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "swish": lambda x, alpha: x * torch.sigmoid(alpha * x),
     "gelu": lambda x, _: functional.gelu(x),
@@ -47,7 +48,7 @@ FUNCTIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
-    """What happens between an expert's first and last projection."""
+    """The nonlinearity between an expert's first and last projection."""
 
     function: str
     gated: bool
@@ -57,7 +58,7 @@ class Activation:
 
     @property
     def name(self) -> str:
-        """For people, and for the manifest: ``silu``, ``swish(1.702), limit 7, shift 1``."""
+        """Name in manifest and messages, as ``silu`` or ``swish(1.702), limit 7, shift 1``."""
         name = self.function
         if name == "swish":
             name = "silu" if self.alpha == 1.0 else f"swish({self.alpha:g})"
@@ -96,10 +97,10 @@ class ExpertWeights:
 
 
 def identify_activation(layer: MoELayer) -> Activation:
-    """Find which activation a layer's experts have, by comparing with the module's own code.
+    """Find the activation of a layer's experts by comparing candidates with the module's own code.
 
-    The module is asked for its gate's output on numbers that reach beyond every limit; its
-    parameters are not needed and may be on the meta device.
+    The module's activation is computed on numbers that reach beyond every limit; its parameters are
+    not needed and may be on the meta device.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def identify_activation(layer: MoELayer) -> Activation:
     # a fixed lattice of pairs: every gate value with every up value, no randomness needed
     axis = torch.linspace(-reach, reach, 81, dtype=torch.float64)
     gate, up = (grid.flatten()[None] for grid in torch.meshgrid(axis, axis, indexing="ij"))
-    wanted = _ask(layer, gate, up, gated=gated)
+    wanted = _module_output(layer, gate, up, gated=gated)
     for candidate in _candidates(gated, limits=limits, alphas=alphas):
         # float32 inside some modules leaves 1e-6 relative; the closest two candidates, the two
         # forms of GELU, differ by 2e-4
@@ -127,7 +128,7 @@ def identify_activation(layer: MoELayer) -> Activation:
 
 
 def split_fused(layer: MoELayer, tensors: dict[str, Tensor]) -> dict[str, NDArray[np.float32]]:
-    """Take one expert's fused parameters apart into projections [out, in] and biases.
+    """Split one expert's fused parameters into projections [out, in] and biases.
 
     Parameters
     ----------
@@ -162,7 +163,7 @@ def _candidates(gated: bool, *, limits: list[float], alphas: list[float]) -> Ite
 
 
 def _numbers(module: nn.Module, word: str) -> list[float]:
-    """Numbers that a module keeps under a name with a word in it."""
+    """Numeric attributes of a module whose name contains a word."""
     return [
         float(value)
         for name, value in vars(module).items()
@@ -170,7 +171,7 @@ def _numbers(module: nn.Module, word: str) -> list[float]:
     ]
 
 
-def _ask(layer: MoELayer, gate: Tensor, up: Tensor, *, gated: bool) -> Tensor:
+def _module_output(layer: MoELayer, gate: Tensor, up: Tensor, *, gated: bool) -> Tensor:
     module: Any = layer.module
     with torch.no_grad():
         if not gated:

@@ -1,4 +1,4 @@
-"""The files of a Hugging Face checkpoint folder: where each tensor lies. Needs no torch."""
+"""The files of a Hugging Face checkpoint folder, and the file of each tensor. Needs no torch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,26 @@ INDEX_NAME = "model.safetensors.index.json"
 
 _CHUNK_BYTES = 1 << 20  # large enough for full disk speed
 
-#: Files that belong to the weights; everything else of a checkpoint's JSON and text goes along
-#: with the backbone, because tokenizers have many files and names.
+#: Files that describe the weights. All other JSON and text files are copied with the backbone,
+#: because tokenizers have many files and names.
 _NOT_COMPANIONS = {CONFIG_NAME, INDEX_NAME, "pytorch_model.bin.index.json"}
 _COMPANION_SUFFIXES = {".json", ".jinja", ".model", ".tiktoken", ".txt", ".vocab"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceHashes:
+    """SHA-256 of a checkpoint.
+
+    Parameters
+    ----------
+    weights : str
+        Of configuration and weights: the identity of the model.
+    with_companions : str
+        Of these and the companions: the identity that older bundles have.
+    """
+
+    weights: str
+    with_companions: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +51,12 @@ class CheckpointFiles:
 
     @classmethod
     def open(cls, model_dir: str | Path) -> CheckpointFiles:
-        """Look through a folder; no tensor is read.
+        """List a folder's files and tensor names; no tensor is read.
 
         Raises
         ------
         CheckpointMismatch
-            If it is no folder, or lacks its configuration or a safetensors file.
+            If it is no folder, or its configuration or a safetensors file is missing.
         """
         root = Path(model_dir)
         if not root.is_dir():
@@ -58,7 +74,7 @@ class CheckpointFiles:
 
     @property
     def companions(self) -> list[Path]:
-        """Tokenizer and generation files that go along with the backbone."""
+        """Tokenizer and generation files, which are copied with the backbone."""
         return sorted(
             path
             for path in self.root.iterdir()
@@ -67,25 +83,40 @@ class CheckpointFiles:
             and path.name not in _NOT_COMPANIONS
         )
 
-    def sha256(self, on_bytes: Callable[[int], None] = lambda _: None) -> str:
-        """Hash over configuration, weights and companions: the identity of a source.
+    def hashes(self, on_bytes: Callable[[int], None] = lambda _: None) -> SourceHashes:
+        """Hash configuration and weights, and these together with the companions.
 
-        ``on_bytes`` is told how many bytes were read since the last call.
+        ``on_bytes`` is called with the number of bytes read since the last call.
         """
         digest = hashlib.sha256()
-        for path in [self.root / CONFIG_NAME, *self.weights, *self.companions]:
-            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-            with path.open("rb") as stream:
-                while chunk := stream.read(_CHUNK_BYTES):
-                    digest.update(chunk)
-                    on_bytes(len(chunk))
-        return digest.hexdigest()
+        for path in [self.root / CONFIG_NAME, *self.weights]:
+            _add_file(digest, path, on_bytes)
+        weights = digest.hexdigest()
+        for path in self.companions:
+            _add_file(digest, path, on_bytes)
+        return SourceHashes(weights=weights, with_companions=digest.hexdigest())
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        """Tokens that the model knows, None if the configuration does not say so."""
+        for part in (self.config, self.config.get("text_config")):
+            if isinstance(part, dict) and isinstance(part.get("vocab_size"), int):
+                return int(part["vocab_size"])
+        return None
 
     @property
     def num_bytes(self) -> int:
-        """Bytes that ``sha256`` reads."""
+        """Bytes that ``hashes`` reads."""
         paths = [self.root / CONFIG_NAME, *self.weights, *self.companions]
         return sum(path.stat().st_size for path in paths)
+
+
+def _add_file(digest: hashlib._Hash, path: Path, on_bytes: Callable[[int], None]) -> None:
+    digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            on_bytes(len(chunk))
 
 
 def _read_json(root: Path, name: str) -> dict[str, Any]:
@@ -139,7 +170,8 @@ def _locate_by_index(root: Path) -> dict[str, Path]:
 
 
 def _tensor_names(path: Path) -> list[str]:
-    from safetensors import SafetensorError, safe_open  # keeps the torch-free part import-light
+    # imported here: agents use this package without safetensors
+    from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as tensors:

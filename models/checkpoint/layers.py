@@ -1,8 +1,8 @@
-"""Where the experts are in a Hugging Face model: read off the experts registry, not per family.
+"""The expert layers of a Hugging Face model, found by the experts registry instead of by family.
 
-Every experts module of transformers 5 is decorated with ``use_experts_implementation``, which
-leaves on it how its fused weights lie: ``has_gate``, ``has_bias``, ``is_transposed``,
-``is_concatenated``. Switch Transformers predates the registry and is the one entry of ``ADAPTERS``.
+Every experts module of transformers 5 is decorated with ``use_experts_implementation``, which sets
+flags for the layout of its fused weights: ``has_gate``, ``has_bias``, ``is_transposed``,
+``is_concatenated``. Switch Transformers predates the registry: the only entry of ``ADAPTERS``.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 REGISTRY_FLAGS = ("has_gate", "has_bias", "is_transposed", "is_concatenated")
 
-#: Configuration keys under which families store how many experts a token gets.
+#: Configuration keys under which families store the number of experts per token.
 _TOP_K_KEYS = ("num_experts_per_tok", "top_k_experts", "moe_topk", "moe_k")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """How the experts of a class lie that is not in the registry: a module per expert.
+    """The layout of an experts class that is not in the registry: one module per expert.
 
     ``up`` and ``down`` name the two linear modules of an expert, ``activation`` the attribute
-    with its nonlinearity; the router picks ``top_k`` experts.
+    with its nonlinearity; the router selects ``top_k`` experts.
     """
 
     child: str
@@ -50,7 +50,7 @@ class MoELayer:
     Parameters
     ----------
     index : int
-        Its number, counting expert layers only, in the model's order.
+        Number of the layer in the model's order, expert layers only.
     name : str
         Path of the experts module in the model.
     module : torch.nn.Module
@@ -80,7 +80,7 @@ class MoELayer:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Width d outside and I inside an expert."""
+        """Width d of an expert's input and output, and width I of its hidden layer."""
         if self.adapter is not None:
             first = self.module.get_submodule(self.adapter.child.format(0))
             inner, outer = first.get_parameter(f"{self.adapter.up}.weight").shape
@@ -97,16 +97,16 @@ def flag(module: nn.Module, name: str) -> bool:
 
 
 def find_moe_layers(model: nn.Module) -> list[MoELayer]:
-    """Find the layers of experts in a model, loaded or on the meta device, in the model's order.
+    """Find a model's expert layers in order; the model may be loaded or on the meta device.
 
     Raises
     ------
     UnsupportedArchitecture
-        If there are none, or a module of the registry holds more than siftmoe knows how to read.
+        If there are none, or a module of the registry has parameters that siftmoe cannot read.
     """
     layers: list[MoELayer] = []
     for name, module in model.named_modules():
-        # who puts a module of its own in an adapted one's place says which class it stood for
+        # a module that replaces an adapted one names the class that it replaces
         adapter = ADAPTERS.get(getattr(module, "replaces_experts", type(module).__name__))
         if adapter is None and not all(hasattr(module, flag) for flag in REGISTRY_FLAGS):
             continue
@@ -123,12 +123,12 @@ def find_moe_layers(model: nn.Module) -> list[MoELayer]:
 
 
 def router_top_k(config: Any, layers: list[MoELayer]) -> int:
-    """How many experts the router picks for a token.
+    """Return the number of experts that the router selects for a token.
 
     Raises
     ------
     UnsupportedArchitecture
-        If the configuration does not say so under a known key.
+        If the configuration has it under no known key.
     """
     if layers[0].adapter is not None:
         return layers[0].adapter.top_k

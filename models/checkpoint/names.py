@@ -1,9 +1,9 @@
-"""From the tensor names on disk to the parameters of a model, by transformers' own tables.
+"""Maps tensor names on disk to a model's parameters with transformers' own conversion tables.
 
 A checkpoint may hold a tensor per expert under a family's historical names (``experts.3.w1``),
-or all experts fused, as they are or transposed. transformers keeps for each family a list of
-renamings and conversions that turn the one into the other; they are applied here to names first
-and to tensors only when one is asked for, and to the tensors of a single expert where they allow.
+or all experts fused, transposed or not. transformers has a list of renamings and conversions for
+each family. They are applied here to the names first. Tensors are converted only when they are
+read, and those of a single expert alone where the conversion allows it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What a parameter is made of.
+    """The tensors on disk and the conversion that make one parameter.
 
     Parameters
     ----------
     target : str
-        Name of the parameter in the model; the first of several that one conversion makes.
+        Name of the parameter in the model; if one conversion makes several, the first.
     converter : WeightConverter or None
-        transformers' conversion, None if the tensor is taken as it is.
+        transformers' conversion; None if the tensor is used unchanged.
     patterns : dict of str to list of str
         Names on disk, in order, per source pattern of the conversion.
     """
@@ -46,7 +46,7 @@ class Source:
     def convert(
         self, tensors: dict[str, list[torch.Tensor]], *, model: Any
     ) -> dict[str, torch.Tensor]:
-        """Turn tensors per source pattern into parameters by name."""
+        """Convert the tensors of each source pattern; returns parameters by name."""
         if self.converter is None:
             return {self.target: next(iter(tensors.values()))[0]}
         converter = copy.deepcopy(self.converter)
@@ -61,14 +61,14 @@ class Source:
 
 
 def map_sources(names: Iterable[str], model: Any) -> tuple[dict[str, Source], list[str]]:
-    """Assign every tensor on disk to the parameter it makes.
+    """Assign every tensor on disk to its parameter.
 
     Returns
     -------
     sources : dict of str to Source
         By the parameter's name in the model.
     unused : list of str
-        Names on disk that the model has no parameter for.
+        Names on disk for which the model has no parameter.
     """
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key
@@ -120,22 +120,29 @@ def one_expert(
     Raises
     ------
     CheckpointMismatch
-        If the checkpoint does not hold as many experts as the configuration says.
+        If the number of experts in the checkpoint differs from the configuration.
     UnsupportedArchitecture
-        If the conversion mixes experts, so that one cannot be read alone.
+        If the conversion mixes experts, so that a single one cannot be read.
     """
     if _is_per_expert(source):
-        for pattern, names in source.patterns.items():
-            if len(names) != num_experts:
-                raise CheckpointMismatch(
-                    f"the checkpoint has {len(names)} tensors {pattern!r} for {source.target!r}, "
-                    f"the configuration says {num_experts} experts; fetch the checkpoint again"
-                )
+        check_expert_count(source, num_experts)
         tensors = {pattern: [read(names[expert])] for pattern, names in source.patterns.items()}
     else:
         _check_sliceable(source)
         tensors = {pattern: [read(names[0], expert)] for pattern, names in source.patterns.items()}
     return source.convert(tensors, model=model)[source.target]
+
+
+def check_expert_count(source: Source, num_experts: int) -> None:
+    """Raise CheckpointMismatch if a fused parameter is made of another number of tensors."""
+    if not _is_per_expert(source):
+        return
+    for pattern, names in source.patterns.items():
+        if len(names) != num_experts:
+            raise CheckpointMismatch(
+                f"the checkpoint has {len(names)} tensors {pattern!r} for {source.target!r}, "
+                f"the configuration says {num_experts} experts; fetch the checkpoint again"
+            )
 
 
 def _is_per_expert(source: Source) -> bool:
@@ -144,12 +151,12 @@ def _is_per_expert(source: Source) -> bool:
 
 
 def _check_sliceable(source: Source) -> None:
-    """Refuse operations on the experts' axis: with them a slice cannot be converted alone."""
+    """Refuse operations on the experts' axis: they cannot be applied to one expert alone."""
     operations = source.converter.operations if source.converter is not None else []
     for operation in operations:
         axes = [vars(operation).get(axis, 1) for axis in ("dim", "dim0", "dim1")]
         known = type(operation).__name__ in {"Transpose", "Interleave", "Chunk", "Concatenate"}
-        # check_dims compares with the shape of the whole parameter, which a slice never has
+        # check_dims compares with the shape of the whole parameter, which differs from a slice's
         if not known or 0 in axes or vars(operation).get("check_dims", False):
             raise UnsupportedArchitecture(
                 f"the checkpoint stores {source.target!r} in a form ({operation!r}) of which one "

@@ -1,7 +1,7 @@
-"""A Hugging Face mixture-of-experts checkpoint, read expert by expert.
+"""Reads the experts and the backbone of a Hugging Face mixture-of-experts checkpoint.
 
-The model is built on the meta device to learn where its experts are and which tensors on disk make
-them; of the weights only what is asked for is read.
+The model is built on the meta device to find its expert layers and the tensors on disk that make
+them. Only the requested weights are read.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from siftmoe.models.checkpoint.architecture import build_empty_model
 from siftmoe.models.checkpoint.experts import (
     Activation,
     ExpertWeights,
@@ -17,8 +18,11 @@ from siftmoe.models.checkpoint.experts import (
     split_fused,
 )
 from siftmoe.models.checkpoint.files import CheckpointFiles
+from siftmoe.models.checkpoint.headers import read_headers
 from siftmoe.models.checkpoint.layers import MoELayer, find_moe_layers, router_top_k
 from siftmoe.models.checkpoint.names import Source, map_sources, one_expert
+from siftmoe.models.checkpoint.precision import check_precision
+from siftmoe.models.checkpoint.shapes import check_shapes
 from siftmoe.models.errors import CheckpointMismatch, UnsupportedArchitecture
 from siftmoe.models.shape import ModelShape
 
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Checkpoint", "MoELayer", "build_empty_model", "find_moe_layers"]
+__all__ = ["Checkpoint", "MoELayer", "find_moe_layers"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,13 +45,13 @@ class Checkpoint:
     ----------
     files : CheckpointFiles
     model : transformers.PreTrainedModel
-        On the meta device but for its buffers.
+        Parameters on the meta device; buffers are real.
     layers : list of MoELayer
     shape : ModelShape
     activation : Activation
-        That of every expert.
+        The same for every expert.
     sources : dict of str to Source
-        What on disk makes each parameter.
+        Tensors on disk and conversion of each parameter.
     """
 
     files: CheckpointFiles
@@ -65,19 +69,18 @@ class Checkpoint:
         ------
         CheckpointMismatch
             If files are missing or do not fit the configuration.
+        UnsupportedPrecision
+            If weights are quantised, whatever the configuration says.
         UnsupportedArchitecture
             If the model has no experts that siftmoe can find and export.
         """
         files = CheckpointFiles.open(model_dir)
-        if files.config.get("quantization_config"):
-            method = files.config["quantization_config"].get("quant_method", "unknown")
-            raise UnsupportedArchitecture(
-                f"checkpoint {str(model_dir)!r} is quantized ({method}); load it with transformers "
-                f"with dequantization, save it in bfloat16 and prepare that"
-            )
         model = build_empty_model(files.root)
         layers = find_moe_layers(model)
         sources, unused = map_sources(files.tensors, model)
+        headers = read_headers(files)
+        check_precision(files, headers, sources, unused, model=model)
+        check_shapes(files, headers, sources, layers, model=model)
         if unused:
             _log.warning("%d tensors are not part of the model: %s …", len(unused), unused[0])
         activation = _common([identify_activation(layer) for layer in layers], layers, "activation")
@@ -98,7 +101,7 @@ class Checkpoint:
         return expert_parameters(self.model, self.layers)
 
     def read_fused(self, layer: int, expert: int) -> dict[str, torch.Tensor]:
-        """Read one expert as its module's parameters would hold it, had it this expert only."""
+        """Read one expert in the layout of its module's parameters, with this expert only."""
         moe = self.layers[layer]
         self.shape.check_expert(layer, expert)
         if moe.adapter is not None:
@@ -121,7 +124,7 @@ class Checkpoint:
         return self.plain(layer, self.read_fused(layer, expert))
 
     def plain(self, layer: int, fused: dict[str, torch.Tensor]) -> ExpertWeights:
-        """Turn what ``read_fused`` gave into plain weights."""
+        """Convert the result of ``read_fused`` to plain weights."""
         adapter = self.layers[layer].adapter
         if adapter is None:
             parts = split_fused(self.layers[layer], fused)
@@ -133,7 +136,7 @@ class Checkpoint:
         return ExpertWeights(activation=self.activation, **parts)
 
     def backbone_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Everything but the experts, by name in the model, one parameter at a time."""
+        """Yield all parameters except the experts', with their names in the model."""
         experts = self.expert_parameters
         for target, source in self.sources.items():
             if target not in experts:
@@ -171,37 +174,6 @@ class Checkpoint:
             )
 
 
-def build_empty_model(model_dir: Path) -> Any:
-    """Build the model of a folder's ``config.json`` with parameters on the meta device.
-
-    Buffers are real, because rotary tables and the like are computed, not stored.
-
-    Raises
-    ------
-    UnsupportedArchitecture
-        If the installed transformers does not know the architecture.
-    """
-    import transformers
-    from accelerate import init_empty_weights
-
-    try:
-        config = transformers.AutoConfig.from_pretrained(model_dir, local_files_only=True)
-    except (ValueError, KeyError) as error:
-        raise UnsupportedArchitecture(
-            f"transformers {transformers.__version__} does not know the model in "
-            f"{str(model_dir)!r} ({str(error).splitlines()[0]}); a newer transformers may"
-        ) from error
-    name = (config.architectures or ["(none)"])[0]
-    model_class = getattr(transformers, name, None)
-    if model_class is None:
-        raise UnsupportedArchitecture(
-            f"{str(model_dir)!r} has the architecture {name!r}, which transformers "
-            f"{transformers.__version__} does not have; models with code of their own are not run"
-        )
-    with init_empty_weights():
-        return model_class(config).eval()
-
-
 def expert_parameters(model: Any, layers: list[MoELayer]) -> set[str]:
     """Names of a model's parameters that belong to experts."""
     prefixes = tuple(f"{layer.name}." for layer in layers)
@@ -223,7 +195,7 @@ def _shape(model: Any, layers: list[MoELayer], activation: Activation) -> ModelS
 
 
 def _common(values: list[Any], layers: list[MoELayer], what: str) -> Any:
-    """Return the value that all layers share, or refuse."""
+    """Return the value that all layers share; refuse if they differ."""
     for value, layer in zip(values, layers, strict=True):
         if value != values[0]:
             raise UnsupportedArchitecture(

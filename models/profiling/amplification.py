@@ -1,15 +1,15 @@
-r"""How much of a layer's deviation arrives at the model's end, measured by perturbation.
+r"""Measures the amplification of a layer's deviation up to the last hidden state, by perturbation.
 
 A random deviation :math:`\delta` of fixed norm is added to one layer's output, and
 
 .. math:: A_l = \mathbb E\,\frac{\|\Delta h_L\|}{\|\delta_l\|}
 
-is taken of the last hidden state, behind the final norm. *Prefill*: every token of a window is
-disturbed, so deviations also reach a token through its prefix. *Decode*: one token is, behind an
-undisturbed prefix; attention is causal, so that this equals a decoding step on a clean cache.
-Routing that flips further on is part of the figure, which is an average and no Lipschitz constant.
+is measured at the last hidden state, behind the final norm. *Prefill*: every token of a window is
+disturbed, so deviations also reach a token through its prefix. *Decode*: one token is disturbed and
+its prefix is not; attention is causal, so this equals a decoding step on an undisturbed cache.
+The figure includes changes of later routing; it is an average, not a Lipschitz constant.
 
-SiftMoE (arXiv 2603.23888) has such a factor in its Theorem 1; how to measure it is our choice
+SiftMoE (arXiv 2603.23888) has such a factor in its Theorem 1; the measurement is this project's own
 (docs/theory.md, section 0).
 """
 
@@ -30,29 +30,29 @@ if TYPE_CHECKING:
 
     from siftmoe.models.profiling.experts import ExpertStore
     from siftmoe.models.profiling.forward import ProfiledModel
-    from siftmoe.models.similarity.profile import Estimate
+    from siftmoe.models.similarity.quantities import Estimate
 
     FloatArray = NDArray[np.float64]
 
-#: Norm of the deviation relative to the layer's mean output norm: about what replacing an expert
-#: of small weight adds, and far above float32's rounding.
+#: Norm of the deviation relative to the layer's mean output norm: about that of replacing an expert
+#: of small weight, and far above float32's rounding.
 RELATIVE_SIZE = 0.1
 
-#: Tokens of a window that decode, one in each pass; a few of them are amplified far above average.
+#: Decoded tokens per window, one in each pass; a few tokens are amplified far above the average.
 DECODE_PLACES = 4
 
 _BATCH_WINDOWS = 16
 
 
 class PerturbedLayers:
-    """Stands in for the expert layers and adds ``delta`` to the output of ``layer``.
+    """Expert layers that add ``delta`` to the output of ``layer``.
 
     Attributes
     ----------
     layer : int or None
     delta : (T, d) Tensor or None
     rows : dict of int to int
-        Rows that each layer got in the last pass.
+        Rows of each layer in the last pass.
     width : int
         Width d of the rows.
     """
@@ -65,7 +65,7 @@ class PerturbedLayers:
         self._store = store
 
     def __call__(self, layer: int, hidden: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
-        """Compute a layer's output from its routed experts, disturbed if it is its turn."""
+        """Compute a layer's output from its routed experts; add ``delta`` in ``layer``."""
         output = self._store.layer(layer).combine(hidden, experts, weights)
         self.rows[layer], self.width = output.shape
         if layer == self.layer and self.delta is not None:
@@ -94,16 +94,16 @@ def measure_amplification(
     sizes : sequence of float, one per layer
         Norm of the deviation.
     seed : int
-        Of directions and of the places that decode.
+        Seed of directions and of the decoded places.
     on_windows : callable
-        Called with each number of windows just finished.
+        Called with the number of windows finished since the last call.
 
     Returns
     -------
     dict of str to Estimate
         ``amplification_prefill`` and ``amplification_decode`` (L,), ``final_norm`` (): mean norm of
         the undisturbed last hidden state. Standard errors are over windows. An encoder's layers
-        never decode and have their prefill figure in both.
+        do not decode; both arrays have their prefill figure.
     """
     generator = torch.Generator().manual_seed(seed)
     layers = PerturbedLayers(store)
@@ -135,7 +135,7 @@ def random_deviation(
     size: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Draw deviations of a given norm in no particular direction, (B, S_l, d)."""
+    """Draw deviations of a given norm in uniformly random directions, (B, S_l, d)."""
     length = layers.rows[layer] // len(batch)
     direction = torch.randn(len(batch), length, layers.width, generator=generator)
     delta: Tensor = size * direction / direction.norm(dim=-1, keepdim=True)
@@ -150,7 +150,7 @@ def _perturb_layer(
     which: tuple[int, float],
     generator: torch.Generator,
 ) -> tuple[FloatArray, FloatArray]:
-    """Amplification of one layer in each window, (B,): all places disturbed, then one at a time."""
+    """Amplification of one layer in each window, (B,), in prefill and in decode."""
     layers.layer, size = which
     delta = random_deviation(layers, layers.layer, batch, size=size, generator=generator)
     length = delta.shape[1]
@@ -162,7 +162,7 @@ def _perturb_layer(
     decode = np.zeros(len(batch))
     window = torch.arange(len(batch))
     for _ in range(DECODE_PLACES):
-        # the second half of a window, where there is a prefix worth the name
+        # a place of the second half of the window, so that its prefix is long
         place = torch.randint(length // 2, length, (len(batch),), generator=generator)
         alone = torch.zeros_like(delta)
         alone[window, place] = delta[window, place]

@@ -1,30 +1,25 @@
-"""Put the measured profile into a bundle, or find it there."""
+"""Measures a profile and puts it into the bundle, unless the bundle already has it."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from siftmoe.models.bundle.manifest import PROFILE_NAME, FileRecord, file_sha256
 from siftmoe.models.bundle.reader import Bundle
-from siftmoe.models.bundle.writer import write_manifest
+from siftmoe.models.bundle.update import locked, write_manifest
 from siftmoe.models.errors import BundleConflict, BundleCorrupt
 from siftmoe.models.profiling.measure import ProfileOptions, calibration_of, measure_profile
 from siftmoe.models.similarity.file import read_profile, write_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from siftmoe.models.profiling.measure import OnProgress
     from siftmoe.models.profiling.text import CalibrationText
-    from siftmoe.models.similarity.profile import Calibration, Profile
+    from siftmoe.models.similarity.calibration import Calibration
+    from siftmoe.models.similarity.profile import Profile
 
-#: What of a calibration does not make a profile another one: it follows from the rest.
+#: Fields of a calibration that follow from the others; a difference in them is ignored.
 _DESCRIPTIVE = {"num_tokens", "text_name"}
 
 
@@ -36,7 +31,7 @@ def add_profile(
     replace: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Bundle:
-    """Put a profile into a bundle, or find it there.
+    """Measure a bundle's profile and add it, unless the bundle already has the same one.
 
     Parameters
     ----------
@@ -44,10 +39,10 @@ def add_profile(
     text : CalibrationText
     options : ProfileOptions or None
     replace : bool
-        Measure anew if the bundle has a profile from another text or other options, or one that
+        Measure again if the bundle has a profile of another text or other options, or one that
         cannot be read.
     on_progress : callable or None
-        Called with a `ProfileProgress` as work gets done; not at all if there is nothing to do.
+        Called with a `ProfileProgress` during the measurement; never if nothing is measured.
 
     Returns
     -------
@@ -62,8 +57,8 @@ def add_profile(
         As `measure_profile`.
     """
     options = options or ProfileOptions()
-    with _locked(bundle.root):
-        bundle = Bundle.open(bundle.root)  # another process may have added one meanwhile
+    with locked(bundle.root):
+        bundle = Bundle.open(bundle.root)  # another process may have added one since
         wanted = calibration_of(bundle, text, options, num_tokens=0)
         if bundle.manifest.profile_file() is not None and _keep(bundle, wanted, replace=replace):
             return bundle
@@ -73,7 +68,7 @@ def add_profile(
 
 
 def _keep(bundle: Bundle, wanted: Calibration, *, replace: bool) -> bool:
-    """Whether the profile that is there is what was asked for; if not it must be replaceable."""
+    """Whether the bundle's profile is the wanted one; raise if another must not be replaced."""
     try:
         found = read_profile(bundle.manifest).calibration
     except BundleCorrupt:
@@ -94,7 +89,7 @@ def _keep(bundle: Bundle, wanted: Calibration, *, replace: bool) -> bool:
 
 
 def _write(bundle: Bundle, profile: Profile) -> None:
-    """Add the file, then the manifest that lists it; in between the bundle is one without."""
+    """Write the file, then the manifest that lists it; in between the bundle has no profile."""
     root, document = bundle.root, bundle.manifest.document
     if PROFILE_NAME in document.files:
         others = {name: r for name, r in document.files.items() if name != PROFILE_NAME}
@@ -106,14 +101,3 @@ def _write(bundle: Bundle, profile: Profile) -> None:
     part.replace(root / PROFILE_NAME)
     document = msgspec.structs.replace(document, files={**document.files, PROFILE_NAME: record})
     write_manifest(root, document)
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Wait until no other process adds a profile to the bundle."""
-    folder = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)

@@ -1,4 +1,4 @@
-"""A bundle's experts in torch, for measuring: all in memory, or one layer at a time from disk."""
+"""A bundle's experts in torch: all in memory, or one layer at a time from disk."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ class ExpertStore:
     ----------
     bundle : Bundle
     layers : sequence of MoELayer
-        Of the bundle's backbone; they tell the activation.
+        Expert layers of the bundle's backbone, from which the activation is found.
     max_bytes : int
         All experts are kept in memory if they need no more in float32; otherwise every call of
-        `layer` reads its experts from disk, and one layer's experts are what is in memory.
+        `layer` reads its experts from disk, and only one layer's experts are in memory.
     """
 
     def __init__(self, bundle: Bundle, layers: Sequence[MoELayer], *, max_bytes: int) -> None:
@@ -118,7 +118,7 @@ class ExpertStore:
 
 
 def fits_in_memory(bundle: Bundle, *, max_bytes: int) -> bool:
-    """Whether all experts of a bundle need at most so many bytes in float32."""
+    """Whether all experts of a bundle need at most ``max_bytes`` in float32."""
     shape = bundle.shape
     count = shape.num_layers * shape.num_experts
     return count * shape.expert_num_bytes("float32") <= max_bytes

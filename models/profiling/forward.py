@@ -1,7 +1,7 @@
-"""Run a backbone with a torch function in place of its expert layers.
+"""Runs a backbone with a torch function in place of its expert layers.
 
-The same two ways in as the coordinator's hook: the experts registry of transformers, and one
-adapter module for Switch Transformers. Unlike there, outputs stay part of torch's graph.
+The function is attached like the coordinator's hook: by the experts registry of transformers, or by
+an adapter module for Switch Transformers. Unlike in that hook, outputs stay in torch's graph.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ATTRIBUTE = "_siftmoe_profiled"
 
 
 class LayerFunction(Protocol):
-    """What stands in for an expert layer."""
+    """A function that computes an expert layer."""
 
     def __call__(self, layer: int, hidden: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """Return the layer's output, (T, d).
@@ -39,12 +39,12 @@ class LayerFunction(Protocol):
 
 
 class ProfiledModel:
-    """A backbone whose expert layers are computed by ``function``, which may be exchanged.
+    """A backbone whose expert layers are computed by ``function``, which may be replaced.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        A bundle's backbone. It is this object's from now on.
+        A bundle's backbone. It is modified and must not be used elsewhere.
     """
 
     def __init__(self, model: Any) -> None:
@@ -62,7 +62,7 @@ class ProfiledModel:
 
     @property
     def encoder_decoder(self) -> bool:
-        """Whether the model reads with an encoder and writes with a decoder."""
+        """Whether the model has an encoder and a decoder."""
         return bool(self.model.config.is_encoder_decoder)
 
     def in_encoder(self, layer: int) -> bool:
@@ -70,7 +70,7 @@ class ProfiledModel:
         return self.encoder_decoder and "encoder" in self.layers[layer].name.split(".")
 
     def final_hidden(self, tokens: Tensor) -> Tensor:
-        """Last hidden state, which the output projection reads, (B, S', d)."""
+        """Last hidden state, the input of the output projection, (B, S', d)."""
         if self.encoder_decoder:
             output = self.model(**self._inputs(tokens), output_hidden_states=True)
             return _tensor(output.decoder_hidden_states[-1])
@@ -81,7 +81,7 @@ class ProfiledModel:
         return _tensor(self.model(**self._inputs(tokens)).logits)
 
     def compute(self, layer: int, hidden: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
-        """Hand one layer's rows to the function."""
+        """Compute one layer's rows with the function."""
         if self.function is None:
             raise ValueError("set the function of the expert layers before running the model")
         return self.function(layer, hidden, experts, weights)
@@ -89,7 +89,7 @@ class ProfiledModel:
     def _inputs(self, tokens: Tensor) -> dict[str, Any]:
         if not self.encoder_decoder:
             return {"input_ids": tokens, "use_cache": False}
-        # the encoder reads three quarters of a window, the decoder goes on with the rest
+        # the encoder gets three quarters of a window, the decoder the rest
         border = max(1, 3 * tokens.shape[1] // 4)
         start = torch.full_like(tokens[:, :1], self.model.config.decoder_start_token_id)
         decoder = torch.cat([start, tokens[:, border:-1]], dim=1)  # [B, S - border]
@@ -108,7 +108,7 @@ class _OneHotExperts(torch.nn.Module):
         super().__init__()
         self._layer = layer.index
         self._num_experts = layer.num_experts
-        self._owner = [owner]  # in a list, or torch would make the model its own child
+        self._owner = [owner]  # a list keeps torch from registering the model inside itself
 
     def forward(self, hidden: Tensor, selected: Tensor, weights: Tensor) -> Tensor:
         index = selected.argmax(dim=-1)  # [T, 1, E] -> [T, 1]

@@ -1,8 +1,8 @@
-"""Measure how alike a bundle's experts are.
+"""Measures the profile of a bundle's experts.
 
-The bundle's own experts are measured, in the precision they are served in. What needs gradients or
-many forward passes (sensitivity, response, amplification) is measured only if all experts fit into
-memory; otherwise it is left out and the profile says so.
+The bundle's own experts are measured in the precision in which they are served. Quantities that
+need gradients or many forward passes (sensitivity, response, amplification) are measured only if
+all experts fit into memory; otherwise the profile states that they are missing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from siftmoe.models.similarity.profile import DIMENSIONS, Calibration, Estimate, Profile
+from siftmoe.models.similarity.calibration import Calibration
+from siftmoe.models.similarity.profile import Profile
+from siftmoe.models.similarity.quantities import DIMENSIONS, Estimate
 from siftmoe.models.vectors.quantise import WIDTHS, check_width
 
 if TYPE_CHECKING:
@@ -34,14 +36,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Windows on which sensitivity and amplification are measured at most: they take many passes, and
-#: so many give them to a few percent.
+#: Most windows on which sensitivity and amplification are measured: they take many passes, and this
+#: number gives them to a few percent.
 EFFECT_WINDOWS = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileProgress:
-    """How far a measurement is: "similarity" counts layers, the other stages windows."""
+    """Progress of a measurement: "similarity" counts layers, the other stages windows."""
 
     stage: Stage
     done: int
@@ -50,7 +52,7 @@ class ProfileProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileOptions:
-    """How to measure.
+    """Options of a measurement.
 
     Parameters
     ----------
@@ -59,14 +61,14 @@ class ProfileOptions:
     window : int
         Tokens of a window.
     seed : int
-        Of the windows drawn, the labels sampled and the perturbations.
+        Seed of the drawn windows, the sampled labels and the perturbations.
     expert_bytes : int
-        Memory that the experts may take in float32; a model with larger ones is measured layer by
-        layer, without sensitivity and amplification.
+        Memory for the experts in float32; a model that needs more is measured layer by layer,
+        without sensitivity and amplification.
     widths : tuple of int, bit
         Few-bit widths in which tokens may travel; each costs one more pass through all experts.
     rotation : "none" or "hadamard"
-        Of rows before they are quantised.
+        Rotation of rows before they are quantised.
     """
 
     max_tokens: int = 8192
@@ -175,7 +177,7 @@ def _measure_effects(
     options: ProfileOptions,
     report: OnProgress,
 ) -> dict[str, Estimate]:
-    """Sensitivity, response and amplification, on some of the windows, evenly spread."""
+    """Sensitivity, response and amplification, on evenly spread windows."""
     from siftmoe.models.profiling.amplification import RELATIVE_SIZE, measure_amplification
     from siftmoe.models.profiling.response import RELATIVE_SIZE as RESPONSE_SIZE
     from siftmoe.models.profiling.response import measure_response
@@ -213,7 +215,7 @@ def _measure_effects(
 def calibration_of(
     bundle: Bundle, text: CalibrationText, options: ProfileOptions, *, num_tokens: int
 ) -> Calibration:
-    """State what a profile is, or would be, measured on."""
+    """Return the conditions under which a profile is, or would be, measured."""
     from siftmoe.models.profiling.experts import fits_in_memory
 
     return Calibration(
@@ -231,7 +233,7 @@ def calibration_of(
 
 
 def _unmeasured(num_layers: int) -> dict[str, Estimate]:
-    """Estimates of what needs all experts in memory, unknown."""
+    """NaN estimates of the quantities that need all experts in memory."""
     names = (
         "sensitivity",
         "response",

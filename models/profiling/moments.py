@@ -1,8 +1,8 @@
-r"""From inner products of expert outputs to the statistics of a layer.
+r"""Computes the statistics of a layer from inner products of expert outputs.
 
-Everything that a profile says of a pair of experts follows from three numbers per token routed to
-i: :math:`\|y_i\|^2`, :math:`\|y_j\|^2` and :math:`\langle y_i, y_j\rangle`. So the outputs
-themselves, d times as many numbers, are dropped as soon as these are taken.
+All statistics of a pair of experts follow from three numbers per token routed to i:
+:math:`\|y_i\|^2`, :math:`\|y_j\|^2` and :math:`\langle y_i, y_j\rangle`. The outputs themselves, d
+times as many numbers, are dropped as soon as these are computed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.models.similarity.profile import NARROW, SERVING, Estimate
+from siftmoe.models.similarity.quantities import NARROW, SERVING, Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NarrowProducts:
-    """Inner products with outputs for tokens that travelled in few bits.
+    """Inner products with outputs for tokens received in few bits.
 
     Parameters
     ----------
     square : (M, E) float64
-        Squared norm of every expert's output for the token as it arrives.
+        Squared norm of every expert's output for the received token.
     inner : (M, K, E) float64
-        Inner product of each routed expert's output for the exact token with every expert's for
-        the token as it arrives.
+        Inner product of each routed expert's output for the exact token with every expert's output
+        for the received token.
     reply_square : (M, K) float64
-        Squared norm of what a routed expert's output loses on its way back at that width.
+        Squared norm of the error of a routed expert's output returned at that width.
     """
 
     square: FloatArray
@@ -72,7 +72,7 @@ class LayerProducts:
 
 
 def layer_statistics(products: LayerProducts) -> tuple[IntArray, dict[str, Estimate]]:
-    """Statistics of one layer.
+    """Compute the statistics of one layer.
 
     Returns
     -------
@@ -80,8 +80,8 @@ def layer_statistics(products: LayerProducts) -> tuple[IntArray, dict[str, Estim
         Tokens routed to each expert.
     estimates : dict of str to Estimate
         The quantities of `siftmoe.models.similarity.profile.Profile` that need no gradients,
-        without the dimension of layers. NaN in the rows of experts that no token was routed to, and
-        in the errors of those that got a single one.
+        without the dimension of layers. NaN in the rows of experts to which no token was routed,
+        and in the errors of experts with a single token.
     """
     num_experts = products.square.shape[1]
     rows = [_expert_statistics(products, expert) for expert in range(num_experts)]
@@ -93,7 +93,7 @@ def layer_statistics(products: LayerProducts) -> tuple[IntArray, dict[str, Estim
 
 
 def stack(rows: Sequence[dict[str, Estimate]]) -> dict[str, Estimate]:
-    """Put estimates of the same names together, with a dimension in front."""
+    """Stack estimates of the same names along a new first axis."""
     return {
         name: Estimate(
             np.stack([row[name].value for row in rows]), np.stack([row[name].error for row in rows])
@@ -103,7 +103,7 @@ def stack(rows: Sequence[dict[str, Estimate]]) -> dict[str, Estimate]:
 
 
 def _narrow_statistics(products: LayerProducts) -> dict[str, Estimate]:
-    """Take the statistics of every width, (W, ...)."""
+    """Compute the statistics of every width, (W, ...)."""
     num_experts = products.square.shape[1]
     if not products.narrow:
         empty = np.zeros((0, num_experts, num_experts + 1))
@@ -159,12 +159,12 @@ def _expert_statistics(products: LayerProducts, expert: int) -> tuple[int, dict[
 def _serving(
     products: LayerProducts, expert: int, *, narrow: NarrowProducts | None = None
 ) -> dict[str, Estimate]:
-    """Measure what serving the tokens routed to one expert costs; exact, or at a width."""
+    """Compute the cost of serving one expert's tokens, exact or at a width."""
     token, slot = np.nonzero(products.experts == expert)
     importance = np.square(products.weights[token, slot])[:, None]  # [n, 1]
     served = products if narrow is None else narrow
     itself = expert if narrow is None else None
-    # behind the experts' columns one for skip, which puts out zero
+    # the column behind the experts' is skip, whose output is zero
     other = np.pad(served.square[token], ((0, 0), (0, 1)))  # [n, E+1]
     inner = np.pad(served.inner[token, slot], ((0, 0), (0, 1)))  # [n, E+1]
     own = products.square[token, expert, None]  # [n, 1]
@@ -187,7 +187,7 @@ def _serving(
 def _angles(
     own: FloatArray, inner: FloatArray, other: FloatArray, expert: int
 ) -> dict[str, Estimate]:
-    """Ratio of mean norms and mean cosine; the cosine with a zero vector counts as 0."""
+    """Ratio of mean norms, and mean cosine; the cosine with a zero vector is taken as 0."""
     norms = np.sqrt(own * other)  # [n, E]
     cosine = np.divide(inner, norms, out=np.zeros_like(inner), where=norms > 0.0)
     if len(cosine):
@@ -197,7 +197,7 @@ def _angles(
 
 
 def _factor(inner: FloatArray, other: FloatArray, expert: int | None) -> Estimate:
-    """Least-squares factor on the stand-in's output: 1 for the expert itself, 0 for no output."""
+    """Least-squares factor on the replacing output: 1 for the expert itself, 0 for no output."""
     found = ratio_of(inner, other)
     if not len(inner):
         return found

@@ -1,15 +1,15 @@
-r"""One pass over the calibration text that takes every layer's inner products.
+r"""Computes every layer's inner products in one pass over the calibration text.
 
-All calibration tokens go through the model together, layer by layer. Of each layer the outputs of
-all experts exist for one chunk of tokens at a time; what stays until the layer's statistics are
-taken are its inner products, :math:`M (K + 1) E` numbers for M tokens. Beside the backbone memory
-holds
+All calibration tokens go through the model together, layer by layer. The outputs of all experts of
+a layer exist for one chunk of tokens at a time. Only their inner products, :math:`M (K + 1) E`
+numbers for M tokens, are kept until the layer's statistics are computed. In addition to the
+backbone, memory holds
 
 .. math:: \underbrace{O(M d)}_{\text{hidden states}} + 8 M (K + 1) E (W + 1)
           + 2\,\text{CHUNK\_BYTES} + \text{one layer's experts}
 
-bytes for W widths, whatever the number of layers; if all experts fit into memory they are kept
-between layers.
+bytes for W widths, for any number of layers. If all experts fit into memory they are kept between
+layers.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
     from siftmoe.models.profiling.experts import ExpertStore, LayerExperts
     from siftmoe.models.profiling.forward import ProfiledModel
     from siftmoe.models.profiling.moments import FloatArray, IntArray
-    from siftmoe.models.similarity.profile import Estimate
+    from siftmoe.models.similarity.quantities import Estimate
     from siftmoe.models.vectors.quantise import Rotation
 
-#: Outputs of all experts of a layer that exist at once, in float64: small beside any expert's
-#: layer of a real model, large enough that a chunk's matrices are worth multiplying.
+#: Bytes of a layer's expert outputs that exist at once, in float64: small compared with an expert
+#: layer of a real model, large enough for efficient matrix products.
 CHUNK_BYTES = 64 << 20
 
 
 class ProductsPass:
-    """Stands in for the expert layers and takes their statistics on the way.
+    """Expert layers that also compute their statistics.
 
     Parameters
     ----------
     store : ExpertStore
     widths : sequence of int, bit
-        In which tokens may travel, beside exactly.
+        Widths of tokens that are measured in addition to exact ones.
     rotation : "none" or "hadamard"
-        Of tokens and outputs before they are quantised.
+        Rotation of tokens and outputs before they are quantised.
     on_layer : callable
         Called after each layer.
     chunk_bytes : int
@@ -76,7 +76,7 @@ class ProductsPass:
         self._chunk_bytes = chunk_bytes
 
     def __call__(self, layer: int, hidden: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
-        """Compute a layer's output, and its statistics from all its tokens."""
+        """Compute a layer's output, and the statistics of all its tokens."""
         group = self._store.layer(layer)
         rows = max(1, self._chunk_bytes // (8 * len(group) * hidden.shape[1]))
         pieces = [torch.split(tensor, rows) for tensor in (hidden, experts, weights)]
@@ -155,7 +155,7 @@ def run_products(
     rotation: Rotation = "none",
     on_layer: Callable[[], None] = lambda: None,
 ) -> tuple[IntArray, dict[str, Estimate]]:
-    """Take the statistics of all layers.
+    """Compute the statistics of all layers.
 
     Parameters
     ----------

@@ -1,14 +1,14 @@
-r"""What deviations of the size that selection makes really cost, measured by perturbation.
+r"""Measures the loss by deviations of the size that selection causes, by perturbation.
 
 .. math:: \hat a_l = 2\,\mathbb E\bigl[D_{KL}(p \,\|\, p_\delta)\bigr] / \|\delta\|^2
 
-with a random :math:`\delta` of fixed norm on every token of layer l, p the undisturbed model's
-distribution of the next token and :math:`p_\delta` the disturbed one's. For a smooth model this
-is the Fisher sensitivity a_l of `siftmoe.models.profiling.sensitivity`. Top-K routing is not
-smooth: a deviation flips the routing of some later layer with a chance that grows with its norm,
-not with its square, which no gradient sees. So :math:`\hat a_l \ge a_l`, equal in the last layer.
+with a random :math:`\delta` of fixed norm on every token of layer l; p and :math:`p_\delta` are the
+next-token distributions of the undisturbed and the disturbed model. For a smooth model this is the
+Fisher sensitivity a_l of `siftmoe.models.profiling.sensitivity`. Top-K routing is not smooth: the
+probability that a deviation changes the routing of a later layer grows with its norm, not with its
+square, and gradients do not include it. So :math:`\hat a_l \ge a_l`, equal in the last layer.
 
-This project's own; docs/theory.md, section 8.
+This project's own derivation: docs/theory.md, section 8.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
     from siftmoe.models.profiling.experts import ExpertStore
     from siftmoe.models.profiling.forward import ProfiledModel
-    from siftmoe.models.similarity.profile import Estimate
+    from siftmoe.models.similarity.quantities import Estimate
 
-#: Norm of the deviation relative to the layer's mean output norm: what replacing or skipping an
-#: expert of about a third of the gate weight adds.
+#: Norm of the deviation relative to the layer's mean output norm: that of replacing or skipping an
+#: expert with about a third of the gate weight.
 RELATIVE_SIZE = 0.4
 
-#: Windows at once; bounds the logits in memory.
+#: Windows per batch; bounds the logits in memory.
 _BATCH_WINDOWS = 8
 
 
@@ -48,7 +48,7 @@ def measure_response(
     seed: int,
     on_windows: Callable[[int], None] = lambda _: None,
 ) -> Estimate:
-    """Measure what a deviation of a given size costs in every layer.
+    """Measure the loss by a deviation of a given size in every layer.
 
     Parameters
     ----------
@@ -59,14 +59,14 @@ def measure_response(
     sizes : sequence of float, one per layer
         Norm of the deviation.
     seed : int
-        Of its directions.
+        Seed of its directions.
     on_windows : callable
-        Called with each number of windows just finished.
+        Called with the number of windows finished since the last call.
 
     Returns
     -------
     Estimate of (L,) float64, nat per squared unit of the layer's output
-        To be halved like the sensitivity; standard errors are over windows.
+        Half of it is the loss, as with the sensitivity; standard errors are over windows.
     """
     generator = torch.Generator().manual_seed(seed)
     layers = PerturbedLayers(store)
@@ -77,7 +77,7 @@ def measure_response(
         clean = profiled.logits(batch).log_softmax(dim=-1)  # [B, S', V]
         costs = []
         for layer, size in enumerate(sizes):
-            # a layer may have more rows than there are places to predict: an encoder's
+            # an encoder's layer may have more rows than there are predicted places
             share = layers.rows[layer] / (clean.shape[0] * clean.shape[1])
             delta = random_deviation(layers, layer, batch, size=size, generator=generator)
             layers.layer, layers.delta = layer, delta.flatten(0, 1)

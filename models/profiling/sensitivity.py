@@ -1,14 +1,14 @@
-r"""How much a model's loss minds a deviation of a layer's output.
+r"""Measures the sensitivity of a model's loss to a deviation of a layer's output.
 
 .. math:: F_l = \mathbb E[g\,g^T], \qquad a_l = \mathrm{tr}\,F_l / d = \mathbb E\|g\|^2 / d
 
 with g the gradient of a window's summed negative log-likelihood with respect to the layer's output
-of one token, and labels sampled from the model itself, which makes F the Fisher information: the
+for one token. Labels are sampled from the model itself, so F is the Fisher information: the
 curvature of the Kullback-Leibler divergence from the undisturbed model. A deviation
-:math:`\delta` of one token in no particular direction then costs about
+:math:`\delta` of one token in a random direction then costs about
 :math:`\tfrac12 a_l \|\delta\|^2` nats.
 
-This project's own; docs/theory.md, section 8.
+This project's own derivation: docs/theory.md, section 8.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
     from siftmoe.models.profiling.experts import ExpertStore
     from siftmoe.models.profiling.forward import ProfiledModel
-    from siftmoe.models.similarity.profile import Estimate
+    from siftmoe.models.similarity.quantities import Estimate
 
 #: Labels drawn for every place of a window; each costs a backward pass.
 LABEL_SAMPLES = 4
 
-#: Windows that go through the model together; bounds the activations that are kept for gradients.
+#: Windows per batch; bounds the activations that are kept for gradients.
 _BATCH_WINDOWS = 8
 
 
 class ProbedLayers:
-    """Stands in for the expert layers and adds a zero to their outputs to differentiate by."""
+    """Expert layers that add a zero tensor to their outputs, to differentiate by it."""
 
     def __init__(self, store: ExpertStore) -> None:
         self.probes: dict[int, Tensor] = {}
@@ -69,11 +69,11 @@ def measure_sensitivity(
         With all experts in memory; otherwise every window reads them again.
     tokens : (B, S) int64
     seed : int
-        Of the sampled labels.
+        Seed of the sampled labels.
     samples : int
-        Labels for every place.
+        Labels per place.
     on_windows : callable
-        Called with each number of windows just finished.
+        Called with the number of windows finished since the last call.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Calibration text as windows of tokens."""
+"""Calibration text, and the windows of tokens that are cut from it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from siftmoe.models.tasks.sequences import TextTokenizer
 
-#: Fewer windows give no standard error worth the name.
+#: With fewer windows the standard errors are meaningless.
 MIN_WINDOWS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationText:
-    """A text and what it is called."""
+    """A text and its name."""
 
     name: str
     text: str
@@ -50,19 +50,19 @@ def calibration_windows(
 ) -> NDArray[np.int64]:
     """Cut a text into windows of equal length and draw some of them.
 
-    Each document begins with the tokenizer's start token; windows run across documents, as they
-    do in training. The draw is without replacement and in the text's order.
+    Each document begins with the tokenizer's start token; windows cross document borders, as in
+    training. Windows are drawn without replacement and keep the text's order.
 
     Parameters
     ----------
     text : CalibrationText
     tokenizer : TextTokenizer
     max_tokens : int
-        Tokens of all windows together at most.
+        Most tokens of all windows together.
     window : int
         Tokens of a window.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Returns
     -------

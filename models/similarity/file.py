@@ -1,4 +1,4 @@
-"""A profile on disk: ``profile.npz`` of a bundle. Needs no torch."""
+"""Reads and writes a bundle's profile, ``profile.npz``. Needs no torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,9 @@ import msgspec
 import numpy as np
 
 from siftmoe.models.errors import BundleCorrupt, ProfileMissing
-from siftmoe.models.similarity.profile import (
-    DIMENSIONS,
-    PROFILE_FORMAT,
-    Calibration,
-    Estimate,
-    Profile,
-)
+from siftmoe.models.similarity.calibration import PROFILE_FORMAT, Calibration
+from siftmoe.models.similarity.profile import Profile
+from siftmoe.models.similarity.quantities import DIMENSIONS, Estimate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,12 +27,12 @@ if TYPE_CHECKING:
 
 _ERROR_SUFFIX = "_se"
 
-#: What numpy and zipfile raise for bytes that are not what they seem.
+#: Errors of numpy and zipfile for damaged bytes.
 _UNREADABLE = (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def write_profile(profile: Profile, path: Path) -> None:
-    """Write as ``.npz`` without pickled objects; the same profile gives the same bytes."""
+    """Write a profile as ``.npz`` without pickled objects; equal profiles give equal bytes."""
     arrays: dict[str, Any] = {
         "calibration": np.array(msgspec.json.encode(profile.calibration).decode()),
         "counts": profile.counts,
@@ -50,12 +46,12 @@ def write_profile(profile: Profile, path: Path) -> None:
 
 
 def parse_profile(content: bytes, *, title: str) -> Profile:
-    """Read what `write_profile` wrote; ``title`` names it in errors.
+    """Parse the bytes of a profile's file; ``title`` names it in errors.
 
     Raises
     ------
     BundleCorrupt
-        If it is no such file, or an array is missing or of the wrong shape.
+        If it is not such a file, or an array is missing or has a wrong shape.
     """
     try:
         if not zipfile.is_zipfile(io.BytesIO(content)):
@@ -83,7 +79,7 @@ def read_profile(manifest: Manifest) -> Profile:
     if entry is None:
         raise ProfileMissing(
             f"bundle {str(manifest.root)!r} has no profile; add one with "
-            f"'siftmoe prepare MODEL --out {manifest.root} --calibration TEXT'"
+            f"'siftmoe prepare MODEL --out {manifest.root}'"
         )
     title = f"bundle {str(manifest.root)!r}: {entry.name}"
     profile = parse_profile(manifest.read_file(entry), title=title)
@@ -92,7 +88,7 @@ def read_profile(manifest: Manifest) -> Profile:
 
 
 def rotation_of(bundle: Bundle) -> Rotation:
-    """Rotation of a bundle's rows before they are quantised: what its profile was measured with."""
+    """Rotation of a bundle's rows before they are quantised: the one of its profile."""
     if bundle.manifest.profile_file() is None:
         return "hadamard"
     return read_profile(bundle.manifest).calibration.rotation

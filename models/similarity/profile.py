@@ -1,154 +1,28 @@
-r"""How alike a model's experts are, as measured on calibration text. Needs no torch.
-
-For every layer and expert i, over the tokens routed to i with gate weight w:
-
-========================  ===========  =====================================================
-array                     shape        meaning
-========================  ===========  =====================================================
-``counts``                L, E         tokens routed to i
-``gate_weight``           L, E         mean of w
-``output_norm``           L            mean norm of the layer's output over all tokens
-``expert_norm``           L, E         mean of ‖y_i‖ over all tokens, routed to i or not
-``norm_ratio``            L, E, E      mean of ‖y_j‖ over mean of ‖y_i‖
-``cosine``                L, E, E      mean cosine between y_i and y_j
-``deviation``             L, E, E+1    mean of ‖y_i − y_j‖; last column (skip): of ‖y_i‖
-``scale``                 L, E, E+1    least-squares factor α on y_j; 0 for skip
-``scaled_deviation``      L, E, E+1    mean of ‖y_i − α y_j‖
-``price_scale``           L, E, E+1    least-squares factor c under weights w²
-``square``                L, E, E+1    mean of ‖y_i − y_j‖² under weights w²
-``scaled_square``         L, E, E+1    mean of ‖y_i − c y_j‖² under weights w²
-``sensitivity``           L            a = tr F / d, F the Fisher information of the output
-``response``              L            the same measured with deviations of realistic size
-``narrow_*``              L, W, E, E+1 ``deviation`` to ``scaled_square``, quantised tokens
-``reply_error``           L, W         squared error of a quantised output over its square
-``amplification_prefill`` L            final deviation per deviation of this layer, all tokens
-``amplification_decode``  L            the same for one token behind an undisturbed prefix
-``final_norm``            (scalar)     mean norm of the last hidden state
-========================  ===========  =====================================================
-
-``narrow_deviation`` and its five siblings are what serving costs when the token travels in few bits
-an entry, by the ``widths`` of the calibration: :math:`y_j = \mathrm{FFN}_j(Q_b z)`, and y_i is of
-the exact token. There a slot's own expert is not exact either.
-
-Everything that is a mean comes with its standard error. docs/profile.md has the formulas.
-"""
+"""The measured similarity of a model's experts, and what follows from it. Needs no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from siftmoe.models.errors import ProfileMissing
+from siftmoe.models.similarity.quantities import DIMENSIONS, NARROW, SERVING, Estimate, Serving
 from siftmoe.models.vectors.packing import FLOAT_WIDTHS
-from siftmoe.models.vectors.quantise import WIDTHS, Rotation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from siftmoe.models.similarity.calibration import Calibration
+
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
-
-PROFILE_FORMAT = 2
-
-#: What serving a slot by an expert costs, measured at every width.
-SERVING: Final = (
-    "deviation",
-    "scale",
-    "scaled_deviation",
-    "price_scale",
-    "square",
-    "scaled_square",
-)
-#: Before a name of `SERVING`: the same with tokens that travel in few bits.
-NARROW: Final = "narrow_"
-
-#: Dimensions of each measured quantity: L layers, W widths, E experts, X experts and skip.
-DIMENSIONS = {
-    "gate_weight": "LE",
-    "output_norm": "L",
-    "expert_norm": "LE",
-    "norm_ratio": "LEE",
-    "cosine": "LEE",
-    **dict.fromkeys(SERVING, "LEX"),
-    **dict.fromkeys((NARROW + name for name in SERVING), "LWEX"),
-    "reply_error": "LW",
-    "sensitivity": "L",
-    "response": "L",
-    "amplification_prefill": "L",
-    "amplification_decode": "L",
-    "final_norm": "",
-}
-
-
-class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a profile was measured on.
-
-    Parameters
-    ----------
-    model_hash : str
-        Of the bundle whose experts were measured.
-    text_name, text_sha256 : str
-        The calibration text.
-    max_tokens, window, seed : int
-        What was asked for: tokens at most, length of a window, seed of every random choice.
-    num_tokens : int
-        Tokens that the text gave.
-    with_gradients : bool
-        Whether sensitivity and amplification were measured; they need all experts in memory.
-    widths : tuple of int, bit
-        Few-bit widths that were measured, ascending.
-    rotation : "none" or "hadamard"
-        Of the rows before they are quantised.
-    """
-
-    model_hash: str
-    text_name: str
-    text_sha256: str
-    max_tokens: int
-    window: int
-    seed: int
-    num_tokens: int
-    with_gradients: bool
-    widths: tuple[int, ...] = WIDTHS
-    rotation: Rotation = "hadamard"
-    format: int = PROFILE_FORMAT
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A measured array and its standard error; NaN where nothing was measured.
-
-    Standard errors take tokens as independent; windows, for what is measured on whole windows.
-    """
-
-    value: FloatArray
-    error: FloatArray
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """What serving slots of an expert by another one costs, tokens travelling at one width.
-
-    Parameters
-    ----------
-    deviation, scale, scaled_deviation, price_scale, square, scaled_square : Estimate
-        (L, E, E+1), as the module's docstring lists them.
-    """
-
-    deviation: Estimate
-    scale: Estimate
-    scaled_deviation: Estimate
-    price_scale: Estimate
-    square: Estimate
-    scaled_square: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """The measured similarity of a model's experts; the module's docstring lists the arrays."""
+    """The measured similarity of a model's experts; `quantities` lists the arrays."""
 
     calibration: Calibration
     counts: IntArray
@@ -204,7 +78,7 @@ class Profile:
         return self.calibration.widths
 
     def serving(self, width: int) -> Serving:
-        """Return what serving costs when tokens travel at a width.
+        """Return the cost of serving when tokens travel at a width.
 
         Parameters
         ----------
@@ -225,7 +99,7 @@ class Profile:
         )
 
     def reply_share(self, width: int) -> FloatArray:
-        """Squared error of outputs that come back at a width, over their square, (L,).
+        """Squared error of outputs returned at a width, relative to their square, (L,).
 
         Raises
         ------
@@ -254,30 +128,30 @@ class Profile:
         width: int = 16,
         reply_width: int = 16,
     ) -> Estimate:
-        r"""Loss that one slot's deviation is expected to cost, per squared gate weight.
+        r"""Return the expected loss by one slot's deviation, per squared gate weight.
 
         This project's own derivation (docs/theory.md, section 8):
 
         .. math:: q_{ij} = \tfrac12\, a\,
             \frac{\mathbb E[w^2\,\|y_i - c_{ij}\,y_j\|^2]}{\mathbb E[w^2]}
 
-        An output that comes back in few bits adds its own error, which is independent:
-        :math:`\tfrac12 a\,\rho_b` times the square of what is returned.
+        An output that is returned in few bits adds an independent error:
+        :math:`\tfrac12 a\,\rho_b` times the square of the returned output.
 
         Parameters
         ----------
         rescale : bool
-            With the least-squares factor c; without it c = 1.
+            With the least-squares factor c; otherwise c = 1.
         measured : bool
-            Take for a the ``response`` to deviations of realistic size, which also has the
-            routing that they flip, instead of the Fisher ``sensitivity``.
+            Use the ``response`` to deviations of realistic size for a, which includes changes of
+            later routing, instead of the Fisher ``sensitivity``.
         width, reply_width : int, bit
-            In which tokens travel, and outputs come back.
+            Widths in which tokens travel and outputs are returned.
 
         Returns
         -------
         Estimate of (L, E, E+1) float64, nat
-            A slot served so costs about :math:`w^2 q_{ij}`.
+            Such a slot costs about :math:`w^2 q_{ij}`.
 
         Raises
         ------
@@ -290,17 +164,17 @@ class Profile:
         serving = self.serving(width)
         square = serving.scaled_square if rescale else serving.square
         skip = square.value[:, :, -1:]  # [L, E, 1], the square of the exact output
-        # at the least-squares factor what comes back has the square that is not missing
+        # the residual of a least-squares fit is orthogonal: ‖c y_j‖² = ‖y_i‖² − ‖y_i − c y_j‖²
         returned = np.maximum(skip - square.value, 0.0) if rescale else skip
         share = self.reply_share(reply_width)[:, None, None]
         a, a_error = factor.value[:, None, None], factor.error[:, None, None]
         total = square.value + share * returned
-        total[:, :, -1] = square.value[:, :, -1]  # nothing comes back
+        total[:, :, -1] = square.value[:, :, -1]  # skip: nothing is returned
         error = 0.5 * np.hypot(a * square.error, a_error * total)
         return Estimate(0.5 * a * total, error)  # [L, E, E+1]
 
     def amplification(self, *, prefill: bool) -> Estimate:
-        """Factor from a layer's deviation to the final one, (L,).
+        """Ratio of the final deviation to a layer's deviation, (L,).
 
         Raises
         ------

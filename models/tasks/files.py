@@ -1,4 +1,4 @@
-"""Readers of evaluation files: one record per line, errors name the file and the line."""
+"""Reads evaluation files with one record per line; errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Record = TypeVar("_Record")
 class ChoiceItem:
     """A multiple-choice question.
 
-    ``premise`` is what stands before an option when its probability without the question is taken.
+    ``premise`` is the text before an option when its probability without the question is computed.
     """
 
     context: str
@@ -50,10 +50,10 @@ def read_choice(path: Path) -> list[ChoiceItem]:
 
 
 def read_piqa(path: Path) -> list[ChoiceItem]:
-    """Read PIQA: ``goal``, ``sol1``, ``sol2`` a line, and the labels of a ``.lst`` file beside it.
+    """Read PIQA: ``goal``, ``sol1``, ``sol2`` per line, and labels from a ``.lst`` file.
 
-    Source: Bisk et al., "PIQA" (arXiv 1911.11641). The labels of ``valid.jsonl`` are looked for in
-    ``valid-labels.lst`` and ``valid.lst``.
+    Source: Bisk et al., "PIQA" (arXiv 1911.11641). The labels of ``valid.jsonl`` are read from
+    ``valid-labels.lst`` or ``valid.lst``.
     """
     labels = _piqa_labels(path)
 
@@ -112,7 +112,7 @@ def read_csqa(path: Path) -> list[ChoiceItem]:
 
 
 def read_xsum(path: Path) -> list[SummaryItem]:
-    """Read XSum: ``document`` and ``summary`` a line (Narayan et al., arXiv 1808.08745)."""
+    """Read XSum: ``document`` and ``summary`` per line (Narayan et al., arXiv 1808.08745)."""
     return _read(path, lambda line: SummaryItem(_text(line, "document"), _text(line, "summary")))
 
 
@@ -122,7 +122,7 @@ def read_documents(path: Path) -> list[str]:
 
 
 def read_text(path: Path) -> str:
-    """Read a text file as it is.
+    """Read a plain text file.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def _text(line: dict[str, object], key: str) -> str:
 
 
 def _read(path: Path, parse: Callable[[dict[str, object]], _Record]) -> list[_Record]:
-    """Parse each line that is not blank; whatever is wrong with one is told with its place."""
+    """Parse each line that is not blank; errors name the file and the line."""
     records = []
     for number, line in _lines(path):
         try:
@@ -176,7 +176,7 @@ def _object(line: str) -> dict[str, object]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    # Not splitlines(): a JSON text may hold line separators of Unicode that end no line here.
+    # Not splitlines(): a JSON string may contain Unicode line separators, which end no line here.
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             yield number, line

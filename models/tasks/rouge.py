@@ -1,4 +1,4 @@
-"""ROUGE-L: how much of a reference a generated text holds in the same order."""
+"""ROUGE-L: the score of a generated text by its longest common subsequence with a reference."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def lcs_length(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
 
     Notes
     -----
-    Bit-parallel in the words of one integer; a zero bit at place i says that the subsequence grows
-    at ``first[i]``: Hyyrö, "Bit-parallel LCS-length computation revisited" (2004).
+    Bit-parallel in one integer; a zero bit at place i means that the subsequence grows at
+    ``first[i]``: Hyyrö, "Bit-parallel LCS-length computation revisited" (2004).
     """
     places: dict[Hashable, int] = {}
     for place, item in enumerate(first):

@@ -1,4 +1,4 @@
-"""From the log-probabilities of a task's tokens to its result, each figure with its error."""
+"""Computes a task's metrics and their standard errors from log-probabilities of its tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure and its standard error, None if it was taken over one item only."""
+    """A figure and its standard error, which is None for a single item."""
 
     value: float
     standard_error: float | None
@@ -26,7 +26,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What a model reached in a task.
+    """The metrics of a model in a task.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class TaskResult:
         The task.
     metrics : dict of str to Metric
     num_items : int
-        Items of which every token was seen.
+        Items whose tokens were all scored.
     num_tokens : int
-        Tokens whose log-probability counted.
+        Scored tokens.
     """
 
     name: str
@@ -46,22 +46,22 @@ class TaskResult:
 
 
 class Scorer(Protocol):
-    """Collects log-probabilities batch by batch, in any order."""
+    """Collects log-probabilities batch by batch, in any order, and computes the metrics."""
 
     def add(self, batch: Batch, token_logprobs: FloatArray, token_hits: BoolArray) -> None:
-        """Take the log-probabilities and the right guesses of one batch."""
+        """Add the log-probabilities and the correct predictions of one batch."""
 
     def result(self) -> TaskResult:
-        """Return the figures over the items that are complete."""
+        """Return the metrics over the complete items."""
 
 
 class SequenceSums:
-    """Sums over the counted tokens of each sequence.
+    """Sums over the scored tokens of each sequence.
 
     Attributes
     ----------
     logprob, hits, tokens : (S,) arrays
-        Natural log-probability, right guesses, counted tokens of each sequence.
+        Natural log-probability, correct predictions and scored tokens of each sequence.
     seen : (S,) bool
     """
 
@@ -78,7 +78,7 @@ class SequenceSums:
         ----------
         batch : Batch
         token_logprobs : (B, T) float64
-            log P(input_ids[b, t] | input_ids[b, :t]), natural; read where the batch's target mask
+            log P(input_ids[b, t] | input_ids[b, :t]), natural; used where the batch's target mask
             is True.
         token_hits : (B, T) bool
             Whether input_ids[b, t] was the most likely token there.
@@ -86,7 +86,7 @@ class SequenceSums:
         Raises
         ------
         ValueError
-            If a shape is wrong, a value that counts is no log-probability, or the batch was added
+            If a shape is wrong, a scored value is no log-probability, or the batch was added
             before.
         """
         mask = batch.target_mask
@@ -94,7 +94,7 @@ class SequenceSums:
             if np.shape(array) != mask.shape:
                 raise ValueError(f"{name} has shape {np.shape(array)}, the batch {mask.shape}")
         counted = np.asarray(token_logprobs, dtype=np.float64)[mask]
-        # A sum of rounded float32 probabilities may pass one by a little.
+        # A sum of rounded float32 probabilities may slightly exceed one.
         if not np.all(counted <= 1e-3):
             raise ValueError("token_logprobs has NaN or positive values: not log-probabilities")
         if self.seen[batch.rows].any():
@@ -114,7 +114,7 @@ class PerplexityScorer:
         self._sums = SequenceSums(len(sequences))
 
     def add(self, batch: Batch, token_logprobs: FloatArray, token_hits: BoolArray) -> None:
-        """Take one batch; see `SequenceSums.add`."""
+        """Add one batch; see `SequenceSums.add`."""
         self._sums.add(batch, token_logprobs, token_hits)
 
     def result(self) -> TaskResult:
@@ -159,7 +159,7 @@ class ChoiceScorer:
         self._first = np.searchsorted(self._items, np.arange(len(items)))  # ordered by item, part
 
     def add(self, batch: Batch, token_logprobs: FloatArray, token_hits: BoolArray) -> None:
-        """Take one batch; see `SequenceSums.add`."""
+        """Add one batch; see `SequenceSums.add`."""
         self._sums.add(batch, token_logprobs, token_hits)
 
     def result(self) -> TaskResult:

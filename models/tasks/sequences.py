@@ -1,4 +1,4 @@
-"""Token sequences of a task and the padded batches they are fed in."""
+"""Token sequences of a task, and their padded batches."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from numpy.typing import NDArray
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-# Sequences of like length are batched together, but only this many batches ahead, so that a run
-# that is stopped has finished the items it began with.
+# Sequences of similar length are batched together, but only among this many batches, so that an
+# interrupted run has completed the first items.
 _SORTED_BATCHES = 16
 
 
 class TextTokenizer(Protocol):
-    """What is used of a Hugging Face tokenizer."""
+    """The part of a Hugging Face tokenizer that tasks use."""
 
     @property
     def bos_token_id(self) -> int | None:
-        """Number of the token that starts a text."""
+        """Id of the token that starts a text."""
 
     @property
     def eos_token_id(self) -> int | None:
-        """Number of the token that ends a text."""
+        """Id of the token that ends a text."""
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Return the token numbers of a text."""
+        """Return the token ids of a text."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenSequence:
-    """Tokens of which those from ``target_start`` on count, as part of an item."""
+    """Tokens of one part of an item; those from ``target_start`` on are scored."""
 
     tokens: tuple[int, ...]
     target_start: int
@@ -50,12 +50,12 @@ class Batch:
     ----------
     input_ids : (B, T) int64
     attention_mask : (B, T) int64
-        1 where a token stands, 0 on padding.
+        1 for a token, 0 for padding.
     target_mask : (B, T) bool
-        True where the log-probability of ``input_ids[b, t]`` given the tokens before it counts.
-        Never at t = 0, which nothing precedes.
+        True where the log-probability of ``input_ids[b, t]`` given the tokens before it is scored.
+        Never at t = 0, where no token precedes.
     rows : (B,) int64
-        Which sequences of the task these are.
+        Indices of these sequences in the task.
     """
 
     input_ids: IntArray
@@ -65,12 +65,12 @@ class Batch:
 
     @property
     def num_targets(self) -> int:
-        """How many tokens of the batch count."""
+        """Number of scored tokens of the batch."""
         return int(self.target_mask.sum())
 
 
 def start_token(tokenizer: TextTokenizer) -> int:
-    """Return the token that a text starts with: BOS, or EOS for a tokenizer without one.
+    """Return the token that starts a text: BOS, or EOS for a tokenizer without BOS.
 
     Raises
     ------
@@ -84,17 +84,17 @@ def start_token(tokenizer: TextTokenizer) -> int:
 
 
 def encode(tokenizer: TextTokenizer, text: str) -> list[int]:
-    """Return the tokens of a text without special ones."""
+    """Return the tokens of a text without special tokens."""
     return tokenizer.encode(text, add_special_tokens=False)
 
 
 def encode_pair(
     tokenizer: TextTokenizer, context: str, continuation: str
 ) -> tuple[list[int], list[int]]:
-    """Return the tokens of a context and of what follows it after a space.
+    """Return the tokens of a context, and of its continuation after a space.
 
     Both are encoded as one text, since a tokenizer may treat the start of a text differently. If
-    tokens merge across the border, the continuation has the merged one.
+    tokens merge across the border, the merged token belongs to the continuation.
     """
     before = encode(tokenizer, context)
     whole = encode(tokenizer, f"{context} {continuation}".lstrip())
@@ -105,17 +105,17 @@ def encode_pair(
 
 
 def windows(tokens: Sequence[int], *, start: int, length: int) -> Iterator[tuple[list[int], int]]:
-    """Cut a document into windows in which every token counts exactly once.
+    """Cut a document into windows in which every token is scored exactly once.
 
-    The first window begins with the ``start`` token; each later one begins with the last quarter of
-    the one before as context that does not count.
+    The first window begins with the ``start`` token. Each later window begins with the last quarter
+    of the one before as context, which is not scored again.
 
     Yields
     ------
     tokens : list of int
         At most ``length``.
     target_start : int
-        The first place that counts, at least 1.
+        The first scored place, at least 1.
     """
     overlap = length // 4
     row = [start, *tokens]

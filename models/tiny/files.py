@@ -1,6 +1,6 @@
-"""Small trained checkpoints that ship with the package, and the evaluation sets beside them.
+"""Names and paths of the shipped checkpoints and evaluation sets.
 
-Reading this package loads no torch. ``docs/checkpoints.md`` tells how everything in it was made.
+Importing this module loads no torch. ``docs/checkpoints.md`` says how the files were made.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What ships with the package in this folder, with sizes and hashes.
+"""Writes and checks the list of shipped files with their sizes and hashes.
 
 ::
 
@@ -40,7 +40,7 @@ def describe(files: list[Path]) -> dict[str, dict[str, object]]:
 
 
 def differences() -> list[str]:
-    """Return the paths that are missing, not listed, or not what the manifest says."""
+    """Return the paths that are missing, not listed, or different from the manifest."""
     listed = json.loads(MANIFEST.read_text(encoding="utf-8"))
     found = describe(shipped_files())
     return sorted(

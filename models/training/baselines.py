@@ -1,11 +1,11 @@
-"""What multiple choice and perplexity reach without a model of the language.
+"""Baselines of multiple choice and perplexity without a language model.
 
 ::
 
     python -m siftmoe.models.training.baselines --tokens build/tiny/tokens \
         --out models/tiny/baselines.json
 
-Unigram and bigram counts are of the training split, the bigram smoothed by the unigram.
+Unigrams and bigrams are counted in the training split; the bigram is smoothed by the unigram.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from siftmoe.models.tasks.evaluation import GenerationTask, load_task
+from siftmoe.models.tasks.evaluation import load_task
 from siftmoe.models.tasks.files import ChoiceItem, read_choice
 from siftmoe.models.tasks.scores import mean
 from siftmoe.models.tasks.sequences import Batch, encode_pair
+from siftmoe.models.tasks.task import GenerationTask
 from siftmoe.models.tiny.files import data_path
 from siftmoe.models.training.evalsets import content_words
 from siftmoe.models.training.tokenizer import VOCAB_SIZE
@@ -37,7 +38,7 @@ Scores = Callable[[ChoiceItem], Sequence[float]]
 
 
 class NGrams:
-    """Log-probabilities of a token from counts, alone and after the token before."""
+    """Log-probabilities of a token from counts: alone, and given the preceding token."""
 
     def __init__(self, tokens: NDArray[np.uint16]) -> None:
         counts = np.bincount(tokens, minlength=VOCAB_SIZE) + 1.0
@@ -51,7 +52,7 @@ class NGrams:
         return np.asarray(np.log(self._unigram[tokens]))
 
     def bigram(self, before: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return log P(token | token before), natural."""
+        """Return log P(token | preceding token), natural."""
         seen = self._pairs[before, tokens] + BIGRAM_SMOOTHING * self._unigram[tokens]
         return np.asarray(np.log(seen / (self._before[before] + BIGRAM_SMOOTHING)))
 
@@ -61,13 +62,13 @@ class NGrams:
 
 
 def word_overlap(item: ChoiceItem) -> list[float]:
-    """Score options by the share of their words that stand in the context."""
+    """Score options by the share of their words that occur in the context."""
     context = content_words(item.context)
     return [len(words & context) / max(1, len(words)) for words in map(content_words, item.options)]
 
 
 def rare_word_overlap(items: Sequence[ChoiceItem]) -> Scores:
-    """Return the sum over the common words of how rare each is among all items."""
+    """Return the sum over the common words of their rarity among all items."""
     texts = [content_words(text) for item in items for text in (item.context, *item.options)]
     counts = Counter(word for text in texts for word in text)
 
@@ -80,7 +81,7 @@ def rare_word_overlap(items: Sequence[ChoiceItem]) -> Scores:
 
 
 def choice_scores(items: Sequence[ChoiceItem], grams: NGrams, tokenizer: Any) -> dict[str, Scores]:
-    """Return the trivial ways to choose, by name."""
+    """Return the scores of the trivial baselines, by name."""
 
     def split(item: ChoiceItem, option: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         context, answer = encode_pair(tokenizer, item.context, option)
@@ -106,7 +107,7 @@ def choice_scores(items: Sequence[ChoiceItem], grams: NGrams, tokenizer: Any) ->
 
 
 def perplexities(grams: NGrams, tokenizer: Any) -> dict[str, object]:
-    """Return perplexity and next-token accuracy of the counts on the test documents."""
+    """Return perplexity and next-token accuracy of the n-grams on the test documents."""
     task = load_task("perplexity", tokenizer=tokenizer)
     if isinstance(task, GenerationTask):
         raise TypeError("the perplexity task is scored by log-probabilities")

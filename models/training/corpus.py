@@ -1,15 +1,15 @@
-"""The training text: docstrings of the standard library and of permissively licensed packages.
+"""Makes the training text: docstrings of the standard library and of permissive packages.
 
 The packages are pinned in ``corpus-requirements.txt`` and unpacked, without their dependencies,
-into a folder of their own, so that the text does not depend on what else is installed::
+into a separate folder, so that the text does not depend on other installed packages::
 
     pip install --no-deps --only-binary :all: --target build/tiny/site \
         -r models/tiny/corpus-requirements.txt
     python -m siftmoe.models.training.corpus --site build/tiny/site --out build/tiny/corpus
 
-Docstrings are read from the syntax tree; nothing of the packages is imported. A file as a whole
-goes to train, val or test by the hash of its path, and a paragraph that was seen before is dropped,
-so no paragraph of a held-out file stands in the training text.
+Docstrings are read from the syntax tree; the packages are not imported. A whole file is assigned to
+train, val or test by the hash of its path, and repeated paragraphs are dropped, so no paragraph of
+a held-out file occurs in the training text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ VAL_PERCENT = 4
 TEST_PERCENT = 8
 MIN_DOCUMENT_CHARS = 120
 
-# Import name -> (distribution that pins it, licence): all permissive.
+# Import name -> (pinned distribution, licence); all licences are permissive.
 PACKAGES = {
     "torch": ("torch", "BSD-3-Clause"),
     "numpy": ("numpy", "BSD-3-Clause"),
@@ -193,7 +193,7 @@ def _source_files(root: Path) -> Iterator[Path]:
 
 
 class DocumentReader:
-    """Reads packages one after the other and drops paragraphs that were seen before."""
+    """Reads packages in order and drops paragraphs that have occurred before."""
 
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
@@ -211,7 +211,7 @@ class DocumentReader:
             for number, docstring in enumerate(found):
                 text = "\n".join(self._new_paragraphs(docstring))
                 if len(text) >= MIN_DOCUMENT_CHARS:
-                    # A topic is a document of its own; elsewhere the file decides the split.
+                    # A topic is a separate document; elsewhere the file decides the split.
                     topic = f"#{number}" if reader is _help_topics else ""
                     yield Document(package=package, path=path + topic, text=text)
 
@@ -246,7 +246,7 @@ def package_roots(site: Path) -> list[tuple[str, str, Path]]:
 
 
 def build(site: Path, out: Path) -> dict[str, object]:
-    """Write train, val and test documents as JSON lines to ``out`` and return what they hold."""
+    """Write train, val and test documents as JSON lines to ``out``; return their statistics."""
     out.mkdir(parents=True, exist_ok=True)
     by_split: dict[str, list[Document]] = {name: [] for name in SPLITS}
     licences: Counter[str] = Counter()

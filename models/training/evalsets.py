@@ -1,13 +1,13 @@
-"""The evaluation sets that ship with the tiny checkpoints.
+"""Makes the evaluation sets that ship with the tiny checkpoints.
 
 ::
 
     python -m siftmoe.models.training.evalsets --corpus build/tiny/corpus --out models/tiny/data
 
 writes held-out documents for the perplexity (validation and test), calibration text from the
-training split, and multiple-choice items: continue a held-out docstring, four options, the wrong
-ones being sentences of other held-out files. They are chosen so that neither an option's length nor
-the words it shares with the context tell the answer.
+training split, and multiple-choice items: the continuation of a held-out docstring among four
+options. The wrong options are sentences of other held-out files. They are chosen so that neither
+the length of an option nor the words that it shares with the context reveal the answer.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ STOP_WORDS = frozenset(re.findall(r"\w+", _FREQUENT))
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """A place in a held-out document: what stands before it and the sentence after it."""
+    """A place in a held-out document: the text before it and the sentence after it."""
 
     source: str
     context: str
@@ -79,7 +79,7 @@ def _shortened(text: str) -> str:
 
 
 def sample_documents(documents: list[Document], chars: int) -> list[Document]:
-    """Take whole or shortened documents, in a hashed order, until ``chars`` are reached."""
+    """Take whole or shortened documents in hashed order until ``chars`` characters are reached."""
     taken, total = [], 0
     for document in _shuffled(documents):
         text = _shortened(document.text)
@@ -91,7 +91,7 @@ def sample_documents(documents: list[Document], chars: int) -> list[Document]:
 
 
 def continuations(document: Document) -> Iterator[Continuation]:
-    """Find the places of a document where a sentence of prose follows enough context."""
+    """Find the places of a document where a sentence of prose follows sufficient context."""
     for match in re.finditer(r"[.!?:]\s+(?=[A-Z])", document.text):
         context = _context(document.text[: match.end()])
         sentence = _sentence(document.text[match.end() :])
@@ -103,7 +103,7 @@ def _context(text: str) -> str:
     text = text.rstrip()
     if len(text) <= CONTEXT_CHARS:
         return text
-    return text[-CONTEXT_CHARS:].split(maxsplit=1)[1]  # from a whole word on
+    return text[-CONTEXT_CHARS:].split(maxsplit=1)[1]  # starts at a whole word
 
 
 def _sentence(text: str) -> str | None:
@@ -125,7 +125,7 @@ def without_leaks(found: list[Continuation], training: list[Document]) -> list[C
 
 
 class Options:
-    """Sentences to draw wrong options from, and how much each shares with a context."""
+    """Candidate sentences for wrong options, and their overlap with a context."""
 
     def __init__(self, sentences: list[Continuation]) -> None:
         self._pool = [(s, content_words(s.text)) for s in sentences]
@@ -133,14 +133,14 @@ class Options:
         self._weights = {w: math.log(len(sentences) / n) for w, n in counts.items()}
 
     def overlap(self, first: set[str], second: set[str]) -> float:
-        """Return the weight of the common words, a word weighing more the rarer it is."""
+        """Return the weight of the common words; rarer words have a larger weight."""
         return sum(self._weights[word] for word in first & second)
 
     def nearest(self, item: Continuation) -> dict[tuple[bool, bool], list[str]]:
         """Return wrong options by (longer than the answer, sharing more with the context).
 
-        Those that come nearest to the answer's overlap, of like length. Sentences of the same file,
-        and those that share half their words with the answer, are left out.
+        These are the options nearest to the answer's overlap, of similar length. Sentences of the
+        same file, and those that share half of their words with the answer, are left out.
         """
         context, answer = content_words(item.context), content_words(item.text)
         wanted = self.overlap(answer, context)
@@ -166,8 +166,8 @@ def choice_items(
 ) -> Iterator[dict[str, object]]:
     """Yield at most ``limit`` items with four options in random order, one per list of places.
 
-    How many wrong options are longer than the answer, and how many share more with the context, is
-    drawn evenly and apart from each other: neither tells which one is right.
+    The number of wrong options that are longer than the answer, and the number that share more with
+    the context, are drawn uniformly and independently: neither reveals the answer.
     """
     rng = random.Random(seed)
     made = 0
@@ -196,7 +196,7 @@ def _item(
 
 
 def _some_of(count: int, rng: random.Random) -> list[bool]:
-    """Return ``count`` flags of which an evenly drawn number is True, in random order."""
+    """Return ``count`` flags in random order; the number of True ones is drawn uniformly."""
     number = rng.randrange(count + 1)
     return rng.sample([True] * number + [False] * (count - number), count)
 
@@ -209,7 +209,7 @@ def choice_set(
     sentences = without_leaks(list(unique.values()), training)
     kept = {c.text for c in sentences}
     by_document = [[c for c in continuations(d) if c.text in kept] for d in documents]
-    # A sentence that stands in several documents is an answer in one.
+    # A sentence that occurs in several documents is an answer only once.
     places = [[c for c in found if unique[c.text] == c] for found in by_document]
     return choice_items([p for p in places if p], Options(sentences), limit=limit, seed=seed)
 
@@ -235,7 +235,7 @@ def build(corpus: Path, out: Path) -> dict[str, int]:
         items = choice_set(documents, training, limit=MAX_CHOICE_ITEMS[split], seed=number)
         counts[name] = _write_lines(out / name, items)
     calibration = sample_documents(training, CALIBRATION_CHARS)
-    # No document holds an empty line, so one separates them.
+    # No document contains an empty line, so one separates them.
     (out / "calibration.txt").write_text("\n\n".join(d.text for d in calibration) + "\n")
     counts["calibration.txt"] = len(calibration)
     return counts

@@ -1,11 +1,11 @@
-"""Measure the shipped checkpoints: perplexity, multiple choice, how similar their experts are.
+"""Measures the shipped checkpoints: perplexity, multiple choice, similarity of experts.
 
 ::
 
     python -m siftmoe.models.training.evaluate --out models/tiny/results.json
 
-runs the whole test sets on the CPU, undivided, as plain Hugging Face models; ``--limit 100`` takes
-the first hundred items of each.
+runs the whole test sets on the CPU with the undivided Hugging Face models; ``--limit 100`` uses the
+first hundred items of each.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer, MixtralForCausalLM
 
-from siftmoe.models.tasks.evaluation import GenerationTask, TaskResult, load_task
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.scores import TaskResult
 from siftmoe.models.tasks.sequences import Batch
+from siftmoe.models.tasks.task import GenerationTask
 from siftmoe.models.tiny.files import CHECKPOINTS, checkpoint_dir, data_path
 
 BATCH_SIZE = 16
@@ -71,8 +73,8 @@ def run_task(spec: str, model: MixtralForCausalLM, tokenizer: Any, limit: int | 
 def expert_cosines(model: MixtralForCausalLM, tokenizer: Any) -> list[float]:
     """Return for each layer the mean cosine between two experts' outputs for the same token.
 
-    Every expert is given every token that reaches its layer in the first calibration documents, and
-    the mean is over tokens and pairs of experts.
+    Every expert computes every token that reaches its layer in the first calibration documents; the
+    mean is over tokens and pairs of experts.
     """
     text = data_path("calibration").read_text(encoding="utf-8")[:SIMILARITY_CHARS]
     tokens = torch.tensor(tokenizer.encode(text, add_special_tokens=False))

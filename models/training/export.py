@@ -1,11 +1,11 @@
-"""Write a trained state as the Hugging Face folder that ships with the package.
+"""Writes a trained state as the Hugging Face folder that ships with the package.
 
 ::
 
     python -m siftmoe.models.training.export upcycled --work build/tiny --out models/tiny/upcycled
     python -m siftmoe.models.training.export scratch  --work build/tiny --out models/tiny/scratch
 
-``train.json`` beside the weights tells what they were trained on, how, and how it went.
+``train.json`` beside the weights records the corpus, the recipe and the course of the training.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from siftmoe.models.training.train import BATCH, RECIPES, SAVE_EVERY, WINDOW, lo
 def export(name: str, *, work: Path, out: Path) -> None:
     """Write weights in fp16, configuration and tokenizer of a trained model to ``out``."""
     _trained(name, work).eval().to(torch.float16).save_pretrained(out)
-    (out / "model.safetensors").chmod(0o644)  # it is written readable by its owner alone
+    (out / "model.safetensors").chmod(0o644)  # save_pretrained makes it readable by its owner only
     for file in sorted((work / "tokens" / "tokenizer").iterdir()):
         shutil.copyfile(file, out / file.name)
 
@@ -77,7 +77,7 @@ def _val_entropy(name: str, work: Path) -> float:
 
 
 def _cpu_seconds(log: list[dict[str, float]]) -> float:
-    """Add up the clocks of the processes that a training was spread over."""
+    """Sum the CPU times of the processes of a training."""
     clocks = [line["cpu_s"] for line in log]
     ends = [clock for clock, after in pairwise(clocks) if after < clock]
     return sum(ends) + clocks[-1]

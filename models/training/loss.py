@@ -1,4 +1,4 @@
-"""Cross entropy of a language model without its matrix of logits."""
+"""Cross entropy of a language model without the full matrix of logits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHUNK_ROWS = 256
 
 
 class _HeadCrossEntropy(torch.autograd.Function):
-    """The gradient is made beside the loss, chunk by chunk: a third of a step's time is saved."""
+    """Computes the gradient with the loss, chunk by chunk, which saves a third of a step's time."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""The architecture of the tiny checkpoints, and how a dense model becomes a mixture of experts.
+"""The architecture of the tiny checkpoints, and the upcycling of a dense model.
 
-A dense model is a Mixtral with one expert, so that every other weight has the same name and shape.
+A dense model is a Mixtral with one expert, so all other weights have the same names and shapes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def load_balancing_loss(router_logits: tuple[Tensor, ...], top_k: int) -> Tensor
 
     with :math:`f_e` the share of routed tokens and :math:`P_e` the mean router probability of
     expert e in one layer; it is K for an even load. Hugging Face sums :math:`f` and :math:`P` over
-    the layers first, so that layers may collapse as long as their sum is even.
+    the layers first, so that single layers may collapse while their sum stays even.
     """
     losses = []
     for logits in router_logits:  # [N, E]
@@ -99,6 +99,6 @@ def _partly_redrawn(
     for half in (gate, up):
         noise = torch.randn(len(redrawn), d, generator=generator)
         half[redrawn] = noise * half.std()
-    # Half the spread, so that the fresh units do not disturb the trained ones at the start.
+    # Half the standard deviation, so that new units do not disturb the trained ones at the start.
     down[:, redrawn] = torch.randn(d, len(redrawn), generator=generator) * down.std() * 0.5
     return gate_up, down

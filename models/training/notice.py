@@ -1,10 +1,10 @@
-"""The licences of the text that the tiny checkpoints are trained on and that is shipped with them.
+"""Collects the licences of the training text, which ships with the checkpoints.
 
 ::
 
     python -m siftmoe.models.training.notice --site build/tiny/site --out models/tiny/LICENSES
 
-collects them from the packages that are pinned in ``corpus-requirements.txt``.
+reads them from the packages that are pinned in ``corpus-requirements.txt``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def distribution_folder(site: Path, distribution: str) -> Path:
         If it is not installed in ``site``.
     """
     wanted = _normal(distribution)
-    # A package that is linked into the folder has its metadata beside its real place.
+    # The metadata of a package that is linked into the folder lies beside the link's target.
     for folder in (site, *(p.resolve().parent for p in site.iterdir() if p.is_symlink())):
         for path in sorted(folder.glob("*.dist-info")):
             if _normal(path.name.partition("-")[0]) == wanted:
@@ -60,13 +60,13 @@ def licence_text(folder: Path) -> str:
     texts = []
     for file in files:
         text = file.read_text(encoding="utf-8").strip("\n")
-        # numpy and scipy append the licences of what is bundled in source or wheel after a ruler.
+        # numpy and scipy append the licences of bundled libraries after a ruler.
         texts.append(re.split(r"\n(?:----+|The NumPy repository and source)", text)[0].rstrip())
     return "\n\n".join(texts)
 
 
 def collect(site: Path) -> str:
-    """Return the text of all licences, that of Apache 2.0 once."""
+    """Return the text of all licences, with Apache 2.0 once."""
     stdlib = Path(sysconfig.get_paths()["stdlib"]) / "LICENSE.txt"
     version = platform.python_version()
     parts = [_section(f"Python {version}", STDLIB_LICENSE, stdlib.read_text(encoding="utf-8"))]

@@ -1,4 +1,4 @@
-"""The byte-level BPE tokenizer of the tiny checkpoints.
+"""Trains the byte-level BPE tokenizer of the tiny checkpoints.
 
 ::
 
@@ -27,7 +27,7 @@ SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> Tokenizer:
-    """Train a byte-level BPE in which every digit is a token of its own."""
+    """Train a byte-level BPE in which every digit is a separate token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -43,7 +43,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> Token
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    bos = SPECIAL_TOKENS[BOS]  # a prompt begins as the training documents did
+    bos = SPECIAL_TOKENS[BOS]  # a prompt begins like the training documents
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, BOS)]
     )

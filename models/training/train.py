@@ -1,4 +1,4 @@
-"""Train the tiny checkpoints: one thread, schedules by step count, seeded, resumable.
+"""Trains the tiny checkpoints: one thread, schedules by step count, seeded, resumable.
 
 ::
 
@@ -6,10 +6,9 @@
     python -m siftmoe.models.training.train upcycled --tokens build/tiny/tokens --work build/tiny
     python -m siftmoe.models.training.train scratch  --tokens build/tiny/tokens --work build/tiny
 
-``upcycled`` starts from the result of ``dense``. A run that was stopped goes on where its last
-saved state lies and ends with the same weights as one that was not; the log is
-``WORK/NAME/log.jsonl``, the state ``WORK/NAME/state.pt``. The same machine kind and versions give
-the same weights.
+``upcycled`` starts from the result of ``dense``. An interrupted run resumes at its last saved state
+and ends with the same weights as an uninterrupted one. The log is ``WORK/NAME/log.jsonl``, the
+state ``WORK/NAME/state.pt``. The same kind of machine and the same versions give the same weights.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ CLIP_NORM = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How one model is trained."""
+    """The recipe of one model's training."""
 
     steps: int
     num_experts: int = NUM_EXPERTS
@@ -54,8 +53,8 @@ class Recipe:
     def rate(self, step: int) -> float:
         """Learning rate of a step: warm-up, constant, linear to zero over the last share.
 
-        The constant part does not depend on ``steps``, so that a run may be lengthened until its
-        decay begins and still be one that a single command repeats.
+        The constant part does not depend on ``steps``, so a run may be lengthened before its decay
+        begins, and a single command still repeats it.
         """
         warm = min(1.0, (step + 1) / self.warmup_steps)
         if self.decay_share == 0:
@@ -65,17 +64,17 @@ class Recipe:
 
 
 RECIPES = {
-    # No decay: upcycling takes the model up in the middle of its training.
+    # No decay: upcycling continues from the middle of the training.
     "dense": Recipe(steps=2_500, num_experts=1, seed=1, decay_share=0.0),
-    # Short and gentle on purpose: 6,000 steps at the full rate reach perplexity 16.4 instead of
-    # 18.9, but leave the experts hardly more alike than those from scratch.
+    # Short, with a low learning rate: 6,000 steps at the full rate reach perplexity 16.4 instead of
+    # 18.9, but then the experts are hardly more similar than those trained from scratch.
     "upcycled": Recipe(steps=2_400, start="dense", seed=2, peak_rate=2e-3, decay_share=0.5),
     "scratch": Recipe(steps=8_000, seed=3),
 }
 
 
 class Windows:
-    """Fixed-length pieces of a row of tokens, in an order that the seed and the step decide."""
+    """Fixed-length windows of a row of tokens, in an order given by the seed and the step."""
 
     def __init__(self, tokens: np.ndarray[Any, np.dtype[Any]], *, seed: int) -> None:
         self._tokens = tokens.astype(np.int64)
@@ -125,7 +124,7 @@ def make_optimizer(model: MixtralForCausalLM) -> torch.optim.Optimizer:
 
 
 class Training:
-    """A model on its way: state on disk, one step at a time."""
+    """The training of one model, with its state on disk."""
 
     def __init__(self, name: str, recipe: Recipe, *, tokens: Path, work: Path) -> None:
         self._recipe = recipe

@@ -1,11 +1,11 @@
-r"""Rows quantised with a step per channel, fixed beforehand from calibration rows. Needs no torch.
+r"""Quantises rows with a fixed step per channel from calibration rows. Needs no torch.
 
 .. math:: \Delta_c = \max_t |x_{t,c}| / 2^{b-1}, \qquad
           k = \mathrm{clip}\big(\lfloor x_{t,c} / \Delta_c \rfloor + 2^{b-1},\ 0,\ 2^b - 1\big)
 
-The steps need not travel. On both shipped checkpoints a step per row after a rotation
-(`siftmoe.models.vectors.quantise`) has the smaller error at every width (benchmarks/quantisers.py),
-so this is for comparison and nothing sends it.
+These steps are not transmitted. On both shipped checkpoints a step per row after a rotation
+(`siftmoe.models.vectors.quantise`) has the smaller error at every width
+(benchmarks/models/quantisers.py), so this quantiser is used for comparison only.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _LEAST_STEP = np.float32(2.0**-100)
 
 
 def channel_steps(rows: Float32Array, width: int) -> Float32Array:
-    """Step of every channel with which none of these rows is clipped.
+    """Least step of every channel at which none of these rows is clipped.
 
     Parameters
     ----------
     rows : (n, d) float32
-        For calibration.
+        Calibration rows.
     width : int, bit
 
     Returns
@@ -56,12 +56,12 @@ def channel_steps(rows: Float32Array, width: int) -> Float32Array:
 
 
 def quantise_channels(rows: Float32Array, steps: Float32Array, width: int) -> CodeArray:
-    """Quantise rows (n, d) with steps (d,) to codes (n, d); what is beyond the range is clipped.
+    """Quantise rows (n, d) with steps (d,) to codes (n, d); entries beyond the range are clipped.
 
     Raises
     ------
     ValueError
-        If a number is not finite, the steps are not one for each channel, or there is no such
+        If a number is not finite, the number of steps is not that of channels, or there is no such
         width.
     """
     check_width(width)
@@ -71,7 +71,7 @@ def quantise_channels(rows: Float32Array, steps: Float32Array, width: int) -> Co
         row = int(np.argwhere(~np.isfinite(rows))[0, 0])
         raise ValueError(f"row {row} has a number that is not finite")
     half = np.float32(1 << (width - 1))
-    # Clipped before it is shifted: a number far beyond a small step must not overflow.
+    # Clipped before the shift: a number much larger than a small step must not overflow.
     with np.errstate(over="ignore"):
         levels = np.clip(rows / steps, -half, half - 1.0) + half
     codes: CodeArray = levels.astype(np.uint8)
@@ -79,7 +79,7 @@ def quantise_channels(rows: Float32Array, steps: Float32Array, width: int) -> Co
 
 
 def reconstruct_channels(codes: CodeArray, steps: Float32Array, width: int) -> Float32Array:
-    """Return the rows (n, d) that codes (n, d) stand for."""
+    """Return the rows (n, d) that codes (n, d) represent."""
     check_width(width)
     rows: Float32Array = np.subtract(codes, ((1 << width) - 1) / 2, dtype=np.float32)
     rows *= steps

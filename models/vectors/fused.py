@@ -1,8 +1,7 @@
-"""Rows to records in one call, and back: the compiled kernels where they were loaded, or numpy.
+"""Converts rows to records in one call, and back, by compiled kernels or by numpy.
 
-Both give the same bytes and numbers to the last bit. Which one runs is the process's choice, made
-once when it starts: loading `siftmoe.models.vectors.kernels` takes most of a second. Needs no
-torch.
+Both give the same bytes and numbers to the last bit. A process chooses one of them once when it
+starts: loading `siftmoe.models.vectors.kernels` takes most of a second. Needs no torch.
 """
 
 from __future__ import annotations
@@ -54,21 +53,21 @@ _TABLES[2, :4] = LEAST_STEP, STEP_ABOVE, SQUARES_ROUNDING, ROUNDING
 _FLOAT32: Final = np.dtype(np.float32)
 _NO_SIGNS: Final = np.empty(0, np.float32)
 
-#: The module of the kernels, once they are loaded.
+#: The module of the kernels; None until they are loaded.
 _kernels: Any = None
 
 
 def load_kernels() -> bool:
-    """Run compiled kernels from now on where numba is installed; says whether they do.
+    """Use compiled kernels from now on if numba is installed; returns whether they are used.
 
-    The first time on a machine they are compiled, which takes ten seconds and more; later they come
-    from the disk.
+    The first call on a machine compiles them, which takes ten seconds or more; later calls load
+    them from disk.
     """
     global _kernels
     if _kernels is None and sys.byteorder == "little":
         try:
             from siftmoe.models.vectors import kernels
-        except (ImportError, RuntimeError) as error:  # not there, not for this numpy, no cache
+        except (ImportError, RuntimeError) as error:  # not installed, not for this numpy, no cache
             logger.info("vectors are packed by numpy, not by compiled code: %s", error)
             return False
         _kernels = kernels
@@ -76,12 +75,12 @@ def load_kernels() -> bool:
 
 
 def choose(packing: Literal["auto", "compiled", "numpy"]) -> None:
-    """Have vectors packed by compiled code, by numpy, or by the former where it can be.
+    """Choose how vectors are packed: by compiled code, by numpy, or ("auto") by what is available.
 
     Raises
     ------
     KernelsUnavailable
-        If it is to be compiled code and that cannot be.
+        If compiled code is chosen and cannot be loaded.
     """
     global _kernels
     if packing == "numpy":
@@ -93,13 +92,13 @@ def choose(packing: Literal["auto", "compiled", "numpy"]) -> None:
         )
 
 
-def what_runs() -> str:
+def active_packing() -> str:
     """Return "compiled" or "numpy"."""
     return "numpy" if _kernels is None else "compiled"
 
 
 def write(rows: Float32Array, width: int, *, rotation: Rotation) -> ByteArray:
-    """Turn rows, quantise them and write their records one after the other.
+    """Rotate and quantise rows, and write their records one after the other.
 
     Parameters
     ----------
@@ -115,7 +114,7 @@ def write(rows: Float32Array, width: int, *, rotation: Rotation) -> ByteArray:
     Raises
     ------
     NotFinite
-        If a number, or one of the turned row, is not finite.
+        If a number of a row, or of the rotated row, is not finite.
     ValueError
         If there is no such width or rotation.
     """
@@ -123,7 +122,7 @@ def write(rows: Float32Array, width: int, *, rotation: Rotation) -> ByteArray:
         with np.errstate(all="ignore"):
             return to_records(rotate(rows, rotation), width).reshape(-1)
     count, size = rows.shape
-    if not rows.flags.carray or rows.dtype is not _FLOAT32:  # what it is compiled for
+    if not rows.flags.carray or rows.dtype is not _FLOAT32:  # the kernels are compiled for it
         rows = np.array(rows, np.float32, order="C")
     length, signs = _layout(size, width, rotation)
     records = np.empty(count * length, np.uint8)
@@ -134,7 +133,7 @@ def write(rows: Float32Array, width: int, *, rotation: Rotation) -> ByteArray:
 
 
 def write_runs(rows: Float32Array, runs: Runs, *, rotation: Rotation) -> list[ByteArray]:
-    """Write rows of several widths; the records of each run, (count, bytes).
+    """Write rows of several widths; returns the records of each run, (count, bytes).
 
     Parameters
     ----------
@@ -162,7 +161,7 @@ def write_runs(rows: Float32Array, runs: Runs, *, rotation: Rotation) -> list[By
 
 
 def read(records: ByteArray, runs: Runs, *, size: int, rotation: Rotation) -> Float32Array:
-    """Read the rows (n, size) whose records stand one after the other, and turn them back.
+    """Read the rows (n, size) of consecutive records, and undo their rotation.
 
     Parameters
     ----------
@@ -173,7 +172,7 @@ def read(records: ByteArray, runs: Runs, *, size: int, rotation: Rotation) -> Fl
     Raises
     ------
     ValueError
-        If the records are of another length, or there is no such width or rotation.
+        If the records have another length, or there is no such width or rotation.
     """
     lengths = [count * _layout(size, width, rotation)[0] for width, count in runs]
     if sum(lengths) != len(records):
@@ -194,7 +193,7 @@ def read(records: ByteArray, runs: Runs, *, size: int, rotation: Rotation) -> Fl
 
 
 def _read(records: ByteArray, runs: Runs, *, size: int, rotation: Rotation) -> Float32Array:
-    """`read` in numpy: what is of one width is unpacked together."""
+    """`read` in numpy: all rows of one width are unpacked together."""
     ends = accumulate(count * record_bytes(size, width) for width, count in runs)
     parts = [
         part.reshape(count, -1) if count else np.empty((0, record_bytes(size, width)), np.uint8)
@@ -220,6 +219,6 @@ def _read(records: ByteArray, runs: Runs, *, size: int, rotation: Rotation) -> F
 
 @lru_cache(maxsize=256)
 def _layout(size: int, width: int, rotation: Rotation) -> tuple[int, Float32Array]:
-    """Bytes of a quantised row's record, and the signs of its rotation or none."""
+    """Bytes of a quantised row's record, and the signs of its rotation (empty without one)."""
     check_width(width)
     return STEP_BYTES + packed_bytes(size, width), signs_of(size) if turns(rotation) else _NO_SIGNS

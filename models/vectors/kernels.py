@@ -1,11 +1,10 @@
-"""Rows turned, quantised and packed in one call, and back: compiled. Needs numba, and no torch.
+"""Compiled rotation, quantisation and packing of rows in one call. Needs numba, no torch.
 
-The same numbers to the last bit as those of `siftmoe.models.vectors.quantise` and
-`siftmoe.models.vectors.packing`, where formulas and formats are explained: sums are exact, all else
-is IEEE arithmetic in the order written there. One call comes back into the caches sooner than
-dozens of numpy's, after an expert.
+The results equal those of `quantise` and `packing` to the last bit; formulas and formats are
+explained there. Sums are exact; all other arithmetic is IEEE in the order written there. After an
+expert has filled the caches, one call is reloaded sooner than dozens of numpy calls.
 
-Importing this file compiles, or loads what was compiled before. Little-endian only.
+Importing this file compiles the kernels, or loads them from the cache. Little-endian only.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ _FOURS = np.uint64(0x00000000FFFFFFFF)
 
 
 def compiled(signature: Any = None) -> Callable[[Kernel], Kernel]:
-    """Compile, at once if for a signature; keep on disk, release the GIL; IEEE as written."""
+    """Compile with a cache on disk, without the GIL, in strict IEEE; at once for a signature."""
     options = {"cache": True, "nogil": True, "error_model": "numpy"}
     return cast("Callable[[Kernel], Kernel]", numba.njit(signature, **options))
 
 
 @compiled()
 def _mix_four(x: Any, y: Any) -> None:
-    """Two butterflies: sums and differences of four neighbours in x go into y's four quarters."""
+    """Two butterflies: sums and differences of four neighbours of x, into the quarters of y."""
     size = len(x) >> 2
     y0, y1, y2, y3 = y[:size], y[size : 2 * size], y[2 * size : 3 * size], y[3 * size :]
     for i in range(size):
@@ -51,7 +50,7 @@ def _mix_four(x: Any, y: Any) -> None:
 
 @compiled()
 def _mix_two(x: Any, y: Any) -> None:
-    """One butterfly: sums and differences of two neighbours in x go into y's two halves."""
+    """One butterfly: sums and differences of two neighbours of x, into the two halves of y."""
     size = len(x) >> 1
     y0, y1 = y[:size], y[size:]
     for i in range(size):
@@ -63,8 +62,8 @@ def _mix_two(x: Any, y: Any) -> None:
 def _mix(x: Any, y: Any) -> bool:
     """Multiply a block, whose length is a power of two, by the Hadamard matrix.
 
-    After all butterflies every entry is back in its place, and all of them read and write memory
-    in order. Overwrites the block x and scratch y; returns whether the result is in y.
+    Every butterfly reads and writes memory in order, and after all of them the entries are in their
+    original order. Overwrites the block x and scratch y; returns whether the result is in y.
     """
     left = len(x)
     while left >= 16:
@@ -85,7 +84,7 @@ def _mix(x: Any, y: Any) -> bool:
 def _largest_bits(row: Any, spare: Any) -> Any:
     """Bits of the largest magnitude; those of a number that is not finite are above all others.
 
-    ``spare`` (d,) uint32 is scratch: the halves of what is left are compared, many at once.
+    ``spare`` (d,) uint32 is scratch: its halves are compared repeatedly, many entries at once.
     """
     bits = row.view(np.uint32)
     for i in range(len(row)):
@@ -109,7 +108,7 @@ def _rounding(bits: Any, one: Any, factor: float) -> Any:
 
 @compiled()
 def _turn(row: Any, signs: Any, exact: Any, spare: Any, rounding: float, turned: Any) -> None:
-    """Turn a row (d,) into ``turned``; ``exact`` and ``spare`` (block,) are scratch."""
+    """Rotate a row (d,) into ``turned``; ``exact`` and ``spare`` (block,) are scratch."""
     block = len(signs)
     scale = 1.0 / np.sqrt(np.float64(block))
     for begin in range(0, len(row), block):
@@ -139,7 +138,7 @@ def _squares(row: Any, rounding: float, spare: Any) -> Any:
 
 @compiled()
 def _step(row: Any, bits: Any, width: int, one: Any, tables: Any, spare: Any) -> Any:
-    """Bits of a row's step as float32, which is a bfloat16; ``bits`` are the largest entry's."""
+    """Bits of a row's step, a bfloat16 value, as float32; ``bits`` are the largest entry's."""
     one[0] = bits
     largest = one.view(np.float32)[0]
     step = largest / np.float32(1 << (width - 1))
@@ -163,7 +162,7 @@ def _codes(row: Any, step: Any, width: int, codes: Any) -> None:
 
 @compiled()
 def _pack(words: Any, width: int, out: Any) -> None:
-    """Move the eight codes of every word together and write their bytes; words are overwritten."""
+    """Close the gaps between the eight codes of every word and write its bytes; words change."""
     one, two, four = np.uint64(width), np.uint64(2 * width), np.uint64(4 * width)
     for i in range(len(words)):
         word = words[i]
@@ -212,19 +211,20 @@ def encode(rows: Any, width: Any, signs: Any, tables: Any, out: Any) -> Any:
     rows : (n, d) float32
     width : int, bit
     signs : (block,) float32
-        `siftmoe.models.vectors.rotation.signs_of` d, or none: rows are not turned.
+        `siftmoe.models.vectors.rotation.signs_of` d; if empty, rows are not rotated.
     tables : (3, 9) float64
-        By width: the squared optimal step, and what a row's largest magnitude is multiplied by;
-        then the least step, what a step's bits are raised by, roundings of squares and of entries.
+        By width: the squared optimal step, and the factor on a row's largest magnitude; then the
+        least step, the increment of a step's bits, the roundings of squares and of entries.
 
     Returns
     -------
-    The first row that cannot be quantised, since a number is not finite; -1 if there is none.
+    The first row with a number that is not finite, which cannot be quantised; -1 if there is none.
     """
     size = rows.shape[1]
     length = (size * width + 7) // 8
     block, whole = len(signs), (size + 7) // 8
-    scratch = np.empty(block + size + whole + 1 + (size + 1) // 2, np.uint64)  # one, to be quick
+    # one array for all scratch, for speed
+    scratch = np.empty(block + size + whole + 1 + (size + 1) // 2, np.uint64)
     exact = scratch[:block].view(np.float64)
     spare = scratch[block : block + size].view(np.float64)
     magnitudes = scratch[block : block + size].view(np.uint32)
@@ -251,7 +251,7 @@ def encode(rows: Any, width: Any, signs: Any, tables: Any, out: Any) -> Any:
         else:
             words[-1] = 0  # behind the last code
             _codes(row, step, width, codes)
-            if width == 3:  # with a number here the compiler makes a version of its own
+            if width == 3:  # with a literal here the compiler makes another specialisation
                 _pack(words, 3, record[2:])
             elif width == 4:
                 _pack(words, 4, record[2:])
@@ -262,7 +262,7 @@ def encode(rows: Any, width: Any, signs: Any, tables: Any, out: Any) -> Any:
 
 @compiled(_DECODE)
 def decode(records: Any, width: Any, signs: Any, rows: Any) -> None:
-    """Read records, (bytes,) uint8, that stand one after the other into rows; as `encode`."""
+    """Read consecutive records, (bytes,) uint8, into rows; parameters as in `encode`."""
     size, block = rows.shape[1], len(signs)
     length, whole = (size * width + 7) // 8, (size + 7) // 8
     scratch = np.empty(whole + 1 + (block + 1) // 2, np.uint64)
@@ -296,5 +296,5 @@ def decode(records: Any, width: Any, signs: Any, rows: Any) -> None:
         for begin in range(0, size, block):
             part = row[begin : begin + block]
             mixed = spare if _mix(part, spare) else part
-            for i in range(block):  # + 0: a sum of 0 has no sign, as in a product of matrices
+            for i in range(block):  # + 0 makes -0 positive, as in a matrix product
                 part[i] = mixed[i] * step * signs[i] + np.float32(0.0)

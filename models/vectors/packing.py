@@ -1,10 +1,10 @@
-"""Codes of a few bits, side by side: d of them in the bytes that d times their bits take.
+"""Packs codes of a few bits side by side into bytes, without gaps. Needs no torch.
 
-The first code lies in the lowest bits of the first byte, the next one above it, and so on; a row
-begins with a whole byte, and bits behind its last code are zero. Two codes of up to 4 bits fit into
-a byte and are put there first. What then still has gaps, codes of 5 and 6 bits, lies in memory as
-one word of eight or four bytes with a code in each: steps close the gaps between neighbours, pairs
-and fours, and the word's lowest bytes are then the codes. Needs no torch.
+The first code occupies the lowest bits of the first byte, the next one the bits above it, and so
+on; a row begins with a whole byte, and the bits behind its last code are zero. Two codes of up to 4
+bits fit into a byte and are joined first. Codes of 5 and 6 bits are handled as words of eight or
+four bytes with one code per byte: steps close the gaps between neighbours, pairs and fours, and the
+word's lowest bytes are then the packed codes.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
     ByteArray = NDArray[np.uint8]
 
-#: Widths of entries that travel as they are, without a step: float16 and float32.
+#: Widths of entries that travel as floating-point numbers, without a step: float16 and float32.
 FLOAT_WIDTHS: Final = (16, 32)
 
 _BYTE = 8
 _PAIR = np.dtype("<u2")
-#: Widths of which two codes fit into a byte.
+#: Widths of which two codes fit into one byte.
 _PAIRED = 4
-#: Rows are filled up to a multiple of it while they are packed.
+#: Rows are padded to a multiple of it for packing.
 _WHOLE = 8
-#: Width -> codes of the least word of them that ends with a whole byte.
+#: Width -> codes of the shortest word that ends at a byte border.
 _PER_WORD = {5: 8, 6: 4}
 _LANES = tuple(np.dtype(f"<u{size}") for size in (2, 4, 8))
 
 
 def _steps(width: int) -> tuple[tuple[np.dtype[Any], Any, Any, Any], ...]:
-    """Of every step of a width: its lanes, half their bits, how many of these are used, a factor.
+    """For every step of a width: lanes, half their bits h, used bits c of a half, and a factor.
 
-    A lane holds its lower half's codes and, h bits above, its upper half's; with c bits in each,
-    ``lane - upper * (2^h - 2^c)`` has the upper ones next to the lower ones.
+    A lane holds the codes of its lower half and, h bits above, those of its upper half, c bits
+    each. ``lane - upper * (2^h - 2^c)`` moves the upper codes next to the lower ones.
     """
     found = []
     for lane in _LANES:
@@ -55,7 +55,7 @@ _STEPS = {width: _steps(width) for width in _PER_WORD}
 
 
 def packed_bytes(size: int, width: int) -> int:
-    """Bytes that a row of ``size`` codes takes."""
+    """Bytes of a row of ``size`` codes."""
     return -(-size * width // 8)
 
 
@@ -81,7 +81,7 @@ def row_bits(size: int, width: int) -> int:
 
 
 def pack(codes: ByteArray, width: int, *, out: ByteArray | None = None) -> ByteArray:
-    """Pack codes (n, d) below 2^width into (n, `packed_bytes`) bytes, those of ``out`` if given."""
+    """Pack codes (n, d) below 2^width into (n, `packed_bytes`) bytes, into ``out`` if given."""
     check_width(width)
     if out is None:
         if width == _BYTE:
@@ -113,7 +113,7 @@ def unpack(packed: ByteArray, width: int, *, size: int) -> ByteArray:
 
 
 def _paired(codes: ByteArray, width: int) -> ByteArray:
-    """Put neighbouring codes into one byte, (n, d) to (n, d / 2)."""
+    """Join neighbouring codes into one byte, (n, d) to (n, d / 2)."""
     pairs = codes.view(_PAIR)
     together: ByteArray = (pairs | pairs >> np.uint16(_BYTE - width)).astype(np.uint8)
     return together
@@ -128,7 +128,7 @@ def _split(codes: ByteArray, width: int) -> ByteArray:
 
 
 def _closed(codes: ByteArray, width: int) -> ByteArray:
-    """Move the codes of every word together into its lowest bytes."""
+    """Close the gaps between the codes of every word, into its lowest bytes."""
     words = codes
     for lane, half, _, factor in _STEPS[width]:
         lanes = words.view(lane)
@@ -139,7 +139,7 @@ def _closed(codes: ByteArray, width: int) -> ByteArray:
 
 
 def _opened(packed: ByteArray, width: int, *, size: int) -> ByteArray:
-    """Undo `_closed`: the codes of ``size`` or a few more, a byte each."""
+    """Undo `_closed`: at least ``size`` codes, one per byte."""
     per_word = _PER_WORD[width]
     words = np.zeros((len(packed), -(-size // per_word) * per_word), np.uint8)
     used = width * per_word // _BYTE
@@ -155,7 +155,7 @@ def _opened(packed: ByteArray, width: int, *, size: int) -> ByteArray:
 
 
 def _filled(codes: ByteArray) -> ByteArray:
-    """Codes contiguous, rows filled up with zeros to whole words."""
+    """Contiguous codes, with rows padded with zeros to whole words."""
     rows, size = codes.shape
     if size % _WHOLE == 0:
         return np.ascontiguousarray(codes)

@@ -1,25 +1,26 @@
-r"""Rows of numbers to a few bits an entry and back. Needs no torch.
+r"""Quantises rows of numbers to a few bits per entry, and reconstructs them. Needs no torch.
 
-A row x of d entries becomes d codes of b bits and one step :math:`\Delta`, which travels with it:
+A row x of d entries becomes d codes of b bits and one step :math:`\Delta`, which travels with them:
 
 .. math:: k = \mathrm{clip}\big(\lfloor x / \Delta \rfloor + 2^{b-1},\ 0,\ 2^b - 1\big), \qquad
           \hat x = \Delta\,\big(k - (2^b - 1)/2\big)
 
-a uniform mid-rise quantiser: all :math:`2^b` levels are used, and a receiver needs to know nothing
-of how the step was chosen. The sender chooses it by
+This is a uniform mid-rise quantiser: all :math:`2^b` levels are used, and the receiver does not
+need to know how the step was chosen. The sender chooses it by
 
-- the largest magnitude, :math:`\Delta = \max|x| / 2^{b-1}`: nothing is clipped and no entry is off
-  by more than :math:`\Delta / 2`;
+- the largest magnitude, :math:`\Delta = \max|x| / 2^{b-1}`: nothing is clipped and no entry has an
+  error above :math:`\Delta / 2`;
 - or, below 5 bits, the root mean square, :math:`\Delta = \kappa_b \sqrt{\overline{x^2}}`, with the
-  :math:`\kappa_b` that are optimal for Gaussian entries: a few large entries are clipped so that
-  all others are finer. It is taken where its mean squared error on Gaussian entries,
-  :math:`D_b \overline{x^2}`, is less than :math:`\Delta^2 / 12`, as it is in long rows.
+  :math:`\kappa_b` that are optimal for Gaussian entries: a few large entries are clipped, and all
+  others have a finer step. It is used where its mean squared error on Gaussian entries,
+  :math:`D_b \overline{x^2}`, is less than :math:`\Delta^2 / 12`, which holds for long rows.
 
-Steps are bfloat16, eight bits of mantissa and the range of float32, and the next one above what
-the formulas give: so the largest entry stays within the last level. The codes are made with the
-step as it travels.
+Steps are bfloat16: eight bits of mantissa and the range of float32. The value of the formulas is
+rounded up, so the largest entry stays within the last level. Codes are computed with the rounded
+step.
 
-Rows are turned first, so that no single entry sets the step (`siftmoe.models.vectors.rotation`).
+Rows are rotated first, so that no single entry determines the step
+(`siftmoe.models.vectors.rotation`).
 
 The optimal steps are those of J. Max, "Quantizing for minimum distortion", IRE Trans. Inf. Theory 6
 (1960). docs/theory.md, section 8.
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    #: Width and number of rows that follow each other.
+    #: Width and number of consecutive rows.
     Runs = Sequence[tuple[int, int]]
 
     Float32Array = NDArray[np.float32]
@@ -74,30 +75,30 @@ __all__ = [
     "turn_back",
 ]
 
-#: Bits of an entry that a quantised row may have.
+#: Bits per entry of quantised rows.
 WIDTHS: Final = (2, 3, 4, 5, 6, 8)
 #: Bytes of a row's step.
 STEP_BYTES: Final = 2
 
-#: Optimal step of a uniform quantiser over the standard deviation, Gaussian entries (Max, 1960).
+#: Optimal step of a uniform quantiser per standard deviation of Gaussian entries (Max, 1960).
 GAUSSIAN_STEP: Final = {2: 0.9957, 3: 0.5860, 4: 0.3352}
-#: Mean squared error of these quantisers over the variance.
+#: Mean squared error of these quantisers per variance.
 GAUSSIAN_ERROR: Final = {2: 0.1188, 3: 0.03744, 4: 0.01154}
-#: Step of a row of zeros, and the least there is: their image is as good as zero.
+#: Step of a row of zeros, and the smallest step: its levels are practically zero.
 LEAST_STEP: Final = np.float32(2.0**-100)
-#: What is added to a step's bits before the lower half is cut off.
+#: Added to a step's bits before the lower half is cut off.
 STEP_ABOVE: Final = np.uint32(0x10000 + 8)
-#: Times the power of two below a row's largest magnitude, what is added to its entries and taken
-#: off again before they are squared: 1.5 * 2^52 of what that rounds them to.
+#: Rounds entries before they are squared: multiplied by the power of two below a row's largest
+#: magnitude, it is added and subtracted again. 1.5 * 2^52 times the rounding unit.
 SQUARES_ROUNDING: Final = 1.5 * 2.0**36
-#: Where in two halves of a float32 the upper one is: it is the bfloat16.
+#: Index of the upper half of a float32, which is the bfloat16.
 _UPPER = 1 if sys.byteorder == "little" else 0
-#: By width: half the number of levels, and what lies between the middle two.
+#: By width: half the number of levels, and the middle between the two inner ones.
 _HALF = np.array([2.0 ** (b - 1) for b in range(9)], np.float32)
 _MIDDLE = _HALF - np.float32(0.5)
-#: By width, (9,) float64: the square of the optimal step, 0 where none is used; and what a row's
-#: largest magnitude is multiplied by to be above its Gaussian step where that has the smaller
-#: error, :math:`D_b \overline{x^2} < (\max|x| / 2^{b-1})^2 / 12`.
+#: By width, (9,) float64: the square of the optimal step, 0 where none is used; and a factor. A
+#: Gaussian step below this factor times the row's largest magnitude has the smaller error,
+#: :math:`D_b \overline{x^2} < (\max|x| / 2^{b-1})^2 / 12`.
 SQUARED_STEP: Final = np.array([GAUSSIAN_STEP.get(b, 0.0) ** 2 for b in range(9)])
 BETTER: Final = np.array(
     [
@@ -110,7 +111,7 @@ BETTER: Final = np.array(
 
 
 class NotFinite(ValueError):
-    """A row has a number that is not finite and so has no step; ``row`` is its index."""
+    """A row has a number that is not finite, so it has no step; ``row`` is its index."""
 
     def __init__(self, row: int, width: int) -> None:
         super().__init__(
@@ -122,13 +123,13 @@ class NotFinite(ValueError):
 
 
 def check_width(width: int) -> None:
-    """Raise ValueError for a width that rows are not quantised to."""
+    """Raise ValueError for a width that is not one of `WIDTHS`."""
     if width not in WIDTHS:
         raise ValueError(f"width must be one of {', '.join(map(str, WIDTHS))} bits, got {width!r}")
 
 
 def quantise(rows: Float32Array, width: int) -> tuple[CodeArray, StepArray]:
-    """Quantise rows with a step each.
+    """Quantise rows, with one step per row.
 
     Parameters
     ----------
@@ -141,7 +142,7 @@ def quantise(rows: Float32Array, width: int) -> tuple[CodeArray, StepArray]:
     codes : (n, d) uint8
         In 0 .. 2^width - 1.
     steps : (n,) uint16
-        Bits of a bfloat16 each; positive and finite.
+        Bits of bfloat16 numbers, positive and finite.
 
     Raises
     ------
@@ -154,7 +155,7 @@ def quantise(rows: Float32Array, width: int) -> tuple[CodeArray, StepArray]:
 
 
 def quantise_runs(rows: Float32Array, runs: Runs) -> tuple[CodeArray, StepArray]:
-    """Quantise rows of several widths at once; each comes out as it would by itself.
+    """Quantise rows of several widths at once; the result of a row does not depend on the others.
 
     Parameters
     ----------
@@ -187,30 +188,30 @@ def quantise_runs(rows: Float32Array, runs: Runs) -> tuple[CodeArray, StepArray]
 
 
 def reconstruct(codes: CodeArray, steps: StepArray, width: int) -> Float32Array:
-    """Return the rows (n, d) that codes (n, d) and steps (n,) stand for."""
+    """Return the rows (n, d) that codes (n, d) and steps (n,) represent."""
     return reconstruct_runs(codes, steps, ((width, len(codes)),))
 
 
 def reconstruct_runs(codes: CodeArray, steps: StepArray, runs: Runs) -> Float32Array:
-    """Return the rows (n, d) that codes and steps of several widths stand for."""
+    """Return the rows (n, d) that codes and steps of several widths represent."""
     return turn_back(codes, steps, runs, rotation="none")
 
 
 def turn_back(
     codes: CodeArray, steps: StepArray, runs: Runs, *, rotation: Rotation
 ) -> Float32Array:
-    """Return the rows (n, d) that codes and steps of rows that were turned stand for."""
+    """Return the rows (n, d) of codes and steps, with the rotation undone."""
     levels: Float32Array = np.subtract(codes, _column(_MIDDLE, runs), dtype=np.float32)
     return turn_back_levels(levels, step_values(steps), rotation)
 
 
 def round_trip(rows: Float32Array, width: int, *, rotation: Rotation) -> Float32Array:
-    """Return rows (n, d) as they arrive after travelling at a width; 16 is float16, 32 exact.
+    """Return rows (n, d) as received at a width; 16 is float16, 32 exact.
 
     Raises
     ------
     ValueError
-        If a number does not fit, or there is no such width or rotation.
+        If a number is too large for the width, or there is no such width or rotation.
     """
     if width == 32:
         return rows
@@ -221,15 +222,15 @@ def round_trip(rows: Float32Array, width: int, *, rotation: Rotation) -> Float32
 
 
 def step_values(steps: StepArray) -> Float32Array:
-    """Value of steps given as the bits of bfloat16, (n,)."""
+    """Values of steps given as the bits of bfloat16, (n,)."""
     values = np.zeros(len(steps), np.float32)
     values.view(np.uint16)[_UPPER::2] = steps
     return values
 
 
 def _step_values(rows: Float32Array, runs: Runs) -> Float32Array:
-    """Step of each row, (n,), all of them bfloat16."""
-    largest: Float32Array = np.maximum.reduce(np.abs(rows), axis=1)  # [n]; NaN where one is
+    """Step of each row, (n,), with a bfloat16 value."""
+    largest: Float32Array = np.maximum.reduce(np.abs(rows), axis=1)  # [n]; NaN if an entry is
     most = np.maximum.reduce(largest, initial=0.0)
     if not most < np.inf:
         row = int((largest < np.inf).argmin())
@@ -242,8 +243,8 @@ def _step_values(rows: Float32Array, runs: Runs) -> Float32Array:
         better = largest.astype(np.float64) * _of_rows(BETTER, runs) > finer
         step = np.where(better, finer, step).astype(np.float32)
     np.maximum(step, LEAST_STEP, out=step)
-    # The next bfloat16 above, and by more than the rounding of the division that follows: with it
-    # the largest entry is neither clipped nor rounded up to the end of the last level.
+    # Rounded up to bfloat16 by more than the rounding error of the following division, so that the
+    # largest entry is neither clipped nor rounded up to the end of the last level.
     bits = step.view(np.uint32)
     bits += STEP_ABOVE
     bits &= np.uint32(0xFFFF0000)
@@ -251,10 +252,10 @@ def _step_values(rows: Float32Array, runs: Runs) -> Float32Array:
 
 
 def _squares(rows: Float32Array, largest: Float32Array) -> NDArray[np.float64]:
-    """Sum of the squares of each row, (n,), in whatever order the same to the last bit.
+    """Sum of the squares of each row, (n,), the same to the last bit in any order.
 
     Entries are first rounded to a multiple of 2^-16 P (P as in `siftmoe.models.vectors.rotation`):
-    the squares of as many as 2^19 then add up exactly.
+    the squares of up to 2^19 entries then add up exactly.
     """
     rounding = power_below(largest).astype(np.float64)[:, None] * SQUARES_ROUNDING
     exact: NDArray[np.float64] = np.add(rows, rounding, dtype=np.float64)
@@ -264,13 +265,13 @@ def _squares(rows: Float32Array, largest: Float32Array) -> NDArray[np.float64]:
 
 
 def _column(table: NDArray[np.floating[Any]], runs: Runs) -> Any:
-    """Look up the widths of rows: (n, 1), or a number where there is a single width."""
+    """Table values for the widths of rows: (n, 1), or a number for a single width."""
     found = _of_rows(table, runs)
     return found if len(runs) == 1 else found[:, None]
 
 
 def _of_rows(table: NDArray[np.floating[Any]], runs: Runs) -> Any:
-    """Look up the widths of rows: (n,), or a number where there is a single width."""
+    """Table values for the widths of rows: (n,), or a number for a single width."""
     if len(runs) == 1:
         return table[runs[0][0]]
     widths, counts = zip(*runs, strict=True)

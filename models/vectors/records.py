@@ -1,9 +1,9 @@
-"""Rows as they travel: a record per row, whose length follows from the row's entries and width.
+"""Writes rows as records: bytes whose length follows from the row's size and width. No torch.
 
 A quantised row's record is its step (bfloat16) and then its packed codes; a row of 16 or 32 bits is
-its float16 or float32 numbers and has no step. All of it is little-endian. Records of one width
-have one length, so that n of them are a matrix of bytes, and whoever sends a row to several places
-writes its record once. Needs no torch.
+its float16 or float32 numbers and has no step. Records are little-endian. All records of one width
+have the same length, so n of them are a matrix of bytes, and the record of a row that is sent to
+several agents is written once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Float32Array = NDArray[np.float32]
     ByteArray = NDArray[np.uint8]
 
-#: Bits that an entry of a row may have on its way, ascending.
+#: Bits per entry of a row on the wire, ascending.
 ROW_WIDTHS: Final = (*WIDTHS, *FLOAT_WIDTHS)
 
 _STEP = np.dtype("<u2")
@@ -42,9 +42,9 @@ def to_records(rows: Float32Array, width: int) -> ByteArray:
     Parameters
     ----------
     rows : (n, d) float32
-        Turned already (`siftmoe.models.vectors.quantise.rotate`) if they are to be.
+        Already rotated (`siftmoe.models.vectors.quantise.rotate`) if they are to be rotated.
     width : int, bit
-        One of `ROW_WIDTHS`. What is beyond float16 becomes infinite at 16.
+        One of `ROW_WIDTHS`. At 16, numbers beyond the range of float16 become infinite.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def to_records(rows: Float32Array, width: int) -> ByteArray:
     Raises
     ------
     NotFinite
-        If a number that is to be quantised is not finite.
+        If a number to be quantised is not finite.
     ValueError
         If there is no such width.
     """
@@ -63,7 +63,7 @@ def to_records(rows: Float32Array, width: int) -> ByteArray:
 
 
 def to_records_of(rows: Float32Array, runs: Runs) -> list[ByteArray]:
-    """Write quantised rows of several widths, (width, count) in runs; records of each run.
+    """Write quantised rows in runs of (width, count); returns the records of each run.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def _written(codes: ByteArray, steps: NDArray[np.uint16], width: int) -> ByteArr
 
 
 def from_records(records: ByteArray, width: int, *, size: int) -> Float32Array:
-    """Read the rows (n, size) that `to_records` wrote; still turned if they were."""
+    """Read the rows (n, size) of `to_records`; their rotation is not undone."""
     if width in _FLOATS:
         return records.view(_FLOATS[width]).astype(np.float32)
     return reconstruct(codes_of(records, width, size=size), steps_of(records), width)

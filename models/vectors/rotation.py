@@ -1,17 +1,17 @@
-r"""Rows turned so that every entry is spread over many. Needs no torch.
+r"""Rotates rows by a signed Hadamard matrix, so that every entry is spread over many. No torch.
 
-Models have channels whose entries are many times the others' and would set a quantiser's step for
-the whole row. A row is multiplied by signs and a Hadamard matrix, both orthogonal, which makes its
-entries nearly Gaussian; the receiver turns it back, and the norm of what was lost in between is
-unchanged.
+Models have channels whose entries are many times larger than the others and would determine a
+quantiser's step for the whole row. A row is multiplied by signs and a Hadamard matrix, both
+orthogonal, which makes its entries nearly Gaussian. The receiver undoes the rotation, which keeps
+the norm of the quantisation error.
 
-Sums come out the same to the last bit in whatever order they are made, by a matrix product or by
-butterflies (`siftmoe.models.vectors.kernels`), because they are exact:
+Sums are exact, and therefore the same to the last bit in any order, by a matrix product or by
+butterflies (`siftmoe.models.vectors.kernels`):
 
-- a sender's in float64, with every entry rounded to a multiple of :math:`2^{-40} P`, where P is the
-  power of two at or below the row's largest magnitude: 4096 entries below 2 P add up to at most
-  :math:`2^{53}` of these. The sum times :math:`1/\sqrt{N}` is then rounded to float32.
-- a receiver's in float32: its levels are odd multiples of 1/2 below 128, of which 4096 add up to
+- The sender sums in float64, with every entry rounded to a multiple of :math:`2^{-40} P`, where P
+  is the power of two at or below the row's largest magnitude: 4096 entries below 2 P add up to at
+  most :math:`2^{53}` of these units. The sum times :math:`1/\sqrt{N}` is then rounded to float32.
+- The receiver sums in float32: levels are odd multiples of 1/2 below 128, of which 4096 add up to
   less than :math:`2^{20}`. The sum is then multiplied by :math:`\Delta/\sqrt{N}` in float32.
 """
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 Rotation = Literal["none", "hadamard"]
 ROTATIONS: Final[tuple[Rotation, ...]] = ("none", "hadamard")
 
-#: Longest block that is rotated as a whole; longer ones cost more and gain nothing.
+#: Longest block that is rotated as a whole; a longer one costs more without a smaller error.
 _MOST_ROTATED = 4096
-#: Powers of two that one product takes: matrices of 16 have the least cost in all.
+#: Powers of two per matrix product: matrices of size 16 have the lowest total cost.
 _MOST_MIXED = 4
-#: Bits of a float32 that are its exponent: alone they are the power of two below it.
+#: Exponent bits of a float32; alone they are the power of two at or below its magnitude.
 _EXPONENT = np.uint32(0x7F800000)
-#: Times P, what is added to entries and taken off again: 1.5 * 2^52 of what they are rounded to.
+#: Rounds entries: times P, it is added and subtracted again. 1.5 * 2^52 times the rounding unit.
 ROUNDING: Final = 1.5 * 2.0**12
 
 
@@ -50,7 +50,7 @@ def rotate(rows: Float32Array, rotation: Rotation) -> Float32Array:
     Parameters
     ----------
     rows : (n, d) float32
-        A row with a number that is not finite becomes one of such numbers.
+        A row with a number that is not finite becomes a row of such numbers.
     rotation : "none" or "hadamard"
     """
     return _turned(rows, back=False) if turns(rotation) else rows
@@ -62,7 +62,7 @@ def rotate_back(rows: Float32Array, rotation: Rotation) -> Float32Array:
 
 
 def turn_back_levels(levels: Float32Array, steps: Float32Array, rotation: Rotation) -> Float32Array:
-    """Turn back rows (n, d) that are levels, odd multiples of 1/2, times steps (n,).
+    """Undo the rotation of rows (n, d) given as levels, odd multiples of 1/2, and steps (n,).
 
     Parameters
     ----------
@@ -80,14 +80,14 @@ def turn_back_levels(levels: Float32Array, steps: Float32Array, rotation: Rotati
 
 
 def turns(rotation: Rotation) -> bool:
-    """Whether a rotation is one; ValueError if it is not known."""
+    """Whether a rotation changes rows; ValueError if it is unknown."""
     if rotation not in ROTATIONS:
         raise ValueError(f"rotation must be one of {', '.join(ROTATIONS)}, got {rotation!r}")
     return rotation != "none"
 
 
 def block_of(size: int) -> int:
-    """Entries that are turned together, of a row of so many: a power of two."""
+    """Length of the blocks in which a row of ``size`` entries is rotated: a power of two."""
     return min(size & -size, _MOST_ROTATED)
 
 
@@ -101,8 +101,8 @@ def power_below(magnitudes: Float32Array) -> Float32Array:
 def signs_of(size: int) -> Float32Array:
     """Signs of a block's entries, those of x0 x1 + x2 x3 in each four bits of their index.
 
-    That is a bent function: a block of equal entries, or any other row of a Hadamard matrix, is
-    spread over all entries like a single one.
+    This is a bent function: a block of equal entries, or any other row of a Hadamard matrix, is
+    spread over all entries just as a single nonzero entry is.
     """
     x = np.arange(block_of(size))
     odd = np.zeros(len(x), np.int64)
@@ -128,8 +128,8 @@ def _turned(rows: Float32Array, *, back: bool) -> Float32Array:
 def _mixed(rows: Any, factors: tuple[Any, ...]) -> Any:
     """Multiply every block of rows (n, d) by the Kronecker product of matrices.
 
-    Every product is of one row's, or one block's, entries alone, so what becomes of a row does not
-    depend on the others to the last bit.
+    Every product uses the entries of one row, or one block, only, so the result of a row does not
+    depend on the other rows, to the last bit.
     """
     count, size = rows.shape
     first, *others = factors
@@ -143,7 +143,7 @@ def _mixed(rows: Any, factors: tuple[Any, ...]) -> Any:
 
 @lru_cache(maxsize=64)
 def _factors(size: int, *, back: bool, dtype: str) -> tuple[NDArray[np.floating[Any]], ...]:
-    """Matrices whose Kronecker product turns a block, the first for products from the right.
+    """Matrices whose Kronecker product rotates a block; the first multiplies from the right.
 
     Their entries are 1 and -1.
     """

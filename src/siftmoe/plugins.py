@@ -68,21 +68,33 @@ def split(text: str) -> tuple[str, list[str]]:
     return name, parts
 
 
-def parse(text: str, *, kind: str) -> tuple[str, dict[str, Value]]:
+def parse(group: str, text: str, builtin: Mapping[str, str]) -> tuple[str, dict[str, Value]]:
     """Read ``NAME:KEY=VALUE:KEY=VALUE``; values are numbers, true, false, or text.
+
+    Parameters
+    ----------
+    group : str
+    text : str
+        The name may be ``package.module:Name``.
+    builtin : mapping of str to str
+        As in `find`.
 
     Raises
     ------
     ValueError
-        If an option is not of this form.
+        If nothing can have this name, or an option is not of this form.
     """
-    name, parts = split(text)
+    name, *parts = text.strip().split(":")
+    if name not in builtin and name not in installed(group):
+        name, parts = split(text)
+    check(group, name, builtin)
     options: dict[str, Value] = {}
     for part in parts:
         key, equals, value = part.partition("=")
         if not (key and equals and value) or key in options:
             raise ValueError(
-                f"{kind} {text!r}: {part!r} is not an option; write {name}:KEY=VALUE, each key once"
+                f"{_KINDS[group]} {text!r}: {part!r} is not an option; write {name}:KEY=VALUE, "
+                f"each key once"
             )
         options[key] = _value(value)
     return name, options

@@ -1,4 +1,4 @@
-"""A run books what the boards took: real agents, sensors that are files."""
+"""A run books the boards' energy: real agents, sensors that are files."""
 
 from __future__ import annotations
 

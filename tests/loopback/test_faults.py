@@ -23,7 +23,7 @@ from four_agents import DEADLINE_S, PATIENCE_S, Site, four_agents
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import spawn, stop_all
 from siftmoe.coordinator.errors import LedgerError
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.ledger.store import FaultRow, Ledger, SelectionRow, TransmissionRow
 from siftmoe.models.tiny.files import checkpoint_dir
 from siftmoe.tools.cli import main
@@ -85,7 +85,9 @@ def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, li
     for path in checkpoint_dir("upcycled").glob("tokenizer*"):
         shutil.copy(path, folder / "model")
     bundle = folder / "bundle"
-    assert main(["prepare", str(folder / "model"), "--out", str(bundle)]) == 0
+    assert (
+        main(["prepare", str(folder / "model"), "--out", str(bundle), "--calibration", "none"]) == 0
+    )
     starting = [
         spawn(AgentConfig(bundle=str(bundle), name=f"a{n}", experts=experts, threads=1))
         for n, experts in enumerate(("*:0-1", "*:2-3"))

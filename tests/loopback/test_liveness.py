@@ -1,6 +1,6 @@
 """Agents that die, stop, return and dawdle, as a coordinator sees them: real processes, sockets.
 
-How fast each is noticed is measured in benchmarks/coordinator_liveness.py; here a wait has only to
+How fast each is noticed is measured in benchmarks/coordinator/liveness.py; here a wait has only to
 be far shorter than the deadline that a hanging client would sit out.
 """
 
@@ -20,10 +20,11 @@ from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import launch
 from siftmoe.agent.wire.protocol import Apply, Result
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.errors import AgentUnreachable, DeadlineMissed
-from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.selection.problem import SelectionPlan, Status
 from siftmoe.models.bundle.manifest import Manifest
 

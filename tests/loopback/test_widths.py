@@ -18,13 +18,13 @@ from siftmoe.agent.errors import ErrorCode
 from siftmoe.agent.process.launch import spawn
 from siftmoe.agent.wire import protocol
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.errors import AgentRefused
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.selection.problem import LOCAL, NOBODY, SelectionPlan, Status
 from siftmoe.models.bundle.manifest import Manifest
-from siftmoe.models.vectors.fused import what_runs
+from siftmoe.models.vectors.fused import active_packing
 from siftmoe.models.vectors.packing import row_bits
 from siftmoe.models.vectors.quantise import WIDTHS, round_trip
 from siftmoe.models.vectors.records import ROW_WIDTHS
@@ -129,7 +129,7 @@ def test_agents_answer_what_experts_in_this_process_do_to_the_last_bit(
 ) -> None:
     rng = np.random.default_rng(reply_width)
     here = in_process(folder, rotation=rotation)
-    assert what_runs() == "compiled"
+    assert active_packing() == "compiled"
     with dispatching(endpoints[:2], folder, rotation=rotation) as there:
         for widths in ([16], [32], [8], [3], list(ROW_WIDTHS), [2, 16], [5, 6]):
             plan = plan_of(rng, widths)

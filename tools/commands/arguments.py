@@ -22,7 +22,7 @@ _WIDTHS = "2, 3, 4, 5, 6, 8, 16, 32"
 
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
-    """Declare what a comparison of policies does, wherever it runs."""
+    """Declare the options of a comparison of policies, for any fleet."""
     outside = "".join(f"{name}, " for name in sorted(plugins.installed(plugins.TASKS)))
     add = parser.add_argument
     add(
@@ -33,7 +33,7 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
         f"{outside}or package.module:Name, with commas ({DEFAULT_TASKS})",
     )
     add("--items", type=count, default=100, metavar="N", help="items of each task (100)")
-    add("--prompt", default=DEFAULT_PROMPT, help="what to answer, streamed")
+    add("--prompt", default=DEFAULT_PROMPT, help="prompt to answer, streamed")
     add("--tokens", type=count, default=40, metavar="N", help="tokens of the answer (40)")
     add("--batch", type=count, default=8, metavar="N", help="sequences of one prefill (8)")
     add("--realtime", action="store_true", help="wait the airtime instead of only booking it")
@@ -41,14 +41,14 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
         "--bits",
         type=bits,
         metavar="B",
-        help="of an entry on the way to a helper: auto, for each vector as the policy chooses, or "
-        f"{_WIDTHS} (16, or what the testbed says)",
+        help="bits of an entry on the uplink: auto (the policy chooses for each vector), or "
+        f"{_WIDTHS} (16, or the testbed's)",
     )
     add(
         "--downlink-bits",
         type=whole_bits,
         metavar="B",
-        help="of an entry on the way back (as up at 16 or 32, else 8)",
+        help="bits of an entry on the downlink (as the uplink at 16 or 32, else 8)",
     )
     add("--audit", action="store_true", help="recompute every layer undivided, book the deviation")
     add("--json", action="store_true", help="print the results as one JSON object")
@@ -72,12 +72,12 @@ def links_help(default: str) -> str:
 
 
 def add_resume(to: argparse._ActionsContainer) -> None:
-    """Declare how a run that was killed is gone on with."""
+    """Declare the option that continues a run that was killed."""
     to.add_argument(
         "--resume",
         type=Path,
         metavar="FOLDER",
-        help="go on with the run in this folder: finished policies are kept",
+        help="continue the run in this folder; finished policies are kept",
     )
 
 
@@ -116,8 +116,8 @@ def slots(text: str) -> int:
 
 
 def layer_deadline(text: str) -> float:
-    """Read the real time that a layer may take, s."""
-    from siftmoe.coordinator.config.testbed import LEAST_DEADLINE_S, LONGEST_DEADLINE_S
+    """Read the real-time limit of a layer, s."""
+    from siftmoe.coordinator.config.entries import LEAST_DEADLINE_S, LONGEST_DEADLINE_S
 
     value = float(text)
     if not LEAST_DEADLINE_S <= value <= LONGEST_DEADLINE_S:
@@ -144,7 +144,7 @@ def not_negative(text: str) -> float:
 
 
 def names(text: str, option: str) -> tuple[str, ...]:
-    """Split a list of names, each once.
+    """Split a list of names; each may occur once.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def names(text: str, option: str) -> tuple[str, ...]:
 def job_of(
     args: argparse.Namespace, *, name: str, policies: tuple[str, ...], site: dict[str, Any]
 ) -> Job:
-    """Read a job from a command's options."""
+    """Make a job from a command's options."""
     from siftmoe.tools.comparing.job import Job
 
     return Job(

@@ -1,8 +1,8 @@
 """Run one study over policies, settings and seeds, and write its tables, figures and page.
 
-Every cell (setting, policy, seed) runs the coordinator with real experts in this machine's
-processes and simulated links; what has ended is kept, and the same command goes on where it was
-stopped. docs/experiments.md says what each study does and which choices are this project's.
+Every cell (setting, policy, seed) runs the coordinator with real experts in processes of this
+machine and simulated links. Finished cells are kept, and the same command continues an interrupted
+study. docs/experiments.md describes each study and which choices are this project's.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "rerun a study of the paper on the bundled models or your own"
 
-#: The names stand here so that help imports nothing; `siftmoe.tools.experiments.studies.catalogue`
-#: has them.
+#: The names of `siftmoe.tools.experiments.studies.catalogue`; they stand here so that ``--help``
+#: does not import it.
 NAMES = (
     "quality",
     "tolerance",
@@ -56,14 +56,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--validation",
         default="perplexity",
         metavar="TASK",
-        help="text on which knobs are set to a stated loss (the shipped validation text)",
+        help="text on which knobs are set to a stated loss (the bundled validation text)",
     )
     add("--jobs", type=count, metavar="N", help="processes (one per core)")
     add(
         "--per-token",
         action="store_true",
-        help="each token has a window of its own, so that energy is linear in the load "
-        "(a batch shares the sum of its tokens' deadlines)",
+        help="give each token its own window, so that energy is linear in the load "
+        "(default: a batch shares the sum of its tokens' deadlines)",
     )
     add("--quick", action="store_true", help="few settings, little text: a look, not a result")
     add("--json", action="store_true", help="print the results as one JSON object")
@@ -72,7 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run it; what an interrupt leaves is picked up by the next call."""
+    """Run the study; the next call continues an interrupted one."""
     from siftmoe.tools.experiments.report import report
     from siftmoe.tools.experiments.run import Options, run_study
 

@@ -1,8 +1,8 @@
-"""Sum up what a run's ledger says of energy, by source and with uncertainties.
+"""Sum up the energies in a run's ledger by source, with uncertainties.
 
-Energies on the air are those of the user's and the agents' transmitters; sources are measured,
-derived (typical figures, within a factor of 2) and modelled, and are never mixed. Boards are those
-with power sensors: gross, and net of what idling as long would have taken.
+Energies on the air are those of the user's and the agents' transmitters. Sources are measured,
+derived (typical figures, within a factor of 2) and modelled; they are never mixed. Board energies
+come from boards with power sensors: gross, and net of the energy of idling for the same time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     path = args.path / LEDGER_FILE if args.path.is_dir() else args.path
     with Ledger.open(path) as ledger:
         summaries = [ledger.summary(number) for number in ledger.labels().values()]
-    # A run's answer and its tasks are runs of their own; those without a step say nothing.
+    # The answer and the tasks of a policy are separate runs; runs without a step are left out.
     summaries = [summary for summary in summaries if summary.steps or summary.soundings]
     if args.json:
         print(json.dumps({"runs": [_plain(summary) for summary in summaries]}))
@@ -45,8 +45,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(summaries: list[Summary]) -> None:
-    from siftmoe.tools.console import stdout_console, table
     from siftmoe.tools.showing.energy_tables import air_table, board_table
+    from siftmoe.tools.terminal.console import stdout_console
+    from siftmoe.tools.terminal.tables import table
 
     console = stdout_console()
     console.print(table(*air_table(summaries)))

@@ -3,13 +3,14 @@
 Starts agents as processes, gives each its share of the experts, runs the model with its experts
 behind simulated links, answers a prompt, evaluates held-out tasks once per policy, and writes a
 folder with configuration, ledger, figures and a report. No radio is needed; every energy is
-modelled, and says so.
+marked as modelled.
 """
 
 from __future__ import annotations
 
 import argparse
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siftmoe.tools.commands.arguments import (
@@ -30,15 +31,22 @@ if TYPE_CHECKING:
 
 SUMMARY = "run the main job on this machine, policies compared"
 
+#: Agents that are started if no number is given.
+AGENTS = 8
 DEFAULT_POLICIES = "topk,topk-1,siftmoe"
-#: Where widths can be chosen, which takes a window for each direction and a channel that lasts.
+#: Added where widths can be chosen: each direction has a window, and the channel lasts for it.
 CHOSEN_WIDTHS = "siftmoe:bits=auto"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("--agents", type=count, default=8, metavar="N", help="agents to start (8)")
+    add(
+        "--agents",
+        type=count,
+        metavar="N",
+        help=f"agents to start ({AGENTS}, or as many as a layer of the bundle has experts)",
+    )
     add(
         "--policy",
         metavar="LIST",
@@ -67,22 +75,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--deadline-shared",
         action="store_true",
-        help="the deadline is for uplink, compute and downlink together, divided as costs least",
+        help="the deadline covers uplink, compute and downlink, divided at least energy",
     )
     add(
         "--fading-slots",
         type=slots,
         default=0,
         metavar="M",
-        help="fast fading: an uplink's window has M blocks of independent gain, learnt one by one; "
-        "a single token is selected for again in each (0: the gain lasts)",
+        help="fast fading: an uplink window has M blocks of independent gain, known one by one; "
+        "the helper of a single token is selected again in each (0: constant gain)",
     )
     add(
         "--outage-price",
         type=positive,
         default=60.0,
         metavar="X",
-        help="of fast fading: price of a token that misses its window, in energies of a token at "
+        help="fast fading: price of a token that misses its window, in energies of a token at "
         "the mean gain (60)",
     )
     add(
@@ -90,7 +98,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=layer_deadline,
         default=30.0,
         metavar="S",
-        help="real time in which a layer's results must be here, or it does without (30)",
+        help="real time after which a layer continues without missing results, s (30)",
     )
     add(
         "--downlink-price",
@@ -103,13 +111,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _usual(args: argparse.Namespace) -> str:
-    """Policies that are compared if none are named."""
+    """Return the policies that are compared by default."""
     one_width = args.deadline_shared or args.downlink_price or args.bits
     return DEFAULT_POLICIES if one_width else f"{DEFAULT_POLICIES},{CHOSEN_WIDTHS}"
 
 
+def _num_agents(args: argparse.Namespace) -> int:
+    """Agents to start: as asked for, else the usual number if each of them gets an expert."""
+    from siftmoe.models.bundle.manifest import MANIFEST_NAME, Manifest
+
+    if args.agents is not None:
+        return int(args.agents)
+    if (Path(args.model) / MANIFEST_NAME).is_file():
+        return min(AGENTS, Manifest.load(args.model).shape.num_experts)
+    return AGENTS
+
+
 def run(args: argparse.Namespace) -> int:
-    """Run it; an interrupt leaves a readable folder and no process."""
+    """Run the comparison; an interrupt leaves a readable folder and no process."""
     from siftmoe.tools.commands.arguments import job_of
     from siftmoe.tools.comparing.comparison import compare
     from siftmoe.tools.comparing.job import simulated_radio
@@ -133,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
             name="loopback",
             policies=names(args.policy or _usual(args), "--policy"),
             site={
-                "agents": args.agents,
+                "agents": _num_agents(args),
                 "model": args.model,
                 "layer_deadline_s": args.layer_deadline,
             },
@@ -166,7 +185,8 @@ def run(args: argparse.Namespace) -> int:
         open_site=partial(
             local_site,
             num_agents=job.site["agents"],
-            layer_deadline_s=job.site.get("layer_deadline_s", 30.0),  # as it was once for all
+            layer_deadline_s=job.site.get("layer_deadline_s", 30.0),  # older runs do not record it
+            realtime=job.realtime,
         ),
         before=before,
     )

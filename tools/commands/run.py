@@ -1,11 +1,11 @@
 """Run the main job on a testbed: its agents, its radios, policies compared.
 
-The agents run already, on the addresses in the file. If the file has a [sounding] table, radios
-sound every link at the start and once per coherence time, and the policies decide on what they
-measured. Where no radio is found, that link is simulated, and every result says so.
+The agents must be running on the addresses in the file. If the file has a [sounding] table, radios
+sound every link at the start and once per coherence time, and the policies use the measured
+channel. A link without a radio is simulated, and every result says so.
 
-An agent that fails is left out until it is well again (docs/faults.md). A run that was killed
-itself goes on with --resume; the agents need not be started anew.
+An agent that fails is left out until it works again (docs/faults.md). --resume continues a run
+that was killed; the agents need not be restarted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from siftmoe.tools.commands.arguments import (
 if TYPE_CHECKING:
     import argparse
 
-    from siftmoe.coordinator.config.testbed import Testbed
+    from siftmoe.coordinator.config.entries import Testbed
     from siftmoe.tools.comparing.job import Job
 
 SUMMARY = "run the main job on a testbed's agents and radios"
@@ -48,14 +48,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--radio",
         choices=("auto", "simulated"),
         default="auto",
-        help="simulated asks for simulated links even where there are radios (auto)",
+        help="simulated: simulate all links even if there are radios (auto)",
     )
     add("--links", metavar="NAME", help=links_help("the file's"))
     add(
         "--metrics-port",
         type=int,
         metavar="PORT",
-        help="let Prometheus ask here, on this machine; 0: any (none)",
+        help="serve metrics for Prometheus on this port of this machine; 0: any (none)",
     )
     add_job_options(parser)
     parser.epilog = (
@@ -65,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run it; an interrupt or a kill leaves a readable folder, and radios silent."""
+    """Run the comparison; an interrupt leaves a readable folder, and radios silent."""
     import msgspec
 
     from siftmoe.coordinator.config.testbed import load_testbed
@@ -102,7 +102,11 @@ def run(args: argparse.Namespace) -> int:
         check=partial(placement_of, testbed.agent),
         open_site=with_metrics(
             partial(
-                testbed_site, testbed=testbed, choice=job.site["radio"], tolerant=before is not None
+                testbed_site,
+                testbed=testbed,
+                choice=job.site["radio"],
+                tolerant=before is not None,
+                realtime=job.realtime,
             ),
             args.metrics_port,
         ),
@@ -111,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _again(args: argparse.Namespace) -> tuple[Job, dict[str, Any]]:
-    """Return the job of the run that is resumed, and what it was started with."""
+    """Return the job of a resumed run, and the configuration it was started with."""
     from siftmoe.tools.comparing.resumption import job_again, recorded, refuse_other_options
 
     refuse_other_options(args)
@@ -120,7 +124,7 @@ def _again(args: argparse.Namespace) -> tuple[Job, dict[str, Any]]:
 
 
 def _usual(testbed: Testbed) -> tuple[str, ...]:
-    """Return the file's policy, and what it is compared with."""
+    """Return the default policies: Top-K and the testbed's policy."""
     from siftmoe.coordinator.policies.spec import PolicySpec
 
     chosen = str(PolicySpec(testbed.policy.name, testbed.policy.options))

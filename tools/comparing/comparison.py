@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.model.session import Session
-from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.models.similarity.file import rotation_of
-from siftmoe.models.tasks.evaluation import GenerationTask, load_task
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.task import GenerationTask
 from siftmoe.tools.bundles import open_with_progress
-from siftmoe.tools.comparing.exchange_rate import Trials, find_rate, validation_task
 from siftmoe.tools.comparing.inprocess import ExpertsInProcess
 from siftmoe.tools.comparing.job import (
-    LOSS,
     check_policies,
     describe,
     load_profile,
     make_folder,
     with_budget,
 )
+from siftmoe.tools.comparing.readying import coordinator_for, with_price
 from siftmoe.tools.comparing.resumption import check_same, held
-from siftmoe.tools.console import progress_bar, stderr_console, stdout_console, table
 from siftmoe.tools.interrupts import terminable
 from siftmoe.tools.results.policies import (
     LEDGER_FILE,
@@ -36,7 +33,12 @@ from siftmoe.tools.results.policies import (
     load_scores,
     save_scores,
 )
-from siftmoe.tools.showing.report import CONFIG_FILE, remarks, table_rows, write_report
+from siftmoe.tools.showing.comparison_table import table_rows
+from siftmoe.tools.showing.remarks import remarks
+from siftmoe.tools.showing.report import CONFIG_FILE, write_report
+from siftmoe.tools.terminal.console import stderr_console, stdout_console
+from siftmoe.tools.terminal.progress import progress_bar
+from siftmoe.tools.terminal.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.config.radio import RadioEntry
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.models.similarity.profile import Profile
-    from siftmoe.models.tasks.evaluation import Task
+    from siftmoe.models.tasks.task import Task
     from siftmoe.tools.comparing.job import Job
     from siftmoe.tools.comparing.site import Site
 
@@ -54,10 +56,10 @@ _INTERRUPTED = 130
 
 
 class OpenSite(Protocol):
-    """Makes a fleet ready and finds its channel, for the length of a block."""
+    """Factory of sites: a context manager that connects a fleet and sets up its channel."""
 
     def __call__(
-        self, job: Job, bundle: Bundle, radio: RadioEntry, ledger: Ledger
+        self, bundle: Bundle, radio: RadioEntry, ledger: Ledger
     ) -> AbstractContextManager[Site]:
         """Open it."""
         ...
@@ -65,7 +67,7 @@ class OpenSite(Protocol):
 
 @dataclass(kw_only=True)
 class Comparison:
-    """The parts that all policies of a comparison share."""
+    """The objects that all policies of a comparison share: site, bundle, tokenizer, ledger."""
 
     job: Job
     radio: RadioEntry
@@ -86,13 +88,23 @@ class Comparison:
     def run(self, policy: PolicySpec) -> None:
         """Answer the prompt and evaluate the tasks under one policy."""
         console, label = stderr_console(), str(policy)
-        resolved = self._with_rate(policy)
-        console.print(f"\n[bold]{label}[/bold]  {self.job.prompt}", end="")
+        resolved = with_price(
+            policy,
+            site=self.site,
+            bundle=self.bundle,
+            profile=self.profile,
+            radio=self.radio,
+            session=self.session,
+            experts=lambda: self.experts,
+            batch_size=self.job.batch_size,
+        )
+        console.print(f"\n{label}", style="bold", end="")
+        console.print(f"  {self.job.prompt}", end="")
         with self._coordinated(answer_label(label), resolved):
             answer = self.session.generate(
                 self.job.prompt,
                 max_new_tokens=self.job.answer_tokens,
-                on_text=lambda text: console.print(text, end="", markup=False, style="green"),
+                on_text=lambda text: console.print(text, end="", style="green"),
             )
         console.print()
         with self._coordinated(label, resolved):
@@ -100,56 +112,17 @@ class Comparison:
         self.scores[label] = {"answer": answer, "metrics": metrics, "policy": str(resolved)}
         save_scores(self.out, self.scores)
 
-    def _with_rate(self, policy: PolicySpec) -> PolicySpec:
-        """Replace a stated loss by the exchange rate that brings it about on validation text."""
-        loss = policy.number(LOSS)
-        if loss is None:
-            return policy
-        if self.profile is None:
-            return policy  # refused with the other policies that need one
-        options = {key: value for key, value in policy.options.items() if key != LOSS}
-        trials = Trials(
-            bundle=self.bundle,
-            profile=self.profile,
-            session=self.session,
-            experts=self.experts,
-            site=self.site,
-            seed=self.radio.seed,
-            task=validation_task(self.session.tokenizer),
-            batch_size=self.job.batch_size,
-            bits=self.radio.bits,
-            downlink_bits=self.radio.downlink_bits,
-        )
-        with progress_bar(f"{policy}: rate on validation text", None) as advance:
-            rate = find_rate(
-                replace(policy, options=options), trials, loss=loss, on_trial=lambda: advance(1)
-            )
-        return replace(policy, options={**options, "price": rate.price_j_per_nat})
-
     @contextmanager
     def _coordinated(self, label: str, policy: PolicySpec) -> Iterator[None]:
         """Attach the model to a new coordinator."""
         self.ledger.start_run(label, {"policy": str(policy)}, again=True)
-        links, clock = self.site.channel()
-        prepared = prepare_policy(
+        coordinator = coordinator_for(
             policy,
-            shape=self.bundle.shape,
+            site=self.site,
+            bundle=self.bundle,
             profile=self.profile,
-            links=lambda: links.states(coordinator.now_s),
-            air=lambda: air,
-            bits=self.radio.bits,
-            downlink_bits=self.radio.downlink_bits,
-        )
-        air = self.site.air(prepared.widths)
-        coordinator = Coordinator(
-            fleet=self.site.fleet,
-            dispatcher=self.site.dispatcher,
-            links=links,
-            air=air,
-            policy=prepared.select,
-            tables=prepared.tables,
+            radio=self.radio,
             ledger=self.ledger,
-            clock=clock,
             reference=self.experts.undivided if self.job.audit else None,
         )
         with self.site.metered(self.ledger), coordinator.attached(self.session.model):
@@ -190,17 +163,17 @@ def compare(
         Raises if the model does not fit the fleet, before anything is written.
     open_site : OpenSite
     before : dict or None
-        What a run that is resumed was started with; its folder is the job's.
+        Of a resumed run: the configuration it was started with; its folder is the job's.
 
     Raises
     ------
     ValueError
-        If a policy or task is unknown, the folder already holds something, or what is to be
-        resumed was started on something else, or is going on.
+        If a policy or task is unknown, the folder is not empty, the run to resume was started with
+        another configuration, or another process still runs it.
     """
     policies = [with_budget(PolicySpec.parse(text)) for text in job.policies]
     console = stderr_console()
-    console.print(f"[bold]siftmoe {job.name}[/bold]")
+    console.print(f"siftmoe {job.name}", style="bold")
     bundle = open_with_progress(model)
     check(bundle)
     profile = load_profile(bundle)
@@ -223,7 +196,7 @@ def compare(
         if scores:
             console.print(f"{len(scores)} of {len(policies)} policies are done")
         try:
-            with terminable(), open_site(job, bundle, radio, ledger) as site:
+            with terminable(), open_site(bundle, radio, ledger) as site:
                 config |= {"note": site.note, "helpers": _helpers(site)}
                 console.print(f"{config['helpers']}. {site.note}")
                 (out / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", "utf-8")

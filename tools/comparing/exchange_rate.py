@@ -1,9 +1,9 @@
-"""Choose the exchange rate between energy and predicted loss that meets a stated real loss.
+"""Finds the exchange rate between energy and predicted loss that gives a stated real loss.
 
-The predicted loss of a price policy steers, it does not certify. So the rate is set on validation
-text: the policy runs on experts in this process over simulated links of another seed, and the rate
-is searched at which perplexity is above Top-K's by the stated share. The same text, links and
-precision serve every trial, so that the comparison is paired.
+The predicted loss of a price policy is no bound of the real one. So the rate is set on validation
+text: the policy runs on experts in this process over simulated links of another seed, and the
+search finds the rate at which perplexity exceeds Top-K's by the stated share. All trials use the
+same text, links and precision, so that the comparison is paired.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
-from siftmoe.models.tasks.evaluation import Task, load_task
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,21 +31,21 @@ if TYPE_CHECKING:
     from siftmoe.tools.comparing.inprocess import ExpertsInProcess
     from siftmoe.tools.comparing.site import Site
 
-#: Trials are over once the loss is met to this share of itself.
+#: The search ends when the loss is met within this share of itself.
 _CLOSE = 0.04
 _MOST_TRIALS = 12
-#: A loss above the stated one by less is still taken for it.
+#: A loss may exceed the stated one by this share.
 _TOLERABLE = 0.5
-#: Some 4,000 tokens: a trial takes a second and a paired change of perplexity is good to 0.3%.
+#: About 4,000 tokens: a trial takes a second; a paired change of perplexity is known to 0.3 %.
 VALIDATION_DOCUMENTS = 32
 _VALIDATION_SEED_OFFSET = 7_919
-#: What a loss is measured against: every expert, at 16 bits each way.
+#: Reference of a loss: every routed expert, at 16 bits in both directions.
 REFERENCE = PolicySpec("topk", {"bits": 16.0, "downlink_bits": 16.0})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """An exchange rate and what it costs on the validation text."""
+    """An exchange rate and its loss on the validation text."""
 
     price_j_per_nat: float
     perplexity_loss: float
@@ -61,7 +62,7 @@ class Runs(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trials:
-    """Runs a policy on validation text; the parts that do not change between trials."""
+    """Trials of a policy on validation text, with what all trials share."""
 
     bundle: Bundle
     profile: Profile
@@ -103,7 +104,7 @@ class Trials:
 
 
 def validation_task(tokenizer: Any) -> Task:
-    """Return the text on which rates are set; the test text plays no part in it."""
+    """Return the text on which rates are set; the test text is not used."""
     task = load_task("perplexity", tokenizer=tokenizer, split="val", limit=VALIDATION_DOCUMENTS)
     if not isinstance(task, Task):
         raise TypeError("the validation text is scored by perplexity")
@@ -117,9 +118,9 @@ def find_rate(
     loss: float,
     on_trial: Callable[[], None] = lambda: None,
 ) -> Rate:
-    """Search the price at which a policy costs a stated share of perplexity.
+    """Find the price at which a policy costs a stated share of perplexity.
 
-    Where no price comes near it, the loss moves in steps; the largest below it counts then.
+    If the loss moves in steps and no price comes near it, the largest loss below it is taken.
 
     Parameters
     ----------
@@ -140,7 +141,7 @@ def find_rate(
         raise ValueError(f"policy {spec}: loss must be positive, got {loss}; topk has none")
     reference, energy = trials.run(REFERENCE)
     on_trial()
-    low, high = -math.inf, math.inf  # log of prices: too cheap (loss too high), too dear
+    low, high = -math.inf, math.inf  # log of prices: too low (loss too high), too high
     # A nat of loss over all layers is worth some hundred tokens' energy at moderate losses.
     guess, step = math.log(100.0 * energy), math.log(8.0)
     found: list[tuple[float, float]] = []  # (price, loss)
@@ -167,9 +168,9 @@ def find_rate(
 def _nearest(
     found: list[tuple[float, float]], spec: PolicySpec, *, loss: float
 ) -> tuple[float, float]:
-    """Choose a price and what it costs: near the stated loss, or else below it.
+    """Choose the price whose loss is near the stated one, or else below it.
 
-    Where few links leave few choices the loss moves in steps, and may jump over the stated one.
+    With few links the loss moves in steps, and may jump over the stated one.
     """
     nearest = min(found, key=lambda trial: abs(trial[1] - loss))
     if nearest[1] < (1.0 + _TOLERABLE) * loss:

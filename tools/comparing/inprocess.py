@@ -1,9 +1,8 @@
-"""Experts in this process instead of on agents, behind the same selection and the same books.
+"""Experts in this process instead of on agents, with the same selection and ledger.
 
-Studies that need thousands of tokens under many settings, and the choice of an exchange rate on
-validation text, run the coordinator on it: everything but the sockets is the same code. Vectors are
-packed, unpacked and added up as if they had travelled, helper by helper, so that the result is the
-one that agents would give.
+Studies that need thousands of tokens under many settings, and the search of an exchange rate on
+validation text, use it: everything but the sockets is the same code. Vectors are packed, unpacked
+and summed helper by helper, so that the result equals that of agents.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computed:
-    """What a layer's experts answered, and how long they took; the fields of a dispatch."""
+    """Results of a layer's experts and their compute times; the fields of a dispatch."""
 
     output: NDArray[np.float32]
     compute_s: float
@@ -68,11 +67,11 @@ class ExpertsInProcess:
             bundle.manifest, _every_expert(shape), providers=provider_order("auto"), threads=1
         )
 
-    #: Nothing is waited for.
+    #: There is nothing to wait for.
     deadline_s = math.inf
 
     def attend(self) -> None:
-        """Nobody ever fails."""
+        """Do nothing: no helper can fail."""
 
     def attempt(
         self,
@@ -106,7 +105,7 @@ class ExpertsInProcess:
     def _travelled(
         self, sums: dict[int, NDArray[np.float32]], width: int
     ) -> tuple[dict[int, NDArray[np.floating[Any]]], dict[int, int]]:
-        """Return what helpers computed as it arrives, and its bits."""
+        """Return the helpers' results as packed for the downlink, and their bits."""
         whole = pack_rows(np.concatenate([*sums.values()]), width, rotation=self._rotation)
         is_packed = isinstance(whole, Packed) and len(whole.runs) == 1
         if not is_packed and width not in FLOAT_WIDTHS:  # rows that are not finite
@@ -140,9 +139,9 @@ class ExpertsInProcess:
 
 
 class AllReady:
-    """A fleet in which helper n holds expert e of every layer where e mod N is n.
+    """A fleet that is always ready; helper n hosts the experts e with e mod N = n in every layer.
 
-    With more helpers than experts, helper n holds expert n mod E: experts have replicas.
+    With more helpers than experts, helper n hosts expert n mod E, so that experts have replicas.
     """
 
     def __init__(self, shape: ModelShape, num_helpers: int) -> None:
@@ -154,20 +153,20 @@ class AllReady:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names by helper index."""
+        """Names of the helpers, by index."""
         return self._names
 
     def hosts(self, layer: int) -> NDArray[np.bool_]:
-        """Which helper holds which expert, the same in every layer."""
+        """Return which helper hosts which expert; the same in every layer."""
         del layer
         return self._hosts
 
     def knows(self, widths: Sequence[int]) -> NDArray[np.bool_]:
-        """Everybody knows every width, (N, B)."""
+        """Return which helper knows which width, (N, B): all of them."""
         return np.ones((len(self._names), len(widths)), dtype=bool)
 
     def excluded(self) -> str:
-        """Nobody is ever missing."""
+        """Return the helpers that are left out: none."""
         return ""
 
 

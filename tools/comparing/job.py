@@ -1,4 +1,4 @@
-"""What a comparison is asked to do, checked and spelt out before anything starts."""
+"""The job of a comparison: policies, tasks and options, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from siftmoe.coordinator.selection.policy import BUDGETS
 from siftmoe.models.similarity.file import read_profile
 from siftmoe.models.similarity.profile import Profile
 from siftmoe.models.vectors.packing import row_bits
-from siftmoe.tools.showing.report import si
+from siftmoe.tools.showing.quantities import si
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.policies.spec import PolicySpec
@@ -38,7 +38,7 @@ USUAL_LOSS = 0.025
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to do on a fleet, whichever it is.
+    """Policies, tasks and options of one comparison, independent of the fleet.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def load_profile(bundle: Bundle) -> Profile | None:
 
 
 def with_budget(policy: PolicySpec) -> PolicySpec:
-    """Give a policy that spends a budget and names none the usual loss."""
+    """Give a policy that needs a budget and names none the default loss."""
     if "price" not in policy.traits.budgets or {LOSS, *BUDGETS} & set(policy.options):
         return policy
     return policy.having(**{LOSS: USUAL_LOSS})
@@ -86,7 +86,7 @@ def with_budget(policy: PolicySpec) -> PolicySpec:
 def check_policies(
     policies: list[PolicySpec], bundle: Bundle, profile: Profile | None, radio: RadioEntry
 ) -> None:
-    """Tell of a wrong option before anything starts."""
+    """Raise ValueError for a wrong policy or option before anything starts."""
     for policy in policies:
         options = dict(policy.options)
         if options.pop(LOSS, None) is not None:
@@ -104,7 +104,7 @@ def check_policies(
 def simulated_radio(
     hidden_size: int, *, deadline_s: float | None, bandwidth_hz: float, **given: Any
 ) -> RadioEntry:
-    """Air of a simulation; without a deadline a token is at the paper's operating point."""
+    """Radio settings of a simulation; the default deadline is the paper's operating point."""
     radio = _checked({"bandwidth_hz": bandwidth_hz, **given})
     bits = row_bits(hidden_size, REFERENCE_WIDTH)
     paper_s = bits / (bandwidth_hz * PAPER_BITS_PER_HERTZ)
@@ -132,7 +132,7 @@ def _checked(settings: dict[str, Any]) -> RadioEntry:
 
 
 def describe(job: Job, radio: RadioEntry, bundle: Bundle, *, model: str) -> dict[str, Any]:
-    """Say what a run does, for its folder, its report and the screen."""
+    """Describe the operating point in a sentence, for the run's folder, report and screen."""
     bits = row_bits(bundle.shape.hidden_size, REFERENCE_WIDTH)
     density = bits / (radio.bandwidth_hz * radio.deadline_s)
     where = "the paper's operating point" if _is_paper(density) else "not the paper's 0.44"
@@ -161,7 +161,7 @@ def note_of(radio: RadioEntry) -> str:
 
 
 def fading_text(radio: RadioEntry) -> str:
-    """Say how simulated links fade; empty where links come from elsewhere."""
+    """Describe the fading of simulated links; empty where links come from elsewhere."""
     if radio.links != SOURCE:
         return ""
     return f"{radio.fading} fading{_speed(radio)}"
@@ -185,7 +185,7 @@ def make_folder(job: Job) -> Path:
     Raises
     ------
     ValueError
-        If it already holds something.
+        If it is not empty.
     """
     folder = _next_folder(Path("runs"), job.name) if job.out is None else job.out
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -1,4 +1,4 @@
-"""A fleet of agents on this machine, each a process of its own, and the connection to it."""
+"""Starts a fleet of agents on this machine, one process each, and connects to it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import spawn, stop_all
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.config.testbed import LAYER_DEADLINE_S, AgentEntry
+from siftmoe.coordinator.config.entries import LAYER_DEADLINE_S, AgentEntry
 from siftmoe.coordinator.connect import CONNECT_TIMEOUT_S
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.fleet.placement import Placement
-from siftmoe.tools.console import progress_bar
+from siftmoe.tools.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LocalFleet:
-    """Running agents and what drives them."""
+    """Running agents with their client and dispatcher."""
 
     agents: tuple[LaunchedAgent, ...]
     fleet: Fleet
@@ -42,9 +42,9 @@ def local_fleet(
     rotation: Rotation = "hadamard",
     layer_deadline_s: float = LAYER_DEADLINE_S,
 ) -> Iterator[LocalFleet]:
-    """Start agents that share a bundle's experts in turn; all end when the block is left.
+    """Start agents that host a bundle's experts round-robin; all end when the block is left.
 
-    Whether this machine is hot is no matter: it is every agent's, and none would be left.
+    The machine's temperature is ignored: all agents share it, so all would be left out at once.
 
     Parameters
     ----------
@@ -102,8 +102,8 @@ def _start(bundle: Bundle, placement: Placement, stack: ExitStack) -> list[Launc
             name=f"agent-{helper}",
             experts=placement.selection(helper),
             threads=1,
-            packing="numpy",  # all are on one machine; compiled code is 130 MB in each
-            idle_s=0.0,  # all are on one board: its energy is no agent's own
+            packing="numpy",  # compiled code takes 130 MB in each process
+            idle_s=0.0,  # all share one machine, whose energy cannot be attributed to one agent
         )
         starting.append(spawn(config))
     with progress_bar("starting agents", len(starting)) as advance:

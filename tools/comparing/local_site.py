@@ -1,4 +1,4 @@
-"""Agents of this machine on simulated links, as a place to compare policies."""
+"""The site of ``siftmoe loopback``: agents on this machine behind simulated links."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.clock import VirtualClock
+from siftmoe.coordinator.config.entries import LAYER_DEADLINE_S
 from siftmoe.coordinator.links.sources import links_of
 from siftmoe.models.similarity.file import rotation_of
 from siftmoe.tools.comparing.job import fading_text, note_of
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.config.radio import RadioEntry
     from siftmoe.coordinator.ledger.store import Ledger
+    from siftmoe.coordinator.links.sources import LinkSource
     from siftmoe.coordinator.links.states import Links
     from siftmoe.models.bundle.reader import Bundle
-    from siftmoe.tools.comparing.job import Job
 
 #: All helpers stand at one distance: what differs between links is fading alone.
 DISTANCE_M = 20.0
@@ -33,19 +34,19 @@ DISTANCE_M = 20.0
 
 @contextmanager
 def local_site(
-    job: Job,
     bundle: Bundle,
     radio: RadioEntry,
     ledger: Ledger,
     *,
     num_agents: int,
-    layer_deadline_s: float,
+    layer_deadline_s: float = LAYER_DEADLINE_S,
+    realtime: bool = False,
+    source: LinkSource | None = None,
 ) -> Iterator[Site]:
-    """Start agents that share the experts in turn, all at one distance; they end with the block.
+    """Start agents that host the experts round-robin, all at one distance, for a block's length.
 
     Parameters
     ----------
-    job : Job
     bundle : Bundle
     radio : RadioEntry
     ledger : Ledger
@@ -53,6 +54,10 @@ def local_site(
     num_agents : int
     layer_deadline_s : float, s
         Real time in which a layer's results must be here.
+    realtime : bool
+        Wait the airtime.
+    source : LinkSource or None
+        Of the links' states, instead of the one that the settings name.
 
     Raises
     ------
@@ -65,10 +70,10 @@ def local_site(
     distances = [DISTANCE_M] * num_agents
 
     def links(seed: int) -> Links:
-        return links_of(msgspec.structs.replace(radio, seed=seed), distances)
+        return links_of(msgspec.structs.replace(radio, seed=seed), distances, source=source)
 
     def channel() -> tuple[Links, Clock]:
-        return links(radio.seed), VirtualClock(realtime=job.realtime)
+        return links(radio.seed), VirtualClock(realtime=realtime)
 
     with local_fleet(
         bundle, num_agents, rotation=rotation_of(bundle), layer_deadline_s=layer_deadline_s

@@ -1,8 +1,8 @@
-"""Go on with a run that was killed: its folder says what it was to do, and what of it is done.
+"""Continues a run that was killed, from the configuration and the scores in its folder.
 
-A policy whose scores are written is done and kept. One that was interrupted is started again from
-its prompt as a new attempt; what its earlier attempts had booked stays in the ledger under a label
-of their own, which no figure contains and a remark names.
+A policy with written scores is finished and kept. An interrupted policy is started again from its
+prompt as a new attempt; rows of its earlier attempts stay in the ledger under their own label. No
+figure contains them, and a remark names them.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-#: What may be asked of a run anew when it is resumed.
+#: Options that may change when a run is resumed.
 _FREE = ("resume", "json", "metrics_port", "verbose", "parser")
-#: What must be as it was, or policies of one table would not be comparable.
+#: Configuration that must be unchanged, so that the policies of one table are comparable.
 _FIXED = ("radio", "model_hash")
 
 
 def recorded(folder: Path, *, command: str) -> dict[str, Any]:
-    """Read what the run in a folder was asked to do.
+    """Read the configuration of the run in a folder.
 
     Raises
     ------
     LedgerError
         If the folder has no ledger.
     ValueError
-        If it is a run of another command.
+        If another command wrote the folder.
     """
     with Ledger.open(folder / LEDGER_FILE) as ledger:
         config: dict[str, Any] = ledger.config(min(ledger.labels().values()))
@@ -52,7 +52,7 @@ def recorded(folder: Path, *, command: str) -> dict[str, Any]:
 
 
 def job_again(config: Mapping[str, Any], folder: Path, *, as_json: bool) -> Job:
-    """Make the recorded job, to be gone on with in its folder."""
+    """Make the recorded job, with the run's folder as its output."""
     job = msgspec.convert(config["job"] | {"out": None}, Job)
     return replace(job, out=folder, as_json=as_json)
 
@@ -63,7 +63,7 @@ def radio_of(config: Mapping[str, Any]) -> RadioEntry:
 
 
 def refuse_other_options(args: argparse.Namespace) -> None:
-    """Raise ValueError if a run that is resumed is asked to be another one."""
+    """Raise ValueError if options beside --resume would change the run."""
     usual = vars(args.parser.parse_args(["--resume", str(args.resume)]))
     for name, value in usual.items():
         if name not in _FREE and getattr(args, name) != value:
@@ -74,7 +74,7 @@ def refuse_other_options(args: argparse.Namespace) -> None:
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path) -> None:
-    """Raise ValueError if what a run is resumed on is not what it was started on."""
+    """Raise ValueError if the configuration differs from the one that the run was started with."""
     for name in _FIXED:
         if msgspec.to_builtins(before[name]) != msgspec.to_builtins(now[name]):
             raise ValueError(
@@ -85,12 +85,12 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], *, folder: Pat
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep others from writing to a run's folder; a kill lets go of it.
+    """Lock a run's folder for this process; a kill releases the lock.
 
     Raises
     ------
     ValueError
-        If another process holds it.
+        If another process holds the lock.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Where a comparison runs: the helpers, who computes, and where channel states come from."""
+"""The site of a comparison: its helpers, its dispatcher and the source of channel states."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Site:
         Links and clock for one policy: simulated ones start anew for each, so that all see the
         same; those that radios sound go on.
     trial_links : callable
-        Links for the search of a price on validation text, given a seed: simulated ones, or
-        those that were sounded, replayed.
+        Links for the search of a price on validation text, given a seed: simulated links, or a
+        replay of the sounded ones.
     note : str
-        Where the channel states come from.
+        The source of the channel states.
     about : str
-        How the simulated ones fade; empty if there are none.
+        The fading of the simulated links; empty if there are none.
     metered : callable
-        Books into a ledger what the boards take while the block runs.
+        Books the boards' energy into a ledger while the block runs.
     """
 
     fleet: Helpers

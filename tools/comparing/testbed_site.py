@@ -1,4 +1,4 @@
-"""The running agents and radios of a testbed file, as a place to compare policies."""
+"""The site of ``siftmoe run``: the running agents and radios of a testbed file."""
 
 from __future__ import annotations
 
@@ -22,18 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from siftmoe.coordinator.clock import Clock
+    from siftmoe.coordinator.config.entries import Testbed
     from siftmoe.coordinator.config.radio import RadioEntry
-    from siftmoe.coordinator.config.testbed import Testbed
     from siftmoe.coordinator.ledger.store import Ledger
     from siftmoe.coordinator.links.states import Links
     from siftmoe.coordinator.sounding.channel import RadioChoice
     from siftmoe.models.bundle.reader import Bundle
-    from siftmoe.tools.comparing.job import Job
 
 
 @contextmanager
 def testbed_site(
-    job: Job,
     bundle: Bundle,
     radio: RadioEntry,
     ledger: Ledger,
@@ -41,20 +39,22 @@ def testbed_site(
     testbed: Testbed,
     choice: RadioChoice,
     tolerant: bool,
+    realtime: bool,
 ) -> Iterator[Site]:
-    """Connect to a testbed's agents and make first contact by radio.
+    """Connect to a testbed's agents and sound the links for the first time.
 
     Parameters
     ----------
-    job : Job
     bundle : Bundle
     radio : RadioEntry
     ledger : Ledger
-        Takes every pilot exchange.
+        Every pilot exchange is booked into it.
     testbed : Testbed
     choice : "auto" or "simulated"
     tolerant : bool
-        Begin without agents that are not ready, as long as one is.
+        Begin without the agents that are not ready, if at least one is.
+    realtime : bool
+        Wait the airtime.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def testbed_site(
     with (
         connected(testbed, bundle, tolerant=tolerant) as there,
         open_channel(
-            testbed, there.client, record=ledger.record, radio=choice, realtime=job.realtime
+            testbed, there.client, record=ledger.record, radio=choice, realtime=realtime
         ) as found,
     ):
 
@@ -80,7 +80,7 @@ def testbed_site(
         def channel() -> tuple[Links, Clock]:
             if found.sounded:
                 return found.links, found.clock
-            return simulated(radio.seed), VirtualClock(realtime=job.realtime)
+            return simulated(radio.seed), VirtualClock(realtime=realtime)
 
         yield Site(
             fleet=there.fleet,

@@ -1,4 +1,4 @@
-"""Figures of a study: one panel per model, one line per curve, bands of 95 % confidence."""
+"""Draws the figures of a study: a panel per model, a line per curve, 95 % confidence bands."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from siftmoe.tools.experiments.studies.definition import Figure
     from siftmoe.tools.experiments.table import Row
 
-#: Inches: a panel, and a line of the legend under all of them.
+#: Sizes in inches: a panel, and a line of the legend below.
 _PANEL = (5.0, 3.2)
 _LEGEND_LINE = 0.2
 _LEGEND_COLUMNS = 2
-#: A swept axis with more points keeps its own ticks.
+#: An axis with more swept points keeps matplotlib's ticks.
 _MOST_TICKS = 8
 _MARKERS = "osD^vPX*<>hd"
 _RESOLUTION = 160
@@ -37,7 +37,7 @@ def draw(figure: Figure, rows: Sequence[Row], folder: Path) -> str | None:
     Returns
     -------
     str or None
-        The SVG; None where the rows hold nothing of what it shows.
+        The SVG; None if the rows hold no data for the figure.
     """
     shown = [row for row in rows if _has(row, figure)]
     if not shown:
@@ -108,7 +108,7 @@ def _draw_panel(panel: Any, figure: Figure, rows: Sequence[Row], styles: dict[st
 
 
 def _points(figure: Figure, rows: Sequence[Row]) -> tuple[Any, Any, Any]:
-    """Means over the seeds, ordered along the knob or the axis; no band from one seed."""
+    """Return means over the seeds, ordered along the knob or axis; one seed has no band."""
     groups: dict[Any, list[Row]] = defaultdict(list)
     for row in rows:
         place = row[figure.x] if figure.by_x else (row["stated_loss"], row["knob"])

@@ -1,4 +1,4 @@
-"""Run a study: knobs first, then cells, each kept as it ends; then tables, figures and a page."""
+"""Runs a study: knobs first, then cells; each result is stored when it ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import msgspec
 
 from siftmoe.coordinator.links.sources import SIMULATED
 from siftmoe.tools.bundles import open_with_progress
-from siftmoe.tools.console import progress_bar, stderr_console
 from siftmoe.tools.experiments.cells.pool import workers
 from siftmoe.tools.experiments.cells.store import Store
 from siftmoe.tools.experiments.cells.worker import Job, Work
@@ -20,6 +19,8 @@ from siftmoe.tools.experiments.studies.asked import with_links, with_policies
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.studies.definition import Ask
 from siftmoe.tools.interrupts import terminable
+from siftmoe.tools.terminal.console import stderr_console
+from siftmoe.tools.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ _QUICK_VALIDATION = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What ``siftmoe experiment`` was asked for; None takes the default."""
+    """Options of ``siftmoe experiment``; None takes the study's default."""
 
     name: str
     models: tuple[str, ...]
@@ -52,7 +53,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A study that has run."""
+    """A finished study and its outcomes."""
 
     name: str
     folder: Path
@@ -61,7 +62,7 @@ class Finished:
 
 
 def run_study(options: Options) -> Finished:
-    """Run what is missing of a study.
+    """Run the missing cells of a study.
 
     Raises
     ------
@@ -82,8 +83,8 @@ def run_study(options: Options) -> Finished:
         for seed in range(ask.seeds)
     ]
     jobs = options.jobs or os.cpu_count() or 1
-    stderr_console().print(f"[bold]{study.title}[/bold]: {len(cells)} cells in {store.folder}")
-    # knobs come first: one search takes as long as many cells, and no process has to wait for it
+    stderr_console().print(f"{study.title}: {len(cells)} cells in {store.folder}")
+    # knobs first: one search takes as long as many cells, and so no process waits for it at the end
     free = [cell for cell in cells if cell.loss is None]
     at_loss = [cell for cell in cells if cell.loss is not None]
     with terminable(), workers(jobs, work) as do:
@@ -118,7 +119,7 @@ def _work(options: Options) -> Work:
 
 
 def _config(options: Options, ask: Ask, work: Work, hashes: dict[str, str]) -> dict[str, Any]:
-    """Everything that decides the results."""
+    """Return everything that determines the results."""
     added = {
         **({"policies": list(options.policies)} if options.policies else {}),
         **({"links": options.links} if options.links != SIMULATED else {}),
@@ -148,7 +149,7 @@ def _at_loss(cell: Cell, store: Store) -> Job:
 
 
 def _work_off(title: str, jobs: Sequence[Job], store: Store, do: Doer) -> None:
-    """Do the jobs that are not done yet, and keep each as it ends."""
+    """Run the jobs that are not done yet, and store each when it ends."""
     todo = [job for job in jobs if store.get(job.cell.key()) is None]
     if not jobs:
         return

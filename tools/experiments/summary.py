@@ -1,4 +1,4 @@
-"""Tables that answer a study's question in a few lines."""
+"""Makes the tables that answer a study's question in a few lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from siftmoe.tools.experiments.studies.axes import LOSSES
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.table import REFERENCE, mean_of, more_energy_at, saved_at
-from siftmoe.tools.showing.report import si
+from siftmoe.tools.showing.quantities import si
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ def summary_of(study: str, rows: Sequence[Row]) -> list[Summary]:
 
 
 def _equal_quality(name: str, rows: Sequence[Row]) -> Summary:
-    """Energy saved at stated rises of the perplexity measured on the test text."""
+    """Return the energy saved at stated rises of the perplexity on the test text."""
     scored = [row for row in rows if row[_RISE] is not None]
     header = ["policy", *(f"saved at +{loss:.1%}" for loss in LOSSES)]
     lines = []
@@ -68,7 +68,7 @@ def _equal_quality(name: str, rows: Sequence[Row]) -> Summary:
 
 
 def _against(name: str, rows: Sequence[Row], baseline: str) -> Summary:
-    """Energy over a baseline's at stated rises of the perplexity measured on the test text."""
+    """Return energies relative to a baseline at stated rises of the perplexity on the test text."""
     scored = [row for row in rows if row[_RISE] is not None and row["stated_loss"] is None]
     curves = _by_curve(scored)
     base = curves.pop(baseline, [])
@@ -82,7 +82,7 @@ def _against(name: str, rows: Sequence[Row], baseline: str) -> Summary:
 
 
 def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
-    """Every point of every curve: one setting, one policy, one knob value."""
+    """Return every point of every curve: one setting, one policy, one knob value."""
     mixed = any(row["uplink_bits"] != rows[0]["uplink_bits"] for row in rows)
     varied = [key for key in _VARIED if len({row[key] for row in rows}) > 1]
     header = [

@@ -1,4 +1,4 @@
-"""Outcomes as rows: one per cell and task, every column a plain value."""
+"""Turns outcomes into rows: one per cell and task, with plain values in every column."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-#: Every cell of a study is compared with this curve's on the same seed and setting.
+#: Reference curve: every cell is compared with its cell of the same seed and setting.
 REFERENCE = "topk"
 CONFIDENCE = 0.95
 
-#: What a cell and its reference must have in common.
+#: Columns in which a cell and its reference agree.
 _SETTING = (
     "num_helpers",
     "distance_m",
@@ -56,7 +56,7 @@ _FIGURES = (
 
 
 def rows_of(outcomes: Iterable[Outcome]) -> list[Row]:
-    """Spread outcomes into rows, each beside its reference.
+    """Turn outcomes into rows, each compared with its reference.
 
     Returns
     -------
@@ -94,7 +94,7 @@ class Mean:
 
 
 def mean_of(values: Iterable[float | None]) -> Mean:
-    """Average what there is; NaN without values, an infinite interval from one."""
+    """Average the values; NaN without values, an infinite interval with one."""
     known = np.array([v for v in values if v is not None and not math.isnan(v)])
     count = len(known)
     if count == 0:
@@ -108,8 +108,8 @@ def mean_of(values: Iterable[float | None]) -> Mean:
 def saved_at(rows: Sequence[Row], rise: float) -> Mean:
     """Energy saved by one curve where its perplexity has risen by a share, over the seeds.
 
-    Each seed's points are joined by straight lines, from the reference at (0, 0) on; a seed whose
-    curve ends before that rise gives nothing.
+    Each seed's points are interpolated linearly, starting from the reference at (0, 0); a seed
+    whose curve ends below that rise is left out.
     """
     return mean_of(_saved_by_seed(rows, rise).values())
 
@@ -117,7 +117,7 @@ def saved_at(rows: Sequence[Row], rise: float) -> Mean:
 def more_energy_at(rows: Sequence[Row], baseline: Sequence[Row], rise: float) -> Mean:
     """Energy of one curve over another's where either's perplexity has risen by a share, less one.
 
-    Over the seeds that both reach it on; see `saved_at`.
+    The mean is over the seeds for which both curves reach that rise; see `saved_at`.
     """
     ours, theirs = _saved_by_seed(rows, rise), _saved_by_seed(baseline, rise)
     return mean_of(
@@ -126,7 +126,7 @@ def more_energy_at(rows: Sequence[Row], baseline: Sequence[Row], rise: float) ->
 
 
 def _saved_by_seed(rows: Sequence[Row], rise: float) -> dict[int, float]:
-    """Energy saved at a rise of perplexity, by the seeds whose curve reaches it."""
+    """Energy saved at a rise of perplexity, for the seeds whose curve reaches it."""
     seeds: dict[int, list[tuple[float, float]]] = defaultdict(lambda: [(0.0, 0.0)])
     for row in rows:
         if row["perplexity_rise"] is not None:
@@ -155,7 +155,7 @@ def _row(outcome: Outcome, record: TaskRecord) -> Row:
 
 
 def _rows(outcome: Outcome, record: TaskRecord) -> list[Row]:
-    """One row; of an audit one per layer, which is a curve there."""
+    """Return one row; for an audit one row per layer, with the layer as curve."""
     row = _row(outcome, record)
     if not record.layers:
         return [row]
@@ -166,7 +166,7 @@ def _rows(outcome: Outcome, record: TaskRecord) -> list[Row]:
 
 
 def _audited(layer: dict[str, float]) -> Row:
-    """Shares of tokens within their bound, of all and of those that deviate by plan."""
+    """Return the shares of tokens within their bound: of all, and of those planned to deviate."""
     tokens, exact, within = layer["tokens"], layer["exact"], layer["within"]
     deviating = tokens - exact
     return {

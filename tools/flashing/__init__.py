@@ -1,1 +1,11 @@
-"""Bring boards to a known state over SSH: build a release, push it, prove it, switch to it."""
+"""Flashing of boards over SSH: builds a release, pushes it, tests it, switches to it.
+
+- `site.Site`: a testbed with everything its releases are made of
+- `rollout.Rollout`, `rollout.Outcome`: flashes boards in batches; the result of a board
+- `progress.Bars`: progress bars of a rollout
+- `link.BoardLink`, `link.open_link`: an SSH session to a board
+- `boards.command`, `boards.command_all`: one command on boards
+- `health.ask`: asks a flashed agent over the network
+- `keys.make_keys`: the testbed's CURVE keys
+- `building`: releases on the workstation; `onboard`: the program on a board
+"""

@@ -1,4 +1,4 @@
-"""One command to one board or several, each in a session of its own."""
+"""Sends one command to one board or several, each in its own SSH session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def command(site: Site, index: int, name: str, argument: str = "") -> dict[str, Any]:
-    """Log in to an agent's board, give a command and return what it says; errors as BoardLink."""
+    """Send a command to an agent's board and return its answer; errors as in `BoardLink`."""
     async with open_link(
         site.ssh(index),
         name=site.agent(index).name,
@@ -27,7 +27,7 @@ async def command(site: Site, index: int, name: str, argument: str = "") -> dict
 
 
 def command_all(site: Site, names: Sequence[str], name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Give several boards a command; returns what each says, or ``{"error": …}``."""
+    """Send a command to several boards; returns each one's answer, or ``{"error": …}``."""
 
     async def one(index: int) -> tuple[str, dict[str, Any]]:
         try:

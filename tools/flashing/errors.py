@@ -5,14 +5,14 @@
     FlashError
     ├── ReleaseError     a release cannot be built on this workstation
     ├── BoardUnreachable no SSH session, or one that broke
-    └── BoardRefused     a board that does not do what it was asked, and says why
+    └── BoardRefused     a board refuses a command, with a reason
 """
 
 from __future__ import annotations
 
 
 class FlashError(Exception):
-    """Root of what can go wrong while boards are flashed."""
+    """Base class of errors while boards are flashed."""
 
 
 class ReleaseError(FlashError):
@@ -24,4 +24,4 @@ class BoardUnreachable(FlashError):
 
 
 class BoardRefused(FlashError):
-    """A board does not do what it was asked; it stays as it was."""
+    """A board refuses a command; its state is unchanged."""

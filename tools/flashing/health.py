@@ -1,4 +1,4 @@
-"""Whether a flashed agent answers over the network, as the release it is meant to be."""
+"""Checks that a flashed agent answers over the network with the expected release."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import time
 from typing import TYPE_CHECKING
 
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.fleet.placement import Placement
+from siftmoe.coordinator.fleet.status import AgentState
 
 if TYPE_CHECKING:
-    from siftmoe.coordinator.fleet.agents import AgentStatus
+    from siftmoe.coordinator.fleet.status import AgentStatus
     from siftmoe.tools.flashing.site import Site
 
 
 def ask(site: Site, index: int, *, timeout_s: float) -> AgentStatus:
-    """Ask an agent who it is, with the testbed's keys; its state says what came of it."""
+    """Say hello to an agent with the testbed's keys; the returned status has the result."""
     agent, bundle = site.agent(index), site.bundle()
     fleet = Fleet(
         [agent],
@@ -30,12 +31,12 @@ def ask(site: Site, index: int, *, timeout_s: float) -> AgentStatus:
 
 
 def release_of(status: AgentStatus) -> str:
-    """Release that an agent says it is, empty if it was not flashed."""
+    """Return the release that an agent reports, empty if it was not flashed."""
     return "" if status.hello is None else status.hello.version.partition("+")[2]
 
 
 def problem_with(status: AgentStatus, release: str) -> str:
-    """Say in words why an agent does not serve a release; empty if it does."""
+    """Return why an agent does not serve a release; empty if it does."""
     if status.state is not AgentState.READY:
         return str(status)
     if release_of(status) != release:

@@ -1,12 +1,12 @@
-"""A testbed's keys on disk: one private file per device, public halves where the others read them.
+"""A testbed's keys on disk: one private file per device, public keys in the testbed's files.
 
 ::
 
-    testbed.toml           [[agent]] … key = "PUBLIC"      whom the coordinator believes
+    testbed.toml           [[agent]] … key = "PUBLIC"      authenticates the agent
     keys/                  mode 0700, ignored by git
         coordinator.key    mode 0600
         NAME.key           mode 0600, one per agent; goes to that board only
-        allowed            whom the agents admit: PUBLIC NAME per line, others may be added
+        allowed            clients that agents admit: PUBLIC NAME per line
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 ALLOWED_FILE: Final = "allowed"
-#: Whose key that is on the allow-list and in the folder.
+#: Name of the coordinator's key on the allow-list and in the folder.
 COORDINATOR: Final = COORDINATOR_KEY.removesuffix(".key")
 
 _HEADER: Final = re.compile(r"\s*\[")
@@ -45,12 +45,12 @@ class DeviceKey:
 
 
 def key_file(folder: str | Path, name: str) -> Path:
-    """Where a device's keys lie."""
+    """Return the file of a device's key pair."""
     return Path(folder) / f"{name}.key"
 
 
 def make_keys(testbed: Path, *, renew: Collection[str] = ()) -> list[DeviceKey]:
-    """Make the keys that a testbed lacks, and write the public ones into it.
+    """Make the missing keys of a testbed, and write the public ones into its file.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def make_keys(testbed: Path, *, renew: Collection[str] = ()) -> list[DeviceKey]:
 
 
 def with_keys(text: str, keys: Mapping[str, str]) -> str:
-    """Write agents' public keys into a testbed's text; all else stays as it was."""
+    """Write agents' public keys into a testbed's text; everything else is unchanged."""
     lines = text.splitlines(keepends=True)
     starts = [n for n, line in enumerate(lines) if _HEADER.match(line)]
     for start, end in reversed([*zip(starts, [*starts[1:], len(lines)], strict=True)]):
@@ -118,7 +118,7 @@ def _device_key(folder: Path, name: str, *, renew: bool) -> DeviceKey:
 
 
 def _admit(path: Path, public: str) -> None:
-    """Put the coordinator's key on the allow-list; whoever else was put there stays."""
+    """Put the coordinator's key on the allow-list; other entries are kept."""
     if not path.exists():
         text = "# who may connect to the agents: a public key and a name per line\n"
     elif load_allowed(path).get(public) == COORDINATOR:

@@ -1,4 +1,4 @@
-"""An SSH session to a board: its program's commands, and files that arrive whole or go on later."""
+"""An SSH session to a board: commands of its program, and resumable transfers of files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from siftmoe.tools.flashing.errors import BoardRefused, BoardUnreachable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from siftmoe.tools.flashing.release import Piece, Release
+    from siftmoe.tools.flashing.building.release import Piece, Release
 
 CONNECT_S: Final = 15.0
-#: A dead network is noticed within three of these.
+#: Keepalive interval; a dead network is detected within three of them.
 _KEEPALIVE_S: Final = 5.0
-#: Written at once; of what an interruption left, this much is written again, since its parts may
-#: have arrived out of order.
+#: Bytes per write. After an interruption the last window is written again, since its parts may have
+#: arrived out of order.
 WINDOW: Final = 4 << 20
 _KEPT: Final = 2_000
 
@@ -33,11 +33,11 @@ class BoardLink:
     ----------
     connection : asyncssh.SSHClientConnection
     name : str
-        What the testbed calls the board.
+        The agent's name in the testbed.
     root : str
         The board's folder.
     program : str
-        Where the board's program lies there.
+        Path of the board's program on the board.
     python : str
     """
 
@@ -55,12 +55,12 @@ class BoardLink:
         self._command = [python, program, "--root", root]
 
     async def call(self, command: str, argument: str = "") -> dict[str, Any]:
-        """Give the board a command, and return what it says.
+        """Send a command to the board's program and return its answer.
 
         Raises
         ------
         BoardRefused
-            If it says why not.
+            If the board refuses, with its reason.
         BoardUnreachable
             If the session breaks.
         """
@@ -82,7 +82,7 @@ class BoardLink:
             raise BoardUnreachable(f"board {self.name!r}: the session broke: {error}") from error
 
     async def make_root(self) -> None:
-        """Make the folder where the user may not, with a sudo that asks nothing."""
+        """Make the board's folder with passwordless sudo, if the user may not."""
         quoted = shlex.quote(self._root)
         line = f"sudo -n install -d -m 0755 -o $(id -un) -g $(id -gn) {quoted}"
         done = await self._run(line)
@@ -99,7 +99,7 @@ class BoardLink:
         *,
         advance: Callable[[int], None],
     ) -> int:
-        """Send a release's manifest and the contents that are not there; returns bytes sent."""
+        """Send a release's manifest and the missing files; returns the bytes sent."""
         sent = 0
         if release.name in inventory["releases"]:
             return sent
@@ -126,7 +126,7 @@ class BoardLink:
 
 
 def missing(release: Release, inventory: Mapping[str, Any]) -> dict[str, Piece]:
-    """Contents of a release that a board does not have whole."""
+    """Return the files of a release that a board lacks or has incomplete."""
     if release.name in inventory["releases"]:
         return {}
     blobs = inventory["blobs"]
@@ -170,7 +170,7 @@ def _read(path: Path | bytes, offset: int) -> bytes:
 async def open_link(
     address: str, *, name: str, root: str, program: bytes, ssh_config: Path | None = None
 ) -> AsyncIterator[BoardLink]:
-    """Log in to a board and bring its program there, which is removed at the end.
+    """Log in to a board and upload its program, which is removed at the end.
 
     Parameters
     ----------
@@ -221,5 +221,5 @@ async def open_link(
                 connection, name=name, root=root, program=f"{folder}/board.pyz", python=python
             )
         finally:
-            with suppress(asyncssh.Error, OSError):  # broken: what is left is 40 KB in /tmp
+            with suppress(asyncssh.Error, OSError):  # a broken session leaves 40 KB in /tmp
                 await connection.run(f"rm -rf {shlex.quote(folder)}", check=False)

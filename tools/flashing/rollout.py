@@ -1,4 +1,4 @@
-"""Board after board to a release: one first, then the others in batches, none after a failure."""
+"""Rollout of releases: one board first, then the others in batches; a failure stops it."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from siftmoe.agent.errors import AgentError
 from siftmoe.coordinator.errors import CoordinatorError
 from siftmoe.models.errors import ModelError
+from siftmoe.tools.flashing.building.wheels import Target
 from siftmoe.tools.flashing.errors import BoardRefused, FlashError
 from siftmoe.tools.flashing.health import ask, problem_with
 from siftmoe.tools.flashing.link import missing, open_link
-from siftmoe.tools.flashing.wheels import Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from siftmoe.tools.flashing.building.release import Release
     from siftmoe.tools.flashing.link import BoardLink
-    from siftmoe.tools.flashing.release import Release
     from siftmoe.tools.flashing.site import Site
 
-#: How long an agent that its board calls ready may take to answer over the network.
+#: Time limit for an agent that is ready on its board to answer over the network.
 HELLO_S: Final = 15.0
-#: Clocks further apart than this spoil the order of logs; told, not refused.
+#: Clock differences above this mix up the order of logs; they are reported, not refused.
 CLOCK_S: Final = 30.0
-#: Room that a release takes beside its files: wheels unpacked, and compiled.
+#: Disk space of installed wheels (unpacked and compiled) over that of the wheel files.
 _UNPACKED: Final = 5
 
 _FAILURES: Final = (FlashError, AgentError, CoordinatorError, ModelError, OSError, ValueError)
 
 
 class Report(Protocol):
-    """Whoever is told how far a board is."""
+    """Receives the progress of boards."""
 
     def phase(self, board: str, text: str) -> None:
-        """Take note of what happens at a board now."""
+        """Receive the phase that a board is in."""
 
     def expect(self, board: str, num_bytes: int) -> None:
-        """Take note of how much is to be sent to it."""
+        """Receive the number of bytes that will be sent to a board."""
 
     def advance(self, board: str, num_bytes: int) -> None:
-        """Take note of what was sent to it."""
+        """Receive a number of bytes that were sent to a board."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a board.
+    """Result of a board.
 
     Parameters
     ----------
@@ -56,11 +56,11 @@ class Outcome:
     result : str
         "flashed", "unchanged", "planned", "failed" or "skipped".
     release, previous : str
-        What serves now, or would, and what served before.
+        The release that serves now, or would serve, and the one before.
     files, num_bytes : int
         Sent, or to be sent.
     detail : str
-        The provider that was proven, or what is wrong.
+        The proven provider, or the reason of a failure.
     wall_s : float, s
     """
 
@@ -76,7 +76,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """How boards are flashed.
+    """Flashes boards of a site.
 
     Parameters
     ----------
@@ -85,11 +85,11 @@ class Rollout:
     batch : int
         Boards at once, after the first.
     dry_run : bool
-        Only tell what would change; nothing is written on a board.
+        Only report what would change; nothing is written on a board.
     adopt : bool
-        Let boards take releases of this workstation that took another's before.
+        Take over boards that accepted another workstation's releases before.
     forget : bool
-        Remove the release before once the new one answers.
+        Remove the previous release once the new one answers.
     """
 
     site: Site
@@ -100,10 +100,10 @@ class Rollout:
     forget: bool = False
 
     async def run(self, boards: Sequence[int]) -> list[Outcome]:
-        """Flash the first board, then the others in batches; a failure skips those that follow."""
+        """Flash the first board, then the others in batches; a failure skips the later batches."""
         outcomes: list[Outcome] = []
         rest = list(boards)
-        size = len(rest) if self.dry_run else 1  # the canary
+        size = len(rest) if self.dry_run else 1  # the first board goes alone (canary)
         while rest:
             batch, rest = rest[:size], rest[size:]
             outcomes += await asyncio.gather(*[self._guarded(index) for index in batch])
@@ -158,7 +158,7 @@ class Rollout:
     def _check(
         self, name: str, facts: dict[str, Any], inventory: dict[str, Any], release: Release
     ) -> None:
-        """Refuse a board that cannot take the release, before anything is sent."""
+        """Refuse a board that cannot take the release before anything is sent."""
         if facts["missing"]:
             raise BoardRefused(f"board {name!r}: {', '.join(facts['missing'])} is missing there")
         signers = inventory["signers"]
@@ -203,7 +203,7 @@ class Rollout:
         self.report.phase(name, "install, self-test")
         tested = await link.call("install", release.name)
         detail = f"{tested['experts']} experts on {tested['provider']}"
-        if "packing" in tested:  # not of a release that was installed by an older siftmoe
+        if "packing" in tested:  # absent if an older siftmoe installed the release
             detail += f", {tested['packing']} packing"
         if "radio" in tested:
             detail += f"; {tested['radio']}"

@@ -1,4 +1,4 @@
-"""A testbed as flashing sees it: who is to be flashed with what, and what a release is made of."""
+"""A testbed for flashing: its boards, and everything that their releases are made of."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.errors import ConfigError
 from siftmoe.coordinator.fleet.placement import place
 from siftmoe.models.bundle.manifest import Manifest
-from siftmoe.tools.flashing.program import board_program
-from siftmoe.tools.flashing.release import build_release, is_local
-from siftmoe.tools.flashing.signing import Signer
-from siftmoe.tools.flashing.wheels import own_wheel, wheelhouse
+from siftmoe.tools.flashing.building.program import board_program
+from siftmoe.tools.flashing.building.release import build_release, is_local
+from siftmoe.tools.flashing.building.signing import Signer
+from siftmoe.tools.flashing.building.wheels import own_wheel, wheelhouse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from siftmoe.coordinator.config.testbed import AgentEntry, Testbed
+    from siftmoe.coordinator.config.entries import AgentEntry, Testbed
     from siftmoe.coordinator.fleet.placement import Placement
-    from siftmoe.tools.flashing.release import Release
-    from siftmoe.tools.flashing.wheels import Target
+    from siftmoe.tools.flashing.building.release import Release
+    from siftmoe.tools.flashing.building.wheels import Target
 
-#: Next to the testbed: lock files, to be kept with it, and downloads, which are not.
+#: Folder next to the testbed: lock files, which are kept with it, and downloads, which are not.
 LOCKS = "wheels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A testbed and everything its releases are made of.
+    """A testbed and everything that its releases are made of.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Site:
         )
 
     def boards(self, names: Sequence[str] = ()) -> list[int]:
-        """Numbers of agents by name, in the order of the file; without names of all.
+        """Return the indices of agents by name, in the order of the file; without names of all.
 
         Raises
         ------
@@ -94,11 +94,11 @@ class Site:
         return chosen
 
     def agent(self, index: int) -> AgentEntry:
-        """Entry of an agent."""
+        """Return an agent's entry."""
         return self.testbed.agent[index]
 
     def ssh(self, index: int) -> str:
-        """Where to log in for an agent's board."""
+        """Return the SSH address of an agent's board."""
         agent = self.agent(index)
         if agent.ssh is None:
             raise ConfigError(f'agent {agent.name!r} has no ssh = "user@host", so it has no board')
@@ -106,15 +106,15 @@ class Site:
 
     @property
     def keys(self) -> Path:
-        """Folder of keys."""
+        """The folder of keys."""
         return Path(self.testbed.security.keys)
 
     def bundle(self) -> Manifest:
-        """Manifest of the testbed's bundle."""
+        """Read the manifest of the testbed's bundle."""
         return Manifest.load(self.testbed.model.bundle)
 
     def placement(self, bundle: Manifest) -> Placement:
-        """Which agent is to host which experts, as a coordinator will ask for them."""
+        """Return which agent hosts which experts, as a coordinator will ask for them."""
         shape = bundle.shape
         sizes = {
             (layer, expert): bundle.expert_file(layer, expert).num_bytes
@@ -124,11 +124,11 @@ class Site:
         return place(self.testbed.agent, shape, num_bytes=sizes)
 
     def security(self) -> ClientSecurity:
-        """Return what this workstation proves itself by to agents."""
+        """Return the keys that authenticate this workstation to agents."""
         return ClientSecurity.of(self.testbed)
 
     def signer(self) -> Signer:
-        """Return what this workstation proves its releases by.
+        """Return the key that signs this workstation's releases.
 
         Raises
         ------
@@ -145,13 +145,13 @@ class Site:
         Raises
         ------
         ReleaseError, ModelError, KeyUnusable
-            If something for it is missing; the message says what to do.
+            If something is missing; the message says what to do.
         """
         agent, bundle = self.agent(index), self.bundle()
         placement = self.placement(bundle)
         if agent.key is None and not is_local(agent.address) and not self.testbed.security.insecure:
             raise ConfigError(f"agent {agent.name!r} has no key; run 'siftmoe keys' first")
-        with self._building:  # boards of a kind share their wheels
+        with self._building:  # boards with the same target share their wheels
             wheels = self._wheels_for(target, radio=agent.radio is not None)
         return build_release(
             agent,

@@ -1,4 +1,4 @@
-"""Shares of widths over the channel's gain, a panel for each policy or model."""
+"""Draws the shares of widths over the channel gain, one panel per policy or model."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from siftmoe.tools.results.width_mix import Mix
 
-#: Inches: a panel, and a line of the legend under all of them.
+#: Sizes in inches: a panel, and a line of the legend below.
 _PANEL = (4.2, 3.0)
 _LEGEND_LINE = 0.2
 _LEGEND_COLUMNS = 4
 _MOST_ACROSS = 4
-#: Bins with fewer tokens say nothing.
+#: Bins with fewer tokens are not drawn.
 _LEAST_TOKENS = 50
 
 
@@ -42,7 +42,7 @@ def draw_mix(mixes: Mapping[str, Mix], *, over: str = "") -> Drawn | None:
     mixes : mapping
         By the panel's title.
     over : str
-        What gains are counted over, for the axis; empty for nothing.
+        Reference of the gains in the axis label; empty for none.
     """
     mixes = {title: mix for title, mix in mixes.items() if by_width(mix)}
     if not mixes:

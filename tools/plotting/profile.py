@@ -1,4 +1,4 @@
-"""Similarity matrices of a profile as a figure."""
+"""Draws the similarity matrices of a profile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_COLUMNS = 8
 
 
 def check_format(path: Path) -> None:
-    """Raise ValueError if a file's name ends in no known format."""
+    """Raise ValueError if a file name does not end in a known format."""
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"{str(path)!r} ends in none of {', '.join(FORMATS)}")
 
@@ -79,7 +79,7 @@ def _draw_kind(
         image = place.imshow(shown[layer], cmap=cmap, norm=norm, **limits)
         place.set_title(f"layer {layer}")
         place.tick_params(length=0)
-        place.set_facecolor("0.85")  # of the diagonal, and of what was not measured
+        place.set_facecolor("0.85")  # for the diagonal, and for pairs that were not measured
         if layer % axes.shape[1] == 0:
             place.set_ylabel("routed to expert")
         place.set_xlabel("served by expert")

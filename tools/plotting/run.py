@@ -1,4 +1,4 @@
-"""Figures of a run. The one place that imports matplotlib."""
+"""Draws the figures of a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STYLE: dict[str, Any] = {
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "siftmoe",
 }
-#: A figure is the same whenever it is drawn, and names no place on the web.
+#: Makes SVG files reproducible, without dates and web addresses.
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
@@ -70,7 +70,7 @@ def _draw(plot: Callable[..., None], results: Sequence[PolicyResult], **options:
 def _stacked(
     axes: Any, names: Sequence[str], parts: dict[str, FloatArray], *, horizontal: bool
 ) -> None:
-    """Bars of several parts on top of each other."""
+    """Draw stacked bars."""
     place = np.arange(len(names))
     base = np.zeros(len(names))
     for colour, (label, values) in zip(COLOURS, parts.items(), strict=False):
@@ -139,7 +139,7 @@ def _trade_off(axes: Any, results: Sequence[PolicyResult], *, metric: str) -> No
 
 
 def _links(axes: Any, results: Sequence[PolicyResult]) -> None:
-    """Channel gain of every helper's bursts, of the first policy."""
+    """Draw the channel gains of every helper's bursts under the first policy."""
     gains = results[0].gains_by_agent
     names = list(gains)
     data = [10 * np.log10(np.asarray(gains[name])) for name in names]

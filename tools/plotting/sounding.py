@@ -1,4 +1,4 @@
-"""Figures of what pilots told: gains and SNR over time, frequency response, spread."""
+"""Draws the figures of pilot exchanges: gains and SNR over time, frequency response, spread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LINES = {"up": "-", "down": "--"}
 
 
 def sounding_figures(histories: Sequence[LinkHistory]) -> dict[str, str]:
-    """Draw the figures of a run's pilot exchanges; none if nothing was heard.
+    """Draw the figures of a run's pilot exchanges; none if no pilot was detected.
 
     Returns
     -------

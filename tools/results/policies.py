@@ -1,7 +1,7 @@
-"""What the policies of a run reached: the figures that tables, plots and reports show.
+"""Results of the policies of a run: the figures that tables, plots and reports show.
 
-The energies, latencies and decisions are summed from the ledger; beside it stands one small file
-with what the ledger cannot know: the tasks' scores and the answers.
+Energies, latencies and decisions are summed from the ledger. The tasks' scores and the answers,
+which the ledger does not hold, are in a small file beside it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LEDGER_FILE = "ledger.sqlite"
 SCORES_FILE = "scores.json"
 
-#: Of the ledger's "NAME: reason; NAME: reason"; a reason may have a semicolon of its own.
+#: Parses the ledger's "NAME: reason; NAME: reason"; a reason may contain a semicolon.
 _NAME = r"(?:link to )?[A-Za-z0-9._-]+: "
 _LEFT_OUT = re.compile(rf"(?:^|; )({_NAME})(.*?)(?=; {_NAME}|$)", re.DOTALL)
 
@@ -54,9 +54,9 @@ class PolicyResult:
     energy_std_j_per_token : float, J
         Standard uncertainty of both together.
     energy_sources : tuple of str
-        How the energies were obtained: measured, derived, modelled.
+        Sources of the energies: measured, derived, modelled.
     latency_s_per_token, airtime_s_per_token : float, s
-        On the virtual clock, attention waiting for the slowest helper.
+        On the virtual clock; attention waits for the slowest helper.
     tokens_per_s : float
         Of this machine, wall clock.
     kept, replaced, skipped : float
@@ -64,39 +64,39 @@ class PolicyResult:
     infeasible : int
         Selections that could not keep their budget on the helpers that were reachable.
     measured_over_bound : float or None
-        Deviation really made over the plans' own, if the run was audited.
+        Measured deviation over the planned one, if the run was audited.
     gains_by_agent : dict
         Channel power gains of each agent's uplink bursts, linear.
     channel_origins : tuple of str
-        Where the channel states of the bursts come from: sounded, simulated, fixed.
+        Sources of the bursts' channel states: sounded, simulated, fixed.
     sounding_j : float, J
-        Energy of the pilot exchanges in between.
+        Energy of the pilot exchanges.
     board_j_per_token, board_net_j_per_token : float, J
-        What the boards took, gross and net of idling; None without sensors.
+        Energy of the boards, gross and net of idling; None without sensors.
     uplink_std_j_per_token : float, J
         Standard uncertainty of the uplink's.
     energy_by_source : dict
         (value, standard uncertainty) in J of all that was on the air, pilots included.
     lost : dict
-        Links or helpers that were left out, and for how many selections.
+        Number of selections from which each link or helper was left out.
     lost_why : dict
-        The reason that was most often why.
+        The most frequent reason.
     outage : float
         Share of the slots sent to helpers that missed their window.
     aborted : int
-        Steps that broke off; no other figure contains them.
+        Aborted steps; no other figure contains them.
     aborted_j : float, J
-        What they had transmitted.
+        Energy that they had transmitted.
     faulted : int
-        Slots that are skipped because a helper failed and nobody took over.
+        Slots that were skipped because a helper failed and no other took over.
     faults : dict
-        How often each agent gave no result, and why at first.
+        Number of missing results of each agent, and the first reason.
     attempts : int
-        Earlier attempts that were broken off; no other figure contains them.
+        Earlier attempts that were interrupted; no other figure contains them.
     attempts_j : float, J
-        What they had transmitted, that for the answer included.
+        Energy that they had transmitted, including that for the answer.
     mix : Mix
-        Bits of an entry in which vectors went to helpers, over the channel's gain.
+        Widths of uplink vectors over the channel gain.
     """
 
     policy: str
@@ -135,24 +135,24 @@ class PolicyResult:
 
 
 def answer_label(policy: str) -> str:
-    """Label in the ledger of the run that answers the prompt, apart from the evaluation."""
+    """Return the ledger's label of the run that answers the prompt."""
     return f"{policy}: answer"
 
 
 def save_scores(folder: Path, scores: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the scores so far; whole or not at all."""
+    """Write the scores so far, atomically."""
     partial = folder / f"{SCORES_FILE}.partial"
     partial.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     partial.rename(folder / SCORES_FILE)
 
 
 def load_scores(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read the scores so far; empty if there are none.
+    """Read the scores so far; empty if there is no file.
 
     Raises
     ------
     ValueError
-        If they are damaged.
+        If the file is damaged.
     """
     path = folder / SCORES_FILE
     try:
@@ -170,7 +170,7 @@ def load_results(folder: Path) -> list[PolicyResult]:
     Parameters
     ----------
     folder : Path
-        Holds a ledger; policies without a score were interrupted and have no metrics.
+        Contains a ledger; policies without a score were interrupted and have no metrics.
 
     Raises
     ------
@@ -247,7 +247,7 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
 
 
 def _faults(ledger: Ledger, run: int) -> dict[str, tuple[int, str]]:
-    """Count every agent's faults; each with the first one's reason."""
+    """Count every agent's faults, with the reason of the first one."""
     found: dict[str, tuple[int, str]] = {}
     for row in ledger.rows(FaultRow, run=run):
         count, reason = found.get(row.agent, (0, row.reason))
@@ -256,7 +256,7 @@ def _faults(ledger: Ledger, run: int) -> dict[str, tuple[int, str]]:
 
 
 def _attempts(ledger: Ledger, label: str) -> tuple[int, float]:
-    """Count the earlier attempts at a policy, and sum what they had transmitted."""
+    """Count the earlier attempts at a policy, and sum the energy they had transmitted."""
     labels = {answer_label(label): 0, label: 0}
     energy_j = 0.0
     for other, run in ledger.labels().items():
@@ -281,7 +281,7 @@ def _left_out(excluded: Mapping[str, int]) -> dict[str, dict[str, int]]:
 
 
 def _measured_over_bound(ledger: Ledger, run: int) -> float | None:
-    """Share of the planned deviation that was really made; None without an audit or a plan."""
+    """Return measured over planned deviation; None without an audit or a plan."""
     measured = planned = 0.0
     for row in ledger.rows(SelectionRow, run=run):
         if row.measured_deviation is not None and math.isfinite(row.deviation_bound_mean):

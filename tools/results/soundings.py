@@ -1,4 +1,4 @@
-"""What the pilot exchanges of a run told of its links, read from the ledger."""
+"""Pilot exchanges of a run by link, read from the ledger."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class LinkHistory:
     ----------
     agent, direction : str
     time_s : (n,), s
-        Of the exchanges in which the pilots were heard.
+        Times of the exchanges in which the pilots were detected.
     gain, gain_std, snr : (n,), linear
     cfo_hz : (n,), Hz
     missed_s : (m,), s
-        When nothing was heard.
+        Times of the exchanges without a detection.
     reason : str
-        Why, the last time; empty if it never happened.
+        Reason of the last one; empty if there was none.
     response : (C,) complex64
-        Path amplitude over the carriers, of the last exchange.
+        Path amplitude over the carriers in the last exchange.
     energy_j : float, J
-        Of all pilots.
+        Energy of all pilots.
     source : str
-        How the power was obtained.
+        Source of the power.
     """
 
     agent: str
@@ -98,7 +98,7 @@ def _history(agent: str, direction: str, rows: Sequence[SoundingRow]) -> LinkHis
 
 
 def history_rows(histories: Sequence[LinkHistory]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the links' table, as text."""
+    """Return header and rows of the table of links, as text."""
     header = [
         "link",
         "heard",

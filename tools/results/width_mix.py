@@ -1,4 +1,4 @@
-"""In how many bits vectors travelled, over how good their links were."""
+"""Widths of uplink vectors over the channel gain of their links."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 #: Width of a bin of gains.
 GAIN_BIN_DB = 3.0
 
-#: By bins of channel gain, ascending: gain in dB, and tokens by bits of an entry.
+#: Bins of channel gain, ascending: gain in dB, and number of tokens by bits of an entry.
 Mix = tuple[tuple[float, dict[int, int]], ...]
 
 
 def mix_of(rows: Iterable[TransmissionRow], *, reference_gain: float = 1.0) -> Mix:
-    """Count the tokens that went to helpers by gain and width.
+    """Count the tokens sent to helpers by gain and width.
 
     Parameters
     ----------
     rows : iterable of TransmissionRow
     reference_gain : float
-        What gains are counted over.
+        Gain that corresponds to 0 dB.
     """
     found: dict[float, Counter[int]] = defaultdict(Counter)
     for row in rows:
@@ -43,7 +43,7 @@ def mix_of(rows: Iterable[TransmissionRow], *, reference_gain: float = 1.0) -> M
 
 
 def by_width(mix: Mix) -> dict[int, int]:
-    """Tokens by width, whatever their links."""
+    """Return the number of tokens by width over all links."""
     total: Counter[int] = Counter()
     for _, counts in mix:
         total.update(counts)
@@ -51,7 +51,7 @@ def by_width(mix: Mix) -> dict[int, int]:
 
 
 def mean_bits(mix: Mix) -> float:
-    """Mean bits of an entry of what was sent; NaN if nothing was."""
+    """Return the mean bits of an entry of what was sent; NaN if nothing was sent."""
     counts = by_width(mix)
     sent = sum(counts.values())
     return sum(width * count for width, count in counts.items()) / sent if sent else math.nan

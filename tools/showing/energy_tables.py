@@ -1,9 +1,10 @@
-"""What was on the air and what the boards took, as tables with their uncertainties."""
+"""Tables of the energy on the air and of the boards, with uncertainties."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
+
+from siftmoe.tools.showing.quantities import quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,23 +15,9 @@ if TYPE_CHECKING:
 #: Header and rows, for the terminal or a page.
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
-_PREFIXES = ((0, ""), (-3, "m"), (-6, "µ"), (-9, "n"), (-12, "p"), (-15, "f"))
-
-
-def quantity(value: Quantity, unit: str) -> str:
-    """Value and uncertainty in one SI prefix, to the digit that the uncertainty allows."""
-    largest = max(abs(value.value), value.std)
-    if not math.isfinite(largest):
-        return "-"
-    # Below 100 of a unit: two digits of an uncertainty then need no exponent.
-    fitting = (item for item in _PREFIXES if largest >= 0.0995 * 10.0 ** item[0])
-    exponent, prefix = next(fitting, (0, ""))
-    text = str(value / 10.0**exponent)
-    return f"({text}) {prefix}{unit}" if "±" in text else f"{text} {prefix}{unit}"
-
 
 def air_table(summaries: Sequence[Summary]) -> Table:
-    """Lay out what was on the air: a row per run, source, kind and direction, sums by source."""
+    """Return the energies on the air: a row per run, source, kind, direction; sums by source."""
     rows: list[tuple[str, ...]] = []
     for summary in summaries:
         for part in summary.transmissions:
@@ -47,7 +34,7 @@ def air_table(summaries: Sequence[Summary]) -> Table:
 
 
 def board_table(summaries: Sequence[Summary]) -> Table:
-    """Lay out what the boards took, by run and agent; no rows if none has sensors."""
+    """Return the boards' energies, by run and agent; no rows without sensors."""
     rows: list[tuple[str, ...]] = []
     for summary in summaries:
         for board in summary.boards:
@@ -66,6 +53,6 @@ def _run(summary: Summary, part: Part) -> tuple[str, str]:
 
 
 def _energy(summary: Summary, energy: Quantity) -> tuple[str, str]:
-    """Energy, and energy per token."""
+    """Return the energy, and the energy per token."""
     per_token = quantity(energy / summary.tokens, "J") if summary.tokens else "-"
     return quantity(energy, "J"), per_token

@@ -1,4 +1,4 @@
-"""One self-contained page: a run's or a study's."""
+"""Writes one self-contained HTML page of a run or a study."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading and what stands under it, as HTML."""
+    """A section of a page: heading, and body as HTML."""
 
     heading: str
     body: str
@@ -32,16 +32,16 @@ def write_page(
     sections: Sequence[Section],
     config: Mapping[str, Any],
 ) -> None:
-    """Write a page; everything but the sections' bodies is text and is escaped here.
+    """Write a page; everything except the sections' bodies is plain text and is escaped here.
 
     Parameters
     ----------
     path : Path
     title, subtitle : str
     note : str
-        Where the figures come from; set off.
+        Source of the figures; emphasized.
     about : str
-        What they are of.
+        Operating point of the figures.
     sections : sequence of Section
     config : mapping
         Shown at the end.
@@ -59,7 +59,7 @@ def write_page(
 
 
 def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out a table of text."""
+    """Return a table as HTML; the cells are plain text."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
@@ -69,12 +69,12 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def html_figures(drawn: Mapping[str, str], captions: Mapping[str, str]) -> str:
-    """Lay out figures, SVG by name, above their captions."""
+    """Return figures (SVG by name) with their captions below, as HTML."""
     return (
         f'<div class="figures">{"".join(_figure(s, captions[n]) for n, s in drawn.items())}</div>'
     )
 
 
 def _figure(svg: str, caption: str) -> str:
-    body = svg[svg.index("<svg") :]  # an XML declaration has no place inside a page
+    body = svg[svg.index("<svg") :]  # an XML declaration is not allowed inside HTML
     return f"<figure>{body}<figcaption>{html.escape(caption)}</figcaption></figure>"

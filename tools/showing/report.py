@@ -1,29 +1,24 @@
-"""Rebuild the report of a run from what its folder holds."""
+"""Writes the report of a run: figures and one self-contained page."""
 
 from __future__ import annotations
 
 import html
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siftmoe.tools.showing.comparison_table import source_rows, table_rows
 from siftmoe.tools.showing.page import Section, html_figures, html_table, write_page
+from siftmoe.tools.showing.remarks import remarks
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping, Sequence
 
     from siftmoe.tools.results.policies import PolicyResult
     from siftmoe.tools.results.soundings import LinkHistory
 
-SUMMARY = "rebuild the report of a run from its ledger"
-
 CONFIG_FILE = "config.json"
 REPORT_FILE = "report.html"
 FIGURES = "figures"
-
-#: Metrics of the table and the figures; all others are in the scores file.
-SHOWN_METRICS = ("accuracy", "perplexity", "next_token_accuracy", "rouge_l")
 
 _WIDTHS = "widths.svg"
 _CAPTIONS = {
@@ -45,25 +40,6 @@ _LEGEND = (
 )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("run", type=Path, help="folder of a run")
-    parser.add_argument("--out", type=Path, help="where to write (default: into that folder)")
-    parser.epilog = "example: siftmoe report runs/loopback-1 --out report"
-
-
-def run(args: argparse.Namespace) -> int:
-    """Read the ledger and write the report."""
-    from siftmoe.tools.results.policies import load_results
-
-    results = load_results(args.run)
-    config = json.loads((args.run / CONFIG_FILE).read_text(encoding="utf-8"))
-    out = args.out or args.run
-    out.mkdir(parents=True, exist_ok=True)
-    print(write_report(out, results, config, run=args.run))
-    return 0
-
-
 def write_report(
     out: Path,
     results: Sequence[PolicyResult],
@@ -79,9 +55,9 @@ def write_report(
         Where to write.
     results : sequence of PolicyResult
     config : mapping
-        What the run was asked to do; ``note`` says where its links come from.
+        Configuration of the run; ``note`` says where its links come from.
     run : Path or None
-        Folder of the run, if it is another one.
+        Folder of the run, if it differs from ``out``.
 
     Returns
     -------
@@ -124,26 +100,14 @@ def write_report(
 
 
 def _policies(results: Sequence[PolicyResult]) -> str:
-    """Table of the policies, and what it must not go without."""
+    """Return the table of policies with its legend and remarks."""
     said = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks(results))
     under = f"<ul>{said}</ul>" if said else ""
     return f"{html_table(*table_rows(results))}\n<p>{_LEGEND}</p>\n{under}"
 
 
-def source_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of what was on the air, by how its energy was obtained."""
-    sources = sorted({source for result in results for source in result.energy_by_source})
-    header = ["policy", *sources, "of it pilots"]
-    rows = []
-    for result in results:
-        found = [result.energy_by_source.get(source, (0.0, 0.0)) for source in sources]
-        pilots = si(result.sounding_j, "J")
-        rows.append([result.policy, *(_energy(value, std) for value, std in found), pilots])
-    return header, rows
-
-
 def _links(histories: Sequence[LinkHistory], figures: Mapping[str, str]) -> list[Section]:
-    """Section of the sounded links; none if nothing was sounded."""
+    """Return the section of the sounded links; empty if nothing was sounded."""
     from siftmoe.tools.plotting.sounding import CAPTIONS
     from siftmoe.tools.results.soundings import history_rows
 
@@ -152,140 +116,6 @@ def _links(histories: Sequence[LinkHistory], figures: Mapping[str, str]) -> list
     return [
         Section("Links", html_table(*history_rows(histories)) + html_figures(figures, CAPTIONS))
     ]
-
-
-def table_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the comparison, as text."""
-    metrics = [name for name in SHOWN_METRICS if any(name in r.metrics for r in results)]
-    header = [
-        "policy",
-        *(name.replace("_", " ") for name in metrics),
-        "bits",
-        "uplink / token",
-        "downlink / token",
-        "channel",
-        "source",
-        "latency / token",
-        "airtime / token",
-        "tokens/s",
-        "keep/repl./skip",
-    ]
-    return header, [_row(result, metrics) for result in results]
-
-
-def remarks(results: Sequence[PolicyResult]) -> list[str]:
-    """Sentences that a table of these results must not go without."""
-    found = [
-        f"{result.policy}: {result.infeasible} selections could not keep their budget on the "
-        f"helpers in reach; they took the least deviation there was."
-        for result in results
-        if result.infeasible
-    ]
-    found += [
-        f"{result.policy}: {result.outage:.2%} of the slots sent missed their window; they are "
-        f"skipped, and their energy is counted."
-        for result in results
-        if result.outage
-    ]
-    found += [f"{result.policy}: {line}" for result in results for line in _fault_lines(result)]
-    found += [
-        f"{result.policy}: {result.faulted} slots are skipped because the helper that was to serve "
-        f"them failed and nobody took over."
-        for result in results
-        if result.faulted
-    ]
-    found += [
-        f"{result.policy}: boards took {si(result.board_j_per_token, 'J')} per token, "
-        f"{si(result.board_net_j_per_token, 'J')} of it more than idling."
-        for result in results
-        if result.board_j_per_token is not None and result.board_net_j_per_token is not None
-    ]
-    found += [
-        f"{result.policy}: {result.aborted} steps broke off after {si(result.aborted_j, 'J')}, "
-        f"which no figure contains."
-        for result in results
-        if result.aborted
-    ]
-    found += [
-        f"{result.policy}: {result.attempts} earlier attempts were broken off after "
-        f"{si(result.attempts_j, 'J')}, which no figure contains."
-        for result in results
-        if result.attempts
-    ]
-    found += [
-        f"{result.policy}: deviation really made is {result.measured_over_bound:.2f} of the plans'."
-        for result in results
-        if result.measured_over_bound is not None
-    ]
-    return found
-
-
-def _fault_lines(result: PolicyResult) -> list[str]:
-    """One line for each helper or link that was missing."""
-    lines = []
-    for name in sorted({*result.faults, *result.lost}):
-        parts = []
-        if name in result.faults:
-            count, reason = result.faults[name]
-            parts.append(f"failed in {count} layers (first: {reason})")
-        if name in result.lost:
-            why = "" if parts else result.lost_why.get(name, "")
-            parts.append(
-                f"was left out of {result.lost[name]} selections" + f" ({why})" * bool(why)
-            )
-        lines.append(f"{name} {' and '.join(parts)}.")
-    return lines
-
-
-def _row(result: PolicyResult, metrics: Sequence[str]) -> list[str]:
-    shares = "/".join(f"{100 * s:.0f}" for s in (result.kept, result.replaced, result.skipped))
-    return [
-        result.policy,
-        *(_metric(result.metrics.get(name)) for name in metrics),
-        _bits(result),
-        _energy(result.uplink_j_per_token, result.uplink_std_j_per_token),
-        si(result.downlink_j_per_token, "J"),
-        "+".join(result.channel_origins),
-        "+".join(result.energy_sources),
-        si(result.latency_s_per_token, "s"),
-        si(result.airtime_s_per_token, "s"),
-        f"{result.tokens_per_s:.0f}",
-        f"{shares} %",
-    ]
-
-
-def _bits(result: PolicyResult) -> str:
-    """Bits of an entry on the way to helpers: the one width, or their mean and range."""
-    from siftmoe.tools.results.width_mix import by_width, mean_bits
-
-    widths = list(by_width(result.mix))
-    if len(widths) < 2:
-        return str(widths[0]) if widths else "-"
-    return f"{mean_bits(result.mix):.1f} ({widths[0]} to {widths[-1]})"
-
-
-def _energy(value: float, std: float) -> str:
-    """Energy, with its uncertainty where it has one."""
-    relative = f" ± {100 * std / value:.0f} %" if std > 0.0 and value > 0.0 else ""
-    return si(value, "J") + relative
-
-
-def _metric(pair: tuple[float, float] | None) -> str:
-    if pair is None:
-        return "-"
-    value, error = pair
-    digits = 3 if value < 1 else 2
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
-
-
-def si(value: float, unit: str) -> str:
-    """Three digits with an SI prefix."""
-    if value == 0.0:
-        return f"0 {unit}"
-    for exponent, prefix in ((0, ""), (-3, "m"), (-6, "µ"), (-9, "n"), (-12, "p"), (-15, "f")):
-        if abs(value) >= 0.9995 * 10.0**exponent:
-            return f"{value / 10.0**exponent:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"
 
 
 def _answer(result: PolicyResult, config: Mapping[str, Any]) -> str:

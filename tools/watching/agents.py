@@ -1,4 +1,4 @@
-"""What agents say of themselves, asked once or again and again over one connection."""
+"""Asks agents for their status, once or repeatedly over one connection."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import msgspec
 from siftmoe.agent.wire.protocol import Stats, StatsReply
 from siftmoe.coordinator.client.heat import hot
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.fleet.placement import Placement
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.tools.flashing.health import release_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from siftmoe.coordinator.fleet.agents import AgentStatus
+    from siftmoe.coordinator.fleet.status import AgentStatus
     from siftmoe.tools.flashing.site import Site
 
-#: An agent answers while it computes; one that takes longer shows nothing but its state.
+#: Time limit of an answer; agents answer while they compute. A slower one shows only its state.
 STATS_S: Final = 2.0
-#: So far below the temperature at which it slows down a board is shown as hot; a run leaves it out
-#: when it is there.
+#: A board is shown as hot this far below its throttling temperature, at which a run leaves it out.
 HOT_MARGIN_K: Final = 5.0
-#: How a reply calls the sum of rails, before their names.
+#: Prefix of the sum of rails in a reply; the names of the rails follow.
 _TOTAL: Final = "total = "
-#: How often the connections are looked after between two looks.
+#: Interval at which connections are served between two looks.
 _POLL_S: Final = 0.1
 
 Row = dict[str, Any]
@@ -42,19 +42,19 @@ class Agents:
         self._rows_done: dict[int, tuple[float, float]] = {}  # index -> rows, uptime
 
     def look(self) -> list[Row]:
-        """Ask every ready agent how it is, and tell of all what is known."""
+        """Ask every ready agent for its status, and return a row for every agent."""
         stats = self._ask()
         return [self._row(agent, stats.get(agent.index)) for agent in self._client.fleet]
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, while agents come and go."""
+        """Wait, and keep the connections up to date meanwhile."""
         end_s = time.monotonic() + seconds
         while (left_s := end_s - time.monotonic()) > 0.0:
             time.sleep(min(left_s, _POLL_S))
             self._client.poll()
 
     def _ask(self) -> dict[int, StatsReply]:
-        """Ask every ready agent, and those that become ready meanwhile."""
+        """Ask every ready agent, including those that become ready meanwhile."""
         self._client.poll()
         asked: set[int] = set()
         found: dict[int, StatsReply] = {}
@@ -84,7 +84,7 @@ class Agents:
         return row | summary(stats) | {"rows_per_s": rate}
 
     def _rate(self, index: int, stats: StatsReply | None) -> float | None:
-        """Hidden vectors a second since the last look; None the first time, or after a restart."""
+        """Return vectors per second since the last look; None at first and after a restart."""
         before = self._rows_done.pop(index, None)
         if stats is None or "uptime_s" not in stats.counters:
             return None
@@ -96,7 +96,7 @@ class Agents:
 
 
 def summary(stats: StatsReply | None) -> Row:
-    """Return the figures of a table's row; None is what is not known."""
+    """Return the figures of a table's row; None where unknown."""
     if stats is None:
         names = ("queue", "memory_bytes", "memory_free_bytes", "temperature_c", "power_w")
         return {**dict.fromkeys(names), "hot": []}
@@ -119,13 +119,13 @@ def _figures(stats: StatsReply) -> Row:
 
 @contextmanager
 def watching(site: Site, chosen: Sequence[int], *, timeout_s: float) -> Iterator[Agents]:
-    """Connect to agents, and wait for those that answer in time.
+    """Connect to agents, and wait until they answer or the time is over.
 
     Parameters
     ----------
     site : Site
     chosen : sequence of int
-        Which, by their place in the testbed file.
+        Agents by their place in the testbed file.
     timeout_s : float, s
 
     Raises

@@ -1,4 +1,4 @@
-"""Let Prometheus ask a run how it goes, while it goes."""
+"""Serves the metrics of a running comparison to Prometheus."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from siftmoe.agent.process.exposition import Exposition
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.ledger.metrics import LedgerMetrics, fleet_samples
-from siftmoe.tools.console import stderr_console
+from siftmoe.tools.terminal.console import stderr_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,25 +18,24 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.ledger.store import Ledger
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.tools.comparing.comparison import OpenSite
-    from siftmoe.tools.comparing.job import Job
     from siftmoe.tools.comparing.site import Site
 
 
 def with_metrics(open_site: OpenSite, port: int | None) -> OpenSite:
-    """Make a site's figures readable on a port of this machine for as long as it is open.
+    """Serve a site's metrics on a port of this machine while the site is open.
 
     Parameters
     ----------
     open_site : OpenSite
     port : int or None
-        0 takes any free one; None changes nothing.
+        0 takes any free port; None serves no metrics.
     """
     if port is None:
         return open_site
 
     @contextmanager
-    def opened(job: Job, bundle: Bundle, radio: RadioEntry, ledger: Ledger) -> Iterator[Site]:
-        with open_site(job, bundle, radio, ledger) as site:
+    def opened(bundle: Bundle, radio: RadioEntry, ledger: Ledger) -> Iterator[Site]:
+        with open_site(bundle, radio, ledger) as site:
             booked = LedgerMetrics(ledger.path)
 
             def collect() -> Iterator[Samples]:

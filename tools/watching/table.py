@@ -1,25 +1,25 @@
-"""Tables of agents for people: one that is printed, and one that follows."""
+"""Tables of agents: one for a single look, and one that is refreshed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from rich.live import Live
-from rich.markup import escape
+from rich.text import Text
 
-from siftmoe.tools.console import stdout_console, table
+from siftmoe.tools.terminal.console import stdout_console
+from siftmoe.tools.terminal.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from rich.table import Table
-
+    from siftmoe.tools.terminal.tables import FittedTable
     from siftmoe.tools.watching.agents import Row
 
 _GIGA: Final = 1e9
 _MEGA: Final = 1e6
-#: Known providers of ONNX Runtime end so.
+#: Suffix of ONNX Runtime's provider names, which is not shown.
 _PROVIDER: Final = "ExecutionProvider"
 
 _AGENT: Final = ("agent", "state", "release", "experts", "provider")
@@ -27,37 +27,37 @@ _FIGURES: Final = ("queue", "memory", "free", "hottest", "power")
 _BOARD: Final = ("board", "before", "service")
 
 
-def once(rows: Sequence[Row]) -> Table:
-    """Return the table of one look, with what the boards say over SSH if any has it."""
+def once(rows: Sequence[Row]) -> FittedTable:
+    """Return the table of one look, with columns for boards if any was asked over SSH."""
     with_boards = any(row["board"] for row in rows)
     header = [*_AGENT, *_FIGURES, *(_BOARD if with_boards else ()), ""]
     lines = []
     for row in rows:
         board = row["board"] or {}
         about = (board.get("current"), board.get("previous"), board.get("service", {}).get("state"))
-        cells = [escape(text or "") for text in about] if with_boards else []
+        cells = [text or "" for text in about] if with_boards else []
         lines.append([*_agent(row), *_figures(row), *cells, _remark(row, board.get("error"))])
-    return table(header, lines)
+    return table(header, lines, foldable=(0, -1))
 
 
 class Screen:
-    """A table that is replaced with each look; in a file or a pipe one follows the other."""
+    """A table that each look replaces; in a file or a pipe the tables follow each other."""
 
     def __init__(self) -> None:
         self._console = stdout_console()
         self._live = Live(console=self._console, auto_refresh=False)
 
     def show(self, rows: Sequence[Row]) -> None:
-        """Show a look."""
+        """Show the rows of a look."""
         header = [*_AGENT, *_FIGURES, "rows/s", ""]
         lines = [
             [*_agent(row), *_figures(row), _number(row["rows_per_s"], "{:,.0f}"), _remark(row)]
             for row in rows
         ]
         if self._console.is_terminal:
-            self._live.update(table(header, lines), refresh=True)
+            self._live.update(table(header, lines, foldable=(0, -1)), refresh=True)
         else:
-            self._console.print(table(header, lines))
+            self._console.print(table(header, lines, foldable=(0, -1)))
 
     def __enter__(self) -> Screen:
         if self._console.is_terminal:
@@ -73,15 +73,15 @@ class Screen:
         self._live.stop()
 
 
-def _agent(row: Row) -> list[str]:
+def _agent(row: Row) -> list[str | Text]:
     colour = "red" if row["state"] != "ready" else "yellow" if row["hot"] else "green"
     state = f"{row['state']}, hot" if row["hot"] else row["state"]
     return [
-        escape(row["agent"]),
-        f"[{colour}]{state}[/{colour}]",
-        escape(row["release"] or row["version"]),
+        row["agent"],
+        Text(state, style=colour),
+        row["release"] or row["version"],
         str(row["experts"]) if row["provider"] else "",
-        escape(row["provider"].removesuffix(_PROVIDER)),
+        row["provider"].removesuffix(_PROVIDER),
     ]
 
 
@@ -102,10 +102,10 @@ def _number(value: float | None, form: str, unit: float | None = None) -> str:
 
 
 def _remark(row: Row, board_error: str | None = None) -> str:
-    """Say what is wrong, if something is; a ready agent needs no words."""
+    """Return what is wrong with an agent or its board; empty for a ready agent."""
     if row["state"] == "ready":
         silent = ["does not tell how it is"] if row["stats"] is None else []
         parts = [*row["hot"], *silent]
     else:
         parts = [row["reason"]]
-    return escape("; ".join([*parts, *([board_error] if board_error else [])]))
+    return "; ".join([*parts, *([board_error] if board_error else [])])

@@ -1,4 +1,4 @@
-"""A run's folder, as an interrupted comparison leaves it."""
+"""Fixture: the folder of an interrupted comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person may call a model."""
+"""Names of models and folders of bundles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that one action on the boards of a testbed is all of: `rollback`, `unflash`."""
+"""What `rollback` and `unflash` share: options, one action on each board, and its printed line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def configure_boards(parser: argparse.ArgumentParser) -> None:
-    """Add the testbed, its agents and how they are reached."""
+    """Add the options: testbed, agents, SSH configuration."""
     parser.add_argument("testbed", type=Path, metavar="TESTBED.toml")
     parser.add_argument("agents", nargs="+", metavar="AGENT")
     add_ssh(parser)
@@ -21,16 +21,16 @@ def configure_boards(parser: argparse.ArgumentParser) -> None:
 
 
 def act(args: argparse.Namespace, action: str, *, done: str) -> int:
-    """Do it on every board; 0 if none refused.
+    """Run an action on every board; returns 0 if no board refused.
 
     Parameters
     ----------
     args : Namespace
         Of `configure_boards`.
     action : str
-        As the board knows it.
+        Name of the board program's command.
     done : str
-        What a board that did it says, with its answer's fields in braces.
+        Text printed for a board that succeeded; names in braces are fields of its answer.
     """
     site = load_site(args)
     from siftmoe.tools.flashing.boards import command_all

@@ -1,13 +1,13 @@
-"""Bring the boards of a testbed to one known state over SSH.
+"""Install the testbed's release on its boards over SSH.
 
 For each agent with ssh = "user@host": a release is built here for the board's Python and machine
-(wheels by hash, the experts of that board only, its keys, a signed manifest), what the board lacks
-is sent, and the release proves itself there: it has to compute the golden output, and to find the
-radio that the testbed names, before the board switches to it, and to answer "hello" over the
-network afterwards. A release that does not leaves the board with the one before. The first board
-goes alone, the others in batches; nothing follows a failure.
+(wheels by hash, the experts of that board only, its keys, a signed manifest), and the files that
+the board lacks are sent. The release is tested on the board: it must compute the golden output and
+find the radio that the testbed names before the board switches to it, and answer "hello" over the
+network afterwards. If it fails, the board keeps its previous release. The first board is flashed
+alone, the others in batches; a failure stops the rollout.
 
-The board's operating system is not touched; --os prints NVIDIA's command for it.
+The board's operating system is not changed; --os prints NVIDIA's command for it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
-
-    from rich.progress import Progress, TaskID
 
     from siftmoe.tools.flashing.rollout import Outcome
     from siftmoe.tools.flashing.site import Site
@@ -53,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLE
     parser.add_argument("testbed", type=Path, nargs="?", metavar="TESTBED.toml")
     parser.add_argument("agents", nargs="*", metavar="AGENT", help="only these boards (all)")
-    parser.add_argument("--dry-run", action="store_true", help="tell what would change, and end")
+    parser.add_argument("--dry-run", action="store_true", help="show what would change, and stop")
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="boards at once (4)")
     parser.add_argument(
         "--wheels", type=Path, metavar="FOLDER", help="more wheels, as NVIDIA's onnxruntime-gpu"
@@ -62,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--adopt", action="store_true", help="take boards over from another workstation"
     )
     parser.add_argument(
-        "--forget", action="store_true", help="remove the release before, and its keys, afterwards"
+        "--forget", action="store_true", help="afterwards remove the previous release and its keys"
     )
     add_ssh(parser)
     parser.add_argument("--os", action="store_true", help="print NVIDIA's command for the OS image")
@@ -70,19 +68,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def add_ssh(parser: argparse.ArgumentParser) -> None:
-    """Add the option that all commands with boards share."""
+    """Add the option that all commands for boards share."""
     parser.add_argument(
         "--ssh-config", type=Path, metavar="FILE", help="OpenSSH configuration (~/.ssh/config)"
     )
 
 
 def load_site(args: argparse.Namespace, *, wheels: Path | None = None) -> Site:
-    """Read the testbed that a command is about.
+    """Read the testbed file of a command.
 
     Raises
     ------
     ReleaseError
-        If what logs in to boards is not installed.
+        If the SSH library is not installed.
     """
     try:
         from siftmoe.tools.flashing.site import Site
@@ -90,32 +88,32 @@ def load_site(args: argparse.Namespace, *, wheels: Path | None = None) -> Site:
         from siftmoe.tools.flashing.errors import ReleaseError
 
         raise ReleaseError(f"{error.name} is missing; pip install 'siftmoe[fleet]'") from error
-    # Of a session that broke it complains once per packet; that it broke is told once, by us.
+    # asyncio logs a broken session once per packet; the command reports it once.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     return Site.load(args.testbed, ssh_config=args.ssh_config, wheels=wheels)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Flash; 0 if every board serves its release, else 1."""
+    """Flash the boards; returns 0 if every board serves its release, else 1."""
     if args.os:
         print(OS_COMMAND, end="")
         return 0
     if args.testbed is None:
-        raise ValueError("which testbed? siftmoe flash TESTBED.toml")
+        raise ValueError("no testbed is given; run: siftmoe flash TESTBED.toml")
     if args.batch < 1:
         raise ValueError(f"--batch must be at least 1, got {args.batch}")
     import asyncio
 
     site = load_site(args, wheels=args.wheels)
+    from siftmoe.tools.flashing.progress import Bars
     from siftmoe.tools.flashing.rollout import Rollout
 
     boards = site.boards(args.agents)
-    bars = _bars()
+    bars = Bars([site.agent(index).name for index in boards])
     with bars:
-        report = Bars(bars, site, boards)
         rollout = Rollout(
             site=site,
-            report=report,
+            report=bars,
             batch=args.batch,
             dry_run=args.dry_run,
             adopt=args.adopt,
@@ -126,44 +124,6 @@ def run(args: argparse.Namespace) -> int:
     return int(any(outcome.result in ("failed", "skipped") for outcome in outcomes))
 
 
-class Bars:
-    """A progress bar per board; a `siftmoe.tools.flashing.rollout.Report`."""
-
-    def __init__(self, progress: Progress, site: Site, boards: list[int]) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {
-            name: progress.add_task(name, total=None, phase="waits")
-            for name in (site.agent(index).name for index in boards)
-        }
-
-    def phase(self, board: str, text: str) -> None:
-        """Show what happens at a board now."""
-        self._progress.update(self._tasks[board], phase=text)
-
-    def expect(self, board: str, num_bytes: int) -> None:
-        """Show how much is to be sent to it."""
-        self._progress.update(self._tasks[board], total=num_bytes)
-
-    def advance(self, board: str, num_bytes: int) -> None:
-        """Show what was sent to it."""
-        self._progress.advance(self._tasks[board], num_bytes)
-
-
-def _bars() -> Progress:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from siftmoe.tools.console import stderr_console
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[phase]}"),
-        console=stderr_console(),
-    )
-
-
 def _print(outcomes: list[Outcome], *, as_json: bool) -> None:
     from dataclasses import asdict
 
@@ -171,7 +131,8 @@ def _print(outcomes: list[Outcome], *, as_json: bool) -> None:
         for outcome in outcomes:
             print(json.dumps(asdict(outcome)))
         return
-    from siftmoe.tools.console import stdout_console, table
+    from siftmoe.tools.terminal.console import stdout_console
+    from siftmoe.tools.terminal.tables import table
 
     header = ["board", "result", "release", "before", "files", "MB", "s", ""]
     rows = [

@@ -1,8 +1,8 @@
-"""Make the keys by which agents and coordinator know each other.
+"""Make the CURVE keys of a testbed's agents and coordinator.
 
-Every device gets a CURVE key pair of its own: the private half in a file that only its owner reads,
-the public half in the testbed file and on the agents' allow-list. Keys that are there already stay.
-A colleague's coordinator is admitted by a line with its public key in the allow-list.
+Every device gets its own CURVE key pair: the private key in a file that only its owner can read,
+the public key in the testbed file and on the agents' allow-list. Existing keys are kept. To admit
+another coordinator, add a line with its public key to the allow-list.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "make the keys by which agents and coordinator know each other"
+SUMMARY = "make the CURVE keys of a testbed's agents and coordinator"
 
 EXAMPLE = """\
 example:
@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make what is missing and tell what there is; no private key is ever printed."""
+    """Make the missing keys and list all; no private key is ever printed."""
     from dataclasses import asdict
 
     from siftmoe.coordinator.config.testbed import load_testbed

@@ -1,4 +1,4 @@
-"""Show what an agent on a board wrote: the systemd journal, or the supervisor's log."""
+"""Show the log of an agent on a board: the systemd journal, or the supervisor's log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from siftmoe.tools.commands.boards.flash import add_ssh, load_site
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "show what an agent on a board wrote"
+SUMMARY = "show the log of an agent on a board"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

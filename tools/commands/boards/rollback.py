@@ -1,4 +1,4 @@
-"""Let boards serve the release that they served before; once more brings the newer one back."""
+"""Switch boards back to their previous release; a second rollback returns to the newer one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from siftmoe.tools.commands.boards.action import act, configure_boards
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "let boards serve the release before"
+SUMMARY = "switch boards back to the previous release"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,5 +19,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Go back; 0 if every board did."""
+    """Switch back; returns 0 if every board did."""
     return act(args, "rollback", done="serves {current}")

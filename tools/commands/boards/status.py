@@ -1,17 +1,17 @@
-"""Show what a testbed's agents and boards are.
+"""Show the state of a testbed's agents and boards.
 
-Agents are asked over the network, with the testbed's keys; boards with ssh = "user@host" are asked
-over SSH which release they are on and how its service is. Neither changes anything.
+Agents are asked over the network, with the testbed's keys. Boards with ssh = "user@host" are asked
+over SSH for their release and the state of its service. Nothing is changed.
 
-With --watch the table stays and follows: states, queues, rates, temperatures and power. Then boards
-are not asked over SSH.
+With --watch the table is refreshed: states, queues, rates, temperatures and power. Boards are not
+asked over SSH then.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from siftmoe.tools.commands.arguments import count, positive
 from siftmoe.tools.commands.boards.flash import add_ssh, load_site
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from siftmoe.tools.flashing.site import Site
     from siftmoe.tools.watching.agents import Row
 
-SUMMARY = "show what a testbed's agents and boards are"
+SUMMARY = "show the state of a testbed's agents and boards"
 
 _HELLO_S = 3.0
 
@@ -34,16 +34,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("testbed", type=Path, metavar="TESTBED.toml")
     parser.add_argument("agents", nargs="*", metavar="AGENT", help="only these (all)")
     add_ssh(parser)
-    parser.add_argument("--watch", action="store_true", help="follow until interrupted")
+    parser.add_argument("--watch", action="store_true", help="refresh until interrupted")
     parser.add_argument(
         "--every", type=positive, default=2.0, metavar="S", help="seconds between looks (2)"
     )
-    parser.add_argument("--looks", type=count, metavar="N", help="end after so many")
+    parser.add_argument("--looks", type=count, metavar="N", help="stop after N looks")
     parser.add_argument("--json", action="store_true", help="print one JSON object per agent")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask all; 0 if every agent is ready, else 1."""
+    """Ask agents and boards; returns 0 if every agent is ready, else 1."""
     site = load_site(args)
     chosen = [
         index
@@ -57,42 +57,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _once(site: Site, chosen: list[int], *, as_json: bool) -> list[Row]:
-    import asyncio
+    from siftmoe.tools.watching.boards import look_once
 
-    from siftmoe.tools.watching.agents import watching
-
-    async def everything() -> list[Row]:
-        boards = asyncio.gather(*[_board(site, index) for index in chosen])
-        rows = await asyncio.to_thread(look)
-        for row, board in zip(rows, await boards, strict=True):
-            row["board"] = board
-        return rows
-
-    def look() -> list[Row]:
-        with watching(site, chosen, timeout_s=_HELLO_S) as agents:
-            return agents.look()
-
-    rows = asyncio.run(everything())
+    rows = look_once(site, chosen, timeout_s=_HELLO_S)
     if as_json:
         _print_json(rows)
     else:
-        from siftmoe.tools.console import stdout_console
+        from siftmoe.tools.terminal.console import stdout_console
         from siftmoe.tools.watching.table import once
 
         stdout_console().print(once(rows))
     return rows
-
-
-async def _board(site: Site, index: int) -> dict[str, Any] | None:
-    if site.agent(index).ssh is None:
-        return None
-    from siftmoe.tools.flashing.boards import command
-    from siftmoe.tools.flashing.errors import FlashError
-
-    try:
-        return await command(site, index, "status")
-    except FlashError as error:
-        return {"error": str(error)}
 
 
 def _follow(site: Site, chosen: list[int], args: argparse.Namespace) -> list[Row]:
@@ -119,7 +94,7 @@ def _follow(site: Site, chosen: list[int], args: argparse.Namespace) -> list[Row
                     break
                 agents.wait(args.every)
     except KeyboardInterrupt:
-        pass  # the way to end it
+        pass  # Ctrl-C is how --watch ends
     return rows
 
 

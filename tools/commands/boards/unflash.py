@@ -19,5 +19,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Remove; 0 if every board is without it."""
+    """Remove siftmoe; returns 0 if every board did."""
     return act(args, "remove", done="removed {removed}")

@@ -1,1 +1,8 @@
-"""Subcommands of ``siftmoe radio``: probe, sound, calibrate, emulate."""
+"""Subcommands of ``siftmoe radio``.
+
+Each module declares its options, calls `siftmoe.tools.radios` or `siftmoe.radio`, and prints the
+result.
+
+- `group`: ``siftmoe radio`` itself
+- `probe`, `sound`, `calibrate`, `emulate`: one action each
+"""

@@ -1,8 +1,8 @@
 """Serve emulated Plutos on loopback addresses, for pyadi-iio, iio_info, iio_attr and the like.
 
-They share one simulated air that runs in real time. Without --config every two of them are linked
-by the same static path; with it, the file says which devices there are and how they hear each
-other (docs/emulator.md). Stops at Ctrl-C.
+The devices share one simulated air that runs in real time. Without --config every pair of devices
+has the same static path; with --config a file describes the devices and their links
+(docs/emulator.md). Ctrl-C stops the emulator.
 """
 
 from __future__ import annotations

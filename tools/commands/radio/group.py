@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "look for radios, sound a link, calibrate, emulate"
 
-#: Action -> (module, what it does). The modules import nothing heavy before they run.
+#: Action -> (module, summary). The modules import nothing heavy before they run.
 ACTIONS: dict[str, tuple[str, str]] = {
     "probe": ("siftmoe.tools.commands.radio.probe", "look for radios and print what they are"),
     "sound": ("siftmoe.tools.commands.radio.sound", "exchange pilots between two radios"),

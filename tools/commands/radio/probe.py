@@ -1,7 +1,7 @@
-"""Look for Plutos and print what they are, changing nothing.
+"""Look for Plutos and print what they are; no setting of a radio is changed.
 
-Without a URI the address of a Pluto fresh out of its box and the USB are tried. Exit status 0 if
-a radio was found, 1 if not.
+Without a URI the factory address of a Pluto and the USB are tried. Exit status 0 if a radio was
+found, 1 if not.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
-
-    from siftmoe.radio.pluto.values import PlutoInfo
-    from siftmoe.radio.power.conversion import CalibrationStore
 
 SUMMARY = "look for radios and print what they are"
 
@@ -36,66 +33,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Look and print."""
     from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.tools.radios.probing import probe
 
     store = CalibrationStore.load(args.calibration)
-    tried: list[dict[str, Any]] = []
-    radios: list[dict[str, Any]] = []
-    for uri in [args.uri] if args.uri else _candidates(tried):
-        found = _look(uri, tried)
-        if found is not None:
-            radios.append(_radio(uri, found, store=store, carrier_hz=args.carrier_hz))
+    radios, tried = probe(args.uri, store=store, carrier_hz=args.carrier_hz)
     if args.json:
         print(json.dumps({"radios": radios, "tried": tried}))
     else:
         _print(radios, tried)
     return 0 if radios else 1
-
-
-def _candidates(tried: list[dict[str, Any]]) -> list[str]:
-    from siftmoe.radio.errors import RadioError
-    from siftmoe.radio.pluto.address import DEFAULT_URI
-    from siftmoe.radio.pluto.look import scan
-
-    try:
-        found = list(scan())
-        reason = "" if found else "no Pluto on USB"
-    except RadioError as error:
-        found, reason = [], str(error)
-    tried.append({"uri": "usb:", "found": bool(found), "reason": reason})
-    return [DEFAULT_URI, *found]
-
-
-def _look(uri: str, tried: list[dict[str, Any]]) -> PlutoInfo | None:
-    from siftmoe.radio.errors import DeviceNotFound
-    from siftmoe.radio.pluto.look import look
-
-    try:
-        found = look(uri)
-    except DeviceNotFound as error:
-        tried.append({"uri": uri, "found": False, "reason": str(error)})
-        return None
-    tried.append({"uri": uri, "found": True, "reason": ""})
-    return found
-
-
-def _radio(
-    uri: str, found: PlutoInfo, *, store: CalibrationStore, carrier_hz: float
-) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    reference = store.unit(found.serial).reference(
-        carrier_hz=carrier_hz, temperature_c=found.temperature_c
-    )
-    calibration = {
-        "carrier_hz": carrier_hz,
-        "tx_full_scale_dbm": reference.tx_full_scale_dbm,
-        "tx_std_db": reference.std_db,
-        "tx_source": reference.source.value,
-        "rx_full_scale_dbm": reference.rx_full_scale_dbm,
-        "rx_std_db": reference.receiver_std_db,
-        "rx_source": reference.receiver_source.value,
-    }
-    return {"uri": uri, **asdict(found), "calibration": calibration}
 
 
 def _print(radios: list[dict[str, Any]], tried: list[dict[str, Any]]) -> None:

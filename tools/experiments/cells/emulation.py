@@ -1,7 +1,7 @@
-"""Run a cell in this process: real selection, real experts, real books; no socket and no radio.
+"""Runs a cell in this process: real selection, experts and ledger; no socket and no radio.
 
 The coordinator, the policies, the links, the energies and the ledger are those of a run on agents;
-only who computes the experts differs (`siftmoe.tools.comparing.inprocess`).
+only the experts are computed in this process (`siftmoe.tools.comparing.inprocess`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.selection.widths import Widths
 from siftmoe.models.similarity.file import rotation_of
-from siftmoe.models.tasks.evaluation import GenerationTask
+from siftmoe.models.tasks.task import GenerationTask
 from siftmoe.models.vectors.packing import row_bits
 from siftmoe.radio.channel.link import transmit_energy
 from siftmoe.tools.bundles import open_model
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.model.session import Session
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.models.similarity.profile import Profile
-    from siftmoe.models.tasks.evaluation import Task
+    from siftmoe.models.tasks.task import Task
     from siftmoe.tools.experiments.cells.records import Setting
 
 _FLOATS = Widths()
@@ -50,7 +50,7 @@ _FLOATS = Widths()
 
 @dataclass(frozen=True, kw_only=True)
 class Emulation:
-    """A model with all its experts in this process; made once and used for many cells."""
+    """A model with all its experts in this process; opened once and used for many cells."""
 
     bundle: Bundle
     profile: Profile | None
@@ -79,7 +79,7 @@ class Emulation:
         seed: int,
         batch_size: int,
     ) -> TaskRecord:
-        """Evaluate a task under one policy and sum its books up.
+        """Evaluate a task under one policy and sum up its ledger.
 
         Parameters
         ----------
@@ -140,7 +140,7 @@ class Emulation:
             )
 
     def air(self, setting: Setting, widths: Widths = _FLOATS, seed: int = 0) -> AirInterface:
-        """How hidden states travel under a setting; the seed is of fast fading's later blocks."""
+        """Air interface of a setting; the seed draws the later blocks of fast fading."""
         entries = setting.hidden_size or self._hidden_size
         deadline_s = setting.deadline_s or row_bits(entries, REFERENCE_WIDTH) / (
             setting.bandwidth_hz * PAPER_BITS_PER_HERTZ
@@ -165,7 +165,7 @@ class Emulation:
         )
 
     def unit_j(self, setting: Setting) -> float:
-        """Energy of one token over one link at its mean gain: what prices are counted in."""
+        """Energy of one token over one link at its mean gain, J: the unit of prices."""
         air, states = self.air(setting), _mean_links(setting)
         return float(
             transmit_energy(
@@ -242,7 +242,7 @@ def _record(
 
 
 def _audited_layers(ledger: Ledger, probe: Probe) -> tuple[dict[str, float], ...]:
-    """Sum an audit up by layer: tokens, those that deviate by plan, those within their bound."""
+    """Sum up an audit per layer: tokens, those planned to deviate, those within their bound."""
     tokens = {row.step: row.tokens for row in ledger.rows(StepRow)}
     layers: list[dict[str, float]] = [
         dict.fromkeys(("tokens", "exact", "within", "measured", "bound"), 0.0)

@@ -1,7 +1,7 @@
-"""Set a policy's knob on validation text so that it costs a stated share of perplexity.
+"""Sets a policy's knob on validation text so that it costs a stated share of perplexity.
 
 Prices are set by `siftmoe.tools.comparing.exchange_rate`; the other knobs, which lie within bounds,
-are bisected here. The test text plays no part in it.
+are bisected here. The test text is not used.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from siftmoe.tools.comparing.exchange_rate import find_rate
 from siftmoe.tools.experiments.cells.records import KNOB
 
 if TYPE_CHECKING:
-    from siftmoe.models.tasks.evaluation import Task
+    from siftmoe.models.tasks.task import Task
     from siftmoe.tools.experiments.cells.emulation import Emulation
     from siftmoe.tools.experiments.cells.records import Cell
 
-#: Seed of the links of trials; no study's.
+#: Seed of the links of trials; no study uses it.
 _VALIDATION_SEED = 7_919
 _MOST_TRIALS = 9
 #: A bisection is over once the loss is met to this share of itself.
@@ -69,12 +69,12 @@ def policy_of(cell: Cell, value: float | None, *, unit_j: float) -> PolicySpec:
 
 
 def find_knob(trials: ValidationTrials) -> Found:
-    """Search the value at which a cell's policy costs the stated loss.
+    """Find the knob value at which a cell's policy costs the stated loss.
 
     Raises
     ------
     ValueError
-        If a price cannot bring it about.
+        If no price gives this loss.
     """
     cell, loss = trials.cell, trials.cell.loss
     if loss is None or not cell.has_knob:
@@ -89,7 +89,7 @@ def find_knob(trials: ValidationTrials) -> Found:
 
 
 def _bisect(trials: ValidationTrials, loss: float, unit_j: float) -> Found:
-    """Halve the knob's range; the nearest loss found counts, for some knobs move in steps."""
+    """Bisect the knob's range; some knobs move in steps, so the nearest loss found is taken."""
     cell = trials.cell
     gentle, harsh = _BOUNDS[_knob_name(cell.template)]
     reference, _ = trials.run(PolicySpec("topk"))

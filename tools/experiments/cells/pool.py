@@ -1,4 +1,4 @@
-"""Jobs in parallel processes, answered as they end; an interrupt leaves no process behind."""
+"""Runs jobs in parallel processes; outcomes arrive as jobs end, and an interrupt ends all."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
     Doer = Callable[[Sequence[Job]], Iterator[Outcome]]
 
-#: Numeric libraries read these once, when a process imports them.
+#: Thread limits; numeric libraries read them once, when a process imports them.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @contextmanager
 def workers(jobs: int, work: Work) -> Iterator[Doer]:
-    """Start processes that wait for jobs.
+    """Start worker processes.
 
     Parameters
     ----------
     jobs : int
-        Processes; 1 does everything in this one.
+        Number of processes; 1 runs all jobs in this process.
     work : Work
 
     Yields
@@ -67,7 +67,7 @@ def _as_they_end(pool: ProcessPoolExecutor, todo: Sequence[Job]) -> Iterator[Out
 
 @contextmanager
 def _single_threaded() -> Iterator[None]:
-    """Let every new process compute on one core; jobs are the parallelism."""
+    """Limit every new process to one core, since the jobs run in parallel."""
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:

@@ -1,4 +1,4 @@
-"""Stand between a coordinator and its policy, and count what the ledger has no column for."""
+"""Counts figures that the ledger has no column for, between a coordinator and its policy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Probe:
-    """Links and policy of a coordinator, watched.
+    """The links and the policy of a coordinator, with counters.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Probe:
 
     @property
     def channel_states(self) -> int:
-        """Independent states of each link that entered so far."""
+        """Independent states of each link so far."""
         return len(self._blocks)
 
     def states(self, now_s: float) -> LinkStates:
@@ -72,7 +72,7 @@ class Probe:
         return self._now
 
     def select(self, problem: SelectionProblem) -> SelectionPlan:
-        """Select as the policy does; layers are asked in turn."""
+        """Select as the policy does; layers follow each other in order."""
         plan = self._policy(problem)
         layer = self._selections % len(self.exact_tokens)
         self._selections += 1

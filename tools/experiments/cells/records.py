@@ -1,7 +1,7 @@
-"""What a study is made of: settings of the air, policies with a knob, and what came out.
+"""Records of a study: settings of the air, cells, and their outcomes.
 
-A *cell* is the unit of work: one policy under one setting on one seed. It is plain data, so that it
-travels to another process and into a line of a file.
+A *cell* is the unit of work: one policy under one setting on one seed. Records are plain data, so
+that they can be sent to another process and written as a line of a file.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-#: Where a knob's value stands in a policy's template.
+#: Placeholder of the knob's value in a policy's template.
 KNOB = "{}"
 
-#: Of fast fading, what a load is taken to cost: its energy-to-go, or what it would if the gain
-#: stayed as it is, or were the mean.
+#: Fast fading: how the energy of a load is predicted: its energy-to-go, or its energy if the gain
+#: stayed constant, or were the mean gain.
 SELECTIONS = ("energy-to-go", "current-gain", "mean-gain")
 
 
@@ -25,18 +25,18 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     num_helpers : int
         Helper n hosts the experts e with e mod N = n.
     distance_m, tx_power_limit_w : float
-        All helpers stand at one distance: what differs is fading alone.
+        All helpers have the same distance; their links differ in fading alone.
     bandwidth_hz : float
     deadline_s : float or None
         Airtime of a token in one direction; None takes the paper's 0.44 bit/s/Hz.
     hidden_size : int or None
-        Entries of one token's vector on the air; None takes the model's own. Another one asks what
-        the same selection would cost in a wider model.
+        Entries of one token's vector on the air; None takes the model's own. Another value gives
+        the energy of the same selection in a wider model.
     fading : str
     gain_floor : float
         Least fading gain over its mean.
     coherence_time_s : float
-        Far below a layer's window, so that every layer of every step has its own channel state.
+        Far below a layer's window, so that each layer of each step has its own channel state.
     shared_window : bool
         Whether a batch shares its tokens' deadlines or each token has its own.
     with_compute : bool
@@ -45,9 +45,9 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     slots : int
         Coherence blocks in a burst's window; 0: the channel stays as it was at the start.
     selection : str
-        Of fast fading, one of ``SELECTIONS``.
+        Fast fading: one of ``SELECTIONS``.
     outage_price : float
-        Of fast fading: price of an undelivered token, in energies of a token at the mean gain.
+        Fast fading: price of an undelivered token, in energies of a token at the mean gain.
     audit : bool
         Compute the undivided output too and compare.
     links : str
@@ -80,11 +80,11 @@ class Cell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model : str
     setting : Setting
     case : str
-        Which of several settings this is, where figures show them side by side.
+        Label of the setting, where figures show several side by side.
     curve : str
-        What the policy is called in figures; cells that differ in the knob alone share it.
+        Label of the policy in figures; cells that differ in the knob alone share it.
     template : str
-        The policy, with ``{}`` where the knob's value belongs.
+        The policy, with ``{}`` for the knob's value.
     value : float or None
         Of the knob; a price counts energies of one token at the mean gain (per nat, or per unit of
         squared gate weight), so that it means the same at any bandwidth.
@@ -115,18 +115,18 @@ class Cell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"price={KNOB}" in self.template
 
     def key(self) -> str:
-        """Text that no other cell has."""
+        """Return the cell's unique text."""
         return msgspec.json.encode(self, order="sorted").decode()
 
     def calibration(self) -> Cell | None:
-        """Return the cell whose knob value serves all seeds; None if it needs none."""
+        """Return the cell whose knob value is used for all seeds; None if it needs none."""
         if self.loss is None:
             return None
         return msgspec.structs.replace(self, seed=0, tasks=(), curve="", case="")
 
 
 class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a cell reached on one task.
+    """Results of a cell on one task.
 
     Parameters
     ----------
@@ -135,13 +135,13 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Name to (value, standard error over the items).
     tokens : int
     channel_states : int
-        Independent states of one link that entered.
+        Independent states of one link.
     uplink_j, downlink_j : float, J per token
     airtime_s, latency_s : float, s per token
-        On the virtual clock, where every burst lasts its window.
+        On the virtual clock; every burst lasts its whole window.
     latency_uniform_s, latency_optimal_s : float, s per token
-        At full power with the band divided evenly or best among the helpers in use, attention
-        waiting for the slowest.
+        At full power, with the band divided evenly or optimally among the helpers in use; attention
+        waits for the slowest.
     kept, replaced, skipped : float
         Shares of slots.
     infeasible : float
@@ -190,7 +190,7 @@ class Outcome(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     value : float or None
         The knob's value, in the cell's units.
     validation_loss : float or None
-        What the knob cost on validation text where it was set there.
+        Loss of the knob on validation text, if it was set there.
     records : tuple of TaskRecord
     """
 

@@ -1,7 +1,7 @@
-"""A study's folder: its configuration, and one line per finished cell.
+"""Stores a study: its configuration, and one line per finished cell.
 
-A line is appended when a cell ends, so that a study may be stopped at any point and goes on where
-it was. A folder with another configuration is refused: its cells are answers to other questions.
+A line is appended when a cell ends, so that a study can be stopped at any point and continued. A
+folder with another configuration is refused, because its cells are not comparable.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Store:
     folder : Path
         Made if it does not exist.
     config : mapping
-        What decides the results; JSON values.
+        Everything that determines the results; JSON values.
 
     Raises
     ------
@@ -52,13 +52,13 @@ class Store:
         return self._outcomes.get(key)
 
     def add(self, outcome: Outcome) -> None:
-        """Keep a finished cell."""
+        """Store a finished cell."""
         with self._cells.open("ab") as stream:
             stream.write(msgspec.json.encode(outcome) + b"\n")
         self._outcomes[outcome.cell.key()] = outcome
 
     def _read(self) -> list[Outcome]:
-        """Read the finished cells; a last line that a killed process left broken is cut off."""
+        """Read the finished cells; an incomplete last line of a killed process is removed."""
         if not self._cells.exists():
             return []
         content = self._cells.read_bytes()

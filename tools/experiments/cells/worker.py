@@ -1,4 +1,4 @@
-"""What one process of a study does: open each model once, then cell after cell."""
+"""Worker of a study: one process that opens each model once and runs jobs in turn."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from siftmoe.models.tasks.evaluation import Task, load_task
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.task import Task
 from siftmoe.tools.comparing.exchange_rate import VALIDATION_DOCUMENTS
 from siftmoe.tools.experiments.cells.emulation import Emulation
 from siftmoe.tools.experiments.cells.knobs import Found, ValidationTrials, find_knob, policy_of
 from siftmoe.tools.experiments.cells.records import Outcome
 
 if TYPE_CHECKING:
-    from siftmoe.models.tasks.evaluation import GenerationTask
+    from siftmoe.models.tasks.task import GenerationTask
     from siftmoe.tools.experiments.cells.records import Cell
 
-#: Sequences of one prefill: one of a text, so that many channel states enter; the options of one
+#: Sequences of one prefill: one for a text, so that it meets many channel states; the options of a
 #: question together.
 _BATCH = {"choice": 8, "piqa": 4, "csqa": 10}
 
 
 class Work(Struct, frozen=True, kw_only=True):
-    """What all cells of a study share.
+    """Settings that all cells of a study share.
 
     Parameters
     ----------
@@ -50,13 +51,13 @@ class Job(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, cell: Cell) -> Job:
-        """Run a cell at the value that it names itself."""
+        """Make a job that runs a cell at its own knob value."""
         return cls(cell=cell, value=cell.value)
 
 
 @dataclass(kw_only=True)
 class Worker:
-    """Models and tasks that are open in this process."""
+    """The open models and tasks of this process."""
 
     work: Work
     emulations: dict[str, Emulation] = field(default_factory=dict)
@@ -129,8 +130,8 @@ _worker: Worker | None = None
 
 
 def start(work: Work) -> None:
-    """Prepare a process: one thread each, and Ctrl-C is the parent's affair."""
-    global _worker  # a pool's processes have no other place for their state
+    """Prepare a process: one thread, and Ctrl-C is left to the parent."""
+    global _worker  # processes of a pool can keep state only in a global
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,12 +1,12 @@
-"""Losses that studies compare at, and axes that several figures share."""
+"""Losses at which studies compare policies, and axes that several figures share."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: Rises of perplexity that energies are compared at, and that prices are set to.
+#: Rises of perplexity at which energies are compared, and to which prices are set.
 LOSSES = (0.01, 0.025, 0.05, 0.10)
-#: What everything is compared at where one loss has to do.
+#: Loss for comparisons at a single loss.
 USUAL_LOSS = 0.025
 
 PERCENT: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The study of widths: of every vector together with helper and expert, by the channel, uniform."""
+"""The study of widths: chosen jointly with helper and expert, by the channel, or uniform."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _cells(ask: Ask) -> list[Cell]:
         chosen = [curves.TOPK, curves.UNIFORM, curves.CHANNEL, curves.JOINT]
         if setting.shared_window and not ask.quick:
             chosen += [curves.CHANNEL_SCALED, curves.JOINT_SKIP]
-        elif not setting.shared_window:  # fewer prices: what differs is the air
+        elif not setting.shared_window:  # fewer prices, since the study varies the air
             chosen[2:] = [replace(curve, values=curve.values[::2]) for curve in chosen[2:]]
         for curve in chosen:
             cells += swept(ask, curve, setting, case=case)

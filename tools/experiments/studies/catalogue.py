@@ -1,4 +1,4 @@
-"""The studies by name."""
+"""Catalogue of the studies."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _tolerance(ask: Ask) -> list[Cell]:
 
 
 def _varied(ask: Ask, settings: Sequence[Setting]) -> list[Cell]:
-    """Compare everything at the usual loss under several settings."""
+    """Make cells that compare all policies at the default loss under several settings."""
     chosen = (curves.PRICE, curves.TOLERANCE) if ask.quick else curves.AT_LOSS
     shown = settings[1::2] if ask.quick else settings
     return [
@@ -119,7 +119,7 @@ def _flat(parts: Iterable[list[Cell]]) -> list[Cell]:
 
 
 def _over(column: str, label: str, **axis: Any) -> tuple[Figure, ...]:
-    """Energy, and the perplexity that goes with it, over what a study varies."""
+    """Figures of energy and of perplexity over the varied quantity."""
     x = {"x": column, "x_label": label, "by_x": True, **axis}
     return (
         Figure(name=f"energy-{column}", caption="Uplink energy per token.", **x, **ENERGY),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from siftmoe.tools.experiments.studies.definition import Curve
 
-#: Prices, in energies of a token at the mean gain per nat: from hardly any loss to a tenth.
+#: Prices, in energies of a token at the mean gain per nat: losses from almost 0 to 10 %.
 _PRICES = (900.0, 450.0, 220.0, 130.0, 75.0, 40.0)
 _PER_WEIGHT = (100.0, 60.0, 45.0, 35.0, 28.0)
 _TOLERANCES = (0.1, 0.2, 0.3, 0.4, 0.5)
 
-#: The same where widths are chosen: a nat is worth less where a token needs so much less.
+#: Prices for policies that choose widths: a token needs less energy, so prices are lower.
 _WIDTH_PRICES = (400.0, 200.0, 100.0, 70.0, 50.0, 35.0, 20.0)
 
 TOPK = Curve(label="topk", template="topk")
@@ -58,7 +58,7 @@ JOINT_SKIP = Curve(
     label="skip-only, joint", template="skip-only:price={}:bits=auto", values=_WIDTH_PRICES[2:]
 )
 
-#: Every policy, swept.
+#: Every policy, with its knob swept.
 ALL = (
     TOPK,
     TOP_ONE,
@@ -73,7 +73,7 @@ ALL = (
     DES,
     WDMOE,
 )
-#: What is set to one stated loss where something else is varied.
+#: Policies that are set to one stated loss while another quantity is varied.
 AT_LOSS = (PRICE, TOLERANCE, SKIP, GATE, DES, WDMOE)
 WDMOE_COSINE = Curve(
     label="wdmoe, cosine",

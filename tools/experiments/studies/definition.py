@@ -1,4 +1,4 @@
-"""What a study consists of: curves of policies, figures, and how cells are made of them."""
+"""Parts of a study: curves of policies, figures, and the cells made from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What a person asked of a study.
+    """Options of a study that its cells depend on.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Ask:
     tasks : tuple of str
         The first one is scored by perplexity.
     quick : bool
-        The fewest cells that still show the study.
+        Use the fewest cells that still show the study's effect.
     shared_window : bool
     """
 
@@ -65,13 +65,13 @@ class Figure:
         Columns of the table.
     x_label, y_label, caption : str
     task : str or None
-        Whose rows; None takes those of every task that has both columns.
+        Task whose rows are drawn; None takes every task that has both columns.
     by_x : bool
-        What is varied is x itself; otherwise a point is one value of the policy's knob.
+        Whether x is the varied quantity; otherwise a point is one value of the policy's knob.
     x_scale, y_scale : float
         Factor to the axis's unit.
     x_max : float or None
-        Where the axis ends, in its unit.
+        Upper end of the axis, in its unit.
     log_x, log_y : bool
     """
 
@@ -98,7 +98,7 @@ class Study:
     ----------
     title : str
     about : str
-        What is varied, and which choices are this project's.
+        The varied quantity, and which choices are this project's.
     cells : callable
         ``cells(ask)``, without seeds.
     figures : tuple of Figure
@@ -119,7 +119,7 @@ class Study:
 def swept(
     ask: Ask, curve: Curve, setting: Setting, *, case: str = "", label: str | None = None
 ) -> list[Cell]:
-    """Make the cells of a curve under one setting, without seeds; fewer of them if asked so."""
+    """Make the cells of a curve under one setting, without seeds; fewer with ``quick``."""
     values = curve.values[1::2] if ask.quick and len(curve.values) > 1 else curve.values
     return [
         Cell(

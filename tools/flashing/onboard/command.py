@@ -1,4 +1,4 @@
-"""The commands that a workstation gives a board; each prints one JSON object."""
+"""Commands of a workstation to a board; each prints one JSON object."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from siftmoe.tools.flashing.onboard.errors import BoardError
+from siftmoe.tools.flashing.onboard.installing import install
 from siftmoe.tools.flashing.onboard.releases import Board
 from siftmoe.tools.flashing.onboard.services import Supervised, service_of
 
 
 def main() -> int:
-    """Do what is asked; 0 done, 1 refused with ``{"error": …}``."""
+    """Run a command; returns 0 if done, 1 if refused with ``{"error": …}``."""
     parser = argparse.ArgumentParser(prog="board", description=__doc__)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("command", choices=[*_COMMANDS, *_CHANGES, "execute", "supervise"])
     parser.add_argument("argument", nargs="?", default="")
     args = parser.parse_args()
-    # What was begun is ended, or undone, even if the workstation goes away meanwhile.
+    # A command is completed, or undone, even if the workstation disconnects meanwhile.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     board = Board(args.root)
     try:
@@ -56,7 +57,7 @@ def _print(result: dict[str, Any]) -> None:
 
 
 def _preflight(board: Board, _: str) -> dict[str, Any]:
-    """Tell what a workstation must know before it builds anything for this board."""
+    """Return what a workstation must know before it builds a release for this board."""
     existing = next(path for path in (board.root, *board.root.parents) if path.exists())
     tegra = Path("/etc/nv_tegra_release")
     return {
@@ -78,7 +79,7 @@ def _prepare(board: Board, argument: str) -> dict[str, Any]:
 
 
 def _switch(board: Board, release: str) -> dict[str, Any]:
-    """Let a release serve; if it does not come up, the one before does again."""
+    """Switch to a release; if it does not start, switch back to the previous one."""
     before, older = board.target("current"), board.target("previous")
     board.change_to(release)
     problem = service_of(board).restart()
@@ -102,7 +103,7 @@ def _rollback(board: Board, _: str) -> dict[str, Any]:
 
 
 def _fall_back(board: Board, _: str) -> dict[str, Any]:
-    """Go back unasked: systemd calls this when the agent failed for good."""
+    """Switch back automatically: systemd calls this when the agent has failed for good."""
     if board.may_stay():
         return {"kept": board.target("current"), "problem": service_of(board).restart()}
     return _rollback(board, "")
@@ -120,14 +121,14 @@ def _status(board: Board, _: str) -> dict[str, Any]:
 
 
 def _execute(board: Board) -> None:
-    """Become the current release's agent, after its signature was checked."""
+    """Check the current release's signature and replace this process by its agent."""
     current = board.target("current")
     if current is None:
         raise BoardError("no release is installed")
     folder = board.releases / current
     command = board.agent_command(folder, board.manifest(folder))
     environment = {**os.environ, **board.environment(folder)}
-    os.execve(command[0], command, environment)  # noqa: S606  the process that is watched
+    os.execve(command[0], command, environment)  # noqa: S606  systemd watches this process
 
 
 def _remove(board: Board, _: str) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def _remove(board: Board, _: str) -> dict[str, Any]:
             path.unlink()
     try:
         board.root.rmdir()
-    except PermissionError:  # it was made by sudo
+    except PermissionError:  # its folder was made with sudo
         command = ["sudo", "-n", "rmdir", str(board.root)]
         subprocess.run(command, check=False)
     return {"removed": str(board.root)}
@@ -153,10 +154,10 @@ _COMMANDS: dict[str, _Command] = {
     "status": _status,
     "log": lambda board, lines: {"log": service_of(board).log(int(lines or 50))},
 }
-#: One at a time.
+#: Commands that hold the board's lock.
 _CHANGES: dict[str, _Command] = {
     "prepare": _prepare,
-    "install": lambda board, release: board.install(release),
+    "install": install,
     "switch": _switch,
     "prove": lambda board, release: board.prove(release),
     "forget": lambda board, _: {"removed": board.forget()},

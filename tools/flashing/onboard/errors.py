@@ -1,7 +1,7 @@
-"""What a board refuses."""
+"""Error of a refused command."""
 
 from __future__ import annotations
 
 
 class BoardError(Exception):
-    """What keeps the board as it is; the message is for whoever flashes it."""
+    """A command is refused and the board is unchanged; the message is for the user who flashes."""

@@ -1,21 +1,21 @@
-"""Releases on a board: how one is laid out, the switch between them, and the way back.
+"""Releases on a board: their layout on disk, the switch between them, and the rollback.
 
-Under the root folder (``/opt/siftmoe``) stand::
+The root folder (``/opt/siftmoe``) contains::
 
-    blobs/SHA256            files by content; SHA256.part is one that is arriving
-    incoming/ID/            release.json and its signature, before their files are all here
-    releases/ID/            a release: its files, a link to its Python environment, and once it has
-                            proven itself, tested.json (computes) and proven (answers)
-    envs/HASH/              environments, by what is installed in them; complete comes last
-    cache/HASH/             what an environment's agent compiled; all that systemd lets it write
-    current -> releases/ID  what serves; replaced by rename, so it always is one or the other
-    previous -> releases/ID what served before
-    signers                 whose releases this board takes
+    blobs/SHA256            files by content; SHA256.part is an incomplete one
+    incoming/ID/            release.json and its signature, until all files have arrived
+    releases/ID/            a release: its files, a link to its Python environment, and after its
+                            tests tested.json (golden output) and proven (answered over the network)
+    envs/HASH/              environments, by the wheels in them; complete is written last
+    cache/HASH/             compiled code of an environment's agent; its only writable folder
+    current -> releases/ID  the release that serves; replaced by an atomic rename
+    previous -> releases/ID the release that served before
+    signers                 workstations whose releases this board accepts
     service.json            how the agent is kept running, see `services`
-    run/                    where there is no systemd: socket, state and log of the supervisor
+    run/                    without systemd: socket, state and log of the supervisor
 
-``current`` changes in one place, after the release has computed the golden output; whatever is
-interrupted before leaves the board as it was.
+``current`` changes in one place, after the release has computed the golden output. An interruption
+before leaves the board unchanged.
 """
 
 from __future__ import annotations
@@ -27,12 +27,10 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from siftmoe.tools.flashing.onboard.errors import BoardError
-from siftmoe.tools.flashing.onboard.self_test import call, compute, find_radio, radio_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,11 +39,10 @@ NAMESPACE: Final = "siftmoe-release"
 SIGNER: Final = "siftmoe"
 PROGRAM: Final = "board.pyz"
 CACHE: Final = "cache"
-_CHUNK: Final = 1 << 20
 
 
 class Board:
-    """The folders of one root, and the steps that change them."""
+    """The folders of one root, and the operations on them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -56,7 +53,7 @@ class Board:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep a second workstation out."""
+        """Lock the board against a second workstation."""
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / "lock").open("w") as lock:
             try:
@@ -66,14 +63,14 @@ class Board:
             yield
 
     def target(self, link: str) -> str | None:
-        """Release that ``current`` or ``previous`` points at."""
+        """Return the release that ``current`` or ``previous`` points to."""
         try:
             return os.readlink(self.root / link).rpartition("/")[2]
         except FileNotFoundError:
             return None
 
     def point(self, link: str, release: str) -> None:
-        """Replace a link at once: it is the old one or the new one, never missing."""
+        """Replace a link atomically."""
         new = self.root / f".{link}.new"
         new.unlink(missing_ok=True)
         new.symlink_to(f"releases/{release}")
@@ -89,7 +86,7 @@ class Board:
             os.close(descriptor)
 
     def manifest(self, folder: Path) -> dict[str, Any]:
-        """Read a release's manifest, after its signature was found good and of a known signer."""
+        """Read a release's manifest, after its signature was checked against the known signers."""
         text = (folder / "release.json").read_bytes()
         command = ["ssh-keygen", "-Y", "verify", "-f", str(self.signers), "-I", SIGNER]
         done = subprocess.run(
@@ -109,10 +106,10 @@ class Board:
         found: dict[str, Any] = json.loads(text)
         return found
 
-    # What happens to a release, in this order.
+    # Operations on a release, in their usual order.
 
     def inventory(self) -> dict[str, Any]:
-        """Tell what is here already: blobs with sizes, parts of some, releases."""
+        """Return what is present: blobs with sizes, incomplete blobs, releases."""
         blobs = {path.name: path.stat().st_size for path in self.blobs.glob("*")}
         releases = sorted(p.parent.name for p in self.releases.glob("*/tested.json"))
         return {
@@ -126,7 +123,7 @@ class Board:
     def prepare(
         self, *, signers: str, service: dict[str, Any], adopt: bool = False
     ) -> dict[str, Any]:
-        """Make the folders; say whose releases are taken and how the agent is kept running."""
+        """Make the folders; store the accepted signers and how the agent is kept running."""
         if self.signers.exists() and self.signers.read_text().strip() != signers and not adopt:
             raise BoardError("this board takes releases of another workstation; use --adopt")
         folders = (self.blobs, self.incoming, self.releases, self.envs, self.run, self.cache)
@@ -136,99 +133,30 @@ class Board:
         (self.root / "service.json").write_text(json.dumps(service))
         return {}
 
-    def install(self, release: str) -> dict[str, Any]:
-        """Lay a release out unless that is done, and let it prove itself before it serves.
-
-        What it computes is proven once. Its radio is looked for each time it is to be switched to:
-        a radio comes and goes.
-        """
-        folder = self.releases / release
-        laid_out = (folder / "tested.json").exists()
-        command = self.agent_command(
-            folder, self.manifest(folder) if laid_out else self._lay_out(release)
-        )
-        tested = (self.tested(release) if laid_out else None) or self._test(release, command)
-        radio, current = radio_of(command), self.target("current")
-        if radio is not None and current != release:
-            held = current is not None and radio == radio_of(self._arguments(current))
-            tested["radio"] = find_radio(command[0], radio, held_by_agent=held)
-        return tested
-
-    def _lay_out(self, release: str) -> dict[str, Any]:
-        """Check every file, put it in its place, make the environment; returns the manifest."""
-        folder = self.releases / release
-        manifest = self.manifest(self.incoming / release)
-        shutil.rmtree(folder, ignore_errors=True)  # what an interruption left
-        for name, entry in manifest["files"].items():
-            self._place(folder, name, entry)
-        for name in ("release.json", "release.json.sig"):
-            shutil.copy2(self.incoming / release / name, folder / name)
-        self._environment(folder)
-        return manifest
-
-    def _test(self, release: str, command: list[str]) -> dict[str, Any]:
-        """Let a release compute the golden output, and write down that it did."""
-        folder = self.releases / release
-        tested = compute(command, self.environment(folder))
-        part = folder / "tested.json.part"
-        part.write_text(json.dumps(tested))
-        os.sync()  # whatever the marker vouches for is on the disk before it
-        os.replace(part, folder / "tested.json")
-        self.sync(folder)
-        shutil.rmtree(self.incoming / release)
-        return tested
-
-    def _arguments(self, release: str) -> list[str]:
-        """Arguments of a release's agent as they stand there, whoever signed them."""
+    def arguments(self, release: str) -> list[str]:
+        """Return the agent's arguments in a release's manifest, without checking its signature."""
         text = (self.releases / release / "release.json").read_text()
         return list(json.loads(text)["arguments"])
 
-    def _place(self, folder: Path, name: str, entry: dict[str, Any]) -> None:
-        path = folder / name
-        if ".." in path.parts or not path.is_relative_to(folder):
-            raise BoardError(f"file {name!r} would not be inside the release")
-        blob, part = self.blobs / entry["sha256"], self.blobs / f"{entry['sha256']}.part"
-        source = blob if blob.exists() else part
-        if not source.exists():
-            raise BoardError(f"file {name!r} did not arrive; flash again")
-        if sha256(source) != entry["sha256"]:
-            source.unlink()
-            raise BoardError(f"file {name!r} arrived damaged and was removed; flash again")
-        source.chmod(entry["mode"])
-        os.replace(source, blob)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.link(blob, path)
-
-    def _environment(self, folder: Path) -> None:
-        """Give a release its Python environment, shared with those of the same wheels."""
-        wanted = sha256(folder / "requirements.txt")[:16]
-        environment = self.envs / wanted
-        if not (environment / "complete").exists():
-            shutil.rmtree(environment, ignore_errors=True)  # what an interruption left
-            _install_wheels(environment, folder)
-            os.sync()
-            (environment / "complete").touch()
-        (folder / "venv").symlink_to(f"../../envs/{wanted}")
-
     def agent_command(self, folder: Path, manifest: dict[str, Any]) -> list[str]:
-        """Command line of a release's agent; ``{release}`` in an argument is its folder."""
+        """Return a release's agent command; ``{release}`` in an argument is its folder."""
         given = [argument.replace("{release}", str(folder)) for argument in manifest["arguments"]]
         return [str(folder / "venv" / "bin" / "python"), "-m", "siftmoe.agent", *given]
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """Variables of a release's agent: where it keeps what it compiles, and who it is."""
+        """Return a release's environment variables: cache of compiled code, and its name."""
         cache = self.cache / os.readlink(folder / "venv").rpartition("/")[2]
         return {"NUMBA_CACHE_DIR": str(cache), "SIFTMOE_RELEASE": folder.name}
 
     def tested(self, release: str | None) -> dict[str, Any] | None:
-        """Return what a release computed in its self-test here; None if it has not."""
+        """Return the result of a release's self-test on this board; None if there is none."""
         path = self.releases / (release or ".none") / "tested.json"
         return dict(json.loads(path.read_text())) if path.exists() else None
 
     def change_to(self, release: str) -> None:
-        """Let ``current`` be a tested release, and ``previous`` what it was.
+        """Point ``current`` at a tested release, and ``previous`` at the one before.
 
-        What never answered is no release to go back to, unless there is no other.
+        A release that never answered does not become ``previous``, unless there is no other.
         """
         self.manifest(self.releases / release)
         if self.tested(release) is None:
@@ -241,9 +169,9 @@ class Board:
         self.point("current", release)
 
     def change_back(self) -> str:
-        """Let ``current`` be what was before; returns it.
+        """Point ``current`` at the previous release; returns it.
 
-        The two change places, unless what is left never answered: that is nothing to go back to.
+        The two are exchanged, unless the release that is left never answered.
         """
         current, previous = self.target("current"), self.target("previous")
         if previous is None or self.tested(previous) is None:
@@ -260,23 +188,23 @@ class Board:
         return release is not None and (self.releases / release / "proven").exists()
 
     def forget(self) -> list[str]:
-        """Remove the release before, and with it its keys."""
+        """Remove the previous release with its keys."""
         (self.root / "previous").unlink(missing_ok=True)
         return self.prune()
 
     def may_stay(self) -> bool:
-        """Whether the current release ever answered over the network, or no other did."""
+        """Whether the current release has answered over the network, or no other has."""
         proven = self.proven(self.target("current"))
         return proven or not self.proven(self.target("previous"))
 
     def prove(self, release: str) -> dict[str, Any]:
-        """Take note that a release answered over the network; the board now stays with it."""
+        """Record that a release answered over the network; the board then keeps it."""
         (self.releases / release / "proven").touch()
         self.sync(self.releases / release)
         return {"proven": release, "removed": self.prune()}
 
     def prune(self) -> list[str]:
-        """Remove releases that neither serve nor served last, and files of none that is left."""
+        """Remove releases other than current and previous, and files that no release uses."""
         kept = {self.target("current"), self.target("previous")}
         removed = [p.name for p in self.releases.iterdir() if p.name not in kept]
         for name in removed:
@@ -289,24 +217,3 @@ class Board:
             if blob.suffix != ".part" and blob.stat().st_nlink == 1:
                 blob.unlink()
         return removed
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(_CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _install_wheels(environment: Path, folder: Path) -> None:
-    """Make a Python environment of a release's own wheels, without any index."""
-    call([sys.executable, "-m", "venv", "--without-pip", str(environment)])
-    pip = next((folder / "wheels").glob("pip-*.whl"))
-    install = [str(environment / "bin" / "python"), f"{pip}/pip", "install", "--quiet"]
-    install += ["--no-index", "--no-deps", "--no-compile"]
-    wheels = ["--find-links", str(folder / "wheels"), "--require-hashes"]
-    # Nothing of the board's own configuration.
-    isolated = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    call([*install, *wheels, "-r", str(folder / "requirements.txt")], isolated)

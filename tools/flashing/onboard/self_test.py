@@ -1,8 +1,8 @@
-"""What a release has to show on its board before it serves: experts that compute, and its radio.
+"""Self-test of a release on its board before it serves: golden output and radio.
 
-Both run in the new release's own environment, beside the agent that serves now. The radio is looked
-at through the driver's own libraries and nothing on it is set: a transmission of the agent that
-serves goes on.
+Both tests run in the new release's own environment, beside the agent that serves now. The radio is
+read through the driver's own libraries and no setting is changed: a transmission of the serving
+agent continues.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, Final
 from siftmoe.tools.flashing.onboard.errors import BoardError
 
 _RADIO: Final = "--radio="
-#: A look takes 0.3 s, and the look itself gives up libiio after 20 s; Python has to start on a slow
-#: card.
+#: Time limit of a look at the radio: it takes 0.3 s, libiio is given up after 20 s, and Python
+#: starts slowly from a slow card.
 _LOOK_S: Final = 60.0
 
 
@@ -27,9 +27,9 @@ def compute(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
     Parameters
     ----------
     command : list of str
-        Starts its agent.
+        Command line of its agent.
     environment : dict
-        Variables beside the board's own; what is compiled is kept where they say.
+        Variables added to the board's own; they name the cache of compiled code.
     """
     started = json.loads(call([*command, "--check", "--json"], environment).splitlines()[-1])
     return {
@@ -42,13 +42,13 @@ def compute(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
 
 
 def radio_of(command: list[str]) -> str | None:
-    """Address of the radio that an agent is started with."""
+    """Return the address of the radio in an agent's command line; None if it has none."""
     given = [option.removeprefix(_RADIO) for option in command if option.startswith(_RADIO)]
     return given[-1] if given else None
 
 
 def find_radio(python: str, uri: str, *, held_by_agent: bool) -> str:
-    """Look at a radio and say what it is.
+    """Look at a radio and describe it in a line.
 
     Parameters
     ----------
@@ -56,13 +56,13 @@ def find_radio(python: str, uri: str, *, held_by_agent: bool) -> str:
         Interpreter of the release.
     uri : str
     held_by_agent : bool
-        Whether the agent that serves now has the same radio. Over USB one program holds it; that it
-        is held is then the sign that it is there.
+        Whether the serving agent uses the same radio. Over USB only one program can open it; if it
+        is in use, it is there.
 
     Raises
     ------
     BoardError
-        If it does not answer, with the reason and the way out.
+        If it does not answer; the message has the reason and the remedy.
     """
     command = [python, "-m", "siftmoe.radio.pluto.look", uri]
     answer = json.loads(call(command, limit_s=_LOOK_S).splitlines()[-1])
@@ -81,12 +81,12 @@ def find_radio(python: str, uri: str, *, held_by_agent: bool) -> str:
 def call(
     command: list[str], environment: dict[str, str] | None = None, *, limit_s: float | None = None
 ) -> str:
-    """Run a program to its end and return what it printed.
+    """Run a program to its end and return its output.
 
     Raises
     ------
     BoardError
-        If it fails, with what it said last, or is not over in time.
+        If it fails, with its last output, or exceeds its time limit.
     """
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""How an agent is kept running on a board: by systemd, or by a supervisor of our own."""
+"""Services that keep an agent running on a board: systemd, or siftmoe's own supervisor."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ AGENT_UNIT: Final = "siftmoe-agent.service"
 ROLLBACK_UNIT: Final = "siftmoe-rollback.service"
 UDEV_RULE: Final = Path("/etc/udev/rules.d/60-siftmoe-pluto.rules")
 
-#: Loading proves every expert and idles to measure the board.
+#: An agent's start takes long: it tests every expert and measures the idle power of the board.
 START_S: Final = 180.0
 WATCHDOG_S: Final = 20.0
 _POLL_S: Final = 0.02
 
-#: Pluto's two USB identities, for whoever may use radios; not a modem, whatever its name says.
+#: The two USB identities of a Pluto, for the group that may use radios; ModemManager ignores it.
 UDEV_TEXT: Final = """\
 SUBSYSTEM=="usb", ATTRS{idVendor}=="0456", ATTRS{idProduct}=="b673", MODE="0660", GROUP="plugdev", \
 ENV{ID_MM_DEVICE_IGNORE}="1"
@@ -88,23 +88,23 @@ ExecStart={python} {root}/current/{program} --root {root} fall-back
 
 
 class Service(Protocol):
-    """What keeps an agent running."""
+    """A service that keeps an agent running."""
 
     def restart(self) -> str:
-        """Start what is current; empty once it serves, else why it does not."""
+        """Start the current release; returns empty when it serves, else the reason."""
 
     def state(self) -> dict[str, Any]:
-        """How it is."""
+        """Return the state of the service."""
 
     def log(self, lines: int) -> str:
-        """Return what the agent wrote last."""
+        """Return the last lines of the agent's log."""
 
     def remove(self) -> None:
-        """Stop it for good."""
+        """Stop the agent and remove the service."""
 
 
 def service_of(board: Board) -> Service:
-    """Return what keeps this board's agent running, as it was told when it was flashed."""
+    """Return the service of this board, as stored when it was flashed."""
     settings = json.loads(read(board.root / "service.json") or "{}")
     kind = Systemd if settings.get("kind") == "systemd" else Supervised
     return kind(
@@ -117,7 +117,7 @@ def service_of(board: Board) -> Service:
 def unit_texts(
     root: Path, *, user: str, groups: list[str], python: str, start_s: float, watchdog_s: float
 ) -> dict[str, str]:
-    """Write units, by name; a group that the board does not have would keep the agent down."""
+    """Return the texts of units, by name; a missing group is left out, or the unit would fail."""
     given = f"SupplementaryGroups={' '.join(groups)}\n" if groups else ""
     fields = {"root": root, "python": python, "program": PROGRAM, "cache": CACHE}
     return {
@@ -134,7 +134,7 @@ def unit_texts(
 
 
 class Systemd:
-    """The board's own service manager; needs root or a sudo that asks nothing."""
+    """The board's systemd; needs root or passwordless sudo."""
 
     def __init__(self, board: Board, *, start_s: float, watchdog_s: float) -> None:
         self._board = board
@@ -153,7 +153,7 @@ class Systemd:
                 raise BoardError(f"{path} cannot be written: {done.stderr.strip()}")
 
     def restart(self) -> str:
-        """Write the units as this release has them, and start the agent."""
+        """Write the units of this release and start the agent."""
         known = {group.gr_name for group in grp.getgrall()}
         texts = unit_texts(
             self._board.root,
@@ -171,22 +171,22 @@ class Systemd:
         self._run("systemctl", "daemon-reload")
         self._run("systemctl", "enable", AGENT_UNIT)
         self._run("systemctl", "reset-failed", AGENT_UNIT)
-        done = self._run("systemctl", "restart", AGENT_UNIT)  # returns when it serves, or does not
+        done = self._run("systemctl", "restart", AGENT_UNIT)  # until it serves or fails
         return self._last_words() or done.stderr.strip() if done.returncode else ""
 
     def _last_words(self) -> str:
-        """Last line that the agent itself wrote."""
+        """Return the last line that the agent itself logged."""
         journal = ("journalctl", f"_SYSTEMD_UNIT={AGENT_UNIT}", "-n", "1", "-o", "cat")
         return self._run(*journal, "--no-pager").stdout.strip()
 
     def state(self) -> dict[str, Any]:
-        """How the unit is."""
+        """Return the state of the unit."""
         shown = self._run("systemctl", "show", AGENT_UNIT, "--property=ActiveState,NRestarts")
         found = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
         return {"kind": "systemd", "state": found.get("ActiveState"), **found}
 
     def log(self, lines: int) -> str:
-        """Last lines of the journal."""
+        """Return the last lines of the journal."""
         return self._run("journalctl", "-u", AGENT_UNIT, "-n", str(lines), "--no-pager").stdout
 
     def remove(self) -> None:
@@ -200,7 +200,7 @@ class Systemd:
 
 
 class Supervised:
-    """A supervisor process of our own, for boards without systemd."""
+    """The supervisor process, for boards without systemd."""
 
     def __init__(self, board: Board, *, start_s: float, watchdog_s: float) -> None:
         self._board = board
@@ -208,7 +208,7 @@ class Supervised:
         self._lock = board.run / "supervisor.lock"
 
     def restart(self) -> str:
-        """Ask the supervisor, started if need be, for what is current."""
+        """Let the supervisor start the current release; starts the supervisor if needed."""
         asked = secrets.token_hex(8)
         (self._board.run / "asked").write_text(asked)
         process = self._process()
@@ -227,7 +227,7 @@ class Supervised:
         return "the supervisor does not answer"
 
     def serve(self) -> None:
-        """Be the supervisor, unless there is one."""
+        """Run as the supervisor, unless one runs already."""
         if hold(self._lock) is None:
             return
         Supervisor(
@@ -244,30 +244,30 @@ class Supervised:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                start_new_session=True,  # the SSH session ends, this does not
+                start_new_session=True,  # the supervisor continues after the SSH session ends
             )
 
     def _process(self) -> int | None:
-        """Process of the supervisor, if one runs."""
+        """Return the process ID of the supervisor; None if none runs."""
         number = read(self._lock)
         command = read(Path("/proc") / number / "cmdline") if number.isdigit() else ""
         mine = {"supervise", str(self._board.root)} <= {*command.split("\0")}
         return int(number) if mine else None
 
     def state(self) -> dict[str, Any]:
-        """Return what the supervisor wrote down."""
+        """Return the state file of the supervisor."""
         found = json.loads(read(self._board.run / "state.json") or "{}")
         if self._process() is None:
             found = {**found, "state": "stopped"}
         return {"kind": "supervisor", **found}
 
     def log(self, lines: int) -> str:
-        """Last lines of the agent's log."""
+        """Return the last lines of the agent's log."""
         text = read(self._board.run / "agent.log")
         return "\n".join(text.splitlines()[-lines:])
 
     def remove(self) -> None:
-        """End the supervisor, and with it the agent."""
+        """End the supervisor and the agent."""
         process = self._process()
         if process is None:
             return

@@ -1,7 +1,7 @@
-"""Keeps an agent running where there is no systemd: restart, watchdog, and the way back.
+"""Supervisor: keeps an agent running without systemd, with restart, watchdog and rollback.
 
-Speaks sd_notify(3) with the agent as systemd does, so that the agent does not know the difference.
-It does not survive a reboot: a board that is to serve after one has systemd.
+It uses sd_notify(3) with the agent as systemd does, so that the agent needs no special case. It
+does not start at boot: a board that must serve after a reboot needs systemd.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from siftmoe.tools.flashing.onboard.releases import Board
 
-#: Failures in a row after which a release that never answered is left for the one before.
+#: Consecutive failures after which a release that never answered is rolled back.
 FAILURES: Final = 3
 RESTART_S: Final = 1.0
 STOP_S: Final = 5.0
@@ -29,15 +29,15 @@ _LOG_BYTES: Final = 10_000_000
 
 
 class Supervisor:
-    """One agent and what is to become of it.
+    """One agent with its restarts, watchdog and rollback.
 
     Parameters
     ----------
     board : Board
     command : list of str
-        Starts the agent of the current release.
+        Command that starts the agent of the current release.
     start_s, watchdog_s : float, s
-        How long it may take to serve, and to give a sign of life.
+        Time limits of the start and between two watchdog messages.
     restart_s : float, s
         Pause before a failed agent is started again.
     """
@@ -56,14 +56,14 @@ class Supervisor:
         self._start_s, self._watchdog_s = start_s, watchdog_s
         self._asked = self._ending = False
         self._failures = 0
-        self._token = ""  # of whoever asked for this start
+        self._token = ""  # token of the request for this start
         self._address = board.run / "notify"
         self._wake_out, self._wake_in = os.pipe()
         for end in (self._wake_out, self._wake_in):
             os.set_blocking(end, False)
 
     def run(self) -> None:
-        """Serve until SIGTERM; SIGHUP starts the agent of what is current then."""
+        """Run until SIGTERM; SIGHUP restarts the agent with the current release."""
         signal.set_wakeup_fd(self._wake_in, warn_on_full_buffer=False)
         signal.signal(signal.SIGHUP, self._on_signal)
         signal.signal(signal.SIGTERM, self._on_signal)
@@ -85,7 +85,7 @@ class Supervisor:
         self._ending = self._ending or number == signal.SIGTERM
 
     def _serve(self, ear: socket.socket) -> str:
-        """Run the agent until it ends, gives no sign of life or another is asked for."""
+        """Run the agent until it ends, misses its watchdog or a restart is requested."""
         self._token = read(self._board.run / "asked")
         self._tell("starting", "")
         process = self._start()
@@ -138,7 +138,7 @@ class Supervisor:
             )
 
     def last_words(self) -> str:
-        """Last line of the agent's log."""
+        """Return the last line of the agent's log."""
         with contextlib.suppress(OSError, IndexError):
             text = (self._board.run / "agent.log").read_bytes()[-2_000:]
             return text.decode("utf-8", "replace").strip().splitlines()[-1]
@@ -149,7 +149,7 @@ class Supervisor:
         self._tell("failing", problem)
         if self._failures < FAILURES or self._board.may_stay():
             return
-        # Whoever is flashing now goes back by itself.
+        # A workstation that is flashing now rolls back by itself.
         with contextlib.suppress(Exception), self._board.locked():
             release = self._board.change_back()
             self._failures = 0
@@ -166,7 +166,7 @@ class Supervisor:
                 pass
 
     def _tell(self, state: str, reason: str) -> None:
-        """Write down how it is, with the word of whoever asked for it last."""
+        """Write the state, with the token of the last request."""
         write_state(
             self._board.run,
             state=state,
@@ -178,21 +178,21 @@ class Supervisor:
 
 
 def write_state(run: Path, **state: Any) -> None:
-    """Replace the state file at once."""
+    """Replace the state file atomically."""
     part = run / "state.json.part"
     part.write_text(json.dumps(state))
     os.replace(part, run / "state.json")
 
 
 def read(path: Path) -> str:
-    """Text of a file, empty if there is none."""
+    """Return the text of a file, empty if there is none."""
     with contextlib.suppress(FileNotFoundError):
         return path.read_text()
     return ""
 
 
 def hold(path: Path) -> int | None:
-    """Lock a file for the life of this process; None if another process has it."""
+    """Lock a file for the life of this process; None if another process holds the lock."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -23,7 +23,7 @@ SHAPE = {
 
 @pytest.fixture
 def bundle(tmp_path):
-    """A folder with made-up experts, enough for what the manifest does."""
+    """A folder with files of made-up experts, as the manifest needs them."""
     (tmp_path / "experts").mkdir()
     (tmp_path / "golden").mkdir()
     for expert in range(2):

@@ -1,80 +1,17 @@
-from __future__ import annotations
+"""Reading a bundle: tokenizer, golden files, experts."""
 
-import errno
-import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import textwrap
+from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from families import FAMILIES, build_model, save_checkpoint
-from safetensors.torch import load_file
+from families import save_checkpoint
 
-from siftmoe.models.bundle import parity as export_parity
-from siftmoe.models.bundle import writer as bundle_writer
-from siftmoe.models.bundle.backbone import write_backbone
 from siftmoe.models.bundle.parity import relative_error, torch_output
 from siftmoe.models.bundle.reader import Bundle
 from siftmoe.models.bundle.writer import prepare_bundle
-from siftmoe.models.checkpoint.reader import Checkpoint, find_moe_layers
-from siftmoe.models.errors import BundleConflict, BundleCorrupt, CheckpointMismatch
-
-
-def contents(root):
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-
-
-@pytest.mark.parametrize("family", list(FAMILIES))
-def test_the_backbone_is_the_model_without_its_experts(family, family_bundle):
-    bundle = Bundle.open(family_bundle(family))
-    model, whole = bundle.load_backbone(), build_model(family)
-    prefixes = tuple(f"{layer.name}." for layer in find_moe_layers(model))
-    assert [layer.name for layer in find_moe_layers(model)] == bundle.manifest.layers
-    for name, parameter in model.named_parameters():
-        if name.startswith(prefixes):
-            assert parameter.is_meta
-        else:
-            assert torch.equal(parameter, whole.get_parameter(name)), name
-    for name, buffer in model.named_buffers():
-        assert torch.equal(buffer, whole.get_buffer(name)), name
-    for name, source in whole.all_tied_weights_keys.items():
-        assert model.get_parameter(name) is model.get_parameter(source)
-    assert not any(parameter.requires_grad for parameter in model.parameters())
-
-
-@pytest.mark.parametrize("family", list(FAMILIES))
-def test_no_expert_weight_is_in_the_backbone_folder(family, family_bundle, family_checkpoint):
-    bundle = Bundle.open(family_bundle(family))
-    names = {name for path in bundle.backbone.glob("*.safetensors") for name in load_file(path)}
-    checkpoint = Checkpoint.open(family_checkpoint(family))
-    assert names
-    assert not names & checkpoint.expert_parameters
-    size = sum(path.stat().st_size for path in bundle.backbone.glob("*.safetensors"))
-    whole = sum(p.nbytes for p in build_model(family).parameters())
-    experts = bundle.shape.expert_num_bytes("float32") * (
-        bundle.shape.num_layers * bundle.shape.num_experts
-    )
-    assert size < whole - experts + 20_000  # the header
-
-
-@pytest.mark.parametrize("family", list(FAMILIES))
-def test_experts_put_back_give_the_logits_of_the_whole_model(family, family_bundle):
-    """The backbone with the experts' own modules filled from the checkpoint is the model."""
-    model, whole = Bundle.open(family_bundle(family)).load_backbone(), build_model(family)
-    for name, parameter in whole.named_parameters():
-        if model.get_parameter(name).is_meta:
-            parent, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, parameter)
-    tokens = {"input_ids": torch.arange(3, 13)[None]}
-    if FAMILIES[family].encoder_decoder:
-        tokens["decoder_input_ids"] = torch.tensor([[0, 4, 9]])
-    with torch.no_grad():
-        torch.testing.assert_close(model(**tokens).logits, whole(**tokens).logits)
+from siftmoe.models.checkpoint.files import CheckpointFiles
+from siftmoe.models.checkpoint.reader import Checkpoint
+from siftmoe.models.errors import BundleCorrupt
 
 
 @pytest.mark.parametrize("family", ["mixtral", "gpt_oss", "switch"])
@@ -86,42 +23,6 @@ def test_golden_outputs_are_those_of_torch(family, family_bundle, family_checkpo
         fused = checkpoint.read_fused(1, expert)
         wanted = torch_output(checkpoint.layers[1], fused, golden.input)
         np.testing.assert_array_equal(golden.output[expert], wanted)
-
-
-def test_every_file_is_listed_and_verified(family_bundle):
-    bundle = Bundle.open(family_bundle("qwen3_moe"))
-    bundle.verify()
-    assert contents(bundle.root).keys() - {"manifest.json"} == bundle.manifest.document.files.keys()
-
-
-def test_half_precision_backbone_keeps_what_transformers_keeps(family_bundle):
-    model = Bundle.open(family_bundle("deepseek_v3")).load_backbone("bfloat16")
-    assert model.dtype == model.config.dtype == torch.bfloat16
-    kept = {n for n, b in model.named_buffers() if b.dtype == torch.float32}
-    assert any(name.endswith("e_score_correction_bias") for name in kept)
-
-
-def test_a_backbone_in_shards_loads(tmp_path, family_checkpoint):
-    checkpoint = Checkpoint.open(family_checkpoint("mixtral"))
-    names = [p.name for p in write_backbone(checkpoint, tmp_path, shard_bytes=3_000)]
-    assert "model.safetensors.index.json" in names
-    assert "model-00002-of-00005.safetensors" in names
-    assert not any(name.endswith(".part") for name in names)
-    assert json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
-    from siftmoe.models.bundle.backbone import load_backbone
-
-    loaded, whole = load_backbone(tmp_path, "float32"), build_model("mixtral")
-    assert torch.equal(loaded.lm_head.weight, whole.lm_head.weight)
-
-
-def test_a_damaged_backbone_is_found_before_it_is_used(tmp_path, family_bundle):
-    root = shutil.copytree(family_bundle("olmoe"), tmp_path / "b")
-    path = root / "backbone/model.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-5] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(BundleCorrupt, match=r"backbone/model.safetensors has sha256"):
-        Bundle.open(root).load_backbone()
 
 
 def test_a_bundle_without_tokenizer_says_so(family_bundle):
@@ -141,179 +42,6 @@ def test_the_tokenizer_comes_along(tmp_path):
     assert tokenizer("sift experts")["input_ids"] == [1, 2]
 
 
-def test_preparing_twice_changes_nothing(tmp_path, family_bundle, family_checkpoint):
-    root = shutil.copytree(family_bundle("mixtral"), tmp_path / "b")
-    before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
-    stages = []
-    prepare_bundle(family_checkpoint("mixtral"), root, on_progress=lambda p: stages.append(p.stage))
-    assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
-    assert set(stages) == {"hash", "verify"}
-
-
-def test_the_same_checkpoint_gives_the_same_bundle(tmp_path, family_bundle, family_checkpoint):
-    prepare_bundle(family_checkpoint("gpt_oss"), tmp_path / "b")
-    assert contents(tmp_path / "b") == contents(family_bundle("gpt_oss"))
-
-
-def test_progress_ends_where_it_should(tmp_path, family_checkpoint):
-    last = {}
-    prepare_bundle(
-        family_checkpoint("qwen2_moe"),
-        tmp_path / "b",
-        on_progress=lambda p: last.__setitem__(p.stage, (p.done, p.total)),
-    )
-    assert last.keys() == {"hash", "backbone", "experts"}
-    assert all(done == total for done, total in last.values())
-    assert last["experts"] == (8, 8)
-
-
-class Interrupted(Exception):
-    pass
-
-
-def interrupt_after(experts):
-    def on_progress(progress):
-        if progress.stage == "experts" and progress.done == experts:
-            raise Interrupted
-
-    return on_progress
-
-
-def test_an_interrupted_preparation_goes_on(
-    tmp_path, monkeypatch, family_checkpoint, family_bundle
-):
-    folder, root = family_checkpoint("mixtral"), tmp_path / "b"
-    with pytest.raises(Interrupted):
-        prepare_bundle(folder, root, on_progress=interrupt_after(5))
-    assert not (root / "manifest.json").exists()
-    exported = []
-    prove = export_parity.prove_parity
-
-    def counted(path, *, name, **options):
-        exported.append(name)
-        return prove(path, name=name, **options)
-
-    monkeypatch.setattr(export_parity, "prove_parity", counted)
-    prepare_bundle(folder, root)
-    assert exported == [f"expert {e} of layer 1" for e in (1, 2, 3)]
-    assert contents(root) == contents(family_bundle("mixtral"))
-
-
-def test_an_expert_damaged_in_between_is_exported_again(tmp_path, family_checkpoint, family_bundle):
-    folder, root = family_checkpoint("mixtral"), tmp_path / "b"
-    with pytest.raises(Interrupted):
-        prepare_bundle(folder, root, on_progress=interrupt_after(5))
-    path = root / "experts/layer_000_expert_002.onnx"
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    journal = root / ".preparing/journal.jsonl"
-    journal.write_bytes(journal.read_bytes() + b'{"name":"experts/layer_001_exp')  # torn line
-    prepare_bundle(folder, root)
-    assert contents(root) == contents(family_bundle("mixtral"))
-
-
-def test_a_killed_preparation_goes_on(tmp_path, family_checkpoint, family_bundle):
-    folder, root = family_checkpoint("mixtral"), tmp_path / "b"
-    code = """
-        import os, signal, sys
-        from siftmoe.models.bundle.writer import prepare_bundle
-        def kill(progress):
-            if progress.stage == "experts" and progress.done == 3:
-                os.kill(os.getpid(), signal.SIGKILL)
-        prepare_bundle(sys.argv[1], sys.argv[2], on_progress=kill)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(code), str(folder), str(root)]
-    done = subprocess.run(command, check=False, capture_output=True, timeout=60)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    prepare_bundle(folder, root)
-    assert contents(root) == contents(family_bundle("mixtral"))
-
-
-def test_a_full_disk_leaves_what_is_finished(
-    tmp_path, monkeypatch, family_checkpoint, family_bundle
-):
-    folder, root = family_checkpoint("mixtral"), tmp_path / "b"
-    write_expert, calls = bundle_writer._write_expert, []
-
-    def full(*args, **options):
-        calls.append(args)
-        if len(calls) == 4:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write_expert(*args, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(bundle_writer, "_write_expert", full)
-        with pytest.raises(OSError, match="No space left"):
-            prepare_bundle(folder, root)
-    prepare_bundle(folder, root)
-    assert contents(root) == contents(family_bundle("mixtral"))
-
-
-@pytest.mark.parametrize("finished", [True, False])
-def test_a_bundle_of_another_precision_is_not_overwritten(
-    tmp_path, family_checkpoint, family_bundle, finished
-):
-    folder, root = family_checkpoint("mixtral"), tmp_path / "b"
-    if finished:
-        shutil.copytree(family_bundle("mixtral"), root)
-    else:
-        with pytest.raises(Interrupted):
-            prepare_bundle(folder, root, on_progress=interrupt_after(1))
-    before = contents(root)
-    with pytest.raises(BundleConflict, match=r"delete the folder or give another --out"):
-        prepare_bundle(folder, root, dtype="float16")
-    assert contents(root) == before
-
-
-def test_a_bundle_of_another_model_is_not_overwritten(tmp_path, family_bundle):
-    root = shutil.copytree(family_bundle("mixtral"), tmp_path / "b")
-    save_checkpoint("mixtral", tmp_path / "other", seed=1)
-    with pytest.raises(BundleConflict, match=r"was made from 'mixtral' \(sha256"):
-        prepare_bundle(tmp_path / "other", root)
-
-
-def test_a_folder_with_other_files_is_left_alone(tmp_path, family_checkpoint):
-    (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(BundleConflict, match="holds other files"):
-        prepare_bundle(family_checkpoint("mixtral"), tmp_path)
-    assert contents(tmp_path) == {"thesis.tex": b"x"}
-
-
-def test_two_preparations_of_one_folder_do_not_meet(tmp_path, family_checkpoint):
-    folder, root = family_checkpoint("mixtral"), tmp_path / "b"
-    refused = []
-
-    def meddle(progress):
-        if progress.stage == "experts" and not refused:
-            with pytest.raises(BundleConflict, match="by another process") as caught:
-                prepare_bundle(folder, root)
-            refused.append(caught)
-
-    prepare_bundle(folder, root, on_progress=meddle)
-    assert refused
-    Bundle.open(root).verify()
-
-
-def test_a_damaged_finished_bundle_is_not_called_complete(
-    tmp_path, family_checkpoint, family_bundle
-):
-    root = shutil.copytree(family_bundle("mixtral"), tmp_path / "b")
-    (root / "experts/layer_001_expert_003.onnx").unlink()
-    with pytest.raises(BundleCorrupt, match="expert 3 of layer 1 is missing"):
-        prepare_bundle(family_checkpoint("mixtral"), root)
-
-
-def test_a_checkpoint_that_lacks_a_backbone_weight_gives_no_bundle(tmp_path):
-    from safetensors.torch import save_file
-
-    folder = save_checkpoint("olmoe", tmp_path / "m")
-    tensors = load_file(folder / "model.safetensors")
-    del tensors["model.layers.1.self_attn.q_proj.weight"]
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointMismatch, match=r"lacks 1 parameters .*layers.1.self_attn.q_pro"):
-        prepare_bundle(folder, tmp_path / "b")
-    assert not (tmp_path / "b/manifest.json").exists()
-
-
 def test_half_precision_experts_are_near_the_golden_outputs(tmp_path, family_checkpoint):
     from siftmoe.models.bundle.parity import onnx_output
 
@@ -322,3 +50,24 @@ def test_half_precision_experts_are_near_the_golden_outputs(tmp_path, family_che
     path = bundle.manifest.verify_file(bundle.manifest.expert_file(0, 2))
     output = onnx_output(path, golden.input, "float16")
     assert 0 < relative_error(output, golden.output[2]) < 1e-2
+
+
+def test_a_replaced_tokenizer_file_is_copied_into_the_bundle(tmp_path):
+    folder = save_checkpoint("olmoe", tmp_path / "m")
+    (folder / "tokenizer.json").write_text("{}")
+    prepare_bundle(folder, tmp_path / "b")
+    (folder / "tokenizer.json").write_text('{"model": null}')
+    bundle = prepare_bundle(folder, tmp_path / "b")
+    assert (bundle.backbone / "tokenizer.json").read_text() == '{"model": null}'
+    bundle.verify()
+
+
+def test_a_bundle_that_was_identified_with_its_tokenizer_is_still_known(tmp_path):
+    folder = save_checkpoint("olmoe", tmp_path / "m")
+    (folder / "tokenizer.json").write_text("{}")
+    bundle = prepare_bundle(folder, tmp_path / "b")
+    hashes = CheckpointFiles.open(folder).hashes()
+    assert hashes.with_companions != hashes.weights == bundle.manifest.document.source.sha256
+    path = tmp_path / "b/manifest.json"
+    path.write_text(path.read_text().replace(hashes.weights, hashes.with_companions))
+    assert prepare_bundle(folder, tmp_path / "b").manifest.model_hash == bundle.manifest.model_hash

@@ -199,25 +199,9 @@ def test_a_missing_expert_is_noticed(tmp_path, family_checkpoint, drop):
         Checkpoint.open(folder).read_fused(1, 0)
 
 
-def test_a_quantized_checkpoint_is_refused(tmp_path, family_checkpoint):
-    folder = copy_of(family_checkpoint("gpt_oss"), tmp_path / "m")
-    config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "mxfp4"}
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UnsupportedArchitecture, match=r"quantized \(mxfp4\); load it with"):
-        Checkpoint.open(folder)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"architectures": ["NoSuchForCausalLM"]}, "'NoSuchForCausalLM', which transformers"),
-        ({"model_type": "no_such"}, "does not know the model in"),
-    ],
-)
-def test_an_unknown_architecture_is_named(tmp_path, family_checkpoint, change, message):
+def test_an_unknown_type_is_named(tmp_path, family_checkpoint):
     folder = copy_of(family_checkpoint("olmoe"), tmp_path / "m")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **change}))
-    with pytest.raises(UnsupportedArchitecture, match=message):
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "no_such"}))
+    with pytest.raises(UnsupportedArchitecture, match="does not know the model in"):
         Checkpoint.open(folder)

@@ -1,4 +1,4 @@
-"""What a profile predicts of a model's loss, held against the loss itself."""
+"""The loss that a profile predicts, compared with the measured loss."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Disturbed:
             self.clean = self.profiled.logits(self.tokens).log_softmax(dim=-1)
 
     def divergence(self, layer, size):
-        """Mean nats per token that deviations of this norm cost."""
+        """Mean loss by deviations of this norm, nats per token."""
         delta = random_deviation(
             self.layers, layer, self.tokens, size=size, generator=self.generator
         )
@@ -46,7 +46,7 @@ class Disturbed:
 
 @pytest.fixture(scope="module")
 def smooth(tmp_path_factory):
-    """A random model whose router picks every expert, so that nothing in it jumps."""
+    """A random model whose router selects every expert, so that its output is smooth."""
     folder = tmp_path_factory.mktemp("smooth")
     options = {"num_experts_per_tok": 4, "initializer_range": 0.15}
     checkpoint = save_checkpoint("mixtral", folder / "model", **options)
@@ -100,7 +100,7 @@ def test_the_response_predicts_the_loss_of_deviations_of_realistic_size(upcycled
         size = 0.4 * norm
         predicted = 0.5 * response.value[layer] * size**2
         assert model.divergence(layer, size) == pytest.approx(predicted, rel=0.25)
-        # flipped routing only adds to what gradients see
+        # changes of routing only add to the gradients' figure
         room = 3 * np.hypot(response.error[layer], sensitivity.error[layer])
         assert response.value[layer] > sensitivity.value[layer] - room
 

@@ -32,7 +32,7 @@ def open_profiled(folder, *, max_bytes=1 << 30):
 
 
 class Recorder:
-    """Reads off the undivided model what reaches its experts, and asks each expert alone."""
+    """Records the inputs of the experts in the undivided model, and computes each expert alone."""
 
     def __init__(self, model):
         self.layers = find_moe_layers(model)
@@ -175,7 +175,7 @@ def test_experts_beyond_the_memory_are_read_layer_by_layer(deep_bundle):
 
     def peak_and_result(max_bytes):
         profiled, store = open_profiled(deep_bundle, max_bytes=max_bytes)
-        run_products(profiled, store, tokens)  # what is made once and kept is made here
+        run_products(profiled, store, tokens)  # everything that is cached is made here
         store = ExpertStore(Bundle.open(deep_bundle), profiled.layers, max_bytes=max_bytes)
         gc.collect()
         tracemalloc.start()

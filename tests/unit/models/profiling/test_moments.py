@@ -18,7 +18,7 @@ TOKENS, EXPERTS, TOP_K, WIDTH = 400, 5, 2, 7
 
 @pytest.fixture(scope="module")
 def layer():
-    """Random outputs of alike experts [E, T, d], with expert 4 never routed to."""
+    """Random outputs of similar experts [E, T, d], with expert 4 never routed to."""
     rng = np.random.default_rng(5)
     shared = rng.standard_normal((TOKENS, WIDTH))
     own = rng.standard_normal((EXPERTS, TOKENS, WIDTH))
@@ -162,7 +162,7 @@ def test_standard_errors_are_the_spread_between_repetitions():
 
 
 def narrow_of(layer, noise, seed):
-    """Products with outputs that noise on the way changed, and the outputs."""
+    """Products with noisy outputs, and these outputs."""
     outputs, experts, _ = layer
     arrived = outputs + noise * np.random.default_rng(seed).standard_normal(outputs.shape)
     routed = outputs[experts, np.arange(TOKENS)[:, None]]  # [T, K, d]
@@ -197,7 +197,7 @@ def test_every_figure_of_a_width_equals_its_definition(layer):
                 assert found["narrow_scaled_square"].value[where] == pytest.approx(
                     np.average(left, weights=weight**2)
                 )
-        # the expert itself is not exact, but nearer than any other
+        # the expert itself is not exact, but closer than any other
         own_gap = np.diagonal(found["narrow_deviation"].value[w])[: EXPERTS - 1]
         assert (own_gap > 0.0).all()
         routed_square = np.square(outputs[experts, np.arange(TOKENS)[:, None]]).sum()

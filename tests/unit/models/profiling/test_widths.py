@@ -1,4 +1,4 @@
-"""Every width costs on held-out text what the profile says, on the shipped checkpoints."""
+"""The cost of every width on held-out text equals the profile's, on the shipped checkpoints."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from siftmoe.models.profiling.experts import ExpertStore
 from siftmoe.models.profiling.forward import ProfiledModel
 from siftmoe.models.profiling.products import run_products
 from siftmoe.models.profiling.text import CalibrationText, calibration_windows
-from siftmoe.models.similarity.profile import Estimate
-from siftmoe.models.tasks.evaluation import Task, load_task
+from siftmoe.models.similarity.quantities import Estimate
+from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.task import Task
 from siftmoe.models.tiny.files import checkpoint_dir, data_path
 from siftmoe.models.vectors.quantise import WIDTHS
 
@@ -22,7 +23,7 @@ TOKENS, WINDOW = 4096, 128
 
 
 def kept(estimate: Estimate, counts: np.ndarray) -> np.ndarray:
-    """Mean over the routed tokens of what their own expert costs, (L, W)."""
+    """Mean cost of serving routed tokens by their own expert, (L, W)."""
     own = np.diagonal(estimate.value, axis1=2, axis2=3)  # [L, W, E]
     mean: np.ndarray = np.nansum(counts[:, None] * own, axis=2) / counts.sum(axis=1)[:, None]
     return mean

@@ -16,11 +16,8 @@ from siftmoe.models.profiling.bundle import add_profile
 from siftmoe.models.profiling.measure import ProfileOptions
 from siftmoe.models.profiling.text import CalibrationText, calibration_windows
 from siftmoe.models.similarity.file import parse_profile, read_profile, write_profile
-from siftmoe.models.similarity.profile import (
-    DIMENSIONS,
-    Estimate,
-    Profile,
-)
+from siftmoe.models.similarity.profile import Profile
+from siftmoe.models.similarity.quantities import DIMENSIONS, Estimate
 from siftmoe.models.tiny.files import checkpoint_dir
 from siftmoe.models.vectors.quantise import WIDTHS
 
@@ -147,7 +144,7 @@ OPTIONS = ProfileOptions(max_tokens=96, window=16)
 
 
 def test_a_profile_is_added_once(bundle):
-    with pytest.raises(ProfileMissing, match="--calibration TEXT"):
+    with pytest.raises(ProfileMissing, match="siftmoe prepare MODEL --out"):
         read_profile(bundle.manifest)
     stages = []
     added = add_profile(bundle, TEXT, options=OPTIONS, on_progress=stages.append)

@@ -1,4 +1,4 @@
-"""Compiled packing against numpy's: the same bytes, and the same numbers to the last bit."""
+"""Compiled packing gives the same bytes as numpy, and the same numbers to the last bit."""
 
 import sys
 
@@ -22,16 +22,16 @@ MOST = 0x7F7F
 
 @pytest.fixture(autouse=True, scope="module")
 def kernels():
-    """Compiled code, and afterwards what ran before."""
+    """Uses compiled code; restores the packing used before."""
     before = fused._kernels
     assert fused.load_kernels()
-    assert fused.what_runs() == "compiled"
+    assert fused.active_packing() == "compiled"
     yield fused._kernels
     fused._kernels = before
 
 
 def by(packing, call, *args, **options):
-    """Result of a call with one packing, or the error's text."""
+    """Result of a call with one packing, or the text of its error."""
     fused.choose(packing)
     try:
         return call(*args, **options)
@@ -51,7 +51,7 @@ def same_bits(a, b):
 
 
 def check(rows, runs, rotation):
-    """Both ways are the same; returns whether the rows could be written."""
+    """Compare both packings; returns whether the rows could be written."""
     numpy, compiled = both(fused.write_runs, rows, runs, rotation=rotation)
     if isinstance(numpy, tuple):
         assert compiled == numpy
@@ -164,7 +164,7 @@ def test_without_numba_rows_are_packed_by_numpy(monkeypatch):
     monkeypatch.delitem(sys.modules, "siftmoe.models.vectors.kernels")
     monkeypatch.delattr(siftmoe.models.vectors, "kernels")
     fused.choose("auto")
-    assert fused.what_runs() == "numpy"
+    assert fused.active_packing() == "numpy"
     rows = np.random.default_rng(5).standard_normal((3, 48)).astype(np.float32)
     arrived = plain(pack_rows(rows, 5, rotation="hadamard"))
     same_bits(arrived, round_trip(rows, 5, rotation="hadamard"))

@@ -36,7 +36,7 @@ def test_the_gaussian_step_is_the_optimum_and_has_the_stated_error(width):
     step = q.GAUSSIAN_STEP[width]
     at = gaussian_error(step, width)
     assert q.GAUSSIAN_ERROR[width] == pytest.approx(at, rel=2e-3)
-    # The minimum lies within the last digit that is given.
+    # The minimum agrees to the last given digit.
     for other in (step - 2e-4, step + 2e-4):
         assert gaussian_error(other, width) > at
     assert gaussian_error(step * 1.1, width) > 1.005 * at

@@ -1,4 +1,4 @@
-"""What the doctor finds on a machine where things are there, and where they are not."""
+"""Findings of the doctor on a complete machine and on one with missing packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import pytest
 
 from siftmoe.tools.cli import main
-from siftmoe.tools.commands import doctor
+from siftmoe.tools.installation import checks
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -32,7 +32,7 @@ def test_here_the_main_job_can_run(capsys: pytest.CaptureFixture[str]) -> None:
 def test_findings_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [one["name"] for one in found] == [check.name for check in doctor.checks()]
+    assert [one["name"] for one in found] == [check.name for check in checks.checks()]
     assert all(one["ok"] for one in found if one["needed"])
 
 

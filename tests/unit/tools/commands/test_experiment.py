@@ -1,4 +1,4 @@
-"""A study from the command line on a small random model: what is kept, refused and written."""
+"""A study from the command line on a small random model: stored cells, refusals, files."""
 
 from __future__ import annotations
 

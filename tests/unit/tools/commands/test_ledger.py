@@ -10,7 +10,7 @@ from siftmoe.coordinator.ledger.store import BoardRow, Ledger, SoundingRow
 from siftmoe.radio.channel.link import Source
 from siftmoe.tools.cli import main
 from siftmoe.tools.results.policies import LEDGER_FILE
-from siftmoe.tools.showing.energy_tables import quantity
+from siftmoe.tools.showing.quantities import quantity
 
 if TYPE_CHECKING:
     from pathlib import Path

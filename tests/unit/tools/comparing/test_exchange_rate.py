@@ -1,4 +1,4 @@
-"""The search for a price that costs a stated loss, on runs whose answer is known."""
+"""The search for the price of a stated loss, on runs with a known answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run's folder says: sums of the ledger, scores beside it, whole or interrupted."""
+"""Results read from a run's folder: sums of the ledger and scores, finished or interrupted."""
 
 from __future__ import annotations
 

@@ -9,7 +9,10 @@ import pytest
 
 from siftmoe.tools.cli import main
 from siftmoe.tools.results.policies import LEDGER_FILE, load_results
-from siftmoe.tools.showing.report import CONFIG_FILE, remarks, si, table_rows
+from siftmoe.tools.showing.comparison_table import table_rows
+from siftmoe.tools.showing.quantities import si
+from siftmoe.tools.showing.remarks import remarks
+from siftmoe.tools.showing.report import CONFIG_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path

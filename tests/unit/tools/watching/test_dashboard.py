@@ -1,4 +1,4 @@
-"""The Grafana dashboard asks for what there is, by its exact names and labels."""
+"""The Grafana dashboard queries existing metrics by their exact names and labels."""
 
 from __future__ import annotations
 

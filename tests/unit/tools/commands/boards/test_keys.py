@@ -1,4 +1,4 @@
-"""The keys command on testbed files as people write them."""
+"""The keys command on testbed files in several layouts."""
 
 from __future__ import annotations
 

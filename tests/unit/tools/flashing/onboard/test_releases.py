@@ -1,4 +1,4 @@
-"""Releases as a workstation builds and signs them and a board checks them; units and wheels."""
+"""Releases built and signed by a workstation and checked by a board; units and wheels."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ import pytest
 from bundles import shape_of, write_bundle
 
 from siftmoe.agent.errors import KeyUnusable
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.errors import ConfigError
 from siftmoe.models.bundle.manifest import Manifest
 from siftmoe.models.errors import BundleCorrupt
+from siftmoe.tools.flashing.building.program import board_program
+from siftmoe.tools.flashing.building.release import Release, agent_arguments, build_release
+from siftmoe.tools.flashing.building.signing import Signer
+from siftmoe.tools.flashing.building.wheels import Target, requirements
 from siftmoe.tools.flashing.errors import ReleaseError
 from siftmoe.tools.flashing.link import missing
 from siftmoe.tools.flashing.onboard.errors import BoardError
+from siftmoe.tools.flashing.onboard.installing import install
 from siftmoe.tools.flashing.onboard.releases import Board
 from siftmoe.tools.flashing.onboard.services import UDEV_TEXT, unit_texts
-from siftmoe.tools.flashing.program import board_program
-from siftmoe.tools.flashing.release import Release, agent_arguments, build_release
-from siftmoe.tools.flashing.signing import Signer
 from siftmoe.tools.flashing.site import Site
-from siftmoe.tools.flashing.wheels import Target, requirements
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,7 +152,7 @@ def test_a_release_writes_nowhere_else(parts, tmp_path: Path) -> None:
     evil = Release(name=name, manifest=text, signature=parts["signer"].sign(text), pieces={})
     laid_out(evil, board)
     with pytest.raises(BoardError, match="would not be inside"):
-        board.install(name)
+        install(board, name)
     assert board.target("current") is None
 
 
@@ -166,7 +167,7 @@ def test_a_release_that_did_not_prove_itself_is_not_switched_to(parts, tmp_path:
         board.change_back()
     laid_out(release, board)
     with pytest.raises(BoardError, match="did not arrive"):
-        board.install(release.name)
+        install(board, release.name)
 
 
 def test_the_release_key_is_private(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""What a board makes of a look at its radio; looks that answer are in tests/loopback/test_flash.py.
+"""The look at a board's radio when it fails; tests/loopback/commands/test_flash.py has successes.
 
-A radio on USB that another program holds cannot be had here: a script says what the look would.
+A radio on USB that another program holds is not available here: a script prints the look's answer.
 """
 
 from __future__ import annotations

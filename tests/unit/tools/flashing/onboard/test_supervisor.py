@@ -1,4 +1,4 @@
-"""What keeps an agent running without systemd: real processes that crash, hang, fall silent."""
+"""The supervisor of boards without systemd: real processes that crash, hang, fall silent."""
 
 from __future__ import annotations
 

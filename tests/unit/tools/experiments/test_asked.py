@@ -1,0 +1,57 @@
+"""Policies and links that users add to a study."""
+
+from __future__ import annotations
+
+import pytest
+
+from siftmoe.tools.experiments.cells.records import Cell, Setting
+from siftmoe.tools.experiments.studies.asked import with_links, with_policies
+
+CELLS = [
+    Cell(model=model, setting=Setting(bandwidth_hz=band), curve="topk", template="topk")
+    for model in ("a", "b")
+    for band in (1e6, 2e6)
+]
+
+
+def test_a_policy_is_added_under_every_setting_of_every_model() -> None:
+    cells = with_policies([*CELLS, *CELLS], ["+topk-1:rescale=true"])[2 * len(CELLS) :]
+    assert {cell.template for cell in cells} == {"topk-1:rescale=true"}
+    assert [(c.model, c.setting.bandwidth_hz) for c in cells] == [
+        (c.model, c.setting.bandwidth_hz) for c in CELLS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "template", "loss"),
+    [
+        ("+siftmoe", "siftmoe:price={}", 0.025),
+        ("+siftmoe:loss=0.01:bits=auto", "siftmoe:bits=auto:price={}", 0.01),
+        ("+siftmoe:tolerance=0.2", "siftmoe:tolerance=0.2", None),
+        ("+wdmoe", "wdmoe", None),
+    ],
+)
+def test_a_price_is_set_to_a_loss_unless_a_budget_is_named(text, template, loss) -> None:
+    cell = with_policies(CELLS[:1], [text])[-1]
+    assert (cell.template, cell.loss, cell.curve) == (template, loss, text[1:])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("siftmoe", r"write \+NAME"),
+        ("+", r"write \+NAME"),
+        ("+nonsense", "no policy is named 'nonsense'"),
+        ("+topk:loss=0.1", "a loss sets a price"),
+    ],
+)
+def test_what_cannot_be_added_is_named(text, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        with_policies(CELLS, [text])
+
+
+def test_links_go_into_every_setting_and_not_into_fast_fading() -> None:
+    assert {cell.setting.links for cell in with_links(CELLS, "corridor")} == {"corridor"}
+    fast = [Cell(model="a", setting=Setting(slots=2), curve="topk", template="topk")]
+    with pytest.raises(ValueError, match="simulates fast fading"):
+        with_links(fast, "corridor")
