@@ -131,7 +131,7 @@ def start(config: AgentConfig) -> tuple[Server, Service, Manifest]:
         If a setting, the bundle, every provider or the address is unusable.
     """
     from siftmoe.agent.board.heat import Thermometer
-    from siftmoe.agent.compute.providers import provider_order
+    from siftmoe.agent.compute.providers import load_onnxruntime, provider_order
     from siftmoe.agent.compute.runtime import Runtime
     from siftmoe.agent.security.keys import load_credentials
     from siftmoe.agent.service.requests import Identity, Service
@@ -142,6 +142,7 @@ def start(config: AgentConfig) -> tuple[Server, Service, Manifest]:
     from siftmoe.models.vectors.fused import choose
 
     providers = provider_order(config.provider)
+    load_onnxruntime()  # before the hashes of all files, if it is missing
     manifest = Manifest.load(config.bundle)
     residents = select_experts(
         config.experts,
