@@ -1,12 +1,12 @@
-r"""What a run took of the boards, from the agents' counters at its start and its end.
+r"""Energy that the boards consumed in a run, from the agents' counters at its start and end.
 
 .. math:: E = \Delta E, \quad E_\text{net} = E - P_\text{idle}\,T, \quad
           u^2(E) = (\gamma E)^2 + (o\,T)^2 + v, \quad
           u^2(E_\text{net}) = (\gamma E_\text{net})^2 + (u_\text{idle} T)^2 + v
 
-with the sensor's gain error :math:`\gamma` and offset :math:`o`, and the variance :math:`v` of what
-lies between samples. Idle and run were measured by the same sensor: its offset cancels in the net
-energy, and its gain errs by a share of the difference only (own derivation, docs/power.md).
+with the sensor's gain error :math:`\gamma` and offset :math:`o`, and the variance :math:`v` of the
+power between samples. One sensor measured both idle and run: its offset cancels in the net energy,
+and its gain error applies to the difference only (own derivation, docs/power.md).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from siftmoe.agent.wire.protocol import Stats, StatsReply
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.ledger.store import BoardRow
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Stats are answered by the thread that listens; a busy board may take its time.
+#: The agent's listening thread answers requests for stats; a busy board may be slow.
 STATS_DEADLINE_S: Final = 2.0
-#: How an agent's reply calls the sum of rails, before their names.
+#: Prefix of the summed rails in an agent's reply; the names of the rails follow.
 _TOTAL: Final = "total = "
 _GROWING: Final = (
     "uptime_s",
@@ -51,9 +51,9 @@ _COUNTERS: Final = (
 
 @contextmanager
 def board_energy(client: Client, ledger: Ledger) -> Iterator[None]:
-    """Book what the boards take while the block runs, in the ledger's current run.
+    """Book the boards' energy while the block runs, in the ledger's current run.
 
-    Agents without power sensors are left out: nothing is stated of them.
+    Agents without power sensors have no row.
     """
     before = ask_stats(client)
     try:
@@ -68,7 +68,7 @@ def board_energy(client: Client, ledger: Ledger) -> Iterator[None]:
 
 
 def ask_stats(client: Client) -> dict[int, StatsReply]:
-    """Ask all that are ready or hot how they are; those that do not answer in time are missing."""
+    """Request the stats of all ready or hot agents; late replies are left out."""
     client.poll()
     asked = {
         index: Stats(id=client.next_id())
@@ -84,7 +84,7 @@ def ask_stats(client: Client) -> dict[int, StatsReply]:
 
 
 def board_row(agent: str, before: StatsReply, after: StatsReply) -> BoardRow | None:
-    """Row of one board between two replies; None if it has no sensors or was started anew."""
+    """Row of one board between two replies; None without sensors or after a restart."""
     first, last = before.counters, after.counters
     if not all(name in first and name in last for name in _COUNTERS):
         return None
@@ -113,7 +113,7 @@ def board_row(agent: str, before: StatsReply, after: StatsReply) -> BoardRow | N
 
 
 def _restarted(first: Mapping[str, float], last: Mapping[str, float]) -> bool:
-    """Whether it is another process: what only grows is less, or idling was measured again."""
+    """Whether the agent restarted: a counter fell, or the idle power was measured again."""
     names = ("idle_power_w", "idle_power_std_w")
     return any(last[n] < first[n] for n in _GROWING) or any(first[n] != last[n] for n in names)
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What tells a coordinator the time, from 0 at the start of a run."""
+    """Clock of a run, from 0 at its start."""
 
     @property
     def now_s(self) -> float:
@@ -16,17 +16,17 @@ class Clock(Protocol):
         ...
 
     def advance(self, duration_s: float) -> None:
-        """Take note that transmissions and computations of a layer take so long."""
+        """Account for the duration of a layer's transmissions and computations."""
         ...
 
 
 class VirtualClock:
-    """Moves by `advance` alone: a run is the same on a fast and on a slow machine.
+    """Clock that only `advance` moves: a run is the same on a fast and on a slow machine.
 
     Parameters
     ----------
     realtime : bool
-        Also wait what is advanced.
+        Also sleep for the advanced time.
     """
 
     def __init__(self, *, realtime: bool = False) -> None:
@@ -35,7 +35,7 @@ class VirtualClock:
 
     @property
     def now_s(self) -> float:
-        """Sum of what was advanced."""
+        """Sum of all advances."""
         return self._now_s
 
     def advance(self, duration_s: float) -> None:
@@ -46,13 +46,13 @@ class VirtualClock:
 
 
 class RealClock:
-    """Real time: channels that radios measure change whether the run goes on or not.
+    """Clock of real time, for channels that radios measure: they change while the run waits, too.
 
     Parameters
     ----------
     realtime : bool
-        Wait the modelled airtime of a layer, as if the hidden states went over the radio. Without,
-        a run takes as long as network and computation do, and its airtime is only booked.
+        Sleep for the modelled airtime of a layer, as if the hidden states went over the radio. If
+        false, a run takes as long as network and computation do, and its airtime is only booked.
     """
 
     def __init__(self, *, realtime: bool = False) -> None:
@@ -65,7 +65,7 @@ class RealClock:
         return time.monotonic() - self._began_s
 
     def advance(self, duration_s: float) -> None:
-        """Wait, if transmissions are to be waited for."""
+        """Sleep for the duration if ``realtime`` was asked for."""
         if not (duration_s >= 0.0 and math.isfinite(duration_s)):
             raise ValueError(f"clock: duration must be finite and not negative, got {duration_s}")
         if self._realtime:

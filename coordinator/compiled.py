@@ -1,9 +1,9 @@
-"""The one way in which the policies' inner loops are compiled.
+"""Compiles the policies' inner loops with numba and caches the result on disk.
 
 Compiled code is kept beside the source (or in numba's user cache where that is read-only), so
-only the first call on a machine compiles. numba looks for a change only in the file that a cached
-function stands in. Functions that call each other therefore stand in one file, or say whose code
-they contain: ``@compiled_over(module)``.
+only the first call on a machine compiles. numba checks only the file of a
+cached function for changes. Functions that call each other therefore stand in one file, or name the
+modules whose code they contain: ``@compiled_over(module)``.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """Compile on first call, keep on disk, release the GIL; IEEE arithmetic as written."""
+    """Compile on the first call, cache on disk, release the GIL; IEEE arithmetic as written."""
     return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 def compiled_over(*modules: ModuleType) -> Callable[[F], F]:
     """Compile a function that contains compiled functions of other modules.
 
-    Their sources become part of the name under which the result is kept, so a change of theirs
-    is not overlooked.
+    A checksum of their sources becomes part of the cached name, so that a change in one of them
+    compiles the function again.
     """
     sources = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
     suffix = f"_{zlib.crc32(sources):08x}"
@@ -48,6 +48,6 @@ def compiled_over(*modules: ModuleType) -> Callable[[F], F]:
 def plain(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
     """Return the array as compiled code expects it: of this type, contiguous and writeable.
 
-    Another layout would be accepted and compiled for anew, in the middle of a run.
+    Another layout would be accepted, but compiled for again in the middle of a run.
     """
     return np.require(array, dtype, ["C", "W", "A"])

@@ -26,7 +26,8 @@ from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.client.heat import Heats
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.client.security import ClientSecurity
-from siftmoe.coordinator.config.testbed import Testbed, load_testbed
+from siftmoe.coordinator.config.entries import Testbed
+from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.fleet.agents import Fleet
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from siftmoe.coordinator.config.testbed import AgentEntry, Testbed
+    from siftmoe.coordinator.config.entries import AgentEntry, Testbed
     from siftmoe.coordinator.fleet.placement import Placement
     from siftmoe.coordinator.sounding.channel import RadioChoice
 

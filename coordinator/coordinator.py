@@ -1,9 +1,8 @@
-"""The coordinator of a run: every expert layer of the model becomes a selection and a dispatch.
+"""Coordinator of a run: turns every expert layer of the model into a selection and a dispatch.
 
-Each layer of each forward pass is served by `siftmoe.coordinator.layer.serving`; here its rows are
-told from padding, its selection is booked, and steps begin and end. Simulated links live on a
-virtual clock, which airtime and nominal compute advance; links that radios sound live on a real
-one.
+`siftmoe.coordinator.layer.serving` serves each layer of each forward pass; this module separates
+real rows from padding, books the selection, and begins and ends steps. Simulated links use a
+virtual clock, which airtime and nominal compute advance; links that radios sound use a real one.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from siftmoe.coordinator.clock import VirtualClock
 from siftmoe.coordinator.errors import LedgerError
 from siftmoe.coordinator.layer.audit import audit
 from siftmoe.coordinator.layer.books import StepSums, selection_row
-from siftmoe.coordinator.layer.serving import LayerRun, Parts
+from siftmoe.coordinator.layer.parts import Parts
+from siftmoe.coordinator.layer.serving import LayerRun
 from siftmoe.coordinator.model.experts import attach
 from siftmoe.coordinator.model.steps import StepHooks
 from siftmoe.coordinator.selection.layer_problem import fill_empty_slots
@@ -58,7 +58,7 @@ class Coordinator:
     clock : Clock or None
         Time of the run; by default virtual, from 0.
     reference : LayerOutput or None
-        Recomputes every layer undivided; the deviation really made is then booked.
+        Recomputes every layer undivided; the measured deviation is then booked.
     """
 
     def __init__(
@@ -96,14 +96,14 @@ class Coordinator:
         return self._parts.clock.now_s
 
     def attach(self, model: Any) -> None:
-        """Serve the expert layers of a model, and follow its forward passes."""
+        """Serve the expert layers of a model, and hook its forward passes."""
         attach(model, self.run_layer)
         self._hooks = StepHooks(model, self)
 
     def detach(self) -> None:
-        """Stop following the model's forward passes; its layers wait for another coordinator.
+        """Remove the hooks of the model's forward passes; its layers then need another coordinator.
 
-        A step that an interrupt left open is booked as broken off.
+        A step that an interrupt left open is booked as aborted.
         """
         if self._hooks is not None:
             self._hooks.remove()
@@ -121,14 +121,14 @@ class Coordinator:
             self.detach()
 
     def begin_step(self, *, tokens: int, prefill: bool) -> None:
-        """Open the books for one forward pass."""
+        """Start the sums of one forward pass."""
         self._step_number += 1
         self._step = StepSums(
             prefill=prefill, tokens=tokens, began_s=self.now_s, wall_began_s=time.perf_counter()
         )
 
     def end_step(self, *, failed: bool) -> None:
-        """Close them; a step that broke off is written as such, for its energy is spent."""
+        """Book the step; an aborted one is booked as aborted, because its energy is spent."""
         step, self._step = self._step, None
         if step is None:
             return
@@ -138,7 +138,7 @@ class Coordinator:
         except LedgerError:
             if not failed:
                 raise
-            # The error that broke the step off is the one to be seen.
+            # The error that aborted the step is the one to report.
             _log.exception("step %d broke off and cannot be booked", self._step_number)
             self.ledger.discard()
 
@@ -150,7 +150,7 @@ class Coordinator:
         routed_experts: NDArray[np.int64],
         gate_weights: NDArray[np.float64],
     ) -> NDArray[np.float32]:
-        """Serve one layer; see `LayerOutput`. Padding, and rows of empty slots, are not sent."""
+        """Serve one layer; see `LayerOutput`. Padding and rows of empty slots are not sent."""
         step = self._step
         if step is None:
             raise ValueError("an expert layer ran outside a forward pass of the attached model")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 
 class CoordinatorError(Exception):
-    """Root of what can go wrong on the user's device."""
+    """Root of the coordinator's errors."""
 
 
 class ConfigError(CoordinatorError):

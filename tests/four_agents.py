@@ -17,7 +17,7 @@ from siftmoe.agent.process.launch import launch, stop_all
 from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.client.security import ClientSecurity
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.fleet.agents import Fleet

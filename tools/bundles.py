@@ -28,7 +28,7 @@ def cache_dir() -> Path:
 
 def open_with_progress(name: str) -> Bundle:
     """Open a model as `open_model` does, with progress bars if it has to be prepared."""
-    from siftmoe.tools.console import progress_bar
+    from siftmoe.tools.terminal.progress import progress_bar
 
     with ExitStack() as stack:
         bars: dict[str, Callable[[int], None]] = {}

@@ -25,7 +25,7 @@ from siftmoe.agent.security.keys import KeyPair
 from siftmoe.agent.wire.protocol import Apply
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.client.security import ClientSecurity
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.models.bundle.manifest import Manifest
 from tests.bundles import shape_of, write_bundle

@@ -37,8 +37,8 @@ from benchmarks.chaos.watch import Checked, Watched, WatchedClient, seen
 from siftmoe.agent.process.launch import stop_all
 from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.client.security import ClientSecurity
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.config.radio import RadioEntry
-from siftmoe.coordinator.config.testbed import AgentEntry
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.ledger.store import (
     FaultRow,

@@ -10,7 +10,8 @@ import numpy as np
 
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.coordinator import Coordinator
-from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.selection.problem import NOBODY
 from tests.bundles import reference
 

@@ -26,7 +26,7 @@ import zmq
 from benchmarks.coordinator.bookkeeping import HIDDEN_SIZE, group_cost, ledger_cost
 from siftmoe.agent.wire.protocol import Apply, Hello, HelloReply, Result, decode, encode
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.models.shape import ModelShape
 
@@ -181,7 +181,8 @@ def measure(rounds: int) -> dict[str, Any]:
             found["cpu_per_message"][count] = cpu_per_message(client, bare, per_count)
         found["few_of_many_us"] = few_of_many(clients[FEW], clients[max(AGENTS)], rounds)
     found["group_us"] = {
-        f"{tokens} x {slots}": group_cost(tokens, slots, 300) for tokens, slots in ((1, 2), (64, 2))
+        f"{tokens} x {slots}": group_cost(tokens, slots, HIDDEN_SIZE, rounds=300)
+        for tokens, slots in ((1, 2), (64, 2))
     }
     with tempfile.TemporaryDirectory() as folder:
         found["ledger_step_us"] = ledger_cost(Path(folder), layers=4, bursts=4, rounds=300)

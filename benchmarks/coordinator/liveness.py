@@ -29,7 +29,7 @@ from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import launch
 from siftmoe.agent.wire.protocol import Apply
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.models.bundle.manifest import Manifest
 from tests.bundles import shape_of, write_bundle

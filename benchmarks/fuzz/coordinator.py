@@ -13,7 +13,7 @@ from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.board_energy import board_row
 from siftmoe.coordinator.client.heat import Heats
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.fleet.agents import Fleet
@@ -63,13 +63,13 @@ class Fed(Client):
 
     def greet(self) -> None:
         """Say hello to the agent and take the given frames as its answer."""
-        self._standing.greet(0)
+        self._checks.greet(0)
         self._handle(0, self.feed(self.asked))
 
     def look(self) -> None:
         """Send all requests that are due after a long time."""
         self.now_s += 100.0
-        self._standing.ask()
+        self._checks.ask()
         self._handle(0, self.feed(self.asked))
 
 

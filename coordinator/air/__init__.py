@@ -1,1 +1,12 @@
-"""From a plan's loads to bursts on the air: window, airtime, power, energy."""
+"""The air interface: energy of loads, and bursts of both directions.
+
+Prices loads for the selection, and turns a plan's loads into bursts with airtime, power and energy;
+under fast fading slot by slot.
+
+- `assembly.air_interface`: the air interface of a testbed's settings
+- `prices.AirPrices`: parameters, and energy tables of loads
+- `interface.AirInterface`: transmits plans
+- `slotted.SlottedAir`: the same under fast fading
+- `bursts.Bursts`, `bursts.Transfer`: what was transmitted, and the plan that arrived
+- `protocol.Air`: the protocol that a custom air implements
+"""

@@ -1,4 +1,4 @@
-"""From a testbed's settings to the parts of a run."""
+"""Builds the air interface of a run from the testbed's settings."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.config.radio import RadioEntry
     from siftmoe.models.shape import ModelShape
 
-#: Rate at which a helper is taken to compute for the latency on the virtual clock: an Orin Nano's
-#: six cores at single precision. Nominal, so that a run is the same on every machine.
+#: Nominal compute rate of a helper, for the latency on the virtual clock: an Orin Nano's six cores
+#: at single precision. Nominal, so that a run is the same on every machine.
 NOMINAL_FLOPS_PER_S = 100e9
 
-#: Width that deadlines and energies are counted in where policies choose: what everybody compares.
+#: Width that sets the nominal payload where policies choose widths: half precision.
 REFERENCE_WIDTH = 16
 
 
@@ -34,7 +34,7 @@ def air_interface(
     *,
     distances_m: Sequence[float] = (),
 ) -> AirInterface:
-    """How hidden states of a model travel under these settings.
+    """Air interface for the hidden states of a model under these settings.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def air_interface(
         Of the policy's vectors; by default those of the settings, 16 bits where they leave them
         to the policy.
     distances_m : sequence of float, m
-        Of the helpers; only fast fading asks, which goes by the mean gains.
+        Of the helpers; only fast fading needs them, for the mean gains.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def air_interface(
 
 
 def payload_of(hidden_size: int, widths: Widths) -> dict[str, Any]:
-    """Sizes of vectors of so many entries, as `AirInterface` takes them."""
+    """Payload arguments of `AirInterface` for vectors of ``hidden_size`` entries."""
     one = REFERENCE_WIDTH if widths.chosen else widths.up[0]
     return {
         "payload_bits": row_bits(hidden_size, one),

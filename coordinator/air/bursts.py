@@ -1,4 +1,4 @@
-"""Bursts of a layer, and what arrives of its plan."""
+"""Bursts of a layer on the air: loads, energies, and the part of the plan that arrives."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Bursts:
     helper : (m,) int64
     tokens : (m,) int64
     missed : (m,) int64
-        Tokens of them that do not arrive within the window.
+        Of these, tokens that do not arrive within the window.
     by_width : (m, B) int64
         Tokens by the width of their vectors.
     width : tuple of int, bit
     payload_bits, tx_power_w, airtime_s, energy_j, rate_bps : (m,) float64
     window_s : float, s
-        Time that the layer has for this direction, whoever transmits; with a shared deadline, for
-        everything.
+        Time that the layer has for this direction, common to all transmitters; with a shared
+        deadline, for both directions and the compute between them.
     """
 
     direction: Direction
@@ -58,7 +58,7 @@ class Bursts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Tokens that helpers get, or answer.
+    """Tokens sent to helpers, or returned by them.
 
     Parameters
     ----------
@@ -96,12 +96,12 @@ def burst_energy(
     ----------
     load : Load
     way : OneWay
-        The direction that they go.
+        Links in the direction of the loads.
     helper : (m,) int64
         Helpers with a load.
     airtime_s : (m,) float64, s
     together : bool
-        Whether a helper's tokens share one burst of that length, or have equal parts of it each.
+        Whether a helper's tokens share one burst of that length; if not, each has an equal part.
     """
     count, bits = load.count[helper].astype(np.float64), load.bits  # [m, B], [B]
     if together:
@@ -126,10 +126,10 @@ class Transfer:
     Parameters
     ----------
     plan : SelectionPlan
-        What arrives: slots whose token did not are skipped in it.
+        The plan as it arrives: slots of tokens that do not arrive are skipped.
     up, down : Bursts
     lost : int
-        Slots that are skipped for that reason.
+        Number of slots skipped for that reason.
     """
 
     plan: SelectionPlan
@@ -139,7 +139,7 @@ class Transfer:
 
 
 def missing_from(bursts: Bursts, helpers: Collection[int]) -> Bursts:
-    """Count all tokens to helpers that gave no result as missed; what they took is spent."""
+    """Count all tokens to these failed helpers as missed; their energy is spent."""
     if not helpers:
         return bursts
     failed = np.isin(bursts.helper, list(helpers))
@@ -147,7 +147,7 @@ def missing_from(bursts: Bursts, helpers: Collection[int]) -> Bursts:
 
 
 def without(bursts: Bursts, helpers: Collection[int]) -> Bursts:
-    """Leave out the bursts of helpers that gave no result."""
+    """Remove the bursts of these failed helpers."""
     if not helpers:
         return bursts
     stay = ~np.isin(bursts.helper, list(helpers))

@@ -1,4 +1,4 @@
-"""What was sent of a plan by the end of its window, and what of it did not arrive."""
+"""Delivery under fast fading: payload sent so far, and slots lost at the end of the window."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     BoolArray = NDArray[np.bool_]
 
-#: A payload short of this share of a token was delivered; it is a rounding error of the grid.
+#: A payload that lacks less than this share of a token counts as delivered: rounding of the grid.
 _WHOLE: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What every helper has been sent so far, and what it took: (N, B) each.
+    """Bits, energy and airtime sent to every helper so far, (N, B) each.
 
-    B is the number of widths for a single token, of which a helper keeps what it has received at
-    each of them, and 1 for a batch, whose bursts are of bits.
+    B is the number of widths for a single token, since a helper keeps the bits received at each
+    width, and 1 for a batch, whose bursts carry bits of any width.
     """
 
     bits: FloatArray
@@ -39,13 +39,13 @@ class Sent:
 
     @classmethod
     def nothing(cls, helpers: int, widths: int) -> Sent:
-        """Begin."""
+        """Nothing sent yet."""
         return cls(*(np.zeros((helpers, widths)) for _ in range(3)))
 
     def send(
         self, n: int, b: int, to_go: EnergyToGo, slot: int, *, gain: float, bits_left: float
     ) -> None:
-        """Send in one slot what the energy-to-go says."""
+        """Send the bits of one slot that minimise the energy-to-go."""
         bits = to_go.action_bits(slot, gain=gain, bits_left=bits_left)
         if bits > 0.0:
             self.bits[n, b] += bits
@@ -63,7 +63,7 @@ class Sent:
 def missing(
     plan: SelectionPlan, received: FloatArray, *, width: Sequence[int], bits: FloatArray
 ) -> BoolArray:
-    """Mark the slots, (T, K), of tokens that were not delivered: the last ones of each burst.
+    """Mark the slots, (T, K), of undelivered tokens: the last tokens of each burst.
 
     Parameters
     ----------

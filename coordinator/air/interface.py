@@ -1,38 +1,20 @@
-r"""From a plan's loads to bursts on the air: window, rate, power, energy.
+"""Turns a plan's loads into bursts of both directions, with airtime, power and energy.
 
-A batch of T tokens has one window of T times the token's deadline for the uplink of a layer and
-another one for its downlink. A helper that is sent q of these tokens receives one burst that lasts
-the whole window, at the least power that carries its bits:
-
-.. math:: e_n(q) = \frac{\tau N_0 B}{g_n}\left(2^{q s / (B \tau)} - 1\right),
-          \qquad \tau = T \cdot \text{deadline}
-
-For a single token this is the operating point of SiftMoE (arXiv 2603.23888): s bits over B hertz
-in one deadline. That a batch shares the sum of its tokens' deadlines is this project's choice.
-
-With a shared deadline there is one such window for uplink, compute and downlink together, and every
-helper's is divided as costs least (`siftmoe.coordinator.energy.roundtrip`).
-
-Vectors may have several widths to choose from; what a load is then is told in
-`siftmoe.coordinator.energy.pricing`.
+The energy model stands in `siftmoe.coordinator.air.prices`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from siftmoe.coordinator.air.bursts import Bursts, Load, Transfer, burst_energy
-from siftmoe.coordinator.energy.pricing import Pricing, pooled_pricing, separate_pricing
-from siftmoe.coordinator.energy.roundtrip import OneWay, RoundTrip
-from siftmoe.coordinator.energy.tables import uplink_energy_table
+from siftmoe.coordinator.air.prices import AirPrices
 from siftmoe.coordinator.links.states import Direction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from siftmoe.coordinator.links.states import LinkStates
@@ -47,170 +29,23 @@ __all__ = ["AirInterface", "Bursts", "Direction", "Transfer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AirInterface:
-    """How hidden states travel.
-
-    Parameters
-    ----------
-    payload_bits : int, bit
-        Bits of one token's hidden state on its way to a helper. Routing indices and weights that
-        travel beside it are control traffic and not counted.
-    reply_bits : int or None, bit
-        Bits of what comes back for it; None: the same.
-    width, reply_width : int, bit
-        Of an entry in either direction, for the books; these bits are theirs.
-    width_bits : mapping of int to int, bit
-        Bits of a token's hidden state by the widths that a policy may choose from, ascending;
-        empty where there is one width. ``payload_bits`` is then only what others are counted in.
-    token_deadline_s : float, s
-        Airtime that a token's transmission may take, one direction; with ``deadline_shared``,
-        time for both directions and the compute between them.
-    tx_power_limit_w : float, W
-        Power limit of either side.
-    compute_s_per_token : float, s
-        Nominal compute time of a token on a helper, for the latency on the virtual clock.
-    downlink_price : float
-        Price of a helper's joule in the selection; 0 counts only the user's.
-    shared_window : bool
-        A batch shares the sum of its tokens' deadlines. Otherwise every token is sent within a
-        deadline of its own, and the energy is linear in the load.
-    deadline_shared : bool
-        Uplink, compute and downlink share one deadline, divided as costs least at the downlink's
-        price; at no price helpers answer as fast as their power limit allows.
-    """
-
-    payload_bits: int
-    token_deadline_s: float
-    tx_power_limit_w: float
-    reply_bits: int | None = None
-    width: int = 16
-    reply_width: int = 16
-    width_bits: Mapping[int, int] = field(default_factory=dict)
-    compute_s_per_token: float = 0.0
-    downlink_price: float = 0.0
-    shared_window: bool = True
-    deadline_shared: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("payload_bits", "token_deadline_s", "tx_power_limit_w"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"air interface: {name} must be positive, got {self}")
-        if self.downlink_price < 0 or self.compute_s_per_token < 0:
-            raise ValueError(f"air interface: price and compute time cannot be negative: {self}")
-        if len(self.width_bits) == 1 or list(self.width_bits) != sorted(self.width_bits):
-            raise ValueError(f"air interface: width_bits must be several and ascend, got {self}")
-        priced = self.shared_window and self.downlink_price > 0.0
-        if self.width_bits and (self.deadline_shared or priced):
-            raise ValueError(
-                'widths are chosen (bits = "auto") with a window for each direction and no price '
-                "of the downlink; leave out deadline_shared and downlink_price, or name one width"
-            )
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Widths of the vectors that helpers get: one, or several to choose from."""
-        return tuple(self.width_bits) or (self.width,)
-
-    def bits_per_hertz(self, bandwidth_hz: float) -> float:
-        """Spectral efficiency of a single token, bit/s/Hz."""
-        return self.payload_bits / (bandwidth_hz * self.token_deadline_s)
-
-    def window_s(self, tokens: int) -> float:
-        """Airtime that a batch shares in one direction."""
-        return tokens * self.token_deadline_s
-
-    def pricing(self, links: LinkStates, tokens: int) -> Pricing:
-        """Price every load of up to ``tokens`` tokens."""
-        if not self.width_bits:
-            return Pricing.of_one_width(self.energy_table(links, tokens))
-        most = tokens if self.shared_window else min(tokens, 1)
-        back = self._one_way_table(links, most, Direction.DOWN)
-        if self.shared_window:
-            return pooled_pricing(
-                self._way(links, Direction.UP),
-                width_bits=self.width_bits,
-                tokens=tokens,
-                window_s=self.window_s(max(tokens, 1)),
-                reply_table_j=back,
-            )
-        up = [
-            self._one_way_table(links, most, Direction.UP, bits=bits)[:, -1]
-            for bits in self.width_bits.values()
-        ]
-        answer = back[:, -1:]
-        priced = np.where(np.isinf(answer), np.inf, 0.0)
-        if self.downlink_price > 0.0:
-            priced = self.downlink_price * answer
-        return separate_pricing(np.stack(up, axis=1) + priced, tokens=tokens)
-
-    def energy_table(self, links: LinkStates, tokens: int) -> FloatArray:
-        """Price of every load on every helper, (N, T+1) J; infinite where it cannot be served.
-
-        Of vectors of one width.
-        """
-        most = tokens if self.shared_window else min(tokens, 1)
-        if self.deadline_shared:
-            table = self._round_trip(links, most).table(most).energy_j
-        else:
-            table = self._one_way_table(links, most, Direction.UP)
-            back = self._one_way_table(links, most, Direction.DOWN)
-            priced = table + self.downlink_price * back if self.downlink_price > 0.0 else table
-            table = np.where(np.isinf(back), np.inf, priced)
-        return table if self.shared_window else _linear(table, tokens)
-
-    def bits(self, direction: Direction) -> int:
-        """Bits of a token of the one width that there is."""
-        if direction is Direction.UP or self.reply_bits is None:
-            return self.payload_bits
-        return self.reply_bits
-
-    def _one_way_table(
-        self, links: LinkStates, tokens: int, direction: Direction, *, bits: int | None = None
-    ) -> FloatArray:
-        way = self._way(links, direction)
-        return uplink_energy_table(
-            max_load=tokens,
-            payload_bits=self.bits(direction) if bits is None else bits,
-            window_s=self.window_s(max(tokens, 1)),
-            bandwidth_hz=way.bandwidth_hz,
-            gain=way.gain,
-            noise_psd=way.noise_psd,
-            tx_power_limit_w=way.tx_power_limit_w,
-        )
-
-    def _way(self, links: LinkStates, direction: Direction) -> OneWay:
-        return OneWay(
-            bandwidth_hz=links.bandwidth_hz,
-            gain=links.gain(direction),
-            noise_psd=links.receiver_noise_psd(direction),
-            tx_power_limit_w=np.full(links.num_links, self.tx_power_limit_w),
-        )
-
-    def _round_trip(self, links: LinkStates, tokens: int) -> RoundTrip:
-        return RoundTrip(
-            uplink_bits=self.bits(Direction.UP),
-            downlink_bits=self.bits(Direction.DOWN),
-            window_s=self.window_s(max(tokens, 1)),
-            fixed_s=0.0,
-            compute_s=np.full(links.num_links, self.compute_s_per_token),
-            uplink=self._way(links, Direction.UP),
-            downlink=self._way(links, Direction.DOWN),
-            downlink_price=self.downlink_price,
-        )
+class AirInterface(AirPrices):
+    """Transmits plans: every load becomes a burst. Parameters as `AirPrices`."""
 
     def transfer(
         self, problem: SelectionProblem, plan: SelectionPlan, links: LinkStates, *, policy: Policy
     ) -> Transfer:
-        """Put a plan on the air, both ways.
+        """Bursts of a plan in both directions.
 
         Parameters
         ----------
         problem : SelectionProblem
-            What the plan solves.
+            Solved by the plan.
         plan : SelectionPlan
         links : LinkStates
         policy : callable
-            Made the plan; an air whose channel changes on the way may ask it again.
+            The policy that made the plan; an air interface whose channel changes during the window
+            may call it again.
         """
         del policy
         tokens = problem.num_tokens
@@ -233,7 +68,7 @@ class AirInterface:
         )
 
     def load_of(self, tokens: IntArray, direction: Direction) -> Load:
-        """Count the bits of so many tokens by helper, (N,), all of one width."""
+        """Load of ``tokens`` by helper, (N,), all of the direction's one width."""
         width = self.width if direction is Direction.UP else self.reply_width
         return Load(
             count=tokens[:, None],
@@ -242,7 +77,7 @@ class AirInterface:
         )
 
     def bursts(self, load: Load, links: LinkStates, *, tokens: int, direction: Direction) -> Bursts:
-        """Put given loads on the air.
+        """Bursts of given loads.
 
         Parameters
         ----------
@@ -309,10 +144,3 @@ class AirInterface:
             return up.window_s
         compute_s = self.compute_s_per_token * float(up.tokens.max())
         return up.window_s + compute_s + down.window_s
-
-
-def _linear(table: FloatArray, tokens: int) -> FloatArray:
-    """Let every token of a load cost what one does, (N, 2) to (N, T+1)."""
-    linear = np.zeros((len(table), tokens + 1))
-    linear[:, 1:] = table[:, 1:] * np.arange(1, tokens + 1)  # no 0 * inf
-    return linear

@@ -1,4 +1,4 @@
-"""What the expert layers of a run need of the air: prices of loads before, bursts after."""
+"""The air protocol: prices loads before a selection, transmits the plan after it."""
 
 from __future__ import annotations
 

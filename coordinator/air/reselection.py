@@ -1,4 +1,4 @@
-"""Select for a single token again while it is on its way over a channel that changes."""
+"""Reselection of a single token's helpers between the blocks of a fast-fading window."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-#: A token moves to other helpers for this share less, not for a rounding error.
+#: A token changes helpers only if that saves more than this share: less is rounding.
 _LEAST_GAIN: Final = 1e-9
 
 
 def select_again(
     problem: SelectionProblem, plan: SelectionPlan, cost_j: FloatArray, policy: Policy
 ) -> SelectionPlan:
-    """Take the plan that the policy makes now, if it costs less than to go on.
+    """Replace the plan by the policy's present one if that costs less than to continue.
 
     Parameters
     ----------
     problem : SelectionProblem
         Of one token; its energies are replaced.
     plan : SelectionPlan
-        What is being sent. What it predicted and proved is kept.
+        The plan being sent; its predicted energy and its lower bound are kept.
     cost_j : (N, B) float64, J
-        What each helper still costs at each width.
+        Remaining cost of each helper at each width.
     policy : callable
     """
     now = _objective(problem, plan, cost_j)
@@ -55,7 +55,7 @@ def select_again(
 
 
 def _on_its_way(problem: SelectionProblem, cost_j: FloatArray) -> SelectionProblem:
-    """State the token's problem with what each helper still costs at each width."""
+    """State the token's problem with the remaining cost of each helper at each width."""
     cost = cost_j.reshape(-1)
     energy = np.stack([np.zeros_like(cost), cost], axis=1)
     if problem.precision is None:
@@ -66,10 +66,10 @@ def _on_its_way(problem: SelectionProblem, cost_j: FloatArray) -> SelectionProbl
 
 
 def _one_width_each(problem: SelectionProblem, plan: SelectionPlan) -> SelectionPlan:
-    """Let what one helper serves travel at the widest width that it gets.
+    """Send all slots of one helper at the widest of its widths.
 
-    That deviates no more. A helper is asked for two widths only where one of them has arrived
-    already and costs nothing any more.
+    The deviation does not grow. A policy uses two widths to one helper only where one of them has
+    arrived already and costs nothing more.
     """
     helper = plan.helper[0]
     together = (helper[:, None] == helper) & (helper >= 0)  # [K, K]
@@ -86,7 +86,7 @@ def _one_width_each(problem: SelectionProblem, plan: SelectionPlan) -> Selection
 
 
 def _objective(problem: SelectionProblem, plan: SelectionPlan, cost_j: FloatArray) -> float:
-    """Count what is to come of a single token's plan, J: energy, and deviation if priced."""
+    """Remaining cost of a single token's plan, J: energy, and deviation if it is priced."""
     widths = [problem.width] if problem.precision is None else problem.precision.width.tolist()
     used = plan.loads_by_width(problem.num_helpers, widths) > 0  # [N, B]
     energy = float(cost_j[used].sum())

@@ -1,18 +1,18 @@
-"""Fast fading: bursts sent slot by slot, and what misses its window lost to the model.
+"""Air interface under fast fading: bursts sent slot by slot, late tokens lost to the model.
 
 A burst's window spans M coherence blocks. The helper is chosen at its start, when the first block's
 gain is known; then every block's gain becomes known as it begins, and the bits that go into it are
 those of least expected energy-to-go (`siftmoe.coordinator.fading.energy_to_go`). A token that is
 not delivered by the end of the window is missing from the layer's output: its slots are skipped,
-and the energy that was put into it is spent. The window of a batch is the sum of its tokens'
-deadlines; M counts blocks of that window, so what matters is how fast the channel is against the
-deadline, not the size of the batch.
+and the energy used for it is spent. The window of a batch is the sum of its tokens'
+deadlines; M counts blocks of that window, so the speed of the channel relative to the deadline
+matters, not the size of the batch.
 
-A single token, as in decoding, is selected for again in every block: the policy solves the token's
-problem with what each helper, at each width, still costs, energy-to-go of what it has not received
-yet, and the token moves on where that is less. What a helper has received at a width stays with it
-until the window ends, of use only if the token comes back at that width. The tokens of a batch
-share bursts and stay where they are (docs/theory.md, section 3).
+A single token, as in decoding, is selected again in every block: the policy solves the token's
+problem with the remaining cost of each helper at each width, which is the energy-to-go of the bits
+not received yet, and the token changes helpers where that costs less. A helper keeps the bits that
+it received at a width until the window ends; they are used only if the token returns to it at that
+width. The tokens of a batch share bursts and do not change helpers (docs/theory.md, section 3).
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-#: States of the gain, and grid points of a whole batch's payload at least.
+#: Number of gain states, and least number of grid points of a whole batch's payload.
 _BINS = 48
 _GRID = 384
-#: Loads of several widths that are told apart at most; each needs a grid point for every state.
+#: Largest number of distinct loads of several widths; each needs a grid point for every state.
 _MOST_LOADS = 1 << 15
 
 
@@ -62,23 +62,23 @@ class SlottedAir(AirInterface):
     slots : int
         Coherence blocks M of a window.
     outage_price : float
-        Of an undelivered token of ``payload_bits``, in energies of one at the mean gain; a token of
-        fewer bits is worth so much less.
+        Price of an undelivered token of ``payload_bits``, in units of the energy of one at the mean
+        gain; for tokens of fewer bits in proportion to their bits.
     mean : LinkStates
         The links at their mean gains.
     rng : np.random.Generator
         Of the blocks after the first.
     selection : str
-        What a load is taken to cost: its "energy-to-go", or what it would cost if the gain stayed
-        as it is ("current-gain") or were the mean ("mean-gain").
+        Predicted cost of a load: its "energy-to-go", or its energy at the present gain
+        ("current-gain") or at the mean gain ("mean-gain").
     reselect : bool
-        Select again for a single token in every block.
+        Select a single token again in every block.
 
     Raises
     ------
     ValueError
-        If a number is not positive, or the air is to have what has no meaning here: a shared
-        deadline, a priced downlink, or a window for each token.
+        If a number is not positive, or an option has no meaning here: a shared deadline, a priced
+        downlink, or a window for each token.
     """
 
     slots: int
@@ -101,7 +101,7 @@ class SlottedAir(AirInterface):
 
     @classmethod
     def over(cls, air: AirInterface, **options: Any) -> SlottedAir:
-        """Let the channel of an air interface change within its bursts."""
+        """Make an air interface of these parameters whose channel changes within bursts."""
         return cls(**{part.name: getattr(air, part.name) for part in fields(air)}, **options)
 
     def pricing(self, links: LinkStates, tokens: int) -> Pricing:
@@ -128,7 +128,7 @@ class SlottedAir(AirInterface):
     def transfer(
         self, problem: SelectionProblem, plan: SelectionPlan, links: LinkStates, *, policy: Policy
     ) -> Transfer:
-        """Send a plan slot by slot; only what was delivered comes back."""
+        """Send a plan slot by slot; undelivered tokens are skipped in the returned plan."""
         tokens, count = problem.num_tokens, problem.num_helpers
         to_go = [self._to_go(n, tokens) for n in range(count)]
         later = self.rng.exponential(size=(self.slots - 1, count))
@@ -180,7 +180,7 @@ class SlottedAir(AirInterface):
         return np.array(values)
 
     def _up(self, plan: SelectionPlan, arrived: SelectionPlan, sent: Sent, tokens: int) -> Bursts:
-        """Bursts as they were sent, those included that were given up for another helper."""
+        """Bursts as sent, including those abandoned for another helper."""
         count = len(sent.bits)
         by_width = self.load(plan, count).count  # [N, B]
         if tokens == 1:
@@ -205,7 +205,7 @@ class SlottedAir(AirInterface):
         )
 
     def _units(self, tokens: int) -> Units:
-        """Say what loads of vectors are counted in."""
+        """Return the unit of payload in which loads are counted."""
         width_bits = self.width_bits or {self.width: self.payload_bits}
         return common_units(width_bits, tokens, most_columns=max(_MOST_LOADS, tokens))
 

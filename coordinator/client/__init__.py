@@ -1,1 +1,12 @@
-"""Requests to agents and their replies: sockets, liveness, deadlines, security."""
+"""Requests to agents and their replies, over ZeroMQ.
+
+One client holds the connections to all agents, detects dead, stopped, refusing and hot ones, and
+ends every request with a reply or an error within its deadline.
+
+- `requests.Client`: sends requests and collects replies
+- `exchange.Exchange`: replies and errors of one round
+- `connections.Connections`: the ROUTER and its monitor
+- `security.ClientSecurity`: CURVE keys of the coordinator
+- `liveness.Liveness`, `retry.Retries`, `rest.Rests`, `heat.Heats`, `checks.AgentChecks`: states of
+  agents, without sockets
+"""

@@ -1,4 +1,4 @@
-"""What comes of a round of requests: replies, and errors that say which agent and why."""
+"""Result of a round of requests: a reply or an error per agent."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from siftmoe.agent.errors import ProtocolError
-    from siftmoe.coordinator.fleet.agents import AgentStatus
+    from siftmoe.coordinator.fleet.status import AgentStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What came of one round of requests, by helper.
+    """Result of one round of requests, by helper.
 
     Parameters
     ----------
     replies : dict
         Replies by helper's index.
     failures : dict
-        Why a helper gave none.
+        Error of each helper without a reply.
     round_trip_s : dict, s
-        From sending to having the reply in hand.
+        From sending to receiving the reply.
     given_up_s : dict, s
-        From sending to knowing that there will be none.
+        From sending to giving up the wait.
     sent : set
         Helpers to which the request went out.
     """
@@ -52,7 +52,7 @@ class Exchange:
 
 
 def raise_first(failures: Mapping[int, CoordinatorError]) -> None:
-    """Raise the failure of the first helper that has one; its message has the others too."""
+    """Raise the failure of the first helper that has one; its message contains all failures."""
     if not failures:
         return
     first, *others = [failures[index] for index in sorted(failures)]
@@ -62,12 +62,12 @@ def raise_first(failures: Mapping[int, CoordinatorError]) -> None:
 
 
 def unreachable(agent: AgentStatus, problem: str = "") -> AgentUnreachable:
-    """Make the error for an agent that is not ready, or does not take messages."""
+    """Make the error for an agent that is not ready or cannot be sent messages."""
     return AgentUnreachable(f"{agent}; {problem}" if problem else str(agent))
 
 
 def missed(agent: AgentStatus, deadline_s: float) -> DeadlineMissed:
-    """Make the error for an agent that is alive and gave no answer in time."""
+    """Make the error for a connected agent that did not answer in time."""
     return DeadlineMissed(
         f"{_who(agent)} gave no answer within {deadline_s * 1e3:g} ms; its connection is alive, so "
         f"it is slow or overloaded: raise the deadline, or send it less"
@@ -75,7 +75,7 @@ def missed(agent: AgentStatus, deadline_s: float) -> DeadlineMissed:
 
 
 def refused(agent: AgentStatus, failure: Failure) -> CoordinatorError:
-    """Make the error for an agent that answered with one; its own error is the cause."""
+    """Make the error for an agent that replied with an error, which becomes the cause."""
     kind = DeadlineMissed if failure.code is ErrorCode.DEADLINE_EXCEEDED else AgentRefused
     error = kind(f"{_who(agent)} refused ({failure.code.value}): {failure.message}")
     error.__cause__ = error_of(failure)
@@ -83,7 +83,7 @@ def refused(agent: AgentStatus, failure: Failure) -> CoordinatorError:
 
 
 def garbled(agent: AgentStatus, error: ProtocolError) -> AgentRefused:
-    """Make the error for an agent that answered with no message."""
+    """Make the error for an agent whose reply cannot be decoded."""
     return AgentRefused(f"{_who(agent)} answered with what is no message: {error}")
 
 

@@ -1,10 +1,10 @@
-"""What happens to connections, turned into states of agents. Knows no socket.
+"""Derives states of agents from the events of their connections. Uses no socket.
 
-A killed process closes its connection at once; a stopped one keeps it, until heartbeats tell. In
-both cases ZeroMQ says only that the connection broke. What it says next tells them apart: it tries
-to connect again, and either nothing listens any more, or the kernel of a stopped process accepts
-without anyone greeting. A dying process may do that too, for the moment between the end of its
-connections and that of its port, so an accepted connection has to last to count.
+A killed process closes its connection at once; that of a stopped process breaks when heartbeats
+fail. ZeroMQ reports both as a broken connection. The next attempt to connect distinguishes them:
+after a kill nothing listens any more, while the kernel of a stopped process accepts the connection
+and no handshake follows. A dying process may also accept, between the end of its connections and
+that of its port, so an accepted connection counts only if it lasts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from siftmoe.agent.config import HEARTBEAT_TIMEOUT_MS
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.fleet.agents import Fleet
@@ -25,17 +25,17 @@ CLASSIFY_S: Final = 0.005
 
 
 class LinkEvent(str, Enum):
-    """What became of a connection."""
+    """Event of a connection."""
 
     #: The agent's kernel accepted it.
     ACCEPTED = "accepted"
-    #: The agent's process greeted.
+    #: The agent's process completed the handshake.
     GREETED = "greeted"
-    #: It could not be made.
+    #: The attempt to connect failed.
     FAILED = "failed"
-    #: It broke.
+    #: The connection broke.
     LOST = "lost"
-    #: The other end greets in another protocol, or refuses who greets.
+    #: The peer speaks another protocol or refuses the handshake.
     STRANGE = "strange"
 
 
@@ -56,19 +56,19 @@ class Liveness:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._lost_s: dict[int, float] = {}  # since when a cause is waited for
+        self._lost_s: dict[int, float] = {}  # time of a break that is not classified yet
 
     @property
     def settled(self) -> bool:
-        """Whether of every break the cause is known, or was given up on."""
+        """Whether every break has been classified."""
         return not self._lost_s
 
     def is_settled(self, index: int) -> bool:
-        """Whether of this agent's last break the cause is known, or was given up on."""
+        """Whether this agent's last break has been classified."""
         return index not in self._lost_s
 
     def observe(self, index: int, event: LinkEvent, *, now_s: float) -> bool:
-        """Take note of an event; True if the agent is to be asked who it is."""
+        """Process an event; True if the agent must be sent a hello."""
         state = self._fleet[index].state
         lost = self._lost_s.pop(index, None) is not None
         if event is LinkEvent.LOST or (event is LinkEvent.ACCEPTED and lost):
@@ -95,7 +95,7 @@ class Liveness:
         return event is LinkEvent.GREETED
 
     def settle(self, *, now_s: float) -> None:
-        """Name the causes of breaks after which no more happened in time."""
+        """Classify breaks that no further event followed in time."""
         for index, since_s in list(self._lost_s.items()):
             if now_s - since_s < CLASSIFY_S:
                 continue

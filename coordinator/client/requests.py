@@ -1,8 +1,8 @@
-"""Requests to agents and their replies, within a deadline, whatever becomes of an agent.
+"""Sends requests to agents and collects their replies within a deadline, whichever agents fail.
 
 One synchronous ROUTER connects to every agent: it costs the same for 8 agents as for 100, and
-nothing runs beside it but ZeroMQ's own thread, which keeps the heartbeats while the coordinator
-computes. What happened meanwhile is taken in whenever the client is used, or by `Client.poll`.
+the only other thread is ZeroMQ's, which keeps up heartbeats while the coordinator computes. Events
+and messages are processed whenever the client is used, or by `Client.poll`.
 """
 
 from __future__ import annotations
@@ -12,33 +12,14 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-import zmq
-
 from siftmoe.agent.errors import ProtocolError
-from siftmoe.agent.wire.protocol import Apply, Failure, decode, encode
-from siftmoe.coordinator.client.exchange import (
-    Exchange,
-    garbled,
-    missed,
-    refused,
-    unreachable,
-)
-from siftmoe.coordinator.client.liveness import CLASSIFY_S, LinkEvent, Liveness
-from siftmoe.coordinator.client.retry import Retries
-from siftmoe.coordinator.client.security import ClientSecurity
-from siftmoe.coordinator.client.sockets import (
-    ZERO_COPY_BYTES,
-    Monitor,
-    dial,
-    endpoints_of,
-    hang_up,
-    open_router,
-    receive,
-    send,
-)
-from siftmoe.coordinator.client.standing import Standing
+from siftmoe.agent.wire.protocol import Apply, Failure, decode
+from siftmoe.coordinator.client.checks import AgentChecks
+from siftmoe.coordinator.client.connections import Connections
+from siftmoe.coordinator.client.exchange import Exchange, garbled, missed, refused, unreachable
+from siftmoe.coordinator.client.sockets import ZERO_COPY_BYTES
 from siftmoe.coordinator.errors import AgentUnreachable
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,12 +27,13 @@ if TYPE_CHECKING:
 
     from siftmoe.agent.wire.protocol import Frame, Message, Request
     from siftmoe.coordinator.client.heat import Heats
+    from siftmoe.coordinator.client.security import ClientSecurity
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.fleet.agents import Fleet
 
 _log = logging.getLogger(__name__)
 
-#: Messages taken in before the clock is looked at again, so that a flood cannot hold up a deadline.
+#: Messages processed between two readings of the clock, so that a flood cannot delay a deadline.
 _DRAIN: Final = 256
 
 
@@ -63,11 +45,11 @@ class Client:
     fleet : Fleet
         Its states are kept up to date.
     security : ClientSecurity or None
-        What proves the coordinator to agents that have a key.
+        Authenticates the coordinator to agents that have a key.
     heats : Heats or None
-        Leaves agents out whose boards are hot; None uses them as they are.
+        Excludes agents whose boards are hot; None uses them, too.
     clock : callable
-        Seconds; that of real time, since it is agents that are waited for.
+        Seconds of real time, since the client waits for processes.
 
     Raises
     ------
@@ -85,42 +67,30 @@ class Client:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.fleet = fleet
-        #: Messages that nobody waited for: late replies, and what agents sent unasked.
+        #: Number of discarded messages: late replies and unsolicited messages.
         self.discarded = 0
         self._clock = clock
-        self._liveness = Liveness(fleet)
-        self._security = security or ClientSecurity()
-        self._retries = Retries()
-        self._standing = Standing(
+        self._checks = AgentChecks(
             fleet, heats=heats, send=self._send, next_id=self.next_id, clock=clock
         )
-        self._endpoints = endpoints_of(fleet)
-        self._security.check(fleet, self._endpoints)
-        self._addresses = {index: endpoint for endpoint, index in self._endpoints.items()}
-        self._routes = [f"agent-{index}".encode() for index in range(len(fleet))]
-        self._index = {route: index for index, route in enumerate(self._routes)}
         self._ids = itertools.count(1)
         self._last_id = 0
         self._round = Exchange()
         self._pending: dict[int, int] = {}  # id -> helper
         self._sent_s: dict[int, float] = {}  # helper -> time
         self._asked: dict[int, int] = {}  # helper -> id of its last request without an answer
-        self._broken: set[int] = set()
         self._copy = True
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._router = open_router(self._context)
-        self._monitor = Monitor(self._context, self._router)
-        self._sockets = [(self._router, zmq.POLLIN), (self._monitor.socket, zmq.POLLIN)]
-        for index in self._addresses:
-            self._dial(index)
+        self._connections = Connections(
+            fleet,
+            security=security,
+            greeted=self._checks.greet,
+            gone=self._checks.gone,
+            clock=clock,
+        )
 
     def close(self) -> None:
         """Close all connections at once; closing twice is fine."""
-        if self._context.closed:
-            return
-        self._monitor.close()
-        self._router.close()
-        self._context.term()
+        self._connections.close()
 
     def __enter__(self) -> Client:
         return self
@@ -158,14 +128,14 @@ class Client:
         return True
 
     def connect(self, *, timeout_s: float, tolerant: bool = False) -> None:
-        """Wait until every agent is ready; tolerantly, do without some that are not in time.
+        """Wait until every agent is ready; if ``tolerant``, one ready agent is enough at the end.
 
-        One that is hot is there; it is used when it has cooled.
+        A hot agent counts as connected; it is used when it has cooled.
 
         Raises
         ------
         AgentUnreachable
-            If one is not ready in time; the message names each and says why.
+            If agents are not ready in time; the message names each with its reason.
         """
         if self.wait_ready(timeout_s=timeout_s):
             return
@@ -179,7 +149,7 @@ class Client:
         _log.warning("going on without some: %s", text)
 
     def poll(self) -> None:
-        """Take in what happened since the client was last used, without waiting."""
+        """Process events and messages since the client was last used, without waiting."""
         self._take_in(0.0)
 
     def exchange(
@@ -197,15 +167,15 @@ class Client:
             One request per helper, by index or name, each with an id from `next_id`. Arrays of
             64 KB and more are not copied and must not change any more.
         deadline_s : float, s
-            How long to wait from now. A helper that dies ends only its own wait, and at once.
+            Time limit from now. The wait for a helper that dies ends at once, that for the others
+            goes on.
         meanwhile : callable or None
-            Called once all is sent: what the coordinator computes while the agents do.
+            Called when all requests are sent, to compute in parallel to the agents.
 
         Returns
         -------
         Exchange
-            For each helper a reply or the error that says who gave none and why: AgentUnreachable,
-            DeadlineMissed or AgentRefused.
+            For each helper a reply or its error: AgentUnreachable, DeadlineMissed or AgentRefused.
 
         Raises
         ------
@@ -218,7 +188,7 @@ class Client:
         self._round = Exchange()
         self._pending.clear()
         self._sent_s.clear()
-        self._broken.clear()
+        self._connections.broken.clear()
         end_s = self._clock() + deadline_s
         self._send_all(requests)
         if meanwhile is not None:
@@ -230,11 +200,11 @@ class Client:
         return self._round
 
     def rest(self, index: int, *, reason: str) -> None:
-        """Leave out an agent that is connected and gave no result, until it is asked again."""
-        self._standing.rest(index, reason=reason, owes=self._asked.get(index))
+        """Exclude a connected agent that gave no result, until it answers a hello again."""
+        self._checks.rest(index, reason=reason, owes=self._asked.get(index))
 
     def _send(self, index: int, request: Request) -> str:
-        return send(self._router, self._routes[index], encode(request))
+        return self._connections.send(index, request)
 
     def _fail(self, index: int, error: CoordinatorError) -> None:
         self._round.failures[index] = error
@@ -250,7 +220,7 @@ class Client:
             self._last_id = max(self._last_id, request.id)
             if isinstance(request, Apply):
                 largest = max(largest, request.answer_bytes)
-            if not self._standing.may_ask(index):
+            if not self._checks.may_ask(index):
                 self._fail(index, unreachable(self.fleet[index]))
                 continue
             self._sent_s[index] = self._clock()
@@ -267,75 +237,27 @@ class Client:
         while self._pending:
             remaining_s = end_s - self._clock()
             self._take_in(max(0.0, remaining_s))
-            if self._broken:
+            if self._connections.broken:
                 self._give_up_broken()
             if remaining_s <= 0.0:
                 return
 
-    def _dial(self, index: int) -> None:
-        dial(
-            self._router,
-            self._addresses[index],
-            route=self._routes[index],
-            security=self._security,
-            server_key=self.fleet[index].key,
-        )
-
     def _take_in(self, timeout_s: float) -> None:
-        """Wait until something happens, at most so long, and take it in."""
-        if not self._liveness.settled:
-            timeout_s = min(timeout_s, CLASSIFY_S)
-        timeout_s = self._retries.patience_s(timeout_s, now_s=self._clock())
-        timeout_s = self._standing.patience_s(timeout_s)
-        # Rounded down, to keep the deadline: the last millisecond is spent asking.
-        ready = [which for which, _ in zmq.zmq_poll(self._sockets, int(timeout_s * 1e3))]
-        if self._monitor.socket in ready:
-            # Events first: whatever an agent sent before its end is then here to be taken.
-            self._take_events()
+        """Wait at most ``timeout_s`` for events or messages, and process them."""
+        if self._connections.wait(self._checks.patience_s(timeout_s)):
             self._take_messages()
-        elif ready:
-            self._take_messages()
-        if not self._liveness.settled:
-            self._liveness.settle(now_s=self._clock())
-        self._retry()
-
-    def _retry(self) -> None:
-        now_s = self._clock()
-        for index in self._retries.given_up(now_s=now_s):
-            self._part_with(index, now_s)
-        for index in self._retries.due(now_s=now_s):
-            self._dial(index)
-        self._standing.ask()
-
-    def _part_with(self, index: int, now_s: float) -> None:
-        hang_up(self._router, self._addresses[index])
-        self._liveness.observe(index, LinkEvent.STRANGE, now_s=now_s)
-
-    def _take_events(self) -> None:
-        for endpoint, event in self._monitor.events():
-            index = self._endpoints[endpoint]
-            if event is LinkEvent.LOST:
-                self._broken.add(index)
-            amounts_to = self._retries.observe(index, event, now_s=self._clock())
-            if amounts_to is None:
-                continue
-            if amounts_to in (LinkEvent.GREETED, LinkEvent.LOST, LinkEvent.STRANGE):
-                self._standing.gone(index)
-            if amounts_to is LinkEvent.STRANGE:
-                self._part_with(index, self._clock())
-            elif self._liveness.observe(index, amounts_to, now_s=self._clock()):
-                self._standing.greet(index)
+        self._connections.attend()
+        self._checks.ask()
 
     def _take_messages(self) -> None:
         waited_for = bool(self._pending)
         for _ in range(_DRAIN):
-            received = receive(self._router, copy=self._copy)
+            received = self._connections.receive(copy=self._copy)
             if received is None:
                 return
-            route, frames = received
-            self._handle(self._index[route], frames)
+            self._handle(*received)
             if waited_for and not self._pending:
-                return  # what came beside the last reply can wait
+                return  # further messages can wait
 
     def _handle(self, index: int, frames: list[Frame]) -> None:
         try:
@@ -345,7 +267,7 @@ class Client:
             return
         if self._pending.get(message.id) == index:
             self._take_reply(index, message)
-        elif not self._standing.take(index, message):
+        elif not self._checks.take(index, message):
             self.discarded += 1
 
     def _take_reply(self, index: int, message: Message) -> None:
@@ -353,23 +275,23 @@ class Client:
         if isinstance(message, Failure):
             self._fail(index, refused(self.fleet[index], message))
             return
-        self._standing.served(index)
+        self._checks.served(index)
         self._round.replies[index] = message
         self._round.round_trip_s[index] = self._clock() - self._sent_s[index]
 
     def _take_garbage(self, index: int, error: ProtocolError) -> None:
-        """Count what is no message; it ends what its sender was asked for, a reply or a hello."""
+        """Count an undecodable message; its sender's pending request or hello has failed."""
         self.discarded += 1
-        self._standing.take_garbage(index, error)
+        self._checks.take_garbage(index, error)
         for request_id, helper in list(self._pending.items()):
             if helper == index:
                 del self._pending[request_id], self._asked[index]
                 self._fail(index, garbled(self.fleet[index], error))
 
     def _give_up_broken(self) -> None:
-        """End the wait for agents whose connection broke, once it is known why."""
+        """End the wait for agents whose connection broke, once the break is classified."""
         for request_id, index in list(self._pending.items()):
-            if index in self._broken and self._liveness.is_settled(index):
+            if index in self._connections.broken and self._connections.is_settled(index):
                 del self._pending[request_id]
                 lost = "it had been given a request, which is lost"
                 self._fail(index, unreachable(self.fleet[index], lost))

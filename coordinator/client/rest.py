@@ -1,32 +1,32 @@
-"""Which agents rest, and when each is asked again whether it serves. Knows no socket.
+"""Back-off of agents that gave no result: when each is sent a hello again. Uses no socket.
 
-An agent that is connected and gave no result is not asked for another one in the next layer: the
-next would wait for it as long. One that missed a deadline owes an answer and is asked again when
-that has come, late as it is; one that refused, after a pause that doubles each time it happens. In
-both cases it is asked who it is before it is given work, again and again until it says so.
+A connected agent that gave no result is not used in the next layer, which would wait for it just as
+long. One that missed a deadline is sent a hello when its late reply has arrived; one that refused,
+after a pause that doubles with every refusal. In both cases hellos are repeated until it answers,
+and only then it is given work.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-#: First pause of an agent that refused: its queue has emptied, or the process that is stopping is
-#: gone.
+#: First pause of an agent that refused: in this time a full queue empties, or a stopping process
+#: ends.
 REST_S: Final = 1.0
-#: Longest pause. An answer that is owed may be lost, so nobody is waited for longer.
+#: Longest pause, also for a late reply, which may be lost.
 LONGEST_S: Final = 60.0
 
 
 class Rests:
-    """Agents that rest."""
+    """Agents in back-off."""
 
     def __init__(self) -> None:
-        self._until: dict[int, float] = {}  # when it is asked again
-        self._pause: dict[int, float] = {}  # its last one
+        self._until: dict[int, float] = {}  # end of the pause
+        self._pause: dict[int, float] = {}  # length of the last pause
         self._owed: dict[int, int] = {}  # id of a request -> helper
 
     def begin(self, index: int, *, now_s: float, owes: int | None = None) -> None:
-        """Let an agent rest; ``owes`` is the request that it has not answered yet."""
+        """Start an agent's back-off; ``owes`` is the id of its unanswered request."""
         if owes is not None:
             self._owed[owes] = index
             self._until[index] = now_s + LONGEST_S
@@ -36,28 +36,28 @@ class Rests:
         self._until[index] = now_s + pause
 
     def answered(self, request_id: int, *, now_s: float) -> None:
-        """Take note of an answer that nobody waits for any more."""
+        """Record a late reply; the back-off of its sender ends."""
         index = self._owed.pop(request_id, None)
         if index is not None and index in self._until:
             self._until[index] = now_s
 
     def served(self, index: int) -> None:
-        """Take note of a result in time: the next pause is a short one again."""
+        """Record a result in time: the next pause is the first one again."""
         self._pause.pop(index, None)
 
     def end(self, index: int) -> None:
-        """Forget what an agent owes: its connection is another one now."""
+        """Forget an agent's back-off and unanswered requests: its connection was replaced."""
         self._until.pop(index, None)
         self._owed = {owed: helper for owed, helper in self._owed.items() if helper != index}
 
     def due(self, *, now_s: float) -> list[int]:
-        """Agents to ask now; each is named once."""
+        """Agents whose pause is over; each is returned once."""
         ready = [index for index, when_s in self._until.items() if when_s <= now_s]
         for index in ready:
             self.end(index)
         return ready
 
     def patience_s(self, timeout_s: float, *, now_s: float) -> float:
-        """Shorten a wait so that it ends when there is something to do here."""
+        """Shorten a timeout so that it ends with the next pause."""
         first_s = min(self._until.values(), default=None)
         return timeout_s if first_s is None else min(timeout_s, max(0.0, first_s - now_s))

@@ -1,9 +1,9 @@
-"""Tells agents that do not let the coordinator in, and when to try them again. Knows no socket.
+"""Detects agents that refuse the handshake, and schedules new attempts. Uses no socket.
 
-ZeroMQ gives an address up for good once keys or protocol were refused, and tries it hundreds of
-times a second while the other end drops the connection in mid-greeting, as it does if the testbed
-file has the wrong key for it. Both become one state here: refused, and tried again after a pause,
-so that an agent that was given its right keys comes back by itself.
+ZeroMQ abandons an address for good once keys or protocol were refused, and tries it hundreds of
+times a second while the peer drops the connection during the handshake, as it does if the testbed
+file has the wrong key for it. Both become one state here: refused, with a new attempt after a
+pause, so that an agent whose keys were corrected is connected without a restart.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ from typing import Final
 
 from siftmoe.coordinator.client.liveness import LinkEvent
 
-#: Pause before an agent that refused is tried again: seconds pass while somebody corrects keys.
+#: Pause before a new attempt after a refusal: to correct keys takes seconds.
 RETRY_S: Final = 1.0
-#: Greetings in a row that broke off before the other end is taken to refuse: a process that is
-#: killed while it accepts breaks off one or two.
+#: Consecutive broken handshakes that count as a refusal: a process that is killed while it accepts
+#: breaks one or two.
 BROKEN_GREETINGS: Final = 4
-#: After a greeting that broke off ZeroMQ tries again within 1 ms; if nothing follows for so long,
-#: it has given up.
+#: ZeroMQ tries again within 1 ms after a broken handshake; after this time without an event it has
+#: abandoned the address.
 SILENCE_S: Final = 0.1
-#: Who refuses ends a greeting at once. One that lasted longer was ended by this side, since the
-#: other said nothing: it is stopped, or cut off.
+#: A refusing peer ends the handshake at once. A handshake that lasted longer was ended by this
+#: side, because the peer did not respond: it is stopped or unreachable.
 PROMPT_S: Final = 1.0
 
 
 class Retries:
-    """Which agents are being greeted, and which rest after a refusal until when."""
+    """Handshakes in progress, and pauses after refusals."""
 
     def __init__(self) -> None:
-        self._greeting: dict[int, float] = {}  # since when
-        self._broken: dict[int, int] = {}  # greetings in a row that broke off
-        self._silent: dict[int, float] = {}  # when it is given up
-        self._resting: dict[int, float] = {}  # when it is tried again
+        self._greeting: dict[int, float] = {}  # start of the handshake
+        self._broken: dict[int, int] = {}  # consecutive broken handshakes
+        self._silent: dict[int, float] = {}  # end of the wait for an event
+        self._resting: dict[int, float] = {}  # end of the pause
 
     def observe(self, index: int, event: LinkEvent, *, now_s: float) -> LinkEvent | None:
-        """Take note of an event; returns what it amounts to, None for nothing.
+        """Process an event; returns the event to act on, or None to ignore it.
 
-        After STRANGE the connection is to be taken down until `due` names the agent.
+        After STRANGE the connection must be closed until `due` returns the agent.
         """
         if index in self._resting:
-            return None  # the last signs of a connection that is taken down
+            return None  # late events of a closed connection
         self._silent.pop(index, None)
         if event is LinkEvent.ACCEPTED:
             self._greeting[index] = now_s
@@ -59,21 +59,21 @@ class Retries:
         return event
 
     def given_up(self, *, now_s: float) -> list[int]:
-        """Agents that ZeroMQ does not try any more; each is STRANGE and rests from now on."""
+        """Agents that ZeroMQ has abandoned; each counts as STRANGE, and its pause starts."""
         found = [index for index, when_s in self._silent.items() if when_s <= now_s]
         for index in found:
             self._rest(index, now_s)
         return found
 
     def due(self, *, now_s: float) -> list[int]:
-        """Agents to try again now; each is named once."""
+        """Agents to dial again; each is returned once."""
         ready = [index for index, when_s in self._resting.items() if when_s <= now_s]
         for index in ready:
             del self._resting[index]
         return ready
 
     def patience_s(self, timeout_s: float, *, now_s: float) -> float:
-        """Shorten a wait so that it ends when there is something to do here."""
+        """Shorten a timeout so that it ends with the next pause or wait."""
         first_s = min([*self._resting.values(), *self._silent.values()], default=None)
         return timeout_s if first_s is None else min(timeout_s, max(0.0, first_s - now_s))
 

@@ -1,8 +1,8 @@
-"""How the coordinator proves itself to agents, and which agents it talks to in the clear.
+"""CURVE keys of the coordinator, and the check that no agent is used unencrypted by mistake.
 
-Every agent has a key pair of its own, whose public half stands in the testbed file: whoever has the
-address but not the key is not talked to. The coordinator's pair is a file in the testbed's folder
-of keys; its public half is on the agents' allow-list.
+Every agent has its own key pair, whose public half stands in the testbed file; a process at the
+agent's address without that key cannot complete the handshake. The coordinator's pair is a file in
+the testbed's folder of keys; its public half is on the agents' allow-list.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from siftmoe.coordinator.errors import ConfigError
 if TYPE_CHECKING:
     import zmq
 
-    from siftmoe.coordinator.config.testbed import Testbed
+    from siftmoe.coordinator.config.entries import Testbed
     from siftmoe.coordinator.fleet.agents import Fleet
 
 #: Name of the coordinator's key file in the testbed's folder of keys.
@@ -27,14 +27,14 @@ COORDINATOR_KEY: Final = "coordinator.key"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSecurity:
-    """What a client proves itself by.
+    """Keys and encryption policy of a client.
 
     Parameters
     ----------
     keys : KeyPair or None
         The coordinator's own.
     insecure : bool
-        Talk to agents beyond this machine that have no key.
+        Allow unencrypted connections to agents on other machines.
     """
 
     keys: KeyPair | None = None
@@ -42,7 +42,7 @@ class ClientSecurity:
 
     @classmethod
     def of(cls, testbed: Testbed) -> ClientSecurity:
-        """Read what a testbed's agents ask for.
+        """Load the keys that a testbed's agents require.
 
         Raises
         ------
@@ -55,12 +55,12 @@ class ClientSecurity:
         return cls(keys=keys, insecure=testbed.security.insecure)
 
     def check(self, fleet: Fleet, endpoints: dict[str, int]) -> None:
-        """Refuse a fleet that would be talked to in the clear, or cannot be talked to.
+        """Raise if an agent would be used unencrypted, or requires a key that is missing.
 
         Raises
         ------
         ConfigError
-            If an agent beyond this machine has no key, or one has and the coordinator has none.
+            If an agent on another machine has no key, or one has a key and the coordinator none.
         """
         for endpoint, index in endpoints.items():
             agent = fleet[index]
@@ -77,9 +77,9 @@ class ClientSecurity:
                 )
 
     def prepare(self, router: zmq.Socket[bytes], server_key: str | None) -> None:
-        """Set a socket up for its next connection, to an agent with this key or without one."""
+        """Configure a socket for its next connection, to an agent with or without a key."""
         if server_key is None or self.keys is None:
-            router.curve_server = False  # also takes a key back that the last connection had
+            router.curve_server = False  # also removes the key of the last connection
             return
         router.curve_publickey = self.keys.public.encode()
         router.curve_secretkey = self.keys.secret.encode()

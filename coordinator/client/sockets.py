@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.client.security import ClientSecurity
     from siftmoe.coordinator.fleet.agents import Fleet
 
-#: Below this a copy is cheaper than telling ZeroMQ when the memory may go (11 µs, measured).
+#: Below this size a copy is cheaper than ZeroMQ's notice of freed memory (11 µs, measured).
 ZERO_COPY_BYTES: Final = 64 * 1024
-#: Messages that may wait for one agent. One request is outstanding at a time; more wait only where
-#: an agent missed deadlines without being dead, and that must not grow without bound.
+#: Most messages that may be queued for one agent. One request is outstanding at a time; more are
+#: queued only if a connected agent missed deadlines, and the queue must be bounded.
 SEND_LIMIT: Final = 32
-#: First pause before a broken connection is tried again: short, because the attempt's outcome
-#: tells a dead agent from a wedged one. It doubles with each failure...
+#: First pause before a broken connection is dialled again: short, because the outcome distinguishes
+#: a dead agent from a wedged one. It doubles with each failure...
 RECONNECT_MS: Final = 1
 #: ...up to this: an agent that restarts is back within a quarter of a second, and a dead one costs
 #: four attempts a second.
 RECONNECT_MAX_MS: Final = 250
 
-#: An attempt that is not answered in this time is given up for the next. The kernel would ask again
-#: after 1, 3, 7, 15, … s: after an outage of minutes it is silent for minutes more.
+#: Time limit of an attempt to connect. The kernel alone would retry after 1, 3, 7, 15, … s: after
+#: an outage of minutes it would wait for minutes more.
 CONNECT_MS: Final = 1_000
 
 #: Plain numbers: combining ZeroMQ's own flags costs 1 µs each time, as much as sending a frame.
@@ -72,13 +72,13 @@ class Monitor:
         watched.monitor(address, mask)
         self._watched = watched
         self.socket = context.socket(zmq.PAIR)
-        # ZeroMQ's I/O thread would wait for room, and with it all connections.
+        # Unlimited: a full queue would block ZeroMQ's I/O thread and with it all connections.
         self.socket.rcvhwm = 0
         self.socket.linger = 0
         self.socket.connect(address)
 
     def events(self) -> Iterator[tuple[str, LinkEvent]]:
-        """Take what happened: (endpoint, event)."""
+        """Receive pending events: (endpoint, event)."""
         while int(self.socket.getsockopt(zmq.EVENTS)) & POLLIN:
             head, endpoint = self.socket.recv_multipart(zmq.NOBLOCK)
             number, _value = struct.unpack("=HI", head)
@@ -91,13 +91,13 @@ class Monitor:
 
 
 def open_router(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
-    """Open a ROUTER that connects to agents, notices dead ones and never drops in silence."""
+    """Open a ROUTER with heartbeats that never drops a message silently."""
     router = context.socket(zmq.ROUTER)
-    router.linger = 0  # what was not sent when a run ends is of no use to anybody
+    router.linger = 0  # unsent messages are useless after the run
     router.sndhwm = SEND_LIMIT
     router.rcvhwm = SEND_LIMIT
     router.maxmsgsize = MAX_FRAME_BYTES
-    # By default a message for a full or missing pipe vanishes; now it is an error.
+    # By default a message for a full or missing pipe is dropped; now sending raises an error.
     router.router_mandatory = True
     router.heartbeat_ivl = HEARTBEAT_MS
     router.heartbeat_timeout = HEARTBEAT_TIMEOUT_MS
@@ -115,7 +115,7 @@ def dial(
     security: ClientSecurity,
     server_key: str | None,
 ) -> None:
-    """Begin to connect to an agent, whose messages then have this route."""
+    """Start to connect to an agent, whose messages then have this routing id."""
     router.ipv6 = "[" in endpoint
     router.connect_routing_id = route
     security.prepare(router, server_key)
@@ -123,7 +123,7 @@ def dial(
 
 
 def hang_up(router: zmq.Socket[bytes], endpoint: str) -> None:
-    """Take a connection down, or what is left of one that ZeroMQ gave up."""
+    """Close a connection, also one that ZeroMQ has abandoned."""
     try:
         router.disconnect(endpoint)
     except zmq.ZMQError as error:
@@ -132,7 +132,7 @@ def hang_up(router: zmq.Socket[bytes], endpoint: str) -> None:
 
 
 def resolve(address: str) -> str:
-    """Return an address with its host as a number, as ZeroMQ's events name it.
+    """Return an address with a numeric host, as ZeroMQ's events report it.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def resolve(address: str) -> str:
             f"address {address!r}: the host cannot be looked up ({error}); check the name, or "
             f"write its number"
         ) from error
-    # Agents listen on IPv4 unless told otherwise, so that comes first: "localhost" has both.
+    # Agents listen on IPv4 by default, so it is preferred: "localhost" has both.
     family, *_, where = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     number = where[0] if family == socket.AF_INET else f"[{where[0]}]"
     return f"tcp://{number}:{port}"
@@ -177,9 +177,9 @@ def endpoints_of(fleet: Fleet) -> dict[str, int]:
 
 
 def send(router: zmq.Socket[bytes], route: bytes, frames: Sequence[Frame]) -> str:
-    """Send without waiting; says why if the agent's pipe does not take it, else empty.
+    """Send without blocking; returns the reason if the agent's pipe refuses it, else empty.
 
-    A frame of ``ZERO_COPY_BYTES`` or more is not copied and must not change any more.
+    A frame of ``ZERO_COPY_BYTES`` or more is not copied and must not be changed afterwards.
     """
     try:
         router.send(route, _MORE)
@@ -189,7 +189,7 @@ def send(router: zmq.Socket[bytes], route: bytes, frames: Sequence[Frame]) -> st
         if error.errno == errno.EHOSTUNREACH:
             return "there is no connection to it"
         raise
-    # Once the route was taken, the rest of the message goes the same way.
+    # Once the routing id was accepted, the rest of the message follows.
     for frame in frames[:-1]:
         router.send(frame, _MORE, copy=len(frame) < ZERO_COPY_BYTES)
     router.send(frames[-1], _LAST, copy=len(frames[-1]) < ZERO_COPY_BYTES)
@@ -197,15 +197,16 @@ def send(router: zmq.Socket[bytes], route: bytes, frames: Sequence[Frame]) -> st
 
 
 def receive(router: zmq.Socket[bytes], *, copy: bool) -> tuple[bytes, list[Frame]] | None:
-    """Receive a message: route and frames, large ones as views without ``copy``; None: none left.
+    """Receive a message: routing id and frames; None if none is left.
 
-    To ask first whether there is one costs a system call; to receive one that is there does not.
+    Without ``copy`` large frames are views. A poll beforehand would cost a system call; to receive
+    a message that has arrived costs none.
     """
     try:
         route = router.recv(_LAST)
     except zmq.Again:
         return None
-    frames: list[Frame] = [router.recv(_LAST)]  # a header is always small, and never missing
+    frames: list[Frame] = [router.recv(_LAST)]  # the header, always small
     while router.getsockopt(zmq.RCVMORE):
         if copy:
             frames.append(router.recv(_LAST))

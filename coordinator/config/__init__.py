@@ -1,1 +1,8 @@
-"""The testbed file: model, policy, radio, agents, every value checked."""
+"""The testbed file: every table and key, read and checked.
+
+A wrong key, value or unit is a `ConfigError` that names the file and the place in it.
+
+- `testbed.load_testbed`: reads a testbed file
+- `entries.Testbed`, `entries.AgentEntry`: its tables
+- `radio.RadioEntry`, `radio.SoundingEntry`: the tables ``[radio]`` and ``[sounding]``
+"""

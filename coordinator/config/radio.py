@@ -25,25 +25,25 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Airtime that one token's transmission may take, one direction; with ``deadline_shared``,
         time for both directions and the compute between them.
     deadline_shared : bool
-        Uplink, compute and downlink share one deadline, divided as costs least.
+        Uplink, compute and downlink share one deadline, divided at least energy.
     tx_power_limit_w : float, W
         Power limit of either side.
     noise_figure_db : float, dB
         Of the receivers.
     bits : "auto" or int, bit
-        Of an entry of a hidden state on its way to a helper: "auto" lets policies choose for every
-        vector, others send 16.
+        Of an entry of a hidden state on its way to a helper. With "auto", policies that can choose
+        the width of every vector do so, and others send 16.
     downlink_bits : int or None, bit
-        Of an entry of what comes back; by default as many as 16 or 32 bits there, 8 for fewer.
+        Of an entry of a reply; by default the same for 16 or 32 bits, and 8 for fewer.
     downlink_price : float
         Price of a helper's joule in the selection; 0 counts only the user's.
     fading : str
-        Small-scale fading of a simulated link; "none" has the mean gain always.
+        Small-scale fading of a simulated link; "none": always the mean gain.
     fading_process : str
-        How it changes: a new draw per coherence time, Clarke's spectrum, or first-order
+        Process in time: a new draw per coherence time, Clarke's spectrum, or first-order
         autoregressive.
     fading_slots : int
-        Fast fading: blocks of independent Rayleigh gain in the window of an uplink burst, learnt
+        Fast fading: blocks of independent Rayleigh gain in the window of an uplink burst, observed
         one by one. 0: the gain at the window's start lasts throughout.
     outage_price : float
         Of fast fading: price of a token that misses its window, in energies of a token at the mean
@@ -51,7 +51,7 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     rician_k_db : float, dB
         Power of the direct path over that of the scattered ones, for "rician".
     coherence_time_s : float, s
-        How long a simulated link keeps its response.
+        Time for which a simulated link keeps its response.
     carrier_hz : float, Hz
         Sets the mean gain at 1 m: free space.
     path_loss_exponent : float
@@ -112,7 +112,7 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class SoundingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[sounding]``: pilot exchanges by radio; without this table every link is simulated.
+    """``[sounding]``: pilot exchanges by radio. Without this table every link is simulated.
 
     Parameters
     ----------
@@ -127,13 +127,13 @@ class SoundingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     bursts : int
         Averaged in one exchange.
     stale : str
-        What to do with a state older than the channel's coherence time: "widen" predicts from it
-        with growing uncertainty, "refuse" leaves the link out until it is sounded again.
+        Treatment of a state older than the channel's coherence time: "widen" predicts from it with
+        growing uncertainty, "refuse" excludes the link until it is sounded again.
     max_age_s : float or None, s
         Oldest state that is used at all; by default one coherence time for "refuse", ten for
         "widen".
     reciprocity : bool
-        Let the uplink stand for the downlink where that was measured to hold.
+        Derive the downlink from the uplink where reciprocity was measured to hold.
     """
 
     uri: Annotated[str, Meta(min_length=1)]

@@ -1,1 +1,8 @@
-"""A plan to requests and back: rows grouped by helper, sent, and their results summed."""
+"""From a plan to requests and back to the layer's output.
+
+Groups a plan's rows by helper, encodes and sends them, checks the replies and sums them.
+
+- `dispatcher.Dispatcher`: runs plans on the agents
+- `grouping.group`, `grouping.combine`: shares of helpers, and the sum of their results
+- `rows.RowsOut`: vectors encoded once per token and width
+"""

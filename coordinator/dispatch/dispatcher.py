@@ -1,4 +1,4 @@
-"""Run a plan over the agents: requests out, results back, one output."""
+"""Runs a plan on the agents: sends the requests, collects the results, sums the output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from siftmoe.agent.wire.protocol import Result, plain, plain_all
 from siftmoe.coordinator.client.exchange import raise_first
 from siftmoe.coordinator.dispatch.grouping import combine, group
 from siftmoe.coordinator.errors import AgentRefused, AgentUnreachable
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.selection.problem import LOCAL
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ __all__ = ["DispatchResult", "Dispatcher", "HelperTiming", "LocalExperts"]
 
 
 class LocalExperts(Protocol):
-    """Experts that the user's device computes itself."""
+    """Experts computed on the user's device."""
 
     def __call__(
         self, layer: int, hidden: Float32Array, pairs: NDArray[np.int32], weights: Float32Array
@@ -46,7 +46,7 @@ class LocalExperts(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HelperTiming:
-    """Where a helper's time went: seconds from sending to having its reply, and parts of them."""
+    """Times of one helper, in seconds: round trip, and the compute and queue time within it."""
 
     helper: int
     tokens: int
@@ -57,7 +57,7 @@ class HelperTiming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatchResult:
-    """A layer's output and how it came about.
+    """A layer's output, with timings and failures.
 
     Parameters
     ----------
@@ -65,12 +65,11 @@ class DispatchResult:
     timings : tuple of HelperTiming
         By ascending helper.
     failures : dict
-        Helpers that gave no result, and why; what they were to compute is missing in ``output``.
+        Error of each helper without a result; its part is missing in ``output``.
     given_up_s : dict, s
-        After how long.
+        Time from sending to giving up the wait.
     uplink_bits, downlink_bits : dict, bit
-        By helper, of the vectors in the messages that were sent and that came back, scales and
-        padding included.
+        Bits of the vectors in requests and replies by helper, scales and padding included.
     """
 
     output: Float32Array
@@ -82,7 +81,7 @@ class DispatchResult:
 
     @property
     def slowest(self) -> HelperTiming | None:
-        """The helper that was waited for; None if none was asked."""
+        """The helper of the longest round trip; None if none was asked."""
         return max(self.timings, key=lambda timing: timing.round_trip_s, default=None)
 
     @property
@@ -92,7 +91,7 @@ class DispatchResult:
 
     @property
     def queue_s(self) -> float:
-        """Time that work waited at the slowest helper."""
+        """Queue time at the slowest helper."""
         return self.slowest.queue_s if self.slowest else 0.0
 
 
@@ -103,13 +102,13 @@ class Dispatcher:
     ----------
     client : Client
     deadline_s : float, s
-        How long a layer's results may take, in real time.
+        Time limit of a layer's results, in real time.
     rotation : "none" or "hadamard"
-        Of vectors that travel quantised, both ways.
+        Of quantised vectors, both ways.
     local : LocalExperts or None
-        Computes the slots that a plan leaves on the user's device, while the helpers compute.
+        Computes the slots that a plan assigns to the user's device, in parallel to the helpers.
     patience_s : float, s
-        How long it is waited for a helper while there is none at all: a board starts in a minute.
+        Time limit of the wait for a helper while none is ready: a board starts in a minute.
     """
 
     def __init__(
@@ -131,18 +130,18 @@ class Dispatcher:
 
     @property
     def deadline_s(self) -> float:
-        """How long a layer's results may take, in real time."""
+        """Time limit of a layer's results, in real time."""
         return self._deadline_s
 
     def attend(self) -> None:
-        """Take in what became of the helpers; while there is none at all, wait for one.
+        """Update the helpers' states; if none is ready, wait for one.
 
-        Helpers that are hot are waited for as long as it takes: idle boards cool.
+        For hot helpers the wait has no limit: idle boards cool.
 
         Raises
         ------
         AgentUnreachable
-            If none was ready all the time.
+            If none became ready in time.
         """
         client = self._client
         client.poll()
@@ -178,7 +177,7 @@ class Dispatcher:
         Raises
         ------
         AgentUnreachable, DeadlineMissed, AgentRefused
-            If a helper gave no result; the message names it and says why.
+            If a helper gave no result; the message names it with its reason.
         """
         result = self.attempt(plan, hidden, layer=layer, reply_width=reply_width)
         raise_first(result.failures)
@@ -193,9 +192,9 @@ class Dispatcher:
         reply_width: int = 32,
         deadline_s: float | None = None,
     ) -> DispatchResult:
-        """Compute a layer as far as helpers answer; look at ``failures`` before using it.
+        """Compute a layer as far as helpers answer; check ``failures`` before using the output.
 
-        A helper that is connected and failed rests until it shows that it is well.
+        A connected helper that failed is excluded until it answers a hello.
 
         Parameters
         ----------
@@ -203,14 +202,14 @@ class Dispatcher:
         hidden : (T, d) float32
         layer : int
         reply_width : int, bit
-            Of an entry of what helpers answer; how wide what goes to them is says the plan.
+            Of an entry of the replies; the plan has the widths of the requests.
         deadline_s : float or None, s
-            Shorter than the layer's if what is missing is to be asked of others.
+            Shorter than the layer's if missing results are to be requested from others.
 
         Raises
         ------
         ValueError
-            If vectors cannot travel in the widths of the plan, see `group`.
+            If vectors cannot be sent in the plan's widths, see `group`.
         """
         deadline_s = self._deadline_s if deadline_s is None else deadline_s
         shares = group(plan, hidden, layer=layer, rotation=self._rotation)
@@ -260,7 +259,7 @@ class Dispatcher:
     def _local_work(
         self, shares: list[Share], layer: int, outputs: Outputs
     ) -> Callable[[], None] | None:
-        """Work for the user's device; None if there is none."""
+        """Return the computation on the user's device; None if there is none."""
         if not shares or shares[0].helper != LOCAL:
             return None
         share, local = shares[0], self._local
@@ -284,7 +283,7 @@ def _timing(share: Share, result: Result, round_trip_s: float) -> HelperTiming:
 
 
 def _problem(reply: Message, share: Share) -> str:
-    """Say what is wrong with a reply that is no result for this share."""
+    """Why a reply is no result for this share; empty if it is one."""
     if not isinstance(reply, Result):
         return f"answered with {type(reply).__name__}, asked for was a result"
     return (

@@ -1,10 +1,10 @@
-"""A plan's work split by helper, and the parts added up again: pure functions over arrays.
+"""Splits a plan's work by helper and sums the results: pure functions over arrays.
 
 A helper gets each token's vector once, however many of its experts the token uses there, and
-answers with one vector per token: the weighted sum over its experts. What comes back is added up
-in the order of the helpers' indices, so the sum does not depend on who answers first.
+answers with one vector per token: the weighted sum over its experts. Results are added up in the
+order of the helpers' indices, so the sum does not depend on the order of the replies.
 
-A plan says how wide the entries of every vector are on their way (`dispatch_rows`).
+The plan states the width of every vector's entries (`siftmoe.coordinator.dispatch.rows`).
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Share:
-    """What of a batch one helper computes.
+    """One helper's part of a batch.
 
     Parameters
     ----------
     helper : int
         Its index, or ``LOCAL``.
     tokens : (n,) int64
-        Each once, those of one width together and ascending; row i of the others is token
+        Each once, those of one width together and ascending; row i of the other arrays is token
         ``tokens[i]`` of the batch.
     hidden : (n, d) float32 or float16, or Packed
-        As it travels; an array where all rows have 16 or all have 32 bits.
+        As sent; an array where all rows have 16 or all have 32 bits.
     pairs : (m, 2) int32
         (row, expert), each pair once.
     weights : (m,) float32
@@ -61,7 +61,7 @@ class Share:
 
     @property
     def payload_bits(self) -> int:
-        """Bits of the vectors on their way, scales and padding included; 0 if none travels."""
+        """Bits of the vectors as sent, scales and padding included; 0 if none is sent."""
         return 0 if self.helper == LOCAL else 8 * self.hidden.nbytes
 
     def request(
@@ -73,7 +73,7 @@ class Share:
         rotation: Rotation = "none",
         deadline_s: float | None = None,
     ) -> Apply:
-        """Message that asks for it, with an answer of a width and, if quantised, a rotation."""
+        """Request for this share, with the reply's width and, if quantised, rotation."""
         apply = Apply(
             id=request_id,
             layer=layer,
@@ -82,7 +82,7 @@ class Share:
             weights=self.weights,
             deadline_s=deadline_s,
         )
-        if reply_width == apply.answer_width:  # what goes without saying also goes to old agents
+        if reply_width == apply.answer_width:  # older agents know only the default
             return apply
         turned = "none" if reply_width in FLOAT_WIDTHS else rotation
         return replace(apply, reply_width=reply_width, reply_rotation=turned)
@@ -104,7 +104,7 @@ def group(
     layer : int
         For messages.
     rotation : "none" or "hadamard"
-        Of rows that travel quantised.
+        Of quantised rows.
 
     Returns
     -------
@@ -114,8 +114,8 @@ def group(
     Raises
     ------
     ValueError
-        If the batch is not the plan's; if a width of the plan is none, or a token would go to one
-        helper at two; if a number is beyond float16 or not finite where it is to travel so.
+        If the batch is not the plan's, a width does not exist, a token would go to one helper at
+        two widths, or a number to be sent as float16 is out of its range or not finite.
     """
     if len(hidden) != len(plan.helper):
         raise ValueError(f"the plan is for {len(plan.helper)} tokens, hidden has {len(hidden)}")
@@ -134,9 +134,9 @@ def group(
 
 
 class _Layout(NamedTuple):
-    """All shares one after the other.
+    """All shares, one after the other.
 
-    ``tokens`` [v], one per vector that goes out; ``ranks`` [v] of their widths; ``pairs`` [m, 2]
+    ``tokens`` [v], one per vector that is sent; ``ranks`` [v] of their widths; ``pairs`` [m, 2]
     with rows counted within their share; ``weights`` [m]; for each helper its range of vectors and
     its range of pairs.
     """
@@ -222,7 +222,7 @@ def combine(
     num_tokens: int,
     hidden_size: int,
 ) -> Float32Array:
-    """Add up what helpers computed, in the order of ``shares``.
+    """Sum the helpers' results in the order of ``shares``.
 
     Parameters
     ----------

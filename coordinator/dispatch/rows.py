@@ -1,6 +1,6 @@
-"""The vectors of a batch as they go out: of each helper's, in the widths that a plan gives them.
+"""Encodes the vectors of a batch for each helper, in the widths of the plan.
 
-A token that goes to several helpers at one width is quantised once.
+A token that is sent to several helpers at one width is quantised once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Float32Array = NDArray[np.float32]
     IntArray = NDArray[np.int64]
 
-#: Rank of a width among those that rows have, from 1; 0 where nothing travels, -1 for no width.
+#: Rank of a width among the known ones, from 1; 0 where nothing is sent, -1 for no known width.
 RANK: Final = np.full(ROW_WIDTHS[-1] + 2, -1)
 RANK[[0, *ROW_WIDTHS]] = range(len(ROW_WIDTHS) + 1)
 RANKS: Final = len(ROW_WIDTHS) + 1
@@ -37,13 +37,13 @@ _BEYOND_FLOAT16 = 65504.0
 
 
 class RowsOut:
-    """Vectors of a batch as they travel; quantised once per token and width.
+    """Vectors of a batch as sent; quantised once per token and width.
 
     Parameters
     ----------
     hidden : (T, d) float32
     tokens : (v,) int64
-        Of every vector that goes out.
+        Of every vector that is sent.
     ranks : (v,) int64
         `RANK` of its width.
     layer : int
@@ -70,7 +70,7 @@ class RowsOut:
         self._records = self._quantise(quantised)
 
     def of(self, begin: int, end: int) -> Vectors:
-        """Vectors ``begin`` to ``end`` of all that go out, which are those of one helper."""
+        """Vectors ``begin`` to ``end`` of all that are sent, which are those of one helper."""
         tokens, ranks = self._tokens[begin:end], self._ranks[begin:end]
         cuts = [0, *(np.flatnonzero(ranks[1:] != ranks[:-1]) + 1).tolist(), end - begin]
         if len(cuts) == 2:

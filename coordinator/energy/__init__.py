@@ -1,1 +1,9 @@
-"""What loads cost: energy tables, shared deadlines, prices of both directions."""
+"""Energy of loads: tables, shared deadlines, prices of several widths.
+
+Pure functions over arrays; policies see only the tables.
+
+- `tables.uplink_energy_table`: energy of every load in one direction
+- `roundtrip.RoundTrip`: uplink, compute and downlink within one deadline
+- `pricing.Pricing`: the table for one width of vectors or several
+- `division.divide`: the compiled division of a deadline
+"""

@@ -1,6 +1,6 @@
-r"""How a deadline is best divided between uplink and downlink: compiled inner loops.
+r"""Optimal division of a deadline between uplink and downlink: compiled inner loops.
 
-The division is where a little more airtime is worth the same in both directions. Energies are
+At the optimum the marginal energy of airtime is the same in both directions. Energies are
 convex in the airtime, so Newton's method within a bracket finds it.
 """
 
@@ -47,7 +47,7 @@ def _best_uplink(
     noise_up: float,
     noise_down: float,
 ) -> float:
-    """Uplink airtime in [low, high] at which both directions gain the same by more airtime."""
+    """Uplink airtime in [low, high] at which the marginal energies of both directions are equal."""
     if _slope(high, total, up, down, noise_up, noise_down)[0] <= 0.0:
         return high
     if _slope(low, total, up, down, noise_up, noise_down)[0] >= 0.0:

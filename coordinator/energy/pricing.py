@@ -1,4 +1,4 @@
-r"""What loads cost: one table, whether vectors have one width or several.
+r"""Price table of loads, for vectors of one width or of several.
 
 With several widths :math:`b` in one window a helper's load is counted in units, the greatest common
 divisor of the bits of a vector at each width, so that
@@ -6,7 +6,7 @@ divisor of the bits of a vector at each width, so that
 .. math:: e_n(q) = E(q\,u, T), \qquad q = \sum_t s_{b_t} / u
 
 is exact for every mix. Where that table would be too long, units are larger and a vector's bits are
-rounded up to them; energies are then a little too high, and bounds on them none.
+rounded up to them; energies are then slightly too high, and give no valid lower bounds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-#: Columns of a table at most: 2,048 tokens of 128 entries, and 2 MB for each helper.
+#: Largest number of columns of a table: 2,048 tokens of 128 entries, and 2 MB for each helper.
 MOST_COLUMNS: Final = 1 << 18
 
 
@@ -58,7 +58,7 @@ class Pricing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Units:
-    """What loads of vectors of several widths are counted in.
+    """Units in which loads of several widths are counted.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Units:
     columns : int
         Units of the largest load.
     rounded : bool
-        Whether vectors take up more units than they have bits for.
+        Whether vectors' bits are rounded up to units.
     """
 
     bits: int
@@ -90,7 +90,7 @@ def common_units(
     tokens : int
         T.
     most_columns : int
-        Units of the largest load at most, or a few more.
+        Approximate limit of the units of the largest load.
     """
     bits = np.array(list(width_bits.values()), dtype=np.int64)
     unit = math.gcd(*bits.tolist())
@@ -125,7 +125,7 @@ def pooled_pricing(
         T.
     window_s : float, s
     reply_table_j : (N, T+1) float64, J
-        Of the way back, infinite where so many answers do not fit.
+        Energy of the replies, infinite where they do not fit.
     """
     counted = common_units(width_bits, tokens)
     columns = counted.columns
@@ -138,7 +138,7 @@ def pooled_pricing(
         noise_psd=way.noise_psd,
         tx_power_limit_w=way.tx_power_limit_w,
     )
-    # so many answers fit; fewer units than one more token takes at least are no more tokens
+    # most replies that fit; fewer units than one more token needs at least are no more tokens
     answers = np.isfinite(reply_table_j).sum(axis=1) - 1  # [N]
     most_units = np.where(answers >= tokens, columns, (answers + 1) * int(counted.units.min()) - 1)
     table = np.where(np.arange(columns + 1) <= most_units[:, None], table, np.inf)
@@ -146,7 +146,7 @@ def pooled_pricing(
 
 
 def separate_pricing(token_j: FloatArray, *, tokens: int) -> Pricing:
-    """Price vectors that have a window each.
+    """Price vectors with a window each.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 r"""Energy when uplink, compute and downlink share one deadline.
 
 A helper sums its weighted experts before it answers, so one vector goes to it and one comes back
-per token. How the deadline is divided between the two is chosen for every load: the division at
-which a little more airtime is worth the same in both directions.
+per token. For every load the deadline is divided between the two so that the marginal energy of
+airtime is equal in both directions.
 
 .. math:: e_n(q) = \min_{T_u + T_d = T - \tau_0 - \tau_n q}
           E(q s_u, T_u; g^u_n) + w_d\, E(q s_d, T_d; g^d_n)
@@ -77,7 +77,7 @@ class OneWay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundTripTable:
-    """Energy of every load, and how its deadline is divided.
+    """Energy of every load, and the division of its deadline.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class RoundTripTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundTrip:
-    r"""What shares a deadline on the way to every helper and back.
+    r"""Uplink, compute and downlink of every helper within one deadline.
 
     Parameters
     ----------
@@ -108,8 +108,8 @@ class RoundTrip:
         Compute time :math:`\tau_n` of one token on each helper.
     uplink, downlink : OneWay
     downlink_price : float
-        :math:`w_d`, what a helper's joule counts for; 0 counts only the user's, and the helper
-        then answers as fast as its power limit allows.
+        :math:`w_d`, price of a helper's joule; 0 counts only the user's energy, and the helper then
+        answers as fast as its power limit allows.
 
     Raises
     ------

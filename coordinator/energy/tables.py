@@ -1,6 +1,6 @@
-r"""Energy tables: what it costs to send q tokens to a helper within the window.
+r"""Energy tables: least energy to send q tokens to a helper within the window.
 
-A policy knows nothing of radios; it sees :math:`e_n(q)`, the least energy that serves a load of q
+A policy does not model radios; it gets :math:`e_n(q)`, the least energy that serves a load of q
 tokens on helper n. Every table made here is convex and nondecreasing in q, starts at 0 and is
 infinite beyond what the power limits carry, which is all that the algorithms need.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-#: A load that fills the link to within this share of one token still counts as carried.
+#: A load may exceed the link's capacity by this share of one token: rounding.
 CAPACITY_SLACK = 1e-12
 
 
@@ -88,7 +88,7 @@ def uplink_energy_table(
 
 
 def check_sizes(*, max_load: int, payload_bits: float) -> None:
-    """Raise ValueError for a table or a token of no size."""
+    """Raise ValueError if the largest load or the payload is not positive."""
     if max_load < 0:
         raise ValueError(f"max_load must not be negative, got {max_load}")
     if not payload_bits > 0.0:

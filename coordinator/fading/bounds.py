@@ -1,6 +1,6 @@
-r"""What energies under fast fading are compared with: a closed form and the offline optimum.
+r"""References for energies under fast fading: truncated inversion and the offline optimum.
 
-Units as in ``fading``; all of this is our derivation (docs/theory.md, section 3).
+Units as in ``energy_to_go``; all of this is our derivation (docs/theory.md, section 3).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def truncated_inversion(
 
 
 def offline_energy(link: SlottedLink, gains: FloatArray, *, payload_bits: float) -> FloatArray:
-    r"""Energy, priced outage included, of one who knows all gains beforehand.
+    r"""Least energy with all gains known beforehand, priced outage included.
 
     .. math:: b_m = \min\left(\log_2\left(1 + \tfrac{P g_m}{N_0 B}\right),
               [\log_2 \nu g_m]^+\right), \qquad \sum_m b_m \le \beta,\ \nu \le \Lambda / \ln 2

@@ -1,4 +1,4 @@
-r"""Fast fading: a payload is sent in slots whose gains are learnt one by one.
+r"""Fast fading: least expected energy of a payload sent in slots whose gains appear one by one.
 
 With M slots of length :math:`\tau`, :math:`\beta = s / (B \tau)` bit/s/Hz to deliver, gain state
 h in slot m, and energies in units of :math:`\tau N_0 B`, the least expected energy-to-go is
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-#: Bits that miss a grid point by less than this share of a step count as on it.
+#: A payload within this share of a step of a grid point counts as on it.
 _GRID_SLACK = 1e-6
 
 
@@ -79,7 +79,7 @@ class SlottedLink:
             )
 
     def slot_energy_j(self, bits: float, gain: float) -> float:
-        """Energy that sends ``bits`` in one slot."""
+        """Energy of sending ``bits`` in one slot."""
         growth = math.expm1(math.log(2.0) * bits / (self.bandwidth_hz * self.slot_s))
         return self.slot_s * self.noise_psd * self.bandwidth_hz / gain * growth
 
@@ -129,7 +129,7 @@ class EnergyToGo:
         slot : int
             0 .. M-1.
         gain : float
-            The gain itself, which need not be that of a state.
+            Exact gain, which need not be that of a state.
         bits_left : float, bit
             Rounded up to the grid.
         """

@@ -1,4 +1,4 @@
-r"""Deliver a token over fading links slot by slot, changing the helper where that pays.
+r"""Delivers a token over fading links slot by slot, changing the helper where that saves energy.
 
 Our derivation; docs/theory.md, section 3.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What became of a payload.
+    """Outcome of one payload.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def deliver(
     to_go : sequence of N EnergyToGo
         Solved for the same slots and at least this payload.
     gains : (M, N) float64
-        Gains of every slot; a slot's are looked at when it begins.
+        Gains of every slot; each is used only from its slot on.
     serving : int
         Helper to begin with.
     payload_bits : float, bit
@@ -91,9 +91,9 @@ def reselect(
     payload_bits: float,
     candidates: Sequence[int],
 ) -> int:
-    """Choose the helper that goes on with a token, one slot's gains being known.
+    """Choose the helper that continues with a token, given one slot's gains.
 
-    A new helper needs the whole payload: what the old one received is lost. Comparing the
+    A new helper needs the whole payload: the bits at the old one are lost. Comparing the
     energies-to-go of committing from now on, in every slot, is a rollout: in expectation it never
     needs more than to commit at the start.
 

@@ -1,18 +1,19 @@
-"""Who is there, what they host, how they are.
+"""The fleet: state of every agent, and the experts that it hosts.
 
 Helpers are numbered in the order of the testbed file; that number is the helper's index in every
-array of the coordinator. The client reports what it sees of them here; a policy asks for the
-experts of those that are ready.
+array of the coordinator. The client sets their states; a policy gets the experts of the ready
+ones.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from siftmoe.coordinator.fleet.status import AgentState, AgentStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,64 +21,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siftmoe.agent.wire.protocol import HelloReply
-    from siftmoe.coordinator.config.testbed import AgentEntry
+    from siftmoe.coordinator.config.entries import AgentEntry
     from siftmoe.coordinator.fleet.placement import Placement
     from siftmoe.models.shape import ModelShape
 
     BoolArray = NDArray[np.bool_]
 
 _log = logging.getLogger(__name__)
-
-
-class AgentState(str, Enum):
-    """What is known of an agent's process."""
-
-    #: Not connected yet, or connected and not yet asked who it is.
-    CONNECTING = "connecting"
-    #: Serves the right model.
-    READY = "ready"
-    #: Its connection is gone and its port does not answer.
-    DEAD = "dead"
-    #: Its connection is gone or silent, but its port is still open: stopped, or overwhelmed.
-    WEDGED = "wedged"
-    #: Answers, but is not what it must be.
-    REFUSED = "refused"
-    #: Is connected, but gave no result when it was asked for one; it is asked again later.
-    RESTING = "resting"
-    #: Serves the right model on a board that is too warm; it is used again when that has cooled.
-    HOT = "hot"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentStatus:
-    """One agent.
-
-    Parameters
-    ----------
-    index : int
-    name, address : str
-    state : AgentState
-    reason : str
-        Why it is in this state, in words.
-    since_s : float, s
-        When it came into this state, on the fleet's clock.
-    hello : HelloReply or None
-        What it last said of itself.
-    key : str or None
-        Public key by which it proves itself.
-    """
-
-    index: int
-    name: str
-    address: str
-    state: AgentState
-    reason: str
-    since_s: float
-    hello: HelloReply | None = None
-    key: str | None = None
-
-    def __str__(self) -> str:
-        return f"agent {self.name!r} ({self.address}) is {self.state.value}: {self.reason}"
 
 
 class Fleet:
@@ -87,13 +37,13 @@ class Fleet:
     ----------
     agents : sequence of AgentEntry
     shape : ModelShape
-        Of the model that they are to serve.
+        Of the model that they must serve.
     model_hash : str
-        Its identity.
+        Identity of that model.
     placement : Placement or None
-        What each must host at least; None accepts whatever it hosts.
+        Experts that each must host at least; None accepts any.
     now_s : float, s
-        Time on the clock of whoever reports states.
+        Present time on the clock of the reported states.
     """
 
     def __init__(
@@ -160,7 +110,7 @@ class Fleet:
         return np.array([agent.state is AgentState.READY for agent in self._agents])
 
     def knows(self, widths: Sequence[int]) -> BoolArray:
-        """Which helper knows which widths of vectors, (N, B), by what it last said of itself."""
+        """Which helper supports which widths of vectors, (N, B), by its last hello."""
         known = np.zeros((len(self._agents), len(widths)), dtype=bool)
         for agent in self._agents:
             if agent.hello is not None:
@@ -168,7 +118,7 @@ class Fleet:
         return known
 
     def excluded(self) -> str:
-        """Helpers that are not ready and why, as the ledger keeps it; empty if all are."""
+        """Helpers that are not ready, with reasons, as booked in the ledger; empty if all are."""
         return "; ".join(
             f"{agent.name}: {agent.state.value}: {agent.reason.replace('; ', ', ')}"
             for agent in self._agents
@@ -183,9 +133,9 @@ class Fleet:
     def set_state(
         self, index: int, state: AgentState, *, reason: str, now_s: float, passing: bool = False
     ) -> None:
-        """Take note of an agent's state; only `welcome` makes one ready.
+        """Set an agent's state; only `welcome` makes one ready.
 
-        A ``passing`` state counts like any other, but is not worth a line in the log.
+        A ``passing`` state is logged at debug level.
         """
         if state is AgentState.READY:
             raise ValueError("an agent becomes ready by its hello; use welcome()")
@@ -197,7 +147,7 @@ class Fleet:
         self._change(replace(agent, state=state, reason=reason, since_s=now_s), level)
 
     def welcome(self, index: int, hello: HelloReply, *, now_s: float) -> bool:
-        """Check what an agent says of itself; it becomes ready, or is refused with the reason."""
+        """Check an agent's hello; the agent becomes ready, or is refused with the reason."""
         agent = replace(self._agents[index], hello=hello, since_s=now_s)
         self._hosts[:, index] = False
         mismatch = self._mismatch(index, hello)
@@ -215,7 +165,7 @@ class Fleet:
         self._agents[agent.index] = agent
 
     def _mismatch(self, index: int, hello: HelloReply) -> str:
-        """Say in words what an agent is that it must not be; empty if it is right."""
+        """How an agent's hello contradicts the testbed; empty if it does not."""
         if hello.model_hash != self.model_hash:
             return (
                 f"serves model {hello.model_hash[:12]}…, this testbed's is "

@@ -1,4 +1,4 @@
-"""Which helper is to host which experts."""
+"""Placement: which helper hosts which experts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from siftmoe.coordinator.errors import PlacementError
 
 if TYPE_CHECKING:
-    from siftmoe.coordinator.config.testbed import AgentEntry, ExpertId
+    from siftmoe.coordinator.config.entries import AgentEntry, ExpertId
     from siftmoe.models.shape import ModelShape
 
 _NAMED = 5  # missing experts that a message lists
@@ -56,15 +56,15 @@ class Placement:
     ) -> Placement:
         """Spread experts over helpers with room, the largest expert first.
 
-        Each goes where most room is left, which balances helpers; where that strands room that a
-        large expert needs, it goes to the first helper in which it fits.
+        Each goes to the helper with most free memory, which balances helpers; where that leaves no
+        room for a large expert, it goes to the first helper in which it fits.
 
         Parameters
         ----------
         num_bytes : mapping
             Size of each expert's file.
         capacity_bytes : sequence of int
-            What each helper may spend on experts.
+            Memory of each helper for experts.
 
         Raises
         ------
@@ -136,10 +136,10 @@ def _all_experts(shape: ModelShape) -> set[ExpertId]:
 def place(
     agents: Sequence[AgentEntry], shape: ModelShape, *, num_bytes: Mapping[ExpertId, int]
 ) -> Placement:
-    """Place a model as a testbed file says.
+    """Place a model's experts by a testbed file.
 
-    Agents with a list keep to it. What is on no list goes to those with "auto": by memory if each
-    of them states its ``memory_bytes``, else expert e to the (e mod n)-th of them.
+    Agents with a list host exactly that. Experts on no list go to the agents with "auto": by memory
+    if each of them states its ``memory_bytes``, else expert e to the (e mod n)-th of them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Compare what a layer gave with what the undivided layer would have given."""
+"""Audit: compares a layer's output with that of the undivided layer."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.selection.tables import LayerTables
 
 
-#: Deviation, relative to the output, that rounding hidden states to float16 both ways may add; the
-#: bounds are about experts, not about it.
+#: Deviation, relative to the output, that rounding hidden states to float16 both ways may add. The
+#: bounds cover experts only, not this rounding.
 PAYLOAD_ROUNDING = 4e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """Deviation really made by one layer of one step, in the units of the plan's deviation.
+    """Measured deviation of one layer of one step, in the units of the plan's deviation.
 
     Parameters
     ----------
     mean : float
         Over tokens.
     within_bound : int
-        Tokens whose deviation, less the payload's rounding, is at most what the plan states.
+        Tokens whose deviation, less the payload's rounding, is at most the plan's bound.
     """
 
     mean: float
@@ -53,7 +53,7 @@ def audit(
     ----------
     output, undivided : (T, d) float32
     plan : SelectionPlan
-        States a deviation for each token.
+        Bounds the deviation of each token.
     table : LayerTables
         Of the layer; has a sensitivity where its deviations are nats.
     """

@@ -1,4 +1,4 @@
-"""From steps, and the selections and bursts of their layers, to ledger rows."""
+"""Makes ledger rows from steps, and from the selections, bursts and faults of their layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class StepSums:
-    """What is summed up over the layers of the step that is running, in seconds."""
+    """Sums over the layers of the running step, in seconds."""
 
     prefill: bool
     tokens: int
@@ -34,7 +34,7 @@ class StepSums:
     layers_wall_s: float = 0.0
 
     def row(self, step: int, *, wall_s: float, aborted: bool) -> StepRow:
-        """Row of the step, which took ``wall_s``; what its layers did not is the backbone's."""
+        """Row of the step, which took ``wall_s``; time outside its layers counts as backbone."""
         return StepRow(
             step=step,
             kind="prefill" if self.prefill else "decode",
@@ -70,13 +70,13 @@ def selection_row(
     plan : SelectionPlan
     step, layer : int
     excluded : str
-        Helpers left out, and why.
+        Excluded helpers, with reasons.
     audited : Audited or None
-        What was measured against the undivided layer.
+        Deviation measured against the undivided layer.
     lost : int
         Slots that the plan skips because their token missed its window.
     faulted : int
-        Slots that it skips because the helper that was to serve them failed.
+        Slots that it skips because their helper failed.
     """
     kept, replaced, skipped = plan.decisions(problem)
     return SelectionRow(
@@ -108,12 +108,12 @@ def fault_rows(
     layer: int,
     now_s: float,
 ) -> Iterator[FaultRow]:
-    """One row per helper that gave no result.
+    """One row per failed helper.
 
     Parameters
     ----------
     plan : SelectionPlan
-        What they were to compute.
+        Contains the slots that they should have served.
     done : Computation
     agents : sequence of str
         Names by helper index.
@@ -151,7 +151,7 @@ def transmission_rows(
     ----------
     bursts : Bursts
     links : LinkStates
-        The states that the bursts were planned on.
+        States on which the bursts were planned.
     agents : sequence of str
         Names by helper index.
     step, layer : int

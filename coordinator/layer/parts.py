@@ -1,24 +1,35 @@
-"""What a coordinator is put together from: who can be reached, and who computes a plan.
+"""Parts of a coordinator, and the protocols of those that a study may replace.
 
-On agents these are a `Fleet` and a `Dispatcher`; studies put experts of their own process there.
+With agents, `Helpers` is a `Fleet` and `Dispatch` a `Dispatcher`; studies use experts in their own
+process instead.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.air.protocol import Air
+    from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.errors import CoordinatorError
+    from siftmoe.coordinator.ledger.store import Ledger
+    from siftmoe.coordinator.links.states import Links, LinkStates
+    from siftmoe.coordinator.selection.policy import Policy
     from siftmoe.coordinator.selection.problem import SelectionPlan
+    from siftmoe.coordinator.selection.tables import LayerTables
+
+    BoolArray = NDArray[np.bool_]
 
 
 class Helpers(Protocol):
-    """Who can be reached: a `Fleet`, or experts in this process."""
+    """Reachable helpers: a `Fleet`, or experts in this process."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -30,16 +41,16 @@ class Helpers(Protocol):
         ...
 
     def knows(self, widths: Sequence[int]) -> NDArray[np.bool_]:
-        """Which helper takes and gives vectors of which widths, (N, B)."""
+        """Which helper supports vectors of which widths, (N, B)."""
         ...
 
     def excluded(self) -> str:
-        """Who is left out and why; empty if nobody is."""
+        """Excluded helpers, with reasons; empty if there are none."""
         ...
 
 
 class Computation(Protocol):
-    """A layer's output and how long its slowest helper took."""
+    """A layer's output, with times, payloads and failures."""
 
     @property
     def output(self) -> NDArray[np.float32]:
@@ -53,40 +64,40 @@ class Computation(Protocol):
 
     @property
     def queue_s(self) -> float:
-        """Time that work waited there."""
+        """Queue time at the slowest helper."""
         ...
 
     @property
     def uplink_bits(self) -> Mapping[int, int]:
-        """Bits of the vectors that were sent to each helper, scales and padding included."""
+        """Bits of the vectors sent to each helper, scales and padding included."""
         ...
 
     @property
     def downlink_bits(self) -> Mapping[int, int]:
-        """Bits of the vectors that each helper answered with."""
+        """Bits of the vectors in each helper's reply."""
         ...
 
     @property
     def failures(self) -> Mapping[int, CoordinatorError]:
-        """Helpers that gave no result, and why; the output misses what they were to compute."""
+        """Error of each helper without a result; its part is missing in the output."""
         ...
 
     @property
     def given_up_s(self) -> Mapping[int, float]:
-        """After how long each of them was given up."""
+        """Time from sending to giving up, of each of them."""
         ...
 
 
 class Dispatch(Protocol):
-    """Who computes a plan: a `Dispatcher`, or experts in this process."""
+    """Computes plans: a `Dispatcher`, or experts in this process."""
 
     @property
     def deadline_s(self) -> float:
-        """How long a layer's results may take, in real time, whatever fails meanwhile."""
+        """Time limit of a layer's results, in real time, retries included."""
         ...
 
     def attend(self) -> None:
-        """Take in what became of the helpers; AgentUnreachable if none is left."""
+        """Update the helpers' states; AgentUnreachable if none is ready."""
         ...
 
     def attempt(
@@ -100,13 +111,13 @@ class Dispatch(Protocol):
     ) -> Computation:
         """Compute a layer as planned, as far as helpers answer in time.
 
-        ``reply_width`` is the bits of an entry of what they answer; the plan says it of the rest.
+        ``reply_width`` is the bits of an entry of the replies; the plan has those of the requests.
         """
         ...
 
 
 class LayerOutput(Protocol):
-    """What an expert layer gives: a coordinator's, or the undivided one that audits it."""
+    """Computes an expert layer: a coordinator, or the undivided layer that audits it."""
 
     def __call__(
         self,
@@ -132,3 +143,37 @@ class LayerOutput(Protocol):
         (T, d) float32
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything that serves layers; see `siftmoe.coordinator.coordinator.Coordinator`."""
+
+    fleet: Helpers
+    dispatcher: Dispatch
+    links: Links
+    air: Air
+    policy: Policy
+    tables: Sequence[LayerTables]
+    ledger: Ledger
+    clock: Clock
+    warned: set[str] = field(default_factory=set)
+
+    def excluded(self, links: LinkStates) -> str:
+        """Excluded helpers and links, with reasons."""
+        texts = (self.fleet.excluded(), links.lost_text(), self._unable())
+        return "; ".join(text for text in texts if text)
+
+    def known(self) -> BoolArray:
+        """Which helper supports which of the air's widths, and its reply width, (N, B)."""
+        answers: BoolArray = self.fleet.knows((self.air.reply_width,))
+        return self.fleet.knows(self.air.widths) & answers
+
+    def _unable(self) -> str:
+        """Ready helpers that support none of the widths, as text; empty if there are none."""
+        unable = self.fleet.hosts(0).any(axis=1) & ~self.known().any(axis=1)  # [N]
+        if not unable.any():
+            return ""
+        names = ", ".join(self.fleet.names[n] for n in np.flatnonzero(unable))
+        bits = ", ".join(map(str, self.air.widths))
+        return f"{names}: knows not both {bits} bits and answers of {self.air.reply_width}"

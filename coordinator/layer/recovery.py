@@ -1,13 +1,13 @@
-r"""When helpers fail in the middle of a layer: what is left to do, and the plan that came of it.
+r"""Recovery from helpers that fail within a layer: the remaining problem, and the joint plan.
 
-What has arrived counts. Of each token that lacks a result, the slots that nobody served are
-selected for again, those that the plan had skipped included, with what the layer's budget leaves:
+Results that have arrived are kept. For each token that lacks a result, all slots without one are
+selected again, including those that the plan had skipped, with the rest of the layer's budget:
 
 .. math:: \sum_{i\ \text{open}} d_{t,i} \le \epsilon - \sum_{i\ \text{closed}} d_{t,i}
 
-for every token, the sum of it over the batch for an average, nothing for a price, which has no
-bound. That is this project's own (docs/faults.md). Slots that nobody serves in the end are skipped,
-their deviation is that of a skip, and no weight is renormalised.
+for every token; summed over the batch for an average budget; a price has no bound. This is this
+project's own (docs/faults.md). Slots that no helper serves in the end are skipped at the deviation
+of a skip, and no weight is renormalised.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     BoolArray = NDArray[np.bool_]
 
-#: Factor on the deviations of a token whose budget is spent: whatever it adds is beyond.
+#: Factor on the deviations of a token whose budget is spent: any addition exceeds it.
 _SPENT: Final = 1e9
-#: What a plan says of each slot, (T, K).
+#: Fields of a plan per slot, (T, K).
 _SLOTS: Final = ("helper", "expert", "weight", "width")
 
 
 def unserved(plan: SelectionPlan, helpers: Collection[int]) -> BoolArray:
-    """Mark the slots, (T, K), that a plan left to these helpers."""
+    """Mark the slots, (T, K), that a plan assigns to these helpers."""
     return np.isin(plan.helper, list(helpers))
 
 
@@ -52,7 +52,7 @@ def slot_deviation(problem: SelectionProblem, plan: SelectionPlan) -> FloatArray
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Remainder:
-    """What of a layer is selected for again.
+    """The part of a layer that is selected again.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Remainder:
         Closed slots are weightless copies of open ones, see `fill_empty_slots`.
     budget : Budget
     token_factor : (R, K) float64
-        Scales a token's deviations so that the budget bounds what is left of its own.
+        Scales a token's deviations so that the common budget bounds the rest of its own.
     """
 
     rows: IntArray
@@ -77,7 +77,7 @@ class Remainder:
     def problem(
         self, whole: SelectionProblem, *, hosts: BoolArray, pricing: Pricing
     ) -> SelectionProblem:
-        """State the problem that is left, on the helpers that are left."""
+        """State the remaining problem on the remaining helpers."""
         precision = whole.precision
         if precision is not None:
             precision = replace(precision, units=pricing.units, rounded=pricing.rounded)
@@ -96,7 +96,7 @@ class Remainder:
 def remainder(
     problem: SelectionProblem, plan: SelectionPlan, lacking: BoolArray, *, closed: BoolArray
 ) -> Remainder:
-    """Find out what is left of a layer.
+    """Find the part of a layer that must be selected again.
 
     Parameters
     ----------
@@ -105,9 +105,9 @@ def remainder(
     plan : SelectionPlan
         As far as it was carried out.
     lacking : (T, K) bool
-        Slots whose helper gave no result; at least one.
+        Slots whose helper failed; at least one.
     closed : (T, K) bool
-        Slots that nobody is to serve: empty ones, and those that were lost on the air.
+        Slots that must not be served: empty ones, and those lost on the air.
     """
     rows = np.flatnonzero(lacking.any(axis=1))
     skipped = (plan.helper == NOBODY) & (problem.gate_weights > 0.0) & ~closed
@@ -137,7 +137,7 @@ def _what_is_left(
 ) -> tuple[Budget, FloatArray]:
     """Budget of the remainder and its tokens' factors, (R,), from each token's deviation."""
     budget, factor = problem.budget, np.ones(len(rows))
-    if not np.isfinite(spent).all():  # without a profile deviations are unknown, and no budget
+    if not np.isfinite(spent).all():  # deviations are unknown without a profile: no budget
         return budget, factor
     if budget.kind is BudgetKind.AVERAGE:
         left = problem.num_tokens * budget.value - float(spent.sum())
@@ -152,9 +152,9 @@ def _what_is_left(
 def joined(
     problem: SelectionProblem, plan: SelectionPlan, rest: Remainder, second: SelectionPlan
 ) -> SelectionPlan:
-    """Put a plan and the one for what it left together.
+    """Join a plan and the plan of its remainder.
 
-    The energies add up, for both were sent. No bound is known of such a plan.
+    Their energies add up, since both were sent. The joint plan has no lower bound.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def joined(
 
 
 def given_up(problem: SelectionProblem, plan: SelectionPlan, lacking: BoolArray) -> SelectionPlan:
-    """Skip what nobody served in time: the least deviation with what has arrived."""
+    """Skip the slots that no helper served in time: least deviation given the arrived results."""
     slots = {
         "helper": np.where(lacking, NOBODY, plan.helper),
         "expert": np.where(lacking, problem.num_experts, plan.expert),
@@ -201,7 +201,7 @@ def _with_slots(
     plan: SelectionPlan,
     slots: dict[str, Any],
 ) -> SelectionPlan:
-    """Exchange a plan's slots; tokens in which one changes have their deviation counted anew."""
+    """Replace a plan's slots; the deviation of tokens with a changed slot is computed again."""
     differs = (slots["expert"] != plan.expert) | (slots["width"] != plan.width)
     changed = differs.any(axis=1)  # [T]
     plan_now = replace(plan, **slots)

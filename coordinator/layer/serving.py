@@ -1,16 +1,16 @@
-"""One expert layer of one step: selected, sent, computed, booked; again for what helpers failed.
+"""Serves one expert layer of one step: selects, sends, computes, books, and recovers from faults.
 
-A round states the problem, lets the policy solve it, puts the plan on the air and waits for the
-answers. If helpers fail, what they owed is stated as a problem of its own without them and goes
-through another round, until everything is there, nobody is left, or the layer's deadline is over:
-then what is missing is skipped, at the deviation of a skip, and marked as lost to faults.
+A round states the problem, calls the policy, puts the plan on the air and waits for the results. If
+helpers fail, their part is stated as a problem of its own without them and goes through another
+round, until all results have arrived, no helper is left, or the layer's deadline is over. Missing
+slots are then skipped, at the deviation of a skip, and counted as lost to faults.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,83 +22,44 @@ from siftmoe.coordinator.selection.layer_problem import layer_problem, leave_emp
 from siftmoe.coordinator.selection.problem import NOBODY, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from siftmoe.coordinator.air.bursts import Bursts
-    from siftmoe.coordinator.air.protocol import Air
-    from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.layer.books import StepSums
-    from siftmoe.coordinator.layer.parts import Dispatch, Helpers
-    from siftmoe.coordinator.ledger.store import Ledger
-    from siftmoe.coordinator.links.states import Links, LinkStates
-    from siftmoe.coordinator.selection.policy import Policy
+    from siftmoe.coordinator.layer.parts import Parts
+    from siftmoe.coordinator.links.states import LinkStates
     from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
-    from siftmoe.coordinator.selection.tables import LayerTables
 
     Float32Array = NDArray[np.float32]
     BoolArray = NDArray[np.bool_]
 
 _log = logging.getLogger(__name__)
 
-#: Share of the time that a layer has left which a round may wait: the rest is for asking others.
+#: Share of a layer's remaining time that a round may wait; the rest is for other helpers.
 SHARE: Final = 0.5
-#: With less left nobody is asked any more: no answer would come in time.
+#: With less time left no helper is asked any more: no result would arrive in time.
 LEAST_S: Final = 1e-3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What serves layers; see `siftmoe.coordinator.coordinator.Coordinator`."""
-
-    fleet: Helpers
-    dispatcher: Dispatch
-    links: Links
-    air: Air
-    policy: Policy
-    tables: Sequence[LayerTables]
-    ledger: Ledger
-    clock: Clock
-    told: set[str] = field(default_factory=set)
-
-    def excluded(self, links: LinkStates) -> str:
-        """Who is left out, and why."""
-        texts = (self.fleet.excluded(), links.lost_text(), self._unable())
-        return "; ".join(text for text in texts if text)
-
-    def known(self) -> BoolArray:
-        """Which helper can be sent which of the air's widths, and answer in its, (N, B)."""
-        answers: BoolArray = self.fleet.knows((self.air.reply_width,))
-        return self.fleet.knows(self.air.widths) & answers
-
-    def _unable(self) -> str:
-        """Who is there and understands none of them."""
-        unable = self.fleet.hosts(0).any(axis=1) & ~self.known().any(axis=1)  # [N]
-        if not unable.any():
-            return ""
-        names = ", ".join(self.fleet.names[n] for n in np.flatnonzero(unable))
-        bits = ", ".join(map(str, self.air.widths))
-        return f"{names}: knows not both {bits} bits and answers of {self.air.reply_width}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Served:
-    """A layer as it was served.
+    """Result of serving a layer.
 
     Parameters
     ----------
     output : (T, d) float32
     problem : SelectionProblem
     plan : SelectionPlan
-        What was carried out, in all rounds together.
+        As carried out in all rounds together.
     lost : int
-        Slots skipped for their token missed its window on the air.
+        Slots skipped because their token missed its window on the air.
     faulted : int
-        Slots skipped for the helper that was to serve them failed, and nobody took over.
+        Slots skipped because their helper failed and no other took over.
     excluded : str
-        Who was left out, and why.
+        Excluded helpers and links, with reasons.
     """
 
     output: Float32Array
@@ -117,11 +78,11 @@ class _Round:
     failures: Mapping[int, CoordinatorError]
 
     def lacking(self) -> BoolArray:
-        """Slots, (T, K), that were sent to helpers that failed."""
+        """Slots, (T, K), that were sent to failed helpers."""
         return unserved(self.plan, self.failures)
 
     def closed(self, empty: BoolArray) -> BoolArray:
-        """Slots that are not selected for again; none that the air lost is."""
+        """Slots that are not selected again, (T, K), among them those that the air lost."""
         closed: BoolArray = self.plan.helper == NOBODY if self.lost else empty.copy()
         return closed
 
@@ -163,7 +124,7 @@ class LayerRun:
         Raises
         ------
         AgentUnreachable
-            If nobody is there, and nobody comes while there is patience.
+            If no helper is ready, and none becomes ready in time.
         """
         parts = self._parts
         parts.dispatcher.attend()
@@ -201,7 +162,7 @@ class LayerRun:
         empty: BoolArray,
         end_s: float,
     ) -> Served:
-        """Ask others for what is missing, as long as there is somebody and time."""
+        """Request missing results from other helpers, while there are any and time is left."""
         parts, plan, lost = self._parts, first.plan, first.lost
         output, wanted = first.output, first.plan.helper != NOBODY
         lacking, closed = first.lacking(), first.closed(empty)
@@ -238,7 +199,7 @@ class LayerRun:
         )
 
     def _hosts(self, links: LinkStates) -> BoolArray:
-        """Who holds which expert and can be asked, (N, E)."""
+        """Which usable helper holds which expert, (N, E)."""
         parts = self._parts
         able = links.available() & parts.known().any(axis=1)  # [N]
         hosts = parts.fleet.hosts(self._layer) & able[:, np.newaxis]
@@ -260,7 +221,7 @@ class LayerRun:
             return leave_empty(parts.policy(problem), empty, num_experts=problem.num_experts)
 
         plan = select(problem)
-        self._tell(plan, links)
+        self._warn_infeasible(plan, links)
         sent = parts.air.transfer(problem, plan, links, policy=select)
         try:
             result = parts.dispatcher.attempt(
@@ -270,7 +231,7 @@ class LayerRun:
                 reply_width=parts.air.reply_width,
                 deadline_s=SHARE * left_s,
             )
-        except BaseException:  # an interrupt too: what was sent is spent
+        except BaseException:  # also an interrupt: the energy is spent
             self._book(sent.up, links)
             raise
         failures = result.failures
@@ -288,13 +249,13 @@ class LayerRun:
         parts.clock.advance(latency_s)
         return _Round(plan=sent.plan, output=result.output, lost=sent.lost, failures=failures)
 
-    def _tell(self, plan: SelectionPlan, links: LinkStates) -> None:
-        """Log that no plan keeps the budget, once for each reason."""
+    def _warn_infeasible(self, plan: SelectionPlan, links: LinkStates) -> None:
+        """Log that no plan keeps the budget, once per reason."""
         if plan.status is not Status.INFEASIBLE:
             return
         reason = self._parts.excluded(links) or "nobody"
-        if reason not in self._parts.told:
-            self._parts.told.add(reason)
+        if reason not in self._parts.warned:
+            self._parts.warned.add(reason)
             _log.warning(
                 "step %d, layer %d: no plan keeps the budget; least deviation taken, from now on "
                 "as often as it happens. Left out: %s",

@@ -1,4 +1,4 @@
-"""Sums of what was on the air, by source and direction."""
+"""Sums of bursts and pilot exchanges, by source and direction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TransmissionSum(Part):
     tokens : int
         A token counts once per burst that carries it.
     missed : int
-        Tokens of them that did not arrive within their window.
+        Of these, tokens that did not arrive within their window.
     payload_bits : float
     airtime_s : float, s
         Of all bursts one after the other.
@@ -43,7 +43,7 @@ class SoundingSum(Part):
     Parameters
     ----------
     exchanges, detected : int
-        How many there were, and in how many of them the pilots were heard.
+        Number of exchanges, and of those in which the pilots were detected.
     airtime_s : float, s
     """
 
@@ -52,7 +52,7 @@ class SoundingSum(Part):
     airtime_s: float
 
 
-#: The steps that are summed, for a ``:run`` and a ``:kind``, which is NULL for all.
+#: Selects the summed steps of a ``:run`` and a ``:kind``, which is NULL for all.
 CHOSEN: Final = """
     run = :run AND step IN
     (SELECT step FROM step

@@ -1,4 +1,4 @@
-"""Sums of what the boards of a run took, gross and net of idling."""
+"""Energy of a run's boards, gross and net of idling."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class BoardSum:
     ----------
     agent : str
     rails : str
-        What was added up.
+        Rails that were summed.
     energy, net : Quantity, J
-        All that the rails took, and what idling for as long would not have taken.
+        Gross energy of the rails, and its excess over the energy of idling for as long.
     duration_s : float, s
     samples : int
     longest_gap_s : float, s

@@ -13,8 +13,8 @@ can be argued:
 .. math:: u = \sum_\text{modelled, derived} u_i
               + \sqrt{\sum_n \Bigl(\sum_{i \in n} u_i\Bigr)^2}_\text{measured}
 
-Own derivation: docs/power.md. Where a part of an uncertainty is of the single burst, as a channel
-estimate's noise, this overstates it; it never understates.
+Own derivation: docs/power.md. Where a part of an uncertainty belongs to a single burst, as a
+channel estimate's noise, this overstates the sum's; it never understates it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from siftmoe.radio.channel.link import Source
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-#: Name of the user's unit among the agents', which have names.
+#: Key of the user's unit among the agents, whose keys are their names.
 USER: Final = ""
 
 
@@ -45,7 +45,7 @@ class Quantity:
         return Quantity(self.value / number, self.std / number)
 
     def __str__(self) -> str:
-        """Both to the digit that the uncertainty allows."""
+        """Value and uncertainty, rounded to the digits that the uncertainty supports."""
         if not self.std > 0.0 or not math.isfinite(self.std + self.value):
             return f"{self.value:.3g}"
         scale = math.floor(math.log10(max(abs(self.value), self.std)))
@@ -80,7 +80,7 @@ class Part:
 
 
 def total(parts: Iterable[Part]) -> Quantity:
-    """Add up energies; see the head of this file for their uncertainties."""
+    """Add up energies; for their uncertainties see the module's docstring."""
     value = common = 0.0
     units: defaultdict[str, float] = defaultdict(float)
     for part in parts:

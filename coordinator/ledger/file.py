@@ -1,4 +1,4 @@
-"""The ledger's file: opened, written all or nothing, and what is said when it cannot be."""
+"""The ledger's file: opening, transactions, and errors that name the file and free space."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 _ATTEMPT: Final = re.compile(r" \(attempt \d+\)$")
 
-#: How long a reader in another process may hold the file before a commit gives up.
+#: Time limit of a commit while a reader in another process holds the file.
 BUSY_TIMEOUT_S: Final = 5.0
 
 
 class Transaction:
-    """All of it or nothing; what SQLite cannot write becomes a LedgerError."""
+    """Atomic write; SQLite's errors become a LedgerError."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
@@ -46,7 +46,7 @@ class Transaction:
             raise cannot_write(self._path, error) from error
 
     def _roll_back(self) -> None:
-        # SQLite has rolled back by itself after some errors, a full disk among them.
+        # SQLite has rolled back already after some errors, among them a full disk.
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
@@ -58,7 +58,7 @@ def connect(path: Path, *, mode: str) -> sqlite3.Connection:
             f"{path.absolute().as_uri()}?mode={mode}",
             uri=True,
             timeout=BUSY_TIMEOUT_S,
-            isolation_level=None,  # transactions are begun and ended here, not by the module
+            isolation_level=None,  # this module begins and ends transactions itself
         )
     except sqlite3.Error as error:
         raise LedgerError(
@@ -67,7 +67,7 @@ def connect(path: Path, *, mode: str) -> sqlite3.Connection:
 
 
 def cannot_write(path: Path, error: sqlite3.Error) -> LedgerError:
-    """Make the error that says why a file cannot be written, and how much space there is."""
+    """Make the error for a file that cannot be written, with the reason and the free space."""
     try:
         space = f"{shutil.disk_usage(path.parent).free} bytes are free there"
     except OSError as reason:
@@ -79,7 +79,7 @@ def cannot_write(path: Path, error: sqlite3.Error) -> LedgerError:
 
 
 def check_version(path: Path, version: int, *, readable: int) -> None:
-    """Raise LedgerError if a file's tables are not those of this siftmoe."""
+    """Raise LedgerError if a file's tables are of another version."""
     if version != readable:
         raise LedgerError(
             f"ledger {str(path)!r} is of version {version}, this siftmoe reads {readable}; "
@@ -88,7 +88,7 @@ def check_version(path: Path, version: int, *, readable: int) -> None:
 
 
 def attempt_label(label: str, taken: Container[str]) -> str:
-    """Label for a run that is done again, after the attempts there were."""
+    """Label for an earlier attempt of a run that is repeated."""
     number = 1
     while (found := f"{label} (attempt {number})") in taken:
         number += 1
@@ -96,5 +96,5 @@ def attempt_label(label: str, taken: Container[str]) -> str:
 
 
 def attempt_of(label: str) -> str | None:
-    """Label of the run that a run was an attempt at; None if it is the run itself."""
+    """Label of the run of which this was an earlier attempt; None if it was none."""
     return _ATTEMPT.sub("", label) if _ATTEMPT.search(label) else None

@@ -1,7 +1,7 @@
-"""A run's figures as Prometheus metrics, read from its ledger while it is written.
+"""Prometheus metrics of a run, read from its ledger while it is written.
 
-What is shown is what is booked: nothing is counted twice and nothing on the way of a token. A
-reader of its own follows the file, and adds up what has come since it was asked last.
+Metrics show exactly the booked rows and cost no time in a forward pass. A separate reader of the
+file adds the rows that are new since the last request.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from siftmoe.agent.process.exposition import Family, Samples
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.ledger.file import connect
 from siftmoe.coordinator.ledger.rows import weakest
 from siftmoe.radio.channel.link import Source
@@ -121,7 +121,7 @@ _LAST_SQL: Final = {
 
 
 class LedgerMetrics:
-    """Follows a ledger; may be asked from any thread.
+    """Follows a ledger; may be called from any thread.
 
     Parameters
     ----------
@@ -139,12 +139,12 @@ class LedgerMetrics:
         }
 
     def samples(self) -> Iterator[Samples]:
-        """Give the samples of all that is booked.
+        """Return the samples of all booked rows.
 
         Raises
         ------
         LedgerError
-            If the file cannot be read any more.
+            If the file can no longer be read.
         """
         with self._lock:
             connection = connect(self._path, mode="ro")
@@ -184,7 +184,7 @@ class LedgerMetrics:
         *parts_s: float,
     ) -> None:
         self._counted[STEPS][run, kind, "aborted" if aborted else "completed"] += count
-        if aborted:  # in no sum, as in the ledger's own
+        if aborted:  # in no sum, as in the ledger's summary
             return
         self._counted[TOKENS][run, kind] += tokens
         self._counted[LATENCY][run, kind] += latency_s
@@ -221,7 +221,7 @@ class LedgerMetrics:
 
 
 def fleet_samples(states: Mapping[str, AgentState]) -> Samples:
-    """Give the samples of the agents' states, by name."""
+    """Return the samples of the agents' states, by name."""
     return Samples(
         STATE,
         {

@@ -1,4 +1,4 @@
-"""The ledger's rows. SI units; a field's name ends in its unit."""
+"""Rows of the ledger as frozen dataclasses. SI units; a field's name ends in its unit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 StepKind = Literal["prefill", "decode"]
 
-#: Least trustworthy last: a product is no better than the worse of its factors.
+#: Most trustworthy first: a product is as trustworthy as the weakest of its factors.
 _TRUST: Final = (Source.MEASURED, Source.DERIVED, Source.MODELLED)
 
 
@@ -23,11 +23,12 @@ def weakest(*sources: Source) -> Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRow:
-    """One forward pass of the model, and what its latency consists of.
+    """One forward pass of the model, and the parts of its latency.
 
-    ``latency_s`` is on the run's clock (virtual for simulated links); what the parts leave of it
-    is reported as the rest. ``wall_s`` is what this machine took. A step that broke off is
-    ``aborted``: what it had transmitted is booked, and no sum over the steps contains it.
+    ``latency_s`` is on the run's clock (virtual for simulated links); the remainder
+    beyond the parts is reported as the rest. ``wall_s`` is real time on this machine. A step that
+    ended with an error is ``aborted``: its transmissions are booked, but no sum over steps contains
+    it.
     """
 
     step: int
@@ -46,13 +47,13 @@ class StepRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionRow:
-    """What the policy decided for one layer of one step.
+    """The policy's decision for one layer of one step.
 
     ``lower_bound_j`` is NaN where the policy proves none. ``measured_deviation`` is None unless
     the layer was audited, and so is ``within_bound``, the tokens whose measured deviation is at
-    most the bound. ``excluded`` names helpers that were left out, and why. ``lost`` of the skipped
-    slots were to be served, but their token missed its window; ``faulted`` of them, but the helper
-    failed and nobody took over.
+    most the bound. ``excluded`` names excluded helpers with reasons. Of the skipped slots, ``lost``
+    were planned to be served but their token missed its window, and ``faulted`` because their
+    helper failed and no other took over.
     """
 
     step: int
@@ -75,11 +76,11 @@ class SelectionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultRow:
-    """A helper gave no result for one layer of one step, and why.
+    """A helper's failure to give a result for one layer of one step.
 
-    ``kind`` is the error's class. ``slots`` is what it was to serve; how many of them nobody served
-    in the end stands in the layer's selection. ``waited_s`` is real time, from sending to giving it
-    up.
+    ``kind`` is the error's class. ``slots`` is the number of slots assigned to it; the number that
+    no helper served in the end stands in the layer's selection. ``waited_s`` is real time, from
+    sending to giving up.
     """
 
     time_s: float
@@ -96,9 +97,9 @@ class FaultRow:
 class TransmissionRow:
     """One burst: the tokens of one layer to one helper ("up") or back ("down").
 
-    ``missed`` of its tokens did not arrive within the window, or were given up for another
-    helper; what was spent on them is booked. ``widths`` tells in how many bits an entry the
-    vectors travelled, and how many tokens' did: "3:5 8:2", ascending.
+    ``missed`` of its tokens did not arrive within the window, or were abandoned for another
+    helper; the energy spent on them is booked. ``widths`` lists bits per entry and number of
+    tokens, ascending: "3:5 8:2".
     """
 
     time_s: float
@@ -131,9 +132,9 @@ class TransmissionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoundingRow:
-    """One pilot exchange in one direction, or the attempt: what it cost and what it told.
+    """One pilot exchange in one direction, or the attempt: cost and estimate.
 
-    An exchange that found nothing has the fields of the estimate None and a ``reason``.
+    An exchange without an estimate has the fields of the estimate None and a ``reason``.
     ``response`` is the estimated frequency response, complex64 in the order of the carriers as
     bytes (``numpy.frombuffer(row.response, numpy.complex64)``), empty if there is none.
     """
@@ -166,11 +167,11 @@ class SoundingRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoardRow:
-    """What one agent's board drew during the run, by its own sensors.
+    """Energy of one agent's board during the run, by its own sensors.
 
-    ``energy_j`` is gross: all that the rails took in ``duration_s``. ``net_j`` is what idling for
-    as long would not have taken, and may be negative within its uncertainty. ``rails`` names what
-    was added up.
+    ``energy_j`` is gross: all energy of the rails in ``duration_s``. ``net_j`` is the excess over
+    idling for as long, and may be negative within its uncertainty. ``rails`` names the summed
+    rails.
     """
 
     agent: str
@@ -187,7 +188,7 @@ class BoardRow:
     source: Source = Source.MEASURED
 
 
-#: Rows that belong to a step, and those that happen beside the steps.
+#: Rows that belong to a step, and rows that belong to none.
 StepPart = SelectionRow | TransmissionRow | FaultRow
 BesideRow = SoundingRow | BoardRow
 Row = StepRow | SelectionRow | TransmissionRow | FaultRow | SoundingRow | BoardRow

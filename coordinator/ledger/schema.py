@@ -1,4 +1,4 @@
-"""The ledger's tables, and how rows get in and out of them.
+"""The ledger's SQL tables, and the conversion of rows to and from them.
 
 A row's fields are its table's columns, in order.
 """
@@ -156,7 +156,7 @@ TABLES: Final[dict[type[Row], str]] = {
     BoardRow: "board",
 }
 
-# Annotation of a field -> what SQLite is given (numpy's scalars become Python's), what it gives.
+# Annotation of a field -> conversion to SQLite (numpy's scalars become Python's), and back.
 _TO_SQL: dict[str, Callable[[Any], Any]] = {
     "int": int,
     "float": float,
@@ -211,6 +211,6 @@ def to_values(row: Row, run: int) -> tuple[Any, ...]:
 
 
 def from_values(kind: Callable[..., Any], values: tuple[Any, ...]) -> Any:
-    """Return the row of what `select_statement` returned."""
+    """Return the row from the values of `select_statement`."""
     pairs = zip(_READERS[kind], values, strict=True)
     return kind(**{name: value if read is None else read(value) for (name, read), value in pairs})

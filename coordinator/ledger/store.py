@@ -1,15 +1,15 @@
-"""What a run did, in one SQLite file: every step, selection and transmission.
+"""Writes a run's steps, selections, transmissions and faults to one SQLite file.
 
-Rows wait in memory until their step ends and are then written in one transaction, so a file holds
-whole steps only: a run may be killed at any point and what it booked is complete up to its last
-token. A step that broke off is written as such; of one that did not end nothing is kept. The file
+Rows stay in memory until their step ends and are then written in one transaction, so a file holds
+whole steps only: if a run is killed at any point, its ledger is complete up to the last token. An
+aborted step is booked as aborted; of a step that did not end nothing is kept. The file
 is in WAL mode with ``synchronous=NORMAL``: a killed process loses nothing that was committed; a
 power cut may lose the last steps, but leaves whole ones.
 
-Soundings and board energies happen beside the steps and are written at once: a pilot exchange took
-its energy whether or not the step around it came to an end.
+Soundings and board energies belong to no step and are written at once: a pilot exchange uses its
+energy whether or not the step around it ends.
 
-One file holds several runs, one after the other, such as the policies that are compared.
+One file holds several consecutive runs, for example one per compared policy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import logging
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -30,6 +30,7 @@ from siftmoe.coordinator.ledger.file import (
     check_version,
     connect,
 )
+from siftmoe.coordinator.ledger.reading import LedgerReader
 from siftmoe.coordinator.ledger.rows import (
     BoardRow,
     FaultRow,
@@ -41,18 +42,15 @@ from siftmoe.coordinator.ledger.rows import (
 from siftmoe.coordinator.ledger.schema import (
     SCHEMA,
     SCHEMA_VERSION,
-    from_values,
     insert_statement,
-    select_statement,
     to_values,
 )
-from siftmoe.coordinator.ledger.summary import Summary, summarise
+from siftmoe.coordinator.ledger.summary import Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
 
-    from siftmoe.coordinator.ledger.rows import BesideRow, StepKind, StepPart
+    from siftmoe.coordinator.ledger.rows import BesideRow, StepPart
 
 __all__ = [
     "BoardRow",
@@ -68,17 +66,15 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 
-class Ledger:
+class Ledger(LedgerReader):
     """A ledger file; made by `create`, `resume` or `open`. Used from one thread."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, *, writable: bool) -> None:
-        self.path = path
-        self._connection: sqlite3.Connection | None = connection
-        self._writable = writable
         if writable:
             connection.execute("PRAGMA synchronous = NORMAL")
+        super().__init__(path, connection)
+        self._writable = writable
         self._pending: list[StepPart] = []
-        self._run = int(self._all("SELECT coalesce(max(run), 0) FROM run")[0][0])
 
     @classmethod
     def create(cls, path: str | Path, config: Any = None, *, label: str = "run") -> Ledger:
@@ -89,9 +85,9 @@ class Ledger:
         path : str or Path
             A file that does not exist.
         config : mapping, struct or None
-            What the run was asked to do; kept as JSON.
+            Settings of the run; kept as JSON.
         label : str
-            What the run is called in tables.
+            Name of the run in tables.
 
         Raises
         ------
@@ -121,12 +117,12 @@ class Ledger:
 
     @classmethod
     def resume(cls, path: str | Path) -> Ledger:
-        """Go on writing a ledger; errors as `open`."""
+        """Open a ledger to continue writing; errors as `open`."""
         return cls._existing(Path(path), mode="rw")
 
     @classmethod
     def open(cls, path: str | Path) -> Ledger:
-        """Open a ledger for reading; it may be one that is being written or was killed.
+        """Open a ledger for reading; its writer may be running or have been killed.
 
         Raises
         ------
@@ -154,8 +150,8 @@ class Ledger:
     def start_run(self, label: str, config: Any = None, *, again: bool = False) -> int:
         """Begin another run in the same file and return its number; later rows belong to it.
 
-        A run of that label is an error, unless it is to be done ``again``: then it keeps its rows
-        under a label that says which attempt it was, see `ledger_file.attempt_of`.
+        An existing run of that label is an error, unless ``again``: then it keeps its rows under a
+        label with the number of the attempt, see `siftmoe.coordinator.ledger.file.attempt_of`.
         """
         if self._pending:
             raise ValueError(f"ledger: {len(self._pending)} rows belong to a step that has no end")
@@ -172,13 +168,13 @@ class Ledger:
         return self._run
 
     def add(self, row: StepPart) -> None:
-        """Book a row of the step that is running; it is kept when the step is committed."""
+        """Book a row of the running step; it is written when the step is committed."""
         if not self._writable:
             raise ValueError(f"ledger {str(self.path)!r} is open for reading only")
         self._pending.append(row)
 
     def discard(self) -> int:
-        """Forget the rows of a step that broke off, and return how many they were."""
+        """Drop the rows of the running step, and return their number."""
         count = len(self._pending)
         self._pending.clear()
         return count
@@ -216,53 +212,6 @@ class Ledger:
         except sqlite3.IntegrityError as error:
             raise ValueError(f"ledger: a row cannot be booked: {error}") from error
 
-    @property
-    def run(self) -> int:
-        """Number of the current run: of the last one in the file."""
-        return self._run
-
-    @property
-    def last_step(self) -> int | None:
-        """Last step of the current run that is booked."""
-        step = self._all("SELECT max(step) FROM step WHERE run = ?", self._run)[0][0]
-        return None if step is None else int(step)
-
-    def labels(self) -> dict[str, int]:
-        """Return the runs in the file: number by label, in order."""
-        return {
-            label: int(run) for label, run in self._all("SELECT label, run FROM run ORDER BY run")
-        }
-
-    def config(self, run: int | None = None) -> Any:
-        """Return the configuration of a run (default: the current one)."""
-        rows = self._all("SELECT config FROM run WHERE run = ?", self._which(run))
-        return msgspec.json.decode(rows[0][0])
-
-    @overload
-    def rows(self, kind: type[StepRow], *, run: int | None = None) -> Iterator[StepRow]: ...
-    @overload
-    def rows(
-        self, kind: type[SelectionRow], *, run: int | None = None
-    ) -> Iterator[SelectionRow]: ...
-    @overload
-    def rows(
-        self, kind: type[TransmissionRow], *, run: int | None = None
-    ) -> Iterator[TransmissionRow]: ...
-    @overload
-    def rows(self, kind: type[FaultRow], *, run: int | None = None) -> Iterator[FaultRow]: ...
-    @overload
-    def rows(self, kind: type[SoundingRow], *, run: int | None = None) -> Iterator[SoundingRow]: ...
-    @overload
-    def rows(self, kind: type[BoardRow], *, run: int | None = None) -> Iterator[BoardRow]: ...
-    def rows(self, kind: Any, *, run: int | None = None) -> Iterator[Any]:
-        """Read a run's rows (default: the current one's), in the order they were booked."""
-        cursor = self._open_connection().execute(select_statement(kind), (self._which(run),))
-        return (from_values(kind, values) for values in cursor)
-
-    def summary(self, run: int | None = None, *, kind: StepKind | None = None) -> Summary:
-        """Sum over a run (default: the current one), of all its steps or of one kind of step."""
-        return summarise(self._open_connection(), run=self._which(run), kind=kind)
-
     def close(self) -> None:
         """Close the file; a writer leaves it as one file. Rows of an unended step are dropped."""
         if self._connection is None:
@@ -270,7 +219,7 @@ class Ledger:
         if dropped := self.discard():
             _log.info("ledger %s: %d rows of a step that broke off are dropped", self.path, dropped)
         if self._writable:
-            with suppress(sqlite3.Error):  # a reader may hold it: then the WAL stays beside it
+            with suppress(sqlite3.Error):  # if a reader holds it, the WAL file remains
                 self._connection.execute("PRAGMA journal_mode = DELETE")
         self._connection.close()
         self._connection = None
@@ -285,20 +234,6 @@ class Ledger:
         _traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _which(self, run: int | None) -> int:
-        run = self._run if run is None else run
-        if run not in self.labels().values():
-            raise ValueError(f"ledger {str(self.path)!r} has no run {run}; it has {self.labels()}")
-        return run
-
-    def _open_connection(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise ValueError(f"ledger {str(self.path)!r} is closed")
-        return self._connection
-
-    def _all(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self._open_connection().execute(statement, values).fetchall()
 
     def _transaction(self) -> Transaction:
         if not self._writable:

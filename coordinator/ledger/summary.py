@@ -1,4 +1,4 @@
-"""Sums over a run, per source; how uncertainties add up stands in `ledger_energy`."""
+"""Sums over a run, per source; `siftmoe.coordinator.ledger.energy` adds uncertainties."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["BoardSum", "Latency", "Quantity", "SoundingSum", "Summary", "Transmi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """What the latency of the steps consists of, in seconds on the run's clock."""
+    """Latency of the steps and its parts, in seconds on the run's clock."""
 
     total_s: float
     airtime_s: float
@@ -40,7 +40,7 @@ class Latency:
 
     @property
     def rest_s(self) -> float:
-        """What the named parts leave of the total."""
+        """Total less the named parts."""
         parts = self.airtime_s + self.solve_s + self.queue_s + self.compute_s + self.backbone_s
         return self.total_s - parts
 
@@ -65,19 +65,19 @@ class Summary:
     kept, replaced, skipped : int
         Slots.
     lost : int
-        Skipped ones that were to be served, but their token missed its window.
+        Slots skipped because their token missed its window.
     faulted : int
-        Skipped ones that were to be served, but the helper failed and nobody took over.
+        Slots skipped because their helper failed and no other took over.
     predicted_energy_j : float, J
-        What the policies predicted, summed.
+        Sum of the policies' predictions.
     status : dict
-        How many selections ended with which status.
+        Number of selections by status.
     excluded : dict
-        For how many selections which helpers were left out, and why.
+        Number of selections by excluded helpers and reasons.
     aborted : int
-        Steps that broke off; nothing of them is in the other sums.
+        Aborted steps; no other sum contains them.
     aborted_energy_j : float, J
-        What they had transmitted, both directions.
+        Transmit energy of the aborted steps, both directions.
     soundings : tuple of SoundingSum
         By source and direction; none in the sums of one kind of step, since they belong to no
         step.
@@ -131,12 +131,12 @@ class Summary:
 
     @property
     def energy_by_source(self) -> dict[Source, Quantity]:
-        """Energy in joule of everything that was on the air, by source."""
+        """Energy in joule of transmissions and pilot exchanges, by source."""
         found = sorted({part.source for part in chain(self.transmissions, self.soundings)})
         return {source: self.radio_energy(source=source) for source in found}
 
     def board_energy(self, *, net: bool = False) -> Quantity:
-        """Energy in joule that all measured boards took: gross, or net of idling as long."""
+        """Energy in joule of all measured boards: gross, or net of idling for as long."""
         return boards_energy(self.boards, net=net)
 
     def board_energy_per_token(self, *, net: bool = False) -> Quantity:

@@ -1,4 +1,4 @@
-"""From a testbed's settings to simulated links."""
+"""Builds simulated links from a testbed's settings."""
 
 from __future__ import annotations
 

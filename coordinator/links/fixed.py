@@ -1,4 +1,4 @@
-"""Links that do not change."""
+"""Links whose gains do not change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def per_link(name: str, value: ArrayLike, count: int) -> FloatArray:
-    """Spread a number over the links, or check that there is one for each; read-only.
+    """Array of one value per link, from a number or an array; read-only.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Links as they were sounded before, for trials that must not depend on a guess of the fading."""
+"""Replays sounded link states, for trials that must not depend on a fading model."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class ReplayedLinks:
-    """States that were observed, drawn anew for every coherence time.
+    """Observed states, drawn again for every coherence time.
 
     Parameters
     ----------
     states : sequence of LinkStates
         At least one.
     period_s : float, s
-        How long each is kept.
+        Duration of each state.
     seed : int
         The same seed gives the same states at the same times.
     """
@@ -52,7 +52,7 @@ class ReplayedLinks:
         if not (now_s >= 0.0 and math.isfinite(now_s)):
             raise ValueError(f"links: now_s must be finite and not negative, got {now_s}")
         block = int(now_s // self._period_s)
-        # Each in turn, in an order of its own in every turn: few states are all used alike.
+        # Each state once per pass, shuffled in every pass: even few states are used equally often.
         turn, place = divmod(block, len(self._states))
         order = np.random.default_rng((self._seed, turn)).permutation(len(self._states))
         chosen: LinkStates = self._states[int(order[place])]

@@ -1,6 +1,6 @@
 """Fading links on the virtual clock, from a seeded model.
 
-States are a pure function of time: how often and in which order they are asked changes nothing.
+States are a pure function of time: they do not depend on the number or order of calls.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class SimulatedLinks:
     """Fading links on the virtual clock.
 
-    Link n fades independently of every other, and the same way however many links there are.
+    Link n fades independently of every other, and does not depend on the number of links.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is known of the links to the helpers at one time, and who can be asked for it."""
+"""Channel states of the links to all helpers at one time, and the protocol of their sources."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Direction(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkStates:
-    """What is known of the links to N helpers at one time.
+    """Channel states of the links to N helpers at one time.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ class LinkStates:
     downlink_noise_psd : (N,) float64 or None, W/Hz
         Noise at the user; None where it is that of the helper.
     lost : (N,) tuple of str
-        Why a link cannot be used now; empty where it can. A lost link's other fields mean nothing.
-        An empty tuple: none is lost.
+        Reason why a link cannot be used now; empty where it can. The other fields of a lost link
+        have no meaning. An empty tuple: none is lost.
 
     Raises
     ------
@@ -90,7 +90,7 @@ class LinkStates:
         return np.array([not reason for reason in self.lost or ("",) * self.num_links])
 
     def lost_text(self) -> str:
-        """Which links cannot be used and why, as the ledger keeps it; empty if all can."""
+        """Lost links with reasons, as booked in the ledger; empty if there are none."""
         return "; ".join(reason for reason in self.lost if reason)
 
     def gain(self, direction: Direction) -> FloatArray:
@@ -125,5 +125,5 @@ class Links(Protocol):
         ...
 
     def states(self, now_s: float) -> LinkStates:
-        """Return what is known of all links at ``now_s``."""
+        """Return the states of all links at ``now_s``."""
         ...

@@ -1,1 +1,9 @@
-"""The Hugging Face side: experts replaced, forward passes followed, text fed in."""
+"""The Hugging Face side: replaced experts, observed forward passes, text in and out.
+
+The only room that touches the model.
+
+- `experts.attach`: routes every expert layer to a `LayerOutput`
+- `steps.StepHooks`: detects forward passes and padding
+- `session.Session`: answers prompts and evaluates tasks
+- `restoring.restored`: gives a model its own experts back
+"""

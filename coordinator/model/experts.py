@@ -1,9 +1,10 @@
-"""The Hugging Face experts implementation ``siftmoe``: the one place that touches the model.
+"""The Hugging Face experts implementation ``siftmoe``: replaces the experts of a model.
 
-A mixture-of-experts layer of the model keeps its own router; what its router picked is handed to
-a `LayerOutput`, which answers with the weighted sum of the experts' outputs. Every family of the
-library's experts registry takes this path; Switch Transformers, which predates it, gets one
-adapter module.
+No other module changes the model. A mixture-of-experts layer keeps its own router; the routed
+experts and their weights are passed to a `LayerOutput`, which returns the weighted sum of the
+experts' outputs. Every family of the library's experts registry takes this path; Switch
+Transformers, which predates it, gets one adapter module. Outputs are not differentiable: a backward
+pass through them raises RuntimeError.
 """
 
 from __future__ import annotations
@@ -86,6 +87,22 @@ class _OneHotExperts(torch.nn.Module):
         return _run(self.experts, self.layer, hidden_states, index, routing_weights)
 
 
+class _NotDifferentiable(torch.autograd.Function):
+    """Passes the helpers' output on; a backward pass through it is an error, not a zero."""
+
+    @staticmethod
+    def forward(_ctx: Any, output: Any, _hidden: Any, _weights: Any) -> Any:
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(_ctx: Any, *_gradients: Any) -> Any:
+        raise RuntimeError(
+            "backward through an expert layer that helpers serve: they return outputs, no "
+            "gradients, so those of everything below would be wrong; train the undivided model, or "
+            "run under torch.no_grad()"
+        )
+
+
 def _run(experts: LayerOutput, layer: int, hidden: Any, index: Any, weights: Any) -> Any:
     output = experts(
         layer,
@@ -93,7 +110,10 @@ def _run(experts: LayerOutput, layer: int, hidden: Any, index: Any, weights: Any
         routed_experts=index.detach().to("cpu", torch.int64).numpy(),
         gate_weights=weights.detach().to("cpu", torch.float64).numpy(),
     )
-    return torch.from_numpy(output).to(hidden.device, hidden.dtype)
+    result = torch.from_numpy(output).to(hidden.device, hidden.dtype)
+    if torch.is_grad_enabled() and (hidden.requires_grad or weights.requires_grad):
+        return _NotDifferentiable.apply(result, hidden, weights)  # type: ignore[no-untyped-call]
+    return result
 
 
 if IMPLEMENTATION not in ALL_EXPERTS_FUNCTIONS:

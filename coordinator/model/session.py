@@ -1,7 +1,7 @@
-"""Feed tokens to a model: answer a prompt, evaluate a task.
+"""Runs a model on text: answers a prompt, evaluates a task.
 
-A session knows nothing of helpers: the same one runs a model whose experts are attached to a
-coordinator and the undivided model that it is compared with.
+A session does not depend on helpers: the same class runs a model whose experts are attached to a
+coordinator, and the undivided model for comparison.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Session:
     ) -> str:
         """Likeliest continuation of a prompt with a KV cache, streamed piece by piece.
 
-        Greedy, with the usual penalty on repetition: small models fall into loops without.
+        Greedy, with the usual penalty on repetition, without which small models repeat themselves.
 
         Parameters
         ----------
@@ -155,6 +155,6 @@ class _Streamer(TextStreamer):  # type: ignore[misc]
         self._on_text = on_text
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Hand over a piece of text that will not change any more."""
+        """Pass on a piece of text that is final."""
         if text:
             self._on_text(text)

@@ -1,8 +1,8 @@
-"""Steps of a model: which forward pass is running, and which of its rows are real tokens.
+"""Steps of a model: detects forward passes, and which of their rows are real tokens.
 
-One forward pass of the model is one step: a prefill when it feeds several tokens of a sequence, a
-decode when it feeds one. Torch's own hooks tell when a step begins and ends, so that a caller uses
-the model as always, ``generate`` included.
+One forward pass of the model is one step: a prefill if it has several tokens of a sequence, a
+decode if it has one. Torch's hooks mark beginning and end of a step, so callers use the model as
+usual, ``generate`` included.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 class StepListener(Protocol):
-    """Who wants to know of steps."""
+    """Receives the beginning and end of steps."""
 
     def begin_step(self, *, tokens: int, prefill: bool) -> None:
-        """Take note that a forward pass begins."""
+        """Handle the beginning of a forward pass."""
         ...
 
     def end_step(self, *, failed: bool) -> None:
-        """Take note that it ended, or broke off with an error."""
+        """Handle its end, or its failure with an error."""
         ...
 
 
 class StepHooks:
-    """Follow the forward passes of a model.
+    """Hooks on the forward passes of a model.
 
-    An encoder-decoder's encoder also runs on its own inside ``generate``; a pass inside a pass
-    belongs to the outer one, but its rows are its own.
+    The encoder of an encoder-decoder also runs separately inside ``generate``. A pass within a pass
+    belongs to the step of the outer one, but has its own rows.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class StepHooks:
         return rows if rows is not None and rows.size == count and not rows.all() else None
 
     def remove(self) -> None:
-        """Stop following."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
@@ -83,7 +83,7 @@ class StepHooks:
             self._listener.end_step(failed=output is None)
 
     def _break_off(self) -> None:
-        """End a pass that an interrupt broke off: torch calls no hook for a Ctrl-C."""
+        """End a pass that an interrupt aborted: torch calls no hook after a Ctrl-C."""
         self._rows.clear()
         self._running.clear()
         self._listener.end_step(failed=True)

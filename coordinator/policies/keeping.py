@@ -1,4 +1,4 @@
-"""A plan from a choice of slots: what a policy of one's own needs when it keeps or skips."""
+"""Makes a plan from the slots to keep, for custom policies that keep or skip."""
 
 from __future__ import annotations
 

@@ -9,12 +9,12 @@ from siftmoe.coordinator.policies.registry import POLICIES, make_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.selection.policy import BUDGETS, PolicyRun
 from siftmoe.coordinator.selection.problem import Budget, BudgetKind
-from siftmoe.coordinator.selection.tables import (
+from siftmoe.coordinator.selection.profiled import (
     amplified_tables,
     paper_tables,
     price_tables,
-    unknown_tables,
 )
+from siftmoe.coordinator.selection.tables import unknown_tables
 from siftmoe.coordinator.selection.widths import AUTO, Widths, parse_bits
 from siftmoe.models.vectors.packing import FLOAT_WIDTHS
 

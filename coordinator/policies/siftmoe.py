@@ -33,8 +33,8 @@ class SiftMoE(Effort):
     """Select helpers so that the energy is least within the problem's budget.
 
     Tokens that do not influence each other (a single one, or an energy linear in the load) are
-    solved exactly, so is a single slot per token under a per-token budget; everything else is
-    near-optimal, by how much a certificate says. Fields: see ``Effort``.
+    solved exactly, and so is a single slot per token under a per-token budget. All else is
+    near-optimal, within the gap of a certificate. Fields: see ``Effort``.
     """
 
     budgets: ClassVar = BUDGETS
@@ -75,7 +75,7 @@ class SiftMoE(Effort):
 
 
 def plan_objective(problem: SelectionProblem, plan: SelectionPlan) -> float:
-    """Return what a plan is judged by, J: energy, and under a price deviation at its price."""
+    """Return the objective of a plan, J: energy, plus priced deviation under a price."""
     if problem.budget.kind is BudgetKind.PRICE:
         return plan.energy_j + problem.budget.value * float(plan.deviation.sum())
     return plan.energy_j

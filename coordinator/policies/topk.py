@@ -1,7 +1,7 @@
-r"""Top-K and Top-1: the routed experts serve their own slots, whatever it costs.
+r"""Top-K and Top-1: the routed experts serve their own slots, at any energy.
 
-These baselines know no budget. The only choice left is which host serves an expert that several
-helpers hold (``hosting``).
+These baselines have no budget. Their only choice is the host of an expert that several helpers
+hold (``hosting``).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TopK:
         -------
         SelectionPlan
             ``INFEASIBLE`` where an expert has no host that can be reached within its power limit;
-            such slots are skipped, those that matter least first.
+            such slots are skipped, those of least weight first.
         """
         started = time.perf_counter()
         chosen = problem.gate_weights > 0.0
@@ -111,7 +111,7 @@ def _status(outage: BoolArray) -> Status:
 def _stand_in(
     problem: SelectionProblem, helper: IntArray, expert: IntArray, *, best: IntArray
 ) -> None:
-    """Let each token's kept expert serve its dropped slots where that deviates less."""
+    """Serve each token's dropped slots by its kept expert where that deviates less."""
     rows = np.arange(problem.num_tokens)
     host = helper[rows, best][:, None]  # [T, 1]
     kept = problem.routed_experts[rows, best][:, None]  # [T, 1]

@@ -1,4 +1,4 @@
-r"""Budgets of the layers, from a tolerance at the model's end or given directly.
+r"""Budgets of the layers, divided from a tolerance at the model's end or given directly.
 
 A deviation :math:`\delta_l` of layer l's output reaches the model's last hidden state amplified by
 :math:`A_l`, so
@@ -8,8 +8,8 @@ A deviation :math:`\delta_l` of layer l's output reaches the model's last hidden
 
 keeps the total within :math:`\Delta` however the shares :math:`w_l` are chosen. SiftMoE (arXiv
 2603.23888) states such a bound as its Theorem 1; this form is our own. Routing is discontinuous:
-measured amplifications are empirical factors, and a token that is routed otherwise further on is
-outside the bound (docs/theory.md, section 0).
+measured amplifications are empirical factors, and a token whose later routing changes is outside
+the bound (docs/theory.md, section 0).
 
 The price form needs no division: one exchange rate :math:`\lambda`, energy per nat of predicted
 loss, holds for all layers, because deviations are converted to nats by the layer's sensitivity
@@ -90,7 +90,7 @@ class LayerBudgets:
         amplification : (L,) float64
             Factor from a layer's deviation to the final one, see `cumulative_amplification`.
         shares : (L,) float64 or None
-            Share of the tolerance that each layer may use up; equal ones unless given.
+            Share of the tolerance of each layer; equal by default.
         kind : BudgetKind
             ``PER_TOKEN`` or ``AVERAGE``.
 
@@ -125,7 +125,7 @@ def cumulative_amplification(block: ArrayLike) -> FloatArray:
     Parameters
     ----------
     block : (L,) float64
-        :math:`a_m`, by how much block m amplifies a deviation of its input.
+        :math:`a_m`, amplification by block m of a deviation of its input.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""From one layer's routing to its selection problem, with what the bundle's profile knows of it."""
+"""States one layer's selection problem from its routing, its tables and the links' prices."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def layer_problem(
     layer : int
     routed_experts, gate_weights : (T, K)
     hosts : (N, E) bool
-        Only of helpers that can be reached now.
+        Only of helpers that are reachable now.
     known : (N, B) bool
-        Which helper understands which of the air's widths.
+        Which helper supports which of the air's widths.
     pricing : Pricing
-        What loads cost now.
+        Present energy of loads.
     """
     table = tables[layer]
     narrow, precision = table.narrow, None
@@ -80,8 +80,8 @@ def fill_empty_slots(
 ) -> tuple[IntArray, FloatArray, BoolArray]:
     """Give slots that the router left empty a weightless copy of the token's own expert.
 
-    A policy then has whole rows, and what it decides for such a slot costs no deviation and,
-    beside the slot that it copies, no transmission; `leave_empty` takes it back.
+    A policy then gets full rows. Its decision for such a slot costs no deviation and, given the
+    copied slot, no transmission; `leave_empty` removes it.
 
     Parameters
     ----------

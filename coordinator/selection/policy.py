@@ -1,4 +1,4 @@
-"""What a policy is, what it may say of itself, and what it may ask of the run it selects for.
+"""The policy protocol: a callable, its optional attributes, and the run passed to it.
 
 A policy is a function ``select(problem) -> plan`` of a `SelectionProblem`. Options are its further
 keyword arguments; or the policy is a class (a frozen dataclass, say) whose constructor takes the

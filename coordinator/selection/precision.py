@@ -1,8 +1,8 @@
-r"""Several widths for the vectors that travel: what each costs in deviation and in energy.
+r"""Choice among several widths of vectors: deviation and energy of each.
 
 A *way* is a helper and a width at which a token travels to it; the ways of N helpers and B widths
-are numbered :math:`h = n B + b`. To a policy they are helpers of their own: the same experts, the
-deviations of that width, a load of their own size. A token never gains by two ways to one helper,
+are numbered :math:`h = n B + b`. A policy treats them as separate helpers with the same experts,
+the deviations of that width, and loads of that size. Two ways to one helper never help a token,
 since the wider one alone deviates no more and costs less than both.
 
 Loads add up either in *pooled* windows, where all ways to a helper draw on one burst and a token
@@ -38,13 +38,13 @@ class Precision:
         As ``SelectionProblem.deviation``, for vectors of each width; never more at a greater one.
     scale : (B, E, E+1) float64
     known : (N, B) bool
-        Which helper understands which width.
+        Which helper supports which width.
     units : (B,) int64
-        Columns of the energy table that a token of each width takes up.
+        Columns of the energy table that a token of each width occupies.
     pooled : bool
         Whether a row of the energy table is a helper's (N rows) or a way's (N * B rows).
     rounded : bool
-        Whether units are rounded up, so that energies are not exact and no bound is one.
+        Whether units are rounded up, so that energies are inexact and lower bounds invalid.
     """
 
     width: IntArray
@@ -64,7 +64,7 @@ class Precision:
             raise ValueError("precision: a wider vector must not deviate more than a narrower one")
 
     def check(self, helpers: int, experts: int) -> None:
-        """Raise ValueError if it is not of so many helpers and experts."""
+        """Raise ValueError if its shapes do not fit these numbers of helpers and experts."""
         table = (self.width.size, experts, experts + 1)
         for name, shape in (
             ("deviation", table),
@@ -108,19 +108,19 @@ class Precision:
 
     @property
     def resource(self) -> IntArray:
-        """Row of the energy table that each way draws on, (H,)."""
+        """Row of the energy table that each way uses, (H,)."""
         ways = np.arange(len(self.known) * self.num_widths)
         return ways // self.num_widths if self.pooled else ways
 
     def way_of(self, helper: IntArray, width: IntArray) -> IntArray:
-        """Way of each slot, from its helper and width; -1 where it does not travel."""
+        """Way of each slot, from its helper and width; -1 where it is not sent."""
         way = helper * self.num_widths + np.searchsorted(self.width, width)
         return np.where((helper >= 0) & (width > 0), way, -1)
 
     def at(
         self, table: FloatArray, routed: IntArray, expert: IntArray, width: IntArray
     ) -> FloatArray:
-        """Look ``deviation`` or ``scale`` up for slots that travel at a width, (T, K) each."""
+        """Look up ``deviation`` or ``scale`` of slots sent at a width, (T, K) each."""
         row = np.searchsorted(self.width, np.maximum(width, self.width[0]))
         found: FloatArray = table[row, routed, expert]
         return found

@@ -1,4 +1,4 @@
-r"""The selection problem of one layer, and its solution, as plain arrays.
+r"""Selection problem of one layer and its plan, as plain arrays.
 
 Symbols: ``T`` tokens, ``K`` slots of a token (its routed experts), ``E`` experts, ``N`` helpers.
 A slot is *kept* (its own expert serves it), *replaced* (a stand-in serves it) or *skipped*
@@ -36,18 +36,18 @@ NOBODY = -2
 
 
 class BudgetKind(str, Enum):
-    """What ``Budget.value`` bounds."""
+    """Meaning of ``Budget.value``."""
 
     #: D_t <= value for every token.
     PER_TOKEN = "per-token"
     #: sum_t D_t <= T * value.
     AVERAGE = "average"
-    #: no bound: value is the energy in joule that one unit of deviation is worth.
+    #: No bound: value is the price of one unit of deviation in joule.
     PRICE = "price"
 
 
 class Status(str, Enum):
-    """What is proven of a plan."""
+    """What is proved about a plan."""
 
     OPTIMAL = "optimal"
     FEASIBLE = "feasible"
@@ -104,11 +104,11 @@ class SelectionProblem:
     token_factor : (T, K) float64 or None
         Multiplies a slot's deviations where they are known per token.
     width : int, bit
-        Of an entry of the vectors that travel to helpers, where there is one width for all.
+        Of an entry of the vectors sent to helpers, where there is one width for all.
     precision : Precision or None
-        Where there are several to choose from: what each costs. ``energy`` is then a table over
-        what its ``resource`` and ``units`` say, and ``deviation`` and ``scale`` hold for exact
-        vectors: those of skips and of local experts.
+        Widths to choose from, where there are several. ``energy`` is then a table over its
+        ``resource`` and ``units``, and ``deviation`` and ``scale`` hold for exact vectors: those of
+        skips and of local experts.
     """
 
     routed_experts: IntArray
@@ -184,7 +184,7 @@ class SelectionProblem:
         expert : (T, K) int64
             E for a skipped slot.
         width : (T, K) int64, bit
-            0 where the token does not travel.
+            0 where the token is not sent.
         """
         return self._served(self.deviation, "deviation", expert, width)
 
@@ -222,10 +222,10 @@ class SelectionPlan:
         Factor on that expert's output: gate weight times scale; 0 for a skipped slot. Kept gates
         are never renormalised.
     width : (T, K) int64, bit
-        Of an entry of the token's vector on its way to the slot's helper; 0 where none travels. A
-        token goes to a helper once, so at one width.
+        Of an entry of the token's vector sent to the slot's helper; 0 where none is sent. A token
+        is sent to a helper once, hence at one width.
     status : Status
-        ``INFEASIBLE`` plans are still valid: least deviation on what is reachable.
+        ``INFEASIBLE`` plans are still valid: least deviation on the reachable helpers.
     energy_j : float, J
         Predicted transmit energy of the plan.
     lower_bound_j : float, J

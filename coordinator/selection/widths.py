@@ -1,4 +1,4 @@
-"""In how many bits an entry of a hidden state travels: what is asked for, and what it means."""
+"""Widths of vectors: bits of an entry of a hidden state to helpers and back."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final, Literal
 from siftmoe.models.vectors.packing import FLOAT_WIDTHS
 from siftmoe.models.vectors.records import ROW_WIDTHS
 
-#: Asks the policy to choose the width of every vector.
+#: The policy chooses the width of every vector.
 AUTO: Final = "auto"
-#: Of answers where requests are quantised: it costs a hundred-thousandth of the output's square.
+#: Reply width for quantised requests: its error is 1e-5 of the output's square.
 _NARROW_REPLY: Final = 8
 
 Bits = int | Literal["auto"]
@@ -25,7 +25,7 @@ class Widths:
     up : tuple of int, bit
         To helpers, ascending: one, or several to choose from.
     down : int, bit
-        Of what comes back.
+        Of replies.
     """
 
     up: tuple[int, ...] = (16,)
@@ -46,13 +46,13 @@ class Widths:
 
     @classmethod
     def of(cls, up: tuple[int, ...], down: int | None) -> Widths:
-        """Fill in what was not said: answers as wide as requests, or 8 bits to quantised ones."""
+        """Fill in the default of ``down``: as wide as requests, or 8 bits for quantised ones."""
         if down is None:
             down = up[0] if len(up) == 1 and up[0] in FLOAT_WIDTHS else _NARROW_REPLY
         return cls(up, down)
 
 
-#: Half precision both ways, what everything else is compared with.
+#: Half precision both ways: the reference of all comparisons.
 HALF: Final = Widths()
 
 

@@ -1,4 +1,4 @@
-"""Where a testbed's channel states come from: its radios, or a simulation that says so."""
+"""Opens the source of a testbed's channel states: radios, or a labelled simulation."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from siftmoe.coordinator.client.requests import Client
     from siftmoe.coordinator.clock import Clock
+    from siftmoe.coordinator.config.entries import Testbed
     from siftmoe.coordinator.config.radio import SoundingEntry
-    from siftmoe.coordinator.config.testbed import Testbed
     from siftmoe.coordinator.ledger.rows import SoundingRow
     from siftmoe.coordinator.links.states import Links, LinkStates
     from siftmoe.coordinator.sounding.results import Sounded
@@ -35,7 +35,7 @@ RadioChoice = Literal["auto", "simulated"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """Links of a run, the clock they live on, and what is simulated.
+    """Links of a run, their clock, and which of them are simulated.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ class Channel:
     names : tuple of str
         Of the helpers.
     simulated : mapping of int to str
-        Helpers whose links are simulated, and why.
+        Reasons of the helpers whose links are simulated.
     observed : callable
-        States as they were after soundings; nothing if there is no radio.
+        Returns states after soundings; none without a radio.
     source : str
-        Where the states of links come from that no radio sounds.
+        Source of the states of links that no radio sounds.
     """
 
     links: Links
@@ -64,7 +64,7 @@ class Channel:
         return tuple(name for n, name in enumerate(self.names) if n not in self.simulated)
 
     def note(self) -> str:
-        """Say where the states come from, for screens, reports and configurations."""
+        """Describe the source of the states, for screens, reports and configurations."""
         if not self.sounded:
             reasons = sorted(set(self.simulated.values()))
             why = f" ({'; '.join(reasons)})" if reasons else ""
@@ -90,7 +90,7 @@ def open_channel(
     realtime: bool = False,
     open_radio: Callable[[str], Radio] | None = None,
 ) -> Iterator[Channel]:
-    """Find the radios of a testbed and make first contact; they are silent when the block is left.
+    """Open the radios of a testbed and sound all links; the end of the block silences them.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def open_channel(
         Books every pilot exchange.
     radio : "auto" or "simulated"
     realtime : bool
-        Wait the airtime of hidden states.
+        Sleep for the airtime of hidden states.
     open_radio : callable or None
         Opens the user's radio by its URI; a Pluto by default.
 
@@ -190,13 +190,13 @@ def _asked(sounding: SoundingEntry | None) -> str:
 
 
 def _without(radio: str | None) -> str:
-    """Say why an agent has no radio; the testbed's is what it is flashed with."""
+    """Why an agent has no radio, given the radio in its testbed entry."""
     told = "" if radio is None else f" {radio}, which the testbed says it has"
     return f"its agent runs without --radio{told}"
 
 
 def _make_contact(links: SoundedLinks, client: Client, config: Testbed) -> None:
-    """Find out who has a radio; simulate who has none, or refuse."""
+    """Sound all links once; simulate those of helpers without a radio, or raise RadioMissing."""
     missing = {
         agent.index: _without(config.agent[agent.index].radio)
         for agent in client.fleet

@@ -1,8 +1,8 @@
-"""One pilot exchange: who transmits, who listens, and what came of it.
+"""Pilot exchanges between the user's radio and those of the helpers.
 
-Up, the user's radio transmits once and all helpers listen at the same time. Down, one helper after
-the other transmits and the user listens. Carrier offsets and receiver gains that worked are kept
-for the next time.
+For uplinks the user's radio transmits once and all helpers listen at the same time. For downlinks
+one helper after the other transmits and the user listens. Carrier offsets and receiver gains that
+worked are kept for the next exchange.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Part of a repeated frame that is the burst; the rest is its gap.
+#: Share of a repeated frame that is the burst; the rest is its gap.
 DUTY: Final = BURST_LENGTH / FRAME_LENGTH
-#: A transmission that nobody ends, because its coordinator died, ends after this time; listening
-#: to it takes some 30 ms.
+#: Time limit of a transmission if its coordinator dies before ending it; listening takes some
+#: 30 ms.
 FORGOTTEN_S: Final = 2.0
-#: Range of receiver gains that are tried by themselves, and the step.
+#: Range of automatically tried receiver gains, and the step.
 _GAIN_STEP_DB: Final = 10.0
 _GAINS_DB: Final = (0.0, 70.0)
 
 
 @dataclass(slots=True)
 class _Tuning:
-    """What worked for one direction of one pair."""
+    """Last working settings of one direction of one pair."""
 
     rx_gain_db: float
     cfo_hz: float | None = None
@@ -64,7 +64,7 @@ class _Tuning:
 
 
 class PilotExchanges:
-    """Does pilot exchanges between the user's radio and those of the helpers.
+    """Carries out pilot exchanges between the user's radio and those of the helpers.
 
     Parameters
     ----------
@@ -72,9 +72,9 @@ class PilotExchanges:
         Opens the user's radio; raises a RadioError if there is none.
     client : Client
     settings : RadioSettings
-        To begin with; receiver gains are then found by themselves.
+        Initial settings; receiver gains are then adapted.
     bursts : int
-        To average over.
+        Bursts averaged in one exchange.
     clock : callable
         Time of the run, s.
     """
@@ -103,7 +103,7 @@ class PilotExchanges:
             radio.close()
 
     def uplinks(self, helpers: Sequence[int], *, deadline_s: float) -> list[Sounded]:
-        """Transmit once while helpers listen; those that overload or miss it get a second chance.
+        """Transmit once while helpers listen; repeat for helpers that overload or miss it.
 
         Returns
         -------
@@ -253,7 +253,7 @@ class PilotExchanges:
     def _user_radio_failed(
         self, helpers: Sequence[int], direction: Direction, error: RadioError
     ) -> list[Sounded]:
-        """Let go of the user's radio: it is opened anew the next time."""
+        """Release the user's radio, which the next exchange opens again."""
         try:
             self.close()
         except RadioError as second:

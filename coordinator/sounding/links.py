@@ -1,14 +1,14 @@
-"""Links whose states radios sound, as often as the channel changes.
+"""Links whose states radios sound, once per coherence time.
 
-Whenever states are asked for, what is older than a coherence time is sounded again, the oldest
-first: up, all helpers at once; down, one after the other. At most half of a coherence time goes
-into it at a time; if all links need longer, their states are older, which is treated as the
-settings say: "refuse" does without such a link until it has been sounded again, "widen" goes on
-with a prediction (`siftmoe.radio.channel.aging`) whose uncertainty grows.
+Every request for states sounds those older than a coherence time again, the oldest first: uplinks
+of all helpers at once, downlinks one after the other. At most half of a coherence time is spent on
+it per request. If all links need longer, some states are older; with "refuse" such a link is
+excluded until it has been sounded again, with "widen" the run continues with a prediction
+(`siftmoe.radio.channel.aging`) whose uncertainty grows.
 
-A link whose exchange fails is lost: it is left out at once, tried again by itself, and comes back
-when it is heard again. A helper without a radio is simulated, if that is allowed, and its states
-say so.
+A link whose exchange fails is lost: it is excluded at once, retried automatically, and used again
+after the first successful exchange. If allowed, the link of a helper without a radio is simulated,
+and its states are labelled so.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Share of a coherence time that one look at the links may spend on sounding.
+#: Share of a coherence time that one request for states may spend on sounding.
 SHARE: Final = 0.5
-#: Answer to a sounding: the agent's radio is open, an exchange takes some 20 ms.
+#: Deadline of an exchange: with an open radio it takes some 20 ms.
 DEADLINE_S: Final = 2.0
-#: First contact: a driver starts, a radio is opened and calibrates itself.
+#: Deadline of the first exchange: a driver starts, a radio is opened and calibrates itself.
 FIRST_DEADLINE_S: Final = 20.0
-#: A lost link is asked again without much waiting: its agent reopens the radio meanwhile.
+#: Deadline of a lost link's exchange: short, its agent reopens the radio in the background.
 _RETRY_DEADLINE_S: Final = 0.3
-#: States that are remembered for trials.
+#: Number of states kept for trials.
 _REMEMBERED: Final = 256
-#: How long a run waits when no link is left.
+#: Time that a run waits for a link when all are lost.
 PATIENCE_S: Final = 30.0
 
 
 class SoundedLinks:
-    """States of N links that are sounded when they are due.
+    """States of N links, sounded when due.
 
     Parameters
     ----------
@@ -63,13 +63,13 @@ class SoundedLinks:
     settings : SoundingEntry
     coherence_time_s : float, s
     bandwidth_hz : float, Hz
-        Of a link; the sounded noise is taken per hertz.
+        Of a link; sounded noise is per hertz.
     simulated : Links
         For helpers without a radio.
     clock : callable
         Time of the run, s.
     book : callable
-        Takes every exchange, also those that failed.
+        Called with every exchange, also failed ones.
     """
 
     def __init__(
@@ -102,13 +102,13 @@ class SoundedLinks:
 
     @property
     def without_radio(self) -> Mapping[int, str]:
-        """Helpers that are simulated, and why."""
+        """Reasons of the helpers whose links are simulated."""
         return self._without_radio
 
     def first_contact(self) -> dict[int, str]:
-        """Sound everything once; returns the helpers that have no radio, and why.
+        """Sound all links once; returns the helpers without a radio, with reasons.
 
-        A helper that has one and is not heard is not among them, nor is one whose agent is away:
+        Helpers with a radio that was not heard, or without a reachable agent, are not among them:
         their links are lost for now.
         """
         everybody = [n for n in range(self.num_links) if n not in self._without_radio]
@@ -123,7 +123,7 @@ class SoundedLinks:
         self._without_radio[helper] = reason
 
     def states(self, now_s: float) -> LinkStates:
-        """Sound what is due, and return what is known.
+        """Sound the links that are due, and return all states.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class SoundedLinks:
         return states
 
     def observed(self) -> tuple[LinkStates, ...]:
-        """Return states as they were after soundings, the last ones; at least the present one."""
+        """Return the last states after soundings; at least the present one."""
         return tuple(self._observed) or (self._states(),)
 
     def _refresh(self) -> None:
@@ -163,12 +163,12 @@ class SoundedLinks:
                 return
 
     def _due(self, now_s: float) -> list[Callable[[], object]]:
-        """Return the turns that are due, the one whose state is oldest first."""
+        """Return the exchanges that are due, that of the oldest state first."""
         due = {"now_s": now_s, "refresh_s": self._coherence_s}
         mine = [n for n in range(self.num_links) if n not in self._without_radio]
         up = [n for n in mine if self._links[n].up.is_due(**due)]
         turns: list[tuple[float, Callable[[], object]]] = []
-        # Whoever is lost must not be waited for by those who are heard.
+        # Working links must not wait for lost ones.
         for lost, deadline_s in ((False, DEADLINE_S), (True, _RETRY_DEADLINE_S)):
             group = [n for n in up if bool(self._links[n].up.lost) is lost]
             if group:
@@ -204,7 +204,7 @@ class SoundedLinks:
         return missing
 
     def _take(self, results: Sequence[Sounded]) -> dict[int, str]:
-        """Book results and learn from the last one of each helper; returns who has no radio."""
+        """Book results and update each helper's link; returns the helpers without a radio."""
         missing: dict[int, str] = {}
         for result in results:
             self._book(result)
@@ -238,7 +238,7 @@ class SoundedLinks:
             reason = link.unusable(now_s=now_s, limit_s=limit_s)
             lost.append(f"link to {link.name}: {reason}" if reason else "")
             for way, states in ((link.up, up), (link.down, down)):
-                # Of a link that cannot be used any valid state will do.
+                # A lost link needs some valid state.
                 known = way.predicted(now_s=now_s, coherence_time_s=coherence_s)
                 states.append(known or simulated.channel_state(n, Direction.UP))
         return LinkStates(

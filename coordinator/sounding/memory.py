@@ -1,4 +1,4 @@
-"""What is remembered of one sounded link between soundings."""
+"""State of one sounded link between soundings: last estimates, mean gains, failures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.sounding.results import Sounded
     from siftmoe.radio.channel.link import ChannelState
 
-#: A lost link is tried again after this time, then after twice it, up to the longest.
+#: A lost link is retried after this time, then after twice as long, up to the longest.
 RETRY_FIRST_S: Final = 0.5
 RETRY_MOST_S: Final = 10.0
 #: Weight of the last sounding in a link's mean gain.
@@ -27,13 +27,13 @@ class Way:
     Parameters
     ----------
     state : ChannelState or None
-        The last one that was sounded.
+        From the last successful exchange.
     mean_gain : float, linear
         Over the last ten soundings or so.
     lost : str
-        Why the last exchange told nothing; empty if it did.
+        Reason why the last exchange failed; empty if it succeeded.
     retry_s : float, s
-        When a lost one is tried again.
+        Time of the next attempt for a lost one.
     """
 
     state: ChannelState | None = None
@@ -43,7 +43,7 @@ class Way:
     _backoff_s: float = RETRY_FIRST_S
 
     def take(self, result: Sounded, *, now_s: float) -> None:
-        """Learn from an exchange."""
+        """Update from an exchange."""
         if result.channel is None:
             self.lost = result.reason or "not heard"
             self.retry_s = now_s + self._backoff_s
@@ -52,7 +52,7 @@ class Way:
         self._set(result.channel)
 
     def derive(self, state: ChannelState) -> None:
-        """Take a state that follows from the other direction; the noise stays its receiver's."""
+        """Take a state derived from the other direction, with the noise of its own receiver."""
         known = self.state
         self._set(state if known is None else replace(state, noise_psd=known.noise_psd))
 
@@ -62,17 +62,17 @@ class Way:
         self.state, self.lost, self._backoff_s = state, "", RETRY_FIRST_S
 
     def is_due(self, *, now_s: float, refresh_s: float) -> bool:
-        """Whether it is to be sounded: too old, or lost and to be tried again."""
+        """Whether it must be sounded: too old, or lost with its pause over."""
         if self.lost:
             return now_s >= self.retry_s
         return self.state is None or self.state.age_s(now_s) >= refresh_s
 
     def oldest_s(self) -> float:
-        """Time of the state; what was never sounded comes first."""
+        """Time of the state; -inf if it was never sounded."""
         return -math.inf if self.state is None else self.state.time_s
 
     def predicted(self, *, now_s: float, coherence_time_s: float | None) -> ChannelState | None:
-        """Return the state; once it is older than the coherence time, what it predicts for now.
+        """Return the state, or its prediction for now if it is older than the coherence time.
 
         Without a coherence time it is returned whatever its age.
         """
@@ -82,7 +82,7 @@ class Way:
             return self.state
         return aged(
             self.state,
-            now_s=now_s - coherence_time_s,  # until then the channel is taken to stand still
+            now_s=now_s - coherence_time_s,  # constant within the coherence time
             mean_gain=self.mean_gain,
             coherence_time_s=coherence_time_s,
         )
@@ -99,11 +99,11 @@ class LinkMemory:
 
     @property
     def lost(self) -> str:
-        """Why the link is lost; empty if it is not."""
+        """Reason why the link is lost; empty if it is not."""
         return self.up.lost or self.down.lost
 
     def compare(self, *, within_s: float) -> None:
-        """Let reciprocity learn from both directions, if they are of about the same time."""
+        """Update reciprocity from both directions, if sounded at about the same time."""
         up, down = self.up.state, self.down.state
         if self.lost:
             self.reciprocity.forget()
@@ -111,7 +111,7 @@ class LinkMemory:
             self.reciprocity.observe(up, down)
 
     def unusable(self, *, now_s: float, limit_s: float) -> str:
-        """Why the link cannot be used; empty if it can."""
+        """Reason why the link cannot be used; empty if it can."""
         if self.lost:
             return f"lost: {self.lost}"
         for way, name in ((self.up, "uplink"), (self.down, "downlink")):

@@ -1,9 +1,8 @@
-r"""Whether one direction of a link tells the other, as measured.
+r"""Reciprocity of a link: derives the downlink from the uplink where measurements support it.
 
 On one carrier and within a coherence time the medium is reciprocal, but front ends are not, and
-neither are two sounded gains. So the ratio of both gains is measured, in dB, whenever both were
-sounded close to each other in time; it is used only once its spread over several soundings is
-small:
+hence neither are sounded gains. The ratio of both gains is measured in dB whenever both were
+sounded close together in time, and used only if its spread over several soundings is small:
 
 .. math:: \hat g_{down} = g_{up} 10^{\bar r / 10}, \qquad
           u(\hat g_{down}) / \hat g_{down} = \sqrt{(u_{up} / g_{up})^2 + (c\, s_r)^2}
@@ -23,12 +22,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from siftmoe.radio.channel.link import ChannelState
 
-#: Pairs of soundings before the ratio is used, and those that are remembered.
+#: Least number of pairs before the ratio is used, and number of pairs kept.
 LEAST_PAIRS: Final = 5
 _MOST_PAIRS: Final = 20
-#: Largest spread of the ratio at which one direction stands for the other.
+#: Largest spread of the ratio at which it is used.
 MAX_SPREAD_DB: Final = 1.0
-#: Every so many uplink soundings the downlink is sounded all the same.
+#: The downlink is still sounded once in so many uplink soundings.
 CHECK_EVERY: Final = 10
 _NEPER_PER_DB: Final = math.log(10.0) / 10.0
 
@@ -41,12 +40,12 @@ class Reciprocity:
         self._since_check = 0
 
     def observe(self, up: ChannelState, down: ChannelState) -> None:
-        """Take note of both directions, sounded within a coherence time of each other."""
+        """Record both directions, sounded within a coherence time of each other."""
         self._ratios_db.append(10.0 * math.log10(down.gain / up.gain))
         self._since_check = 0
 
     def forget(self) -> None:
-        """Start anew: the link was lost, or a radio replaced."""
+        """Drop all pairs: the link was lost, or a radio replaced."""
         self._ratios_db.clear()
 
     @property
@@ -58,7 +57,7 @@ class Reciprocity:
 
     @property
     def holds(self) -> bool:
-        """Whether the uplink may stand for the downlink now."""
+        """Whether the downlink may be derived from the uplink now."""
         return self.spread_db <= MAX_SPREAD_DB and self._since_check < CHECK_EVERY
 
     def downlink(self, up: ChannelState) -> ChannelState:

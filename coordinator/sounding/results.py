@@ -1,4 +1,4 @@
-"""What a pilot exchange told of one direction of a link, and its row in the ledger."""
+"""Result of a pilot exchange in one direction of a link, and its row in the ledger."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _NEPER_PER_DB = math.log(10.0) / 10.0
 
 
 class Fault(str, Enum):
-    """Why an exchange told nothing."""
+    """Kind of failure of an exchange."""
 
     NO_BURST = "no burst"
     OVERLOAD = "overload"
     #: The helper has no radio, or it does not work or answer.
     NO_RADIO = "no radio"
-    #: The agent cannot be reached: nothing is known of its radio.
+    #: The agent cannot be reached; the state of its radio is unknown.
     UNREACHABLE = "unreachable"
     USER_RADIO = "the user's radio"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sounded:
-    """What one exchange told of one direction, or why it told nothing.
+    """Estimate of one direction by one exchange, or the reason of its failure.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Sounded:
 def nothing(
     helper: int, direction: Direction, fault: Fault, reason: str, *, now_s: float
 ) -> Sounded:
-    """Make the result of an exchange that told nothing."""
+    """Make the result of an exchange without an estimate."""
     return Sounded(helper=helper, direction=direction, time_s=now_s, fault=fault, reason=reason)
 
 
@@ -94,10 +94,10 @@ def failed(helper: int, direction: Direction, *, error: Exception, now_s: float)
 
 
 def heard_by_helper(helper: int, heard: Heard, *, now_s: float) -> Sounded:
-    """Make the result of what a helper says it heard.
+    """Make the result from a helper's reply.
 
-    A helper's word is taken for its own link, within the bounds of the protocol; a response that
-    is not finite is left out.
+    A helper is trusted about its own link, within the bounds of the protocol; a response that is
+    not finite is left out.
     """
     response = np.frombuffer(heard.response, dtype="<c8")
     time_s = now_s - heard.age_s
@@ -120,7 +120,7 @@ def heard_by_helper(helper: int, heard: Heard, *, now_s: float) -> Sounded:
 
 
 def heard_by_user(helper: int, sounding: Sounding) -> Sounded:
-    """Make the result of what the user's radio heard."""
+    """Make the result from the capture of the user's radio."""
     return Sounded(
         helper=helper,
         direction=Direction.DOWN,

@@ -9,7 +9,7 @@ import pytest
 from bad_links import GOOD, BadLinks, Link, why_not
 from four_agents import PATIENCE_S, Site, four_agents
 
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.ledger.store import SelectionRow
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from siftmoe.agent.wire.protocol import Stats
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.client.security import ClientSecurity
 from siftmoe.coordinator.client.sockets import endpoints_of
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.errors import AgentUnreachable, ConfigError
-from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.models.bundle.manifest import Manifest
 
 if TYPE_CHECKING:

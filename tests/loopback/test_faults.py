@@ -23,7 +23,7 @@ from four_agents import DEADLINE_S, PATIENCE_S, Site, four_agents
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import spawn, stop_all
 from siftmoe.coordinator.errors import LedgerError
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.ledger.store import FaultRow, Ledger, SelectionRow, TransmissionRow
 from siftmoe.models.tiny.files import checkpoint_dir
 from siftmoe.tools.cli import main

@@ -13,7 +13,7 @@ from four_agents import HIDDEN, PATIENCE_S, Site, four_agents
 from siftmoe.agent.wire.protocol import Apply, Result
 from siftmoe.coordinator.client.heat import Heats
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.ledger.store import FaultRow, SelectionRow
 
 if TYPE_CHECKING:

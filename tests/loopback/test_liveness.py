@@ -20,10 +20,11 @@ from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import launch
 from siftmoe.agent.wire.protocol import Apply, Result
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.errors import AgentUnreachable, DeadlineMissed
-from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.selection.problem import SelectionPlan, Status
 from siftmoe.models.bundle.manifest import Manifest
 

@@ -18,7 +18,7 @@ from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import launch
 from siftmoe.agent.wire.protocol import Apply, Result, Stats, StatsReply, decode, encode
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.fleet.agents import Fleet
 
 if TYPE_CHECKING:

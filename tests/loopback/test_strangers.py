@@ -23,8 +23,9 @@ from siftmoe.agent.security.keys import KeyPair
 from siftmoe.agent.wire.protocol import Apply, Result, Stats, StatsReply
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.client.security import ClientSecurity
-from siftmoe.coordinator.config.testbed import AgentEntry
-from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.config.entries import AgentEntry
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.models.bundle.manifest import Manifest
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from siftmoe.agent.errors import ErrorCode
 from siftmoe.agent.process.launch import spawn
 from siftmoe.agent.wire import protocol
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.errors import AgentRefused
 from siftmoe.coordinator.fleet.agents import Fleet

@@ -15,8 +15,8 @@ from siftmoe.agent.process.launch import spawn, stop_all
 from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.air.slotted import SlottedAir
 from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.config.radio import RadioEntry
-from siftmoe.coordinator.config.testbed import AgentEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.fleet.agents import Fleet

@@ -1,4 +1,4 @@
-"""Whatever entries there are: the file gives them back; uncertainty never shrinks by distance."""
+"""Calibration files round-trip for any entries; uncertainty never shrinks with distance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Energy tables are what the policies assume: convex, nondecreasing, and really the least."""
+"""Energy tables are convex, nondecreasing and minimal, as the policies assume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples that fuzzing starts from are whole: every kind, every dtype, and all valid."""
+"""The seed examples of fuzzing are valid and cover every kind and dtype."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""decode∘encode is the identity, and no bytes whatever make decode raise but ProtocolError."""
+"""decode∘encode is the identity, and decode raises only ProtocolError for any bytes."""
 
 import msgpack
 import numpy as np

@@ -1,4 +1,4 @@
-"""Quantised rows: the error's bound, and that a row is what it is whatever travels with it."""
+"""Quantised rows: the bound of the error, and independence of the other rows."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is selected again after a fault keeps what the whole layer may deviate."""
+"""A selection after a fault keeps the whole layer's budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SiftMoE never transmits more than Top-K where Top-K is feasible: it may always keep all."""
+"""SiftMoE never transmits more than Top-K where Top-K is feasible: it may keep all slots."""
 
 from __future__ import annotations
 

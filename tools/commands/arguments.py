@@ -117,7 +117,7 @@ def slots(text: str) -> int:
 
 def layer_deadline(text: str) -> float:
     """Read the real-time limit of a layer, s."""
-    from siftmoe.coordinator.config.testbed import LEAST_DEADLINE_S, LONGEST_DEADLINE_S
+    from siftmoe.coordinator.config.entries import LEAST_DEADLINE_S, LONGEST_DEADLINE_S
 
     value = float(text)
     if not LEAST_DEADLINE_S <= value <= LONGEST_DEADLINE_S:

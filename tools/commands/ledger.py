@@ -45,8 +45,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(summaries: list[Summary]) -> None:
-    from siftmoe.tools.console import stdout_console, table
     from siftmoe.tools.showing.energy_tables import air_table, board_table
+    from siftmoe.tools.terminal.console import stdout_console
+    from siftmoe.tools.terminal.tables import table
 
     console = stdout_console()
     console.print(table(*air_table(summaries)))

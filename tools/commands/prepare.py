@@ -233,16 +233,18 @@ def _describe(facts: dict[str, Any]) -> str:
 @contextmanager
 def _progress_bar() -> Iterator[Callable[[AnyProgress], None]]:
     """Show a progress bar per stage on stderr if it is a terminal; otherwise nothing."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
+    from siftmoe.tools.terminal.console import stderr_console
+    from siftmoe.tools.terminal.progress import field_column
+
     bars = Bars(
-        TextColumn("{task.description}"),
+        field_column("description"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=stderr_console(),
         disable=not sys.stderr.isatty(),
     )
     tasks: dict[str, Any] = {}

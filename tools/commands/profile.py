@@ -54,8 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(profile: Profile, *, title: str) -> None:
-    from siftmoe.tools.console import stdout_console, table
     from siftmoe.tools.showing.profile_tables import fits_terminal, layer_table, matrix
+    from siftmoe.tools.terminal.console import stdout_console
+    from siftmoe.tools.terminal.tables import table
 
     source = profile.calibration
     print(

@@ -25,7 +25,7 @@ from siftmoe.tools.commands.arguments import (
 if TYPE_CHECKING:
     import argparse
 
-    from siftmoe.coordinator.config.testbed import Testbed
+    from siftmoe.coordinator.config.entries import Testbed
     from siftmoe.tools.comparing.job import Job
 
 SUMMARY = "run the main job on a testbed's agents and radios"

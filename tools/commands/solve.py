@@ -62,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(answers: list[dict[str, Any]]) -> None:
-    from siftmoe.tools.console import stdout_console, table
+    from siftmoe.tools.terminal.console import stdout_console
+    from siftmoe.tools.terminal.tables import table
 
     header = ("file", "family", "status", "objective", "lower bound", "gap", "time")
     rows = [

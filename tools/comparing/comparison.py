@@ -25,7 +25,6 @@ from siftmoe.tools.comparing.job import (
 )
 from siftmoe.tools.comparing.readying import coordinator_for, with_price
 from siftmoe.tools.comparing.resumption import check_same, held
-from siftmoe.tools.console import progress_bar, stderr_console, stdout_console, table
 from siftmoe.tools.interrupts import terminable
 from siftmoe.tools.results.policies import (
     LEDGER_FILE,
@@ -37,6 +36,9 @@ from siftmoe.tools.results.policies import (
 from siftmoe.tools.showing.comparison_table import table_rows
 from siftmoe.tools.showing.remarks import remarks
 from siftmoe.tools.showing.report import CONFIG_FILE, write_report
+from siftmoe.tools.terminal.console import stderr_console, stdout_console
+from siftmoe.tools.terminal.progress import progress_bar
+from siftmoe.tools.terminal.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,12 +98,13 @@ class Comparison:
             experts=lambda: self.experts,
             batch_size=self.job.batch_size,
         )
-        console.print(f"\n[bold]{label}[/bold]  {self.job.prompt}", end="")
+        console.print(f"\n{label}", style="bold", end="")
+        console.print(f"  {self.job.prompt}", end="")
         with self._coordinated(answer_label(label), resolved):
             answer = self.session.generate(
                 self.job.prompt,
                 max_new_tokens=self.job.answer_tokens,
-                on_text=lambda text: console.print(text, end="", markup=False, style="green"),
+                on_text=lambda text: console.print(text, end="", style="green"),
             )
         console.print()
         with self._coordinated(label, resolved):
@@ -170,7 +173,7 @@ def compare(
     """
     policies = [with_budget(PolicySpec.parse(text)) for text in job.policies]
     console = stderr_console()
-    console.print(f"[bold]siftmoe {job.name}[/bold]")
+    console.print(f"siftmoe {job.name}", style="bold")
     bundle = open_with_progress(model)
     check(bundle)
     profile = load_profile(bundle)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import spawn, stop_all
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.config.testbed import LAYER_DEADLINE_S, AgentEntry
+from siftmoe.coordinator.config.entries import LAYER_DEADLINE_S, AgentEntry
 from siftmoe.coordinator.connect import CONNECT_TIMEOUT_S
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.fleet.placement import Placement
-from siftmoe.tools.console import progress_bar
+from siftmoe.tools.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

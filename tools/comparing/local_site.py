@@ -11,7 +11,7 @@ import msgspec
 from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.board_energy import board_energy
 from siftmoe.coordinator.clock import VirtualClock
-from siftmoe.coordinator.config.testbed import LAYER_DEADLINE_S
+from siftmoe.coordinator.config.entries import LAYER_DEADLINE_S
 from siftmoe.coordinator.links.sources import links_of
 from siftmoe.models.similarity.file import rotation_of
 from siftmoe.tools.comparing.job import fading_text, note_of

@@ -9,7 +9,7 @@ from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.tools.comparing.exchange_rate import Trials, find_rate, validation_task
 from siftmoe.tools.comparing.job import LOSS
-from siftmoe.tools.console import progress_bar
+from siftmoe.tools.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from siftmoe.coordinator.clock import Clock
+    from siftmoe.coordinator.config.entries import Testbed
     from siftmoe.coordinator.config.radio import RadioEntry
-    from siftmoe.coordinator.config.testbed import Testbed
     from siftmoe.coordinator.ledger.store import Ledger
     from siftmoe.coordinator.links.states import Links
     from siftmoe.coordinator.sounding.channel import RadioChoice

@@ -7,12 +7,13 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from siftmoe.tools.comparing.job import SIMULATED
-from siftmoe.tools.console import stderr_console, stdout_console, table
 from siftmoe.tools.experiments.studies.axes import USUAL_LOSS
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.summary import summary_of
 from siftmoe.tools.experiments.table import rows_of, write_csv
 from siftmoe.tools.showing.page import Section, html_figures, html_table, write_page
+from siftmoe.tools.terminal.console import stderr_console, stdout_console
+from siftmoe.tools.terminal.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +42,7 @@ def report(finished: Finished, *, as_json: bool) -> Path:
         return page
     console = stdout_console()
     for summary in summaries:
-        console.print(f"\n[bold]{summary.title}[/bold]")
+        console.print(f"\n{summary.title}", style="bold")
         console.print(table(summary.header, summary.rows))
     console.print(SIMULATED)
     stderr_console().print(f"report: {page}", soft_wrap=True)

@@ -6,11 +6,12 @@ import time
 from typing import TYPE_CHECKING
 
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.fleet.placement import Placement
+from siftmoe.coordinator.fleet.status import AgentState
 
 if TYPE_CHECKING:
-    from siftmoe.coordinator.fleet.agents import AgentStatus
+    from siftmoe.coordinator.fleet.status import AgentStatus
     from siftmoe.tools.flashing.site import Site
 
 

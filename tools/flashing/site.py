@@ -21,7 +21,7 @@ from siftmoe.tools.flashing.building.wheels import own_wheel, wheelhouse
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from siftmoe.coordinator.config.testbed import AgentEntry, Testbed
+    from siftmoe.coordinator.config.entries import AgentEntry, Testbed
     from siftmoe.coordinator.fleet.placement import Placement
     from siftmoe.tools.flashing.building.release import Release
     from siftmoe.tools.flashing.building.wheels import Target

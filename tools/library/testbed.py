@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from siftmoe.coordinator.config.testbed import Testbed, load_testbed
+from siftmoe.coordinator.config.entries import Testbed
+from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.models.bundle.reader import Bundle
 from siftmoe.tools.comparing.job import check_policies, load_profile, with_budget
@@ -26,6 +27,7 @@ def connect(
     policy: Any = None,
     ledger: str | Path | None = None,
     radio: RadioChoice = "auto",
+    tokenizer: Any = None,
     realtime: bool = False,
 ) -> Deployment:
     """Run a model on the running agents of a testbed, and on its radios.
@@ -46,6 +48,8 @@ def connect(
         File that keeps the books; one that exists gets another run. None: a temporary folder.
     radio : "auto" or "simulated"
         Whether links are simulated even where there are radios.
+    tokenizer : transformers.PreTrainedTokenizerBase or None
+        Instead of the bundle's.
     realtime : bool
         Wait the airtime.
 
@@ -81,4 +85,5 @@ def connect(
             radio=config.radio,
             ledger=ledger,
             resources=resources,
+            tokenizer=tokenizer,
         )

@@ -11,14 +11,15 @@ import msgspec
 from siftmoe.agent.wire.protocol import Stats, StatsReply
 from siftmoe.coordinator.client.heat import hot
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.fleet.placement import Placement
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.tools.flashing.health import release_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from siftmoe.coordinator.fleet.agents import AgentStatus
+    from siftmoe.coordinator.fleet.status import AgentStatus
     from siftmoe.tools.flashing.site import Site
 
 #: Time limit of an answer; agents answer while they compute. A slower one shows only its state.

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rich.live import Live
-from rich.markup import escape
+from rich.text import Text
 
-from siftmoe.tools.console import stdout_console, table
+from siftmoe.tools.terminal.console import stdout_console
+from siftmoe.tools.terminal.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from rich.table import Table
-
+    from siftmoe.tools.terminal.tables import FittedTable
     from siftmoe.tools.watching.agents import Row
 
 _GIGA: Final = 1e9
@@ -27,7 +27,7 @@ _FIGURES: Final = ("queue", "memory", "free", "hottest", "power")
 _BOARD: Final = ("board", "before", "service")
 
 
-def once(rows: Sequence[Row]) -> Table:
+def once(rows: Sequence[Row]) -> FittedTable:
     """Return the table of one look, with columns for boards if any was asked over SSH."""
     with_boards = any(row["board"] for row in rows)
     header = [*_AGENT, *_FIGURES, *(_BOARD if with_boards else ()), ""]
@@ -35,9 +35,9 @@ def once(rows: Sequence[Row]) -> Table:
     for row in rows:
         board = row["board"] or {}
         about = (board.get("current"), board.get("previous"), board.get("service", {}).get("state"))
-        cells = [escape(text or "") for text in about] if with_boards else []
+        cells = [text or "" for text in about] if with_boards else []
         lines.append([*_agent(row), *_figures(row), *cells, _remark(row, board.get("error"))])
-    return table(header, lines)
+    return table(header, lines, foldable=(0, -1))
 
 
 class Screen:
@@ -55,9 +55,9 @@ class Screen:
             for row in rows
         ]
         if self._console.is_terminal:
-            self._live.update(table(header, lines), refresh=True)
+            self._live.update(table(header, lines, foldable=(0, -1)), refresh=True)
         else:
-            self._console.print(table(header, lines))
+            self._console.print(table(header, lines, foldable=(0, -1)))
 
     def __enter__(self) -> Screen:
         if self._console.is_terminal:
@@ -73,15 +73,15 @@ class Screen:
         self._live.stop()
 
 
-def _agent(row: Row) -> list[str]:
+def _agent(row: Row) -> list[str | Text]:
     colour = "red" if row["state"] != "ready" else "yellow" if row["hot"] else "green"
     state = f"{row['state']}, hot" if row["hot"] else row["state"]
     return [
-        escape(row["agent"]),
-        f"[{colour}]{state}[/{colour}]",
-        escape(row["release"] or row["version"]),
+        row["agent"],
+        Text(state, style=colour),
+        row["release"] or row["version"],
         str(row["experts"]) if row["provider"] else "",
-        escape(row["provider"].removesuffix(_PROVIDER)),
+        row["provider"].removesuffix(_PROVIDER),
     ]
 
 
@@ -108,4 +108,4 @@ def _remark(row: Row, board_error: str | None = None) -> str:
         parts = [*row["hot"], *silent]
     else:
         parts = [row["reason"]]
-    return escape("; ".join([*parts, *([board_error] if board_error else [])]))
+    return "; ".join([*parts, *([board_error] if board_error else [])])

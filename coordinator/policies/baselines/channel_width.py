@@ -1,10 +1,10 @@
-r"""Widths by the channel alone: every expert is kept, and a bad link is sent fewer bits.
+r"""Widths by the channel alone: keeps every expert and sends fewer bits over bad links.
 
 .. math:: \min_b \sum_n e_n\Big(\sum_t s_{b_{t,n}}\Big) + \lambda \sum_{t,n} D_{b_{t,n}}
 
 with :math:`D_b` the mean cost of a vector at width b over all layers, experts and weights. The
-baseline that a joint choice of helper, expert and width has to beat: it adapts to the radio as well
-as can be, and knows nothing of the model but what few bits cost it on average. Our own
+baseline for a joint choice of helper, expert and width: it adapts optimally to the radio, and uses
+of the model only the mean cost of few bits. Our own
 (docs/theory.md, section 8).
 """
 
@@ -18,13 +18,13 @@ import numpy as np
 from siftmoe.coordinator.policies.baselines.restriction import only_skips, solve_restricted
 from siftmoe.coordinator.policies.siftmoe import SiftMoE
 from siftmoe.coordinator.selection.problem import BudgetKind
-from siftmoe.coordinator.selection.tables import channel_nats
+from siftmoe.coordinator.selection.profiled import channel_nats
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.selection.policy import PolicyRun
     from siftmoe.coordinator.selection.problem import SelectionPlan, SelectionProblem
 
-#: Cost of a skip over that of the narrowest vector: nobody skips who can send.
+#: Cost of a skip relative to the narrowest vector: large, so that no reachable slot is skipped.
 _NEVER = 1e6
 
 

@@ -1,7 +1,7 @@
-"""Policies that are SiftMoE's problem with fewer options or another measure of deviation.
+"""Policies as restrictions of SiftMoE's problem: fewer options, or another deviation.
 
-The restricted problem is solved by the full solver; the plan is then read in the units of the
-problem that was asked, so that its deviation can be compared with every other policy's.
+The full solver solves the restricted problem; the plan's deviation is then computed in the units of
+the original problem, for comparison with other policies.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def solve_restricted(
     solver: SiftMoE,
     rescale: bool,
 ) -> SelectionPlan:
-    """Solve ``restricted`` and read its plan as one of ``problem``.
+    """Solve ``restricted`` and convert its plan to one of ``problem``.
 
     Parameters
     ----------
@@ -72,8 +72,8 @@ def solve_restricted(
     Returns
     -------
     SelectionPlan
-        ``FEASIBLE`` or ``INFEASIBLE`` in the sense of ``restricted``; it says nothing of the
-        optimum of ``problem``, so it carries no lower bound.
+        ``FEASIBLE`` or ``INFEASIBLE`` in the sense of ``restricted``. Without a lower bound, since
+        nothing is proved about the optimum of ``problem``.
     """
     started = time.perf_counter()
     plan = solver.select(restricted)

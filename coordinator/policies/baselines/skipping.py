@@ -1,8 +1,8 @@
-r"""Simple rules that a selection by similarity has to beat.
+r"""Baselines without replacements: skipping by deviation, and by the gate weight alone.
 
-`SkipOnly` keeps or skips, by the same deviations and the same solver. `GatePrice` looks at
-nothing but the gate: it drops what is dearer than :math:`\lambda g^2`, the strong simple baseline
-of docs/theory.md, section 8.
+`SkipOnly` keeps or skips with the same deviations and solver as SiftMoE. `GatePrice` uses only the
+gate: it drops slots that cost more than :math:`\lambda g^2`, the strong simple baseline of
+docs/theory.md, section 8.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@ r"""A budget on the mean deviation of a batch, or a price on deviation, with con
 
 .. math:: \min_{S_t} \sum_n e_n(q_n) \quad \text{s.t.} \quad \sum_t D_t(S_t) \le T \epsilon
 
-Under a price :math:`\lambda` on deviation tokens meet only in the loads, so best response with
-the price oracle applies; for the budget :math:`\lambda` is bisected and what is left over is
-spent by single moves. The certificate prices both loads and deviation. No token has a guarantee
-of its own. docs/theory.md, section 2.3.
+Under a price :math:`\lambda` on deviation tokens are coupled only by the loads, so best response
+with the price oracle applies. For the budget, :math:`\lambda` is bisected and the rest of the
+budget is spent by single moves. The certificate prices both loads and deviation. No token has a
+guarantee of its own. docs/theory.md, section 2.3.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-#: Rounds of local search that try to mend exceeded capacities before an integer program does.
+#: Rounds of local search to repair exceeded capacities before the integer program.
 _MENDING_ROUNDS = 300
-#: Seconds that this program may take.
+#: Time limit of that program in seconds.
 _MENDING_S = 5.0
 #: Rounds of local search between two looks at the gap.
 _ROUNDS_AT_ONCE = 200
@@ -51,7 +51,7 @@ class ListedSearch:
     Parameters
     ----------
     columns, model, effort
-        What to choose from, what it costs, how hard to try.
+        Options, their costs, and limits of the search.
     """
 
     def __init__(self, columns: Columns, model: LoadModel, effort: Effort) -> None:
@@ -128,7 +128,7 @@ class ListedSearch:
             self._now.take(candidate)
 
     def _mend(self) -> bool:
-        """Bring the loads under the capacities; False if it cannot be done, or was not."""
+        """Bring the loads within the capacities; False if that is impossible or did not succeed."""
         self._shake(_MENDING_ROUNDS)
         if not self._exceeds():
             return True
@@ -192,7 +192,7 @@ class ListedSearch:
         self._keep_better(self._settle(self._assign(rows[columns.group])))
 
     def _search(self, certificate: Certificate) -> None:
-        """Local search in portions, until the certificate says that it is enough."""
+        """Local search in portions, until the certificate's gap is within the tolerance."""
         left = self._effort.rounds
         while left and self._gap(certificate) > self._effort.tolerance:
             portion = min(left, _ROUNDS_AT_ONCE)

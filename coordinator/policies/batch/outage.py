@@ -1,8 +1,8 @@
-"""Tokens that cannot be served as they should be get the least deviation that is left.
+"""Outage: gives tokens beyond capacity or reach the least remaining deviation.
 
-Shortage of capacity is met in this order: the tokens that lose least give way, the ones that
-lose most choose first among the helpers that still have room, deviation first and energy among
-equals. The caller reports such plans as infeasible.
+If capacity is short, the tokens with least to lose are removed first; the removed tokens then
+choose among helpers with free capacity, those with most to lose first, by deviation and among
+equals by energy. The caller reports such plans as infeasible.
 """
 
 from __future__ import annotations

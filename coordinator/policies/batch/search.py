@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: A move must save this share of a token's energy to be made, so that passes end.
 _IMPROVEMENT = 1e-12
-#: Passes of best response before a search round gives up waiting for rest.
+#: Most passes of best response in a search round.
 _MOST_PASSES = 50
 #: Tokens released together, and the largest distortion of a price on their return.
 _RELEASE_FROM, _RELEASE_TO, _DISTORTION = 2, 6, 0.5

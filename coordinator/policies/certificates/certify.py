@@ -1,4 +1,4 @@
-"""A certificate with as much work as was asked for: steps first, then cutting planes."""
+"""Computes a certificate within the limits of `Effort`: dual steps, then cutting planes."""
 
 from __future__ import annotations
 

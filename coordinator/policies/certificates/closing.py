@@ -1,4 +1,4 @@
-r"""Close a gap: an exact integer program over what the certificate leaves open.
+r"""Closes a gap: an exact integer program over the sets and loads that a certificate leaves.
 
 With prices :math:`\mu` of bound L and a plan of energy U, no plan better than U uses a set S with
 :math:`\mu(S) - \min_{S'} \mu(S') > U - L`, nor a load q with
@@ -37,7 +37,7 @@ _ABSOLUTE_GAP, _IMPOSSIBLE = 1e-6, 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closing:
-    """What the integer program proved.
+    """Result of the integer program.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def close_gap(
     upper: float,
     time_limit_s: float,
 ) -> Closing:
-    """Search what may still be better than ``upper``, exactly.
+    """Search exactly for a plan better than ``upper``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-r"""Cutting planes: the last digits of a certificate.
+r"""Cutting planes: refine a certificate to its last digits.
 
 Kelley's method in a box around the best prices. The tokens' side of the bound is learnt from
 cuts, :math:`z_0 \le v_k + D_k^T (\mu - \mu_k)` with demand :math:`D_k`; the helpers' side is known

@@ -1,4 +1,4 @@
-"""How much work a policy puts into being near the optimum, and into proving it."""
+"""Limits of a policy's search for the optimum and of its proof."""
 
 from __future__ import annotations
 

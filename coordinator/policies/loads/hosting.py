@@ -1,4 +1,4 @@
-r"""Which host serves an expert that several helpers hold.
+r"""Chooses the host of an expert that several helpers hold.
 
 A token pays a helper once, so its slots are covered by the helpers of least total marginal
 energy: exact for one token, by a shortest path over the sets of covered slots. Tokens are

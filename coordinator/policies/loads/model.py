@@ -1,13 +1,13 @@
-r"""What loads cost: the table :math:`e_n(q)` as the policies use it.
+r"""Load model: the energy table :math:`e_n(q)` as the policies use it.
 
 All that the algorithms need is that :math:`e_n` is convex, nondecreasing, zero at zero, and
 finite up to a capacity :math:`Q_n`; so any energy model that keeps this can stand behind it.
 docs/theory.md, sections 0 and 2.4.
 
 Tokens choose between *ways* to send them. A way draws on one row of the table, its *resource*, and
-a token takes up a number of its columns, the way's *units*. Where all vectors have one width, ways
-and resources are the helpers and a token is one unit; ``siftmoe.coordinator.selection.precision``
-tells what they are otherwise.
+a token occupies a number of its columns, the way's *units*. Where all vectors have one width, ways
+and resources are the helpers and a token is one unit; otherwise see
+``siftmoe.coordinator.selection.precision``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LINEARITY = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadModel:
-    r"""Energies of loads 0..Q, their differences, and who draws on them.
+    r"""Energies of loads 0..Q, their differences, and the ways that use them.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Tokens on their ways: what a place costs now, and what happens when a token leaves or enters.
+"""Loads of the ways: marginal costs, and changes when a token leaves or enters.
 
-A way asks for the energy that one more token adds to its resource,
+The cost of a way is the energy that one more token adds to its resource,
 :math:`e_r(q_r + u_h) - e_r(q_r)`. ``total`` is (R, Q+1), ``loads`` (R,) the units that each
 resource has, ``resource`` and ``units`` (H,) a way's, ``begin`` (R+1,) the first way of each
 resource, ``cost`` (H,) a way's price now, ``members`` the ways of a token; a member below 0 is
@@ -53,7 +53,7 @@ def leave(
     loads: IntArray,
     cost: FloatArray,
 ) -> float:
-    """Take a token away; returns what it would pay to come back."""
+    """Remove a token; returns the cost of adding it again."""
     price = 0.0
     for h in members:
         if h >= 0:

@@ -1,7 +1,7 @@
-r"""What each helper can do for a slot, and helper sets turned into a plan.
+r"""Least deviations of each helper per routed expert, and plans from helper sets.
 
 A helper that holds several experts serves a slot with the one of least deviation. With
-:math:`H_n` the experts on helper n, and skipping or a local expert always at hand,
+:math:`H_n` the experts on helper n, and skipping or a local expert always available,
 
 .. math:: \mathrm{base}_i = \min(F_{i0}, \min_{j\,\mathrm{local}} F_{ij}), \qquad
           \mathrm{served}_{i,n} = \min(\mathrm{base}_i, \min_{j \in H_n} F_{ij})

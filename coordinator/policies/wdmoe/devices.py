@@ -1,4 +1,4 @@
-"""The devices of WDMoE's latency model, and what they are on the links of a run."""
+"""Devices of WDMoE's latency model, made from the links and air of a run."""
 
 from __future__ import annotations
 

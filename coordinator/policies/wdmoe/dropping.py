@@ -1,4 +1,4 @@
-r"""Which token leaves which device, and the ratio of weight to latency that this raises.
+r"""WDMoE's rules of dropping tokens from devices, and the weight-to-latency ratio.
 
 ``weights`` (T, N) is the weight of each token on each device, 0 where it is not sent, ``local``
 (T,) its slots that the user serves itself, ``token_s`` (N,) the time :math:`\tau_k` of one token

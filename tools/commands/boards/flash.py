@@ -131,7 +131,8 @@ def _print(outcomes: list[Outcome], *, as_json: bool) -> None:
         for outcome in outcomes:
             print(json.dumps(asdict(outcome)))
         return
-    from siftmoe.tools.console import stdout_console, table
+    from siftmoe.tools.terminal.console import stdout_console
+    from siftmoe.tools.terminal.tables import table
 
     header = ["board", "result", "release", "before", "files", "MB", "s", ""]
     rows = [

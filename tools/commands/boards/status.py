@@ -63,7 +63,7 @@ def _once(site: Site, chosen: list[int], *, as_json: bool) -> list[Row]:
     if as_json:
         _print_json(rows)
     else:
-        from siftmoe.tools.console import stdout_console
+        from siftmoe.tools.terminal.console import stdout_console
         from siftmoe.tools.watching.table import once
 
         stdout_console().print(once(rows))

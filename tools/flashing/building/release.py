@@ -23,7 +23,7 @@ from siftmoe.tools.flashing.onboard.releases import PROGRAM
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from siftmoe.coordinator.config.testbed import AgentEntry, ExpertId
+    from siftmoe.coordinator.config.entries import AgentEntry, ExpertId
     from siftmoe.tools.flashing.building.signing import Signer
     from siftmoe.tools.flashing.building.wheels import Target
 

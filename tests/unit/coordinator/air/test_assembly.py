@@ -1,4 +1,4 @@
-"""The air of a run, as its settings describe it."""
+"""The air interface built from a testbed's settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fast fading where the width of every vector is chosen too."""
+"""Fast fading with a chosen width for every vector."""
 
 from __future__ import annotations
 

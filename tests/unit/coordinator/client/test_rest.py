@@ -5,9 +5,10 @@ from peers import Peer
 
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.client.rest import LONGEST_S, REST_S, Rests
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.errors import AgentUnreachable
-from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.models.shape import ModelShape
 
 SHAPE = ModelShape(

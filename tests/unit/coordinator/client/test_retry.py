@@ -1,4 +1,4 @@
-"""Who does not let the coordinator in, and who only says nothing."""
+"""Handshakes that are refused, and peers that do not respond."""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from siftmoe.coordinator.config.testbed import AgentEntry, load_testbed
+from siftmoe.coordinator.config.entries import AgentEntry
+from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.errors import ConfigError
 
 AGENT = '[[agent]]\nname = "a"\naddress = "tcp://10.0.0.1:5555"\n'

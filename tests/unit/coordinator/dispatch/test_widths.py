@@ -1,4 +1,4 @@
-"""Shares whose rows travel in the widths of the plan."""
+"""Shares whose rows are encoded in the widths of the plan."""
 
 from __future__ import annotations
 

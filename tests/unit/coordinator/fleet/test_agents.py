@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siftmoe.agent.wire.protocol import HelloReply
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.errors import ConfigError, PlacementError
-from siftmoe.coordinator.fleet.agents import AgentState, Fleet
+from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.fleet.placement import Placement, place
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.models.shape import ModelShape
 
 SHAPE = ModelShape(

@@ -1,4 +1,4 @@
-"""What Prometheus would read of a ledger, against the ledger's own sums."""
+"""Prometheus metrics of a ledger against the ledger's own sums."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from siftmoe.agent.process import metrics as agent_metrics
 from siftmoe.coordinator.errors import LedgerError
-from siftmoe.coordinator.fleet.agents import AgentState
+from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.ledger.metrics import FAMILIES, LedgerMetrics, fleet_samples
 from siftmoe.coordinator.ledger.store import (
     Ledger,

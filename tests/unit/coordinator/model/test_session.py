@@ -1,4 +1,4 @@
-"""A session on an undivided model: what it answers and how it scores."""
+"""A session on an undivided model: answers and scores."""
 
 from __future__ import annotations
 

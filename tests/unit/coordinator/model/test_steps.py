@@ -1,4 +1,4 @@
-"""Which forward pass is a step, and which of its rows are tokens; on torch's own hooks."""
+"""Detection of steps and of real rows, on torch's own hooks."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.selection.layer_problem import layer_problem
 from siftmoe.coordinator.selection.problem import Budget, BudgetKind
-from siftmoe.coordinator.selection.tables import (
+from siftmoe.coordinator.selection.profiled import (
     amplified_tables,
     paper_tables,
     price_tables,
-    unknown_tables,
 )
+from siftmoe.coordinator.selection.tables import unknown_tables
 from siftmoe.models.errors import ProfileMissing
 from siftmoe.models.similarity.quantities import Estimate
 

@@ -1,4 +1,4 @@
-"""When links are sounded, lost, tried again and predicted, on exchanges that are told what to say.
+"""When links are sounded, lost, retried and predicted, on scripted exchanges.
 
 The exchanges over real sockets and radios are in tests/loopback/commands/test_run_command.py.
 """

@@ -13,7 +13,7 @@ import pytest
 from bundles import shape_of, write_bundle
 
 from siftmoe.agent.errors import KeyUnusable
-from siftmoe.coordinator.config.testbed import AgentEntry
+from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.errors import ConfigError
 from siftmoe.models.bundle.manifest import Manifest
 from siftmoe.models.errors import BundleCorrupt
