@@ -102,9 +102,17 @@ class Bench:
         self.coordinator, self.client, self.peers = coordinator, client, peers
         self.ledger = coordinator.ledger
 
-    def serve(self) -> NDArray[np.float32]:
-        self.coordinator.begin_step(tokens=len(HIDDEN), prefill=True)
-        output = self.coordinator.run_layer(0, HIDDEN, routed_experts=ROUTED, gate_weights=GATES)
+    def serve(
+        self, *, hidden: Any = HIDDEN, routed: Any = ROUTED, gates: Any = GATES
+    ) -> NDArray[np.float32]:
+        self.coordinator.begin_step(tokens=len(hidden), prefill=True)
+        try:
+            output = self.coordinator.run_layer(
+                0, hidden, routed_experts=routed, gate_weights=gates
+            )
+        except BaseException:
+            self.coordinator.end_step(failed=True)
+            raise
         self.coordinator.end_step(failed=False)
         return output
 
