@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from siftmoe.agent.wire.protocol import Result, plain, plain_all
 from siftmoe.coordinator.client.exchange import raise_first
 from siftmoe.coordinator.dispatch.grouping import combine, group
+from siftmoe.coordinator.dispatch.results import DispatchResult, timing_of
 from siftmoe.coordinator.errors import AgentRefused, AgentUnreachable
 from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.selection.problem import LOCAL
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from siftmoe.agent.wire.protocol import Apply, Message, Vectors
     from siftmoe.coordinator.client.requests import Client
     from siftmoe.coordinator.dispatch.grouping import Share
-    from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.selection.problem import SelectionPlan
     from siftmoe.models.vectors.quantise import Rotation
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     Outputs = dict[int, NDArray[np.floating[Any]]]
 
 _log = logging.getLogger(__name__)
-
-__all__ = ["DispatchResult", "Dispatcher", "HelperTiming", "LocalExperts"]
 
 
 class LocalExperts(Protocol):
@@ -42,57 +39,6 @@ class LocalExperts(Protocol):
     ) -> Float32Array:
         """Weighted sum over experts: hidden [n, d], pairs [m, 2], weights [m] -> [n, d]."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HelperTiming:
-    """Times of one helper, in seconds: round trip, and the compute and queue time within it."""
-
-    helper: int
-    tokens: int
-    round_trip_s: float
-    compute_s: float
-    queue_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DispatchResult:
-    """A layer's output, with timings and failures.
-
-    Parameters
-    ----------
-    output : (T, d) float32
-    timings : tuple of HelperTiming
-        By ascending helper.
-    failures : dict
-        Error of each helper without a result; its part is missing in ``output``.
-    given_up_s : dict, s
-        Time from sending to giving up the wait.
-    uplink_bits, downlink_bits : dict, bit
-        Bits of the vectors in requests and replies by helper, scales and padding included.
-    """
-
-    output: Float32Array
-    timings: tuple[HelperTiming, ...]
-    failures: dict[int, CoordinatorError]
-    given_up_s: dict[int, float]
-    uplink_bits: dict[int, int]
-    downlink_bits: dict[int, int]
-
-    @property
-    def slowest(self) -> HelperTiming | None:
-        """The helper of the longest round trip; None if none was asked."""
-        return max(self.timings, key=lambda timing: timing.round_trip_s, default=None)
-
-    @property
-    def compute_s(self) -> float:
-        """Compute time of the slowest helper."""
-        return self.slowest.compute_s if self.slowest else 0.0
-
-    @property
-    def queue_s(self) -> float:
-        """Queue time at the slowest helper."""
-        return self.slowest.queue_s if self.slowest else 0.0
 
 
 class Dispatcher:
@@ -230,7 +176,7 @@ class Dispatcher:
             reply = exchange.replies.get(share.helper)
             if isinstance(reply, Result) and reply.output.shape == share.hidden.shape:
                 answers[share.helper] = reply.output
-                timings.append(_timing(share, reply, exchange.round_trip_s[share.helper]))
+                timings.append(timing_of(share, reply, exchange.round_trip_s[share.helper]))
             elif reply is not None:
                 name = self._client.fleet[share.helper].name
                 failures[share.helper] = AgentRefused(f"agent {name!r} {_problem(reply, share)}")
@@ -270,16 +216,6 @@ class Dispatcher:
             outputs[LOCAL] = local(layer, plain(share.hidden), share.pairs, share.weights)
 
         return compute
-
-
-def _timing(share: Share, result: Result, round_trip_s: float) -> HelperTiming:
-    return HelperTiming(
-        helper=share.helper,
-        tokens=len(share.tokens),
-        round_trip_s=round_trip_s,
-        compute_s=result.compute_s,
-        queue_s=result.queue_s,
-    )
 
 
 def _problem(reply: Message, share: Share) -> str:
