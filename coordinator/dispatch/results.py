@@ -68,7 +68,7 @@ class DispatchResult:
 
 
 def timing_of(share: Share, result: Result, round_trip_s: float) -> HelperTiming:
-    """Times of one helper's result."""
+    """Make the times of one helper from its result."""
     return HelperTiming(
         helper=share.helper,
         tokens=len(share.tokens),
