@@ -58,7 +58,7 @@ def answer(request: Any) -> list[Any]:
     output = np.zeros(request.hidden.shape, np.float32)
     for (row, expert), weight in zip(request.pairs, request.weights, strict=True):
         output[row] += weight * (expert + 1) * request.hidden[row]
-    return [Result(id=request.id, output=output, compute_s=0.25, queue_s=0.125)]
+    return [Result(id=request.id, output=output, compute_s=2e-6, queue_s=1e-6)]
 
 
 def busy(request: Any) -> list[Any]:
@@ -139,7 +139,9 @@ def benches(folder: Path) -> Iterator[Callable[..., Bench]]:
             peers = []
             for n in range(4):
                 how = answers[n] if n < len(answers) else None
-                peer = Peer(how or answer, hidden_size=D, residents=RESIDENTS[n])
+                peer = Peer(
+                    how or answer, hidden_size=D, residents=more.get("residents", RESIDENTS)[n]
+                )
                 stack.callback(peer.close)
                 peers.append(peer)
             agents = [AgentEntry(name=f"a{n}", address=p.address) for n, p in enumerate(peers)]
@@ -149,7 +151,13 @@ def benches(folder: Path) -> Iterator[Callable[..., Bench]]:
             ledger = stack.enter_context(Ledger.create(folder / "ledger.sqlite"))
             coordinator = Coordinator(
                 fleet=fleet,
-                dispatcher=Dispatcher(client, deadline_s=deadline_s, patience_s=0.2),
+                dispatcher=Dispatcher(
+                    client,
+                    deadline_s=deadline_s,
+                    patience_s=0.2,
+                    check_one_in=more.get("check_one_in"),
+                    reference=more.get("reference"),
+                ),
                 links=LINKS,
                 air=more.get("air") or AIR,
                 policy=make_policy(policy),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from siftmoe.agent.wire.protocol import Result
@@ -67,11 +68,13 @@ class DispatchResult:
         return self.slowest.queue_s if self.slowest else 0.0
 
 
-def timing_of(share: Share, result: Result, round_trip_s: float) -> HelperTiming:
-    """Make the times of one helper from its result."""
+def timing_of(
+    share: Share, result: Result, round_trip_s: float, *, num_tokens: int
+) -> HelperTiming:
+    """Make the times of one helper from its result; rows from ``num_tokens`` on are checks."""
     return HelperTiming(
         helper=share.helper,
-        tokens=len(share.tokens),
+        tokens=int(np.count_nonzero(share.tokens < num_tokens)),
         round_trip_s=round_trip_s,
         compute_s=result.compute_s,
         queue_s=result.queue_s,

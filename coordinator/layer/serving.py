@@ -233,6 +233,7 @@ class LayerRun:
                 layer=self._layer,
                 reply_width=parts.air.reply_width,
                 deadline_s=SHARE * left_s,
+                usual_norm=parts.tables[self._layer].usual_norm(),
             )
         except BaseException:  # also an interrupt: the energy is spent
             self._book(sent.up, links)
