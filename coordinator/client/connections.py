@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import zmq
 
 from siftmoe.agent.wire.protocol import encode
-from siftmoe.coordinator.client.liveness import (
+from siftmoe.coordinator.client.health.liveness import (
     CLASSIFY_S,
     HEARTBEAT_TIMEOUT_MS,
     LinkEvent,
     Liveness,
 )
+from siftmoe.coordinator.client.health.retry import Retries
 from siftmoe.coordinator.client.lookup import LOOK_S, Lookups
 from siftmoe.coordinator.client.pulse import Pulse
-from siftmoe.coordinator.client.retry import Retries
 from siftmoe.coordinator.client.security import ClientSecurity
 from siftmoe.coordinator.client.sockets import (
     Monitor,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import zmq
 
-from siftmoe.coordinator.client.liveness import LinkEvent
+from siftmoe.coordinator.client.health.liveness import LinkEvent
 from siftmoe.coordinator.client.sockets import (
     CONNECT_MS,
     RECONNECT_MAX_MS,

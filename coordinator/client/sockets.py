@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import zmq
 
 from siftmoe.agent.wire.protocol import MAX_FRAME_BYTES
-from siftmoe.coordinator.client.liveness import LinkEvent
+from siftmoe.coordinator.client.health.liveness import LinkEvent
 from siftmoe.coordinator.errors import ConfigError
 
 if TYPE_CHECKING:
