@@ -1,8 +1,7 @@
 """Sends requests to agents and collects their replies within a deadline, whichever agents fail.
 
-One synchronous ROUTER connects to every agent: it costs the same for 8 agents as for 100, and
-the only other thread is ZeroMQ's, which keeps up heartbeats while the coordinator computes. Events
-and messages are processed whenever the client is used, or by `Client.poll`.
+One synchronous ROUTER connects to every agent: it costs the same for 8 agents as for 100. The only
+other thread is ZeroMQ's. Events and messages are processed at each use, or by `Client.poll`.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from siftmoe.agent.errors import ProtocolError
 from siftmoe.agent.wire.protocol import Apply, Failure, decode
-from siftmoe.coordinator.client.checks import AgentChecks
 from siftmoe.coordinator.client.connections import Connections
 from siftmoe.coordinator.client.exchange import Exchange, garbled, missed, refused, unreachable
+from siftmoe.coordinator.client.health.checks import AgentChecks
 from siftmoe.coordinator.client.sockets import ZERO_COPY_BYTES
 from siftmoe.coordinator.errors import AgentUnreachable
 from siftmoe.coordinator.fleet.status import AgentState
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from siftmoe.agent.wire.protocol import Frame, Message, Request
-    from siftmoe.coordinator.client.heat import Heats
+    from siftmoe.coordinator.client.health.heat import Heats
     from siftmoe.coordinator.client.security import ClientSecurity
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.fleet.agents import Fleet
@@ -109,7 +108,7 @@ class Client:
 
     def wait_ready(self, *, timeout_s: float) -> bool:
         """Wait until every agent is ready, hot or refused, and return whether all are ready."""
-        closed = (AgentState.READY, AgentState.HOT, AgentState.REFUSED)
+        closed = (AgentState.READY, AgentState.HOT, AgentState.REFUSED, AgentState.DISTRUSTED)
         self._wait(lambda: all(agent.state in closed for agent in self.fleet), timeout_s)
         return bool(self.fleet.ready().all())
 
@@ -202,6 +201,10 @@ class Client:
     def rest(self, index: int, *, reason: str) -> None:
         """Exclude a connected agent that gave no result, until it answers a hello again."""
         self._checks.rest(index, reason=reason, owes=self._asked.get(index))
+
+    def distrust(self, index: int, *, reason: str) -> None:
+        """Exclude an agent for as long as this client is open: its results are wrong."""
+        self.fleet.set_state(index, AgentState.DISTRUSTED, reason=reason, now_s=self._clock())
 
     def _send(self, index: int, request: Request) -> str:
         return self._connections.send(index, request)

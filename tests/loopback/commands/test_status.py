@@ -18,7 +18,7 @@ from bundles import shape_of, write_bundle
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import LaunchedAgent, spawn
 from siftmoe.agent.wire.protocol import Apply, StatsReply
-from siftmoe.coordinator.client.heat import hot
+from siftmoe.coordinator.client.health.heat import hot
 from siftmoe.tools.cli import main
 from siftmoe.tools.flashing.keys import make_keys
 from siftmoe.tools.flashing.site import Site

@@ -7,9 +7,16 @@ import time
 from typing import Any
 
 import pytest
+from peers import Peer
 
+from siftmoe.agent.wire.protocol import Stats, StatsReply
 from siftmoe.coordinator.client import lookup
 from siftmoe.coordinator.client.lookup import Lookups
+from siftmoe.coordinator.client.requests import Client
+from siftmoe.coordinator.client.security import ClientSecurity
+from siftmoe.coordinator.config.entries import AgentEntry
+from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.models.shape import ModelShape
 
 ADDRESSES = {0: "tcp://127.0.0.1:5555", 1: "tcp://board.local:5555"}
 
@@ -48,3 +55,24 @@ def test_a_name_is_looked_up_until_it_has_an_address(known: set[str]) -> None:
         assert lookups.pending() == {}
     finally:
         lookups.close()
+
+
+SHAPE = ModelShape(
+    num_layers=1, num_experts=2, top_k=1, hidden_size=8, intermediate_size=8, activation="silu"
+)
+
+
+def test_an_agent_whose_name_comes_late_serves_with_heartbeats(known: set[str]) -> None:
+    peer = Peer(lambda request: [StatsReply(id=request.id, counters={})], host="127.0.0.9")
+    port = peer.address.rpartition(":")[2]
+    entry = AgentEntry(name="board", address=f"tcp://board.local:{port}")
+    try:
+        fleet = Fleet([entry], shape=SHAPE, model_hash="m" * 64)
+        with Client(fleet, security=ClientSecurity(insecure=True)) as client:
+            assert not client.wait_ready(timeout_s=0.05)
+            known.add("board.local")
+            assert client.wait_ready(timeout_s=20.0)
+            exchange = client.exchange({0: Stats(id=client.next_id())}, deadline_s=20.0)
+            assert 0 in exchange.replies
+    finally:
+        peer.close()
