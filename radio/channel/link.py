@@ -152,7 +152,7 @@ def transmit_energy(
     Notes
     -----
     Shannon's capacity solved for power; SiftMoE (arXiv 2603.23888) names its parameters, the
-    formula is this project's reading (docs/theory.md, section 0).
+    formula is this project's reading (docs/explanation/theory.md, section 0).
     """
     _positive(airtime_s=airtime_s, bandwidth_hz=bandwidth_hz, gain=gain, noise_psd=noise_psd)
     bits = np.asarray(payload_bits, dtype=np.float64)

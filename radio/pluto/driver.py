@@ -1,6 +1,6 @@
 """Driver of an ADALM-Pluto over pyadi-iio and libiio.
 
-docs/pluto.md lists their faults and the precautions against them. Two rules hold here:
+docs/explanation/pluto.md lists their faults and the precautions against them. Two rules hold here:
 
 - The radio is silent except between ``transmit`` and ``silence``: attenuation at its maximum, local
   oscillator down, and the tones that the hardware falls back to when a buffer closes at scale zero

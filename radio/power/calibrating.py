@@ -8,7 +8,8 @@ A power meter at the transmitter gives C_tx; two cabled radios give the differen
 
 in dB, with the loss L of the cable to the meter, the attenuation A between the radios, the
 transmitter's attenuation a and the receiver's gain G (own derivation from the definitions in
-`device`, docs/power.md). Impossible values, such as a gain in place of a loss, are refused.
+`device`, docs/explanation/power.md). Impossible values, such as a gain in place of a loss, are
+refused.
 """
 
 from __future__ import annotations

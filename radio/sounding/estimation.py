@@ -204,7 +204,7 @@ def _summarise(
 
 def _gain_std(gain: FloatArray, variance: FloatArray) -> FloatArray:
     # |c + e|^2 over 16 coordinates with e ~ CN(0, v): 2 |c|^2 v + 16 v^2, and the estimate of the
-    # noise that is subtracted, 16 v / sqrt(600). [D], docs/radio.md
+    # noise that is subtracted, 16 v / sqrt(600). [D], docs/explanation/radio.md
     taps, carriers = pilots.MAX_TAPS, pilots.USED_CARRIERS
     subtracted = (taps * bounds.noise_relative_std()) ** 2
     total = 2.0 * carriers * gain * variance + (taps + subtracted) * variance**2

@@ -1,4 +1,4 @@
-"""Faults between a program and its Pluto: the table of docs/pluto.md, emulated."""
+"""Faults between a program and its Pluto: the table of docs/explanation/pluto.md, emulated."""
 
 from __future__ import annotations
 
