@@ -90,11 +90,19 @@ def _history(agent: str, direction: str, rows: Sequence[SoundingRow]) -> LinkHis
         snr=column("snr"),
         cfo_hz=column("cfo_hz"),
         missed_s=np.array([row.time_s for row in missed]),
-        reason=missed[-1].reason if missed else "",
+        reason=_reason(heard, missed),
         response=np.frombuffer(response, dtype=np.complex64),
         energy_j=sum(row.energy_j for row in rows),
         source="+".join(sorted({row.power_source.value for row in rows})),
     )
+
+
+def _reason(heard: Sequence[SoundingRow], missed: Sequence[SoundingRow]) -> str:
+    """Last reason of a miss; else how many gains are uncertain, and the last reason for that."""
+    if missed:
+        return missed[-1].reason
+    doubtful = [row.reason for row in heard if row.reason]
+    return f"{len(doubtful)} gains uncertain: {doubtful[-1]}" if doubtful else ""
 
 
 def history_rows(histories: Sequence[LinkHistory]) -> tuple[list[str], list[list[str]]]:
@@ -108,7 +116,7 @@ def history_rows(histories: Sequence[LinkHistory]) -> tuple[list[str], list[list
         "SNR",
         "carrier offset",
         "pilots' power is",
-        "not heard because",
+        "not heard, or uncertain, because",
     ]
     return header, [_row(history) for history in histories]
 
