@@ -1,6 +1,6 @@
 """Makes the shipped checkpoints and evaluation sets.
 
-The commands stand in docs/explanation/checkpoints.md.
+docs/explanation/checkpoints.md has the commands.
 
 Every module is a command, in this order:
 
