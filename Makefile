@@ -9,6 +9,8 @@ DOCS   := $(VENV)/.ready-docs
 
 # On x86-64 Linux onnxruntime-gpu installs everywhere and runs on the CPU where there is no CUDA.
 RUNTIME := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),gpu,cpu)
+# Which PyTorch: auto (without CUDA where there is no GPU), cpu or cuda.
+TORCH  ?= auto
 PIP     := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -28,7 +30,8 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "siftmoe needs Python 3.10 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): setup.cfg constraints.txt | $(BIN)/python
+$(STAMP): setup.cfg constraints.txt .ci/torch_build.py | $(BIN)/python
+	TORCH=$(TORCH) $(BIN)/python .ci/torch_build.py $(BIN)/python
 	$(PIP) -e '.[$(RUNTIME),coordinator]'
 	touch $@
 

@@ -1,10 +1,10 @@
 """Derives states of agents from the events of their connections. Uses no socket.
 
-A killed process closes its connection at once; that of a stopped process breaks when heartbeats
-fail. ZeroMQ reports both as a broken connection. The next attempt to connect distinguishes them:
-after a kill nothing listens any more, while the kernel of a stopped process accepts the connection
-and no handshake follows. A dying process may also accept, between the end of its connections and
-that of its port, so an accepted connection counts only if it lasts.
+A killed process closes its connections at once; that of a stopped process for heartbeats breaks
+when they fail. ZeroMQ reports both as a broken connection. The next attempt to connect
+distinguishes them: after a kill nothing listens any more, while the kernel of a stopped process
+accepts the connection and no handshake follows. A dying process may also accept, between the end of
+its connections and that of its port, so an accepted connection counts only if it lasts.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from siftmoe.agent.config import HEARTBEAT_TIMEOUT_MS
 from siftmoe.coordinator.fleet.status import AgentState
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.fleet.agents import Fleet
 
+#: Silence of an agent's heartbeats that counts as a break: more than three heartbeats, so that one
+#: heartbeat delayed by Wi-Fi retransmission (up to about 100 ms) or by a board's scheduler does
+#: not.
+HEARTBEAT_TIMEOUT_MS: Final = 300
 #: How long after a break the next attempt to connect may take to tell dead from wedged: it starts
 #: after 1 ms and takes one round trip, 1 to 3 ms on a Wi-Fi that works. An accepted connection has
 #: to last as long, while the kernel closes what a killed process had open, one after the other.

@@ -47,13 +47,27 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ModelEntry(_Table, frozen=True, kw_only=True):
-    """``[model]``: the bundle, a folder that ``siftmoe prepare`` wrote."""
+    """``[model]``: which model runs.
+
+    Parameters
+    ----------
+    bundle : str
+        Folder that ``siftmoe prepare`` wrote; relative to this file.
+    """
 
     bundle: Annotated[str, Meta(min_length=1)]
 
 
 class PolicyEntry(_Table, frozen=True, kw_only=True):
-    """``[policy]``: a policy's name and its own options, which the policy checks."""
+    """``[policy]``: which policy selects.
+
+    Parameters
+    ----------
+    name : str
+        Of a policy, as ``--policy`` has it.
+    options : table
+        Its own options, which the policy checks: ``{ loss = 0.025 }``.
+    """
 
     name: Name = "topk"
     options: dict[str, Any] = {}
@@ -125,6 +139,7 @@ class AgentEntry(_Table, frozen=True, kw_only=True):
     Parameters
     ----------
     name : str
+        Letters, digits, ".", "_" and "-"; each agent has another one.
     address : str
         ``tcp://host:port`` or ``ipc://path`` where its agent listens.
     experts : str or list

@@ -156,7 +156,7 @@ def _package(drawing: Drawing, package: str, x: float, y: float, width: float) -
         share = (width - 16) / len(floor)
         for number, room in enumerate(floor):
             drawing.box(x + 8 + share * number, y + 4, share - 4, 28, fill=COLOURS[package])
-            size = 12.5 if len(floor) < 4 else 11
+            size = round(min(12.5, 1.6 * share / len(room.title)), 1)
             drawing.text(
                 x + 6 + share * (number + 0.5), y + 22, room.title, size=size, anchor="middle"
             )

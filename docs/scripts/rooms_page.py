@@ -37,7 +37,10 @@ def _section(room: Room, floor: int) -> str:
     used = uses()[room.name]
     own = [f"`{r.partition('.')[2]}`" for r in used if r.startswith(room.name.partition(".")[0])]
     others = [f"`{r}`" for r in used if not r.startswith(room.name.partition(".")[0])]
-    lines = [f"### {room.name}\n", f"Floor {floor}. {to_markdown(room.subject)}\n"]
+    lines = [
+        f"### {room.name.replace('__', '&#95;&#95;')}\n",
+        f"Floor {floor}. {to_markdown(room.subject)}\n",
+    ]
     if room.offers and room.path.is_dir():
         lines.append(to_markdown(room.offers) + "\n")
     lines.append(f"Uses {', '.join(sorted(own) + sorted(others)) or 'nothing else'}.\n")

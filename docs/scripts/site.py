@@ -36,6 +36,10 @@ GENERATED = {
 }
 #: Links from outside into docs/, and from a folder of docs/ to the outside.
 _TO_DOCS = re.compile(r"(\]\(|src=\")docs/")
+#: What a browser fetches by itself from another host.
+_FOREIGN = re.compile(
+    r"""<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=["'](?:https?:)?//[^>]*>"""
+)
 _OUT_OF_DOCS = re.compile(r"(\]\()\.\./\.\./")
 
 
@@ -67,6 +71,20 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     """Render formulas; no script and no font is needed to read them."""
     del page, config, files
     return formulas_to_mathml(html)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Refuse a page that would load something from another host.
+
+    Raises
+    ------
+    ValueError
+        With what it would load.
+    """
+    del config
+    if found := _FOREIGN.search(output):
+        raise ValueError(f"{page.file.src_uri}: loads {found[0]}; the site must serve it itself")
+    return output
 
 
 def _read(name: str) -> str:

@@ -107,7 +107,12 @@ def _bounds(kind: types.Type) -> Iterator[str]:
         for key, sign in _BOUNDS.items():
             value = getattr(one, key, None)
             if value is not None:
-                yield f"{sign} {value:g}"
+                yield f"{sign} {_number(value)}"
+
+
+def _number(value: float) -> str:
+    """Write 2000000.0 as 2e6."""
+    return f"{value:g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
 
 
 def _default(field: types.Field) -> str:
@@ -122,4 +127,4 @@ def _default(field: types.Field) -> str:
             str(field.default).lower() if field.default in (True, False) else f'"{field.default}"'
         )
         return f"`{text}`"
-    return f"`{field.default:g}`"
+    return f"`{_number(field.default)}`"

@@ -180,7 +180,10 @@ def compare(
     radio = settings(bundle.shape.hidden_size)
     check_policies(policies, bundle, profile, radio)
     tokenizer = bundle.load_tokenizer()
-    tasks = [load_task(spec, tokenizer=tokenizer, limit=job.items) for spec in job.tasks]
+    tasks = [
+        load_task(spec, tokenizer=tokenizer, limit=job.items, context=bundle.context_length)
+        for spec in job.tasks
+    ]
     config = describe(job, radio, bundle, model=model)
     console.print(config["operating_point"])
     if before is None:

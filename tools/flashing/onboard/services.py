@@ -57,6 +57,7 @@ RestartSec=2
 TimeoutStartSec={start:g}
 TimeoutStopSec=10
 WatchdogSec={watchdog:g}
+LimitNOFILE=4096
 UMask=0077
 ReadWritePaths=-{root}/{cache}
 CapabilityBoundingSet=
