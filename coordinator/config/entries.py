@@ -104,6 +104,9 @@ class FlashEntry(_Table, frozen=True, kw_only=True):
     packing : "compiled" or "numpy"
         How agents pack vectors: with code that a board compiles when it is flashed, or without
         numba, which saves 64 MB to send and 130 MB of memory.
+    python : str or None
+        Interpreter on the boards, as ``python3.10`` or a path; None takes the first of python3,
+        python3.13, python3.12, python3.11 and python3.10 that is new enough.
     """
 
     root: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/opt/siftmoe"
@@ -112,6 +115,7 @@ class FlashEntry(_Table, frozen=True, kw_only=True):
     watchdog_s: Positive = 20.0
     onnxruntime: Annotated[str, Meta(pattern=r"^[0-9][0-9A-Za-z.+]*$")] | None = None
     packing: Literal["compiled", "numpy"] = "compiled"
+    python: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._/+-]+$")] | None = None
 
 
 class FaultsEntry(_Table, frozen=True, kw_only=True):

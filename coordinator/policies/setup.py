@@ -1,4 +1,4 @@
-"""Prepares a policy for a run: its options, the tables that it selects by, the widths of vectors."""
+"""Prepares a policy for a run: its options, its tables, and the widths of its vectors."""
 
 from __future__ import annotations
 

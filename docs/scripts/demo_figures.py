@@ -15,7 +15,7 @@ from rooms import ROOT
 from svg import SOFT, Drawing
 
 from siftmoe.tools.results.policies import load_results
-from siftmoe.tools.showing.report import si
+from siftmoe.tools.showing.quantities import si
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

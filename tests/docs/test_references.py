@@ -59,7 +59,11 @@ def test_the_command_line_reference_has_every_option():
     for name, parser in command_line.parsers().items():
         assert f"## siftmoe {name}\n" in page
         for action in parser._actions:
-            assert all(f"`{option}" in page for option in action.option_strings if option not in ("-h", "--help"))
+            assert all(
+                f"`{option}" in page
+                for option in action.option_strings
+                if option not in ("-h", "--help")
+            )
     assert all(summary in page for _, summary in cli.COMMANDS.values())
 
 

@@ -246,7 +246,7 @@ def test_what_is_not_installed_is_named(plutos, sabotage, message):
 
 def test_a_driver_process_does_not_guess_at_broken_frames(plutos):
     command = [sys.executable, "-m", "siftmoe.radio.pluto.child", "--uri", plutos.uris[0]]
-    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(command, **pipes) as process:
         # Its input stays open: at the end of it the process ends within 0.25 s, on a busy machine
         # before it has read anything.

@@ -1,59 +1,47 @@
-"""Table of links from the soundings in a ledger."""
+"""Links in the report: spread over the exchanges, and the axis of the frequency response."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import numpy as np
+import pytest
 
-from siftmoe.coordinator.ledger.rows import SoundingRow
-from siftmoe.coordinator.ledger.store import Ledger
-from siftmoe.radio.channel.link import Source
-from siftmoe.tools.results.policies import LEDGER_FILE
-from siftmoe.tools.results.soundings import history_rows, load_soundings
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from siftmoe.radio.sounding import pilots
+from siftmoe.tools.plotting.sounding import sounding_figures
+from siftmoe.tools.results.soundings import LinkHistory, history_rows
 
 
-def _row(agent: str, time_s: float, *, detected: bool = True, reason: str = "") -> SoundingRow:
-    found: dict[str, Any] = {
-        "channel_gain": 1e-7,
-        "gain_std": 1e-8,
-        "snr": 100.0,
-        "cfo_hz": 1e3,
-        "noise_psd": 1e-20,
-    }
-    return SoundingRow(
-        time_s=time_s,
-        agent=agent,
+def link(exchanges: int) -> LinkHistory:
+    ones = np.ones(exchanges)
+    return LinkHistory(
+        agent="a",
         direction="up",
-        tx_power_w=1e-3,
-        tx_power_std_w=1e-4,
-        power_source=Source.DERIVED,
-        airtime_s=1e-3,
-        airtime_source=Source.MEASURED,
+        time_s=np.arange(exchanges, dtype=float),
+        gain=1e-7 * (1.0 + np.arange(exchanges)),
+        gain_std=1e-9 * ones,
+        snr=100.0 * ones,
+        cfo_hz=28608.0 + 2.0 * np.arange(exchanges),
+        missed_s=np.array([]),
+        reason="",
+        response=np.ones(pilots.USED_CARRIERS, dtype=np.complex64),
         energy_j=1e-6,
-        energy_std_j=1e-7,
-        carrier_hz=2.4e9,
-        detected=detected,
-        reason=reason,
-        **(found if detected else {}),
+        source="derived",
     )
 
 
-def test_the_table_names_why_a_link_was_not_heard_or_is_uncertain(tmp_path: Path) -> None:
-    with Ledger.create(tmp_path / LEDGER_FILE) as ledger:
-        ledger.record(
-            _row("clean", 0.0),
-            _row("late", 0.0, reason="first"),
-            _row("late", 1.0),
-            _row("late", 2.0, reason="the response does not fit"),
-            _row("gone", 0.0, reason="uncertain"),
-            _row("gone", 1.0, detected=False, reason="no burst"),
-        )
-    header, rows = history_rows(load_soundings(tmp_path))
-    assert header[-1] == "not heard, or uncertain, because"
-    assert {row[0]: row[-1] for row in rows} == {
-        "clean up": "",
-        "late up": "2 gains uncertain: the response does not fit",
-        "gone up": "no burst",
-    }
+def test_one_exchange_has_no_spread() -> None:
+    header, (once, twice) = history_rows([link(1), link(2)])
+    cells = dict(zip(header, once, strict=True))
+    assert (cells["carrier offset"], cells["its spread"]) == ("28608 Hz", "-")
+    assert cells["spread"] == "-"
+    cells = dict(zip(header, twice, strict=True))
+    assert (cells["carrier offset"], cells["its spread"]) == ("28609 Hz", "1 Hz")
+    assert cells["spread"] == "1.51 dB"
+
+
+@pytest.mark.parametrize(
+    ("sample_rate_hz", "label"),
+    [(2e6, "frequency over the carrier, kHz"), (None, "carrier, number")],
+)
+def test_the_response_is_drawn_over_frequency(sample_rate_hz: float | None, label: str) -> None:
+    svg = sounding_figures([link(2)], sample_rate_hz=sample_rate_hz)["response.svg"]
+    assert label in svg

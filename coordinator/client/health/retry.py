@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from siftmoe.coordinator.client.liveness import LinkEvent
+from siftmoe.coordinator.client.health.liveness import LinkEvent
 
 #: Pause before a new attempt after a refusal: to correct keys takes seconds.
 RETRY_S: Final = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from siftmoe.agent.wire.protocol import StatsReply
-from siftmoe.coordinator.client.heat import Heats, hot
+from siftmoe.coordinator.client.health.heat import Heats, hot
 
 
 def stats(**figures: Any) -> StatsReply:

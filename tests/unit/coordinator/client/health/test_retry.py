@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from siftmoe.coordinator.client.liveness import LinkEvent
-from siftmoe.coordinator.client.retry import BROKEN_GREETINGS, RETRY_S, Retries
+from siftmoe.coordinator.client.health.liveness import LinkEvent
+from siftmoe.coordinator.client.health.retry import BROKEN_GREETINGS, RETRY_S, Retries
 
 
 def greet(retries: Retries, *, now_s: float, lasting_s: float) -> LinkEvent | None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from peers import Peer
 
+from siftmoe.coordinator.client.health.rest import LONGEST_S, REST_S, Rests
 from siftmoe.coordinator.client.requests import Client
-from siftmoe.coordinator.client.rest import LONGEST_S, REST_S, Rests
 from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.errors import AgentUnreachable
 from siftmoe.coordinator.fleet.agents import Fleet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from peers import hello_reply
 
-from siftmoe.coordinator.client.liveness import CLASSIFY_S, LinkEvent, Liveness
+from siftmoe.coordinator.client.health.liveness import CLASSIFY_S, LinkEvent, Liveness
 from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.fleet.status import AgentState

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from siftmoe.agent.wire.protocol import Failure, Hello, HelloReply, Stats, StatsReply
-from siftmoe.coordinator.client.rest import Rests
+from siftmoe.coordinator.client.health.rest import Rests
 from siftmoe.coordinator.fleet.status import AgentState
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from siftmoe.agent.errors import ProtocolError
     from siftmoe.agent.wire.protocol import Message, Request
-    from siftmoe.coordinator.client.heat import Heats
+    from siftmoe.coordinator.client.health.heat import Heats
     from siftmoe.coordinator.fleet.agents import Fleet
 
 
