@@ -1,4 +1,4 @@
-"""Put a coordinator together from a testbed file, for use from Python.
+"""Connects a coordinator to the agents and radios of a testbed file, for use from Python.
 
 .. code-block:: python
 

@@ -18,6 +18,7 @@ from siftmoe.coordinator.clock import VirtualClock
 from siftmoe.coordinator.errors import LedgerError
 from siftmoe.coordinator.layer.audit import audit
 from siftmoe.coordinator.layer.books import StepSums, selection_row
+from siftmoe.coordinator.layer.checks import check_rows
 from siftmoe.coordinator.layer.parts import Parts
 from siftmoe.coordinator.layer.serving import LayerRun
 from siftmoe.coordinator.model.experts import attach
@@ -159,11 +160,13 @@ class Coordinator:
         rows = _rows_to_send(self._hooks, routed_experts, num_experts)
         output = np.zeros_like(hidden)
         if rows.size:
+            states = hidden[rows]
             routed, weights, empty = fill_empty_slots(
                 routed_experts[rows], gate_weights[rows], num_experts=num_experts
             )
+            check_rows(layer, rows, states, weights)
             output[rows] = self._serve(
-                step, layer, hidden[rows], routed_experts=routed, gate_weights=weights, empty=empty
+                step, layer, states, routed_experts=routed, gate_weights=weights, empty=empty
             )
         step.layers_wall_s += time.perf_counter() - began
         return output

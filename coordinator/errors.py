@@ -7,6 +7,7 @@
     ├── AgentUnreachable        an agent is dead, wedged or was never there
     ├── DeadlineMissed          no answer within a request's deadline
     ├── AgentRefused            an agent answered with an error
+    ├── AgentDistrusted         an agent's results are wrong
     ├── PlacementError          an expert has no host, or does not fit
     ├── InfeasibleSelection     no plan satisfies the budget on the reachable helpers
     ├── StaleChannelState       a channel state is older than the policy may use
@@ -35,6 +36,10 @@ class DeadlineMissed(CoordinatorError):
 
 class AgentRefused(CoordinatorError):
     """An agent answered a request with an error."""
+
+
+class AgentDistrusted(CoordinatorError):
+    """An agent's results differ from those of a second computation, or from all profiled ones."""
 
 
 class PlacementError(CoordinatorError):

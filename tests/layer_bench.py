@@ -58,7 +58,7 @@ def answer(request: Any) -> list[Any]:
     output = np.zeros(request.hidden.shape, np.float32)
     for (row, expert), weight in zip(request.pairs, request.weights, strict=True):
         output[row] += weight * (expert + 1) * request.hidden[row]
-    return [Result(id=request.id, output=output, compute_s=0.25, queue_s=0.125)]
+    return [Result(id=request.id, output=output, compute_s=2e-6, queue_s=1e-6)]
 
 
 def busy(request: Any) -> list[Any]:
@@ -102,9 +102,17 @@ class Bench:
         self.coordinator, self.client, self.peers = coordinator, client, peers
         self.ledger = coordinator.ledger
 
-    def serve(self) -> NDArray[np.float32]:
-        self.coordinator.begin_step(tokens=len(HIDDEN), prefill=True)
-        output = self.coordinator.run_layer(0, HIDDEN, routed_experts=ROUTED, gate_weights=GATES)
+    def serve(
+        self, *, hidden: Any = HIDDEN, routed: Any = ROUTED, gates: Any = GATES
+    ) -> NDArray[np.float32]:
+        self.coordinator.begin_step(tokens=len(hidden), prefill=True)
+        try:
+            output = self.coordinator.run_layer(
+                0, hidden, routed_experts=routed, gate_weights=gates
+            )
+        except BaseException:
+            self.coordinator.end_step(failed=True)
+            raise
         self.coordinator.end_step(failed=False)
         return output
 
@@ -131,7 +139,9 @@ def benches(folder: Path) -> Iterator[Callable[..., Bench]]:
             peers = []
             for n in range(4):
                 how = answers[n] if n < len(answers) else None
-                peer = Peer(how or answer, hidden_size=D, residents=RESIDENTS[n])
+                peer = Peer(
+                    how or answer, hidden_size=D, residents=more.get("residents", RESIDENTS)[n]
+                )
                 stack.callback(peer.close)
                 peers.append(peer)
             agents = [AgentEntry(name=f"a{n}", address=p.address) for n, p in enumerate(peers)]
@@ -141,7 +151,13 @@ def benches(folder: Path) -> Iterator[Callable[..., Bench]]:
             ledger = stack.enter_context(Ledger.create(folder / "ledger.sqlite"))
             coordinator = Coordinator(
                 fleet=fleet,
-                dispatcher=Dispatcher(client, deadline_s=deadline_s, patience_s=0.2),
+                dispatcher=Dispatcher(
+                    client,
+                    deadline_s=deadline_s,
+                    patience_s=0.2,
+                    check_one_in=more.get("check_one_in"),
+                    reference=more.get("reference"),
+                ),
                 links=LINKS,
                 air=more.get("air") or AIR,
                 policy=make_policy(policy),

@@ -189,7 +189,7 @@ def _version() -> str:
 def _soundings(uri: str, name: str) -> Soundings:
     from siftmoe.agent.service.sounding import Soundings
     from siftmoe.radio.opening import open_radio
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
 
     calibrations = CalibrationStore.load()
     return Soundings(lambda: open_radio(uri, calibrations=calibrations), name=name)

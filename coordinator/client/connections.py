@@ -13,13 +13,14 @@ from siftmoe.coordinator.client.liveness import (
     LinkEvent,
     Liveness,
 )
+from siftmoe.coordinator.client.lookup import LOOK_S, Lookups
 from siftmoe.coordinator.client.pulse import Pulse
 from siftmoe.coordinator.client.retry import Retries
 from siftmoe.coordinator.client.security import ClientSecurity
 from siftmoe.coordinator.client.sockets import (
     Monitor,
+    by_endpoint,
     dial,
-    endpoints_of,
     hang_up,
     open_router,
     receive,
@@ -72,9 +73,11 @@ class Connections:
         self._liveness = Liveness(fleet)
         self._security = security or ClientSecurity()
         self._retries = Retries()
-        self._endpoints = endpoints_of(fleet)
-        self._security.check(fleet, self._endpoints)
-        self._addresses = {index: endpoint for endpoint, index in self._endpoints.items()}
+        self._lookups = Lookups({agent.index: agent.address for agent in fleet})
+        self._addresses = self._lookups.first()
+        self._endpoints = by_endpoint(fleet, self._addresses)
+        nameless = {fleet[index].address: index for index in self._lookups.pending()}
+        self._security.check(fleet, self._endpoints | nameless)
         self._routes = [f"agent-{index}".encode() for index in range(len(fleet))]
         self._index = {route: index for index, route in enumerate(self._routes)}
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -92,11 +95,13 @@ class Connections:
         ]
         for index in self._addresses:
             self._dial(index)
+        self._report_nameless()
 
     def close(self) -> None:
         """Close all connections at once; closing twice is fine."""
         if self._context.closed:
             return
+        self._lookups.close()
         self._monitor.close()
         self._router.close()
         self._pulse.close()
@@ -119,6 +124,8 @@ class Connections:
         if not self._liveness.settled:
             timeout_s = min(timeout_s, CLASSIFY_S)
         timeout_s = self._retries.patience_s(timeout_s, now_s=self._clock())
+        if self._lookups.pending():
+            timeout_s = min(timeout_s, LOOK_S)
         # Rounded down, to keep the deadline: the last millisecond is busy polling.
         ready = [which for which, _ in zmq.zmq_poll(self._sockets, int(timeout_s * 1e3))]
         # Events first: all messages that an agent sent before its end have then arrived.
@@ -137,6 +144,8 @@ class Connections:
             self._part_with(index, now_s)
         for index in self._retries.due(now_s=now_s):
             self._dial(index)
+        if self._lookups.pending():
+            self._take_names()
 
     def is_settled(self, index: int) -> bool:
         """Whether this agent's last break has been classified."""
@@ -150,6 +159,19 @@ class Connections:
             security=self._security,
             server_key=self._fleet[index].key,
         )
+
+    def _take_names(self) -> None:
+        """Dial agents whose names have an address now."""
+        for index, endpoint in self._lookups.take().items():
+            self._addresses[index] = endpoint
+            self._endpoints = by_endpoint(self._fleet, self._addresses)
+            self._pulse.learn(index, endpoint)
+            self._dial(index)
+        self._report_nameless()
+
+    def _report_nameless(self) -> None:
+        for index, reason in self._lookups.pending().items():
+            self._fleet.set_state(index, AgentState.DEAD, reason=reason, now_s=self._clock())
 
     def _part_with(self, index: int, now_s: float) -> None:
         hang_up(self._router, self._addresses[index])

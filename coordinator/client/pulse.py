@@ -56,7 +56,7 @@ class Pulse:
         security: ClientSecurity,
         timeout_ms: int,
     ) -> None:
-        self._endpoints, self._security = endpoints, security
+        self._endpoints, self._security = dict(endpoints), security
         self._addresses = {index: endpoint for endpoint, index in endpoints.items()}
         self._dealer = _open_dealer(context, timeout_ms)
         self._monitor = Monitor(context, self._dealer)
@@ -73,6 +73,11 @@ class Pulse:
         """Close all connections."""
         self._monitor.close()
         self._dealer.close()
+
+    def learn(self, index: int, endpoint: str) -> None:
+        """Take the endpoint of an agent whose name was resolved later than the others."""
+        self._endpoints[endpoint] = index
+        self._addresses[index] = endpoint
 
     def begin(self, index: int, *, server_key: str | None) -> None:
         """Connect to an agent that has just completed the handshake of its request connection."""

@@ -109,7 +109,7 @@ class Client:
 
     def wait_ready(self, *, timeout_s: float) -> bool:
         """Wait until every agent is ready, hot or refused, and return whether all are ready."""
-        closed = (AgentState.READY, AgentState.HOT, AgentState.REFUSED)
+        closed = (AgentState.READY, AgentState.HOT, AgentState.REFUSED, AgentState.DISTRUSTED)
         self._wait(lambda: all(agent.state in closed for agent in self.fleet), timeout_s)
         return bool(self.fleet.ready().all())
 
@@ -202,6 +202,10 @@ class Client:
     def rest(self, index: int, *, reason: str) -> None:
         """Exclude a connected agent that gave no result, until it answers a hello again."""
         self._checks.rest(index, reason=reason, owes=self._asked.get(index))
+
+    def distrust(self, index: int, *, reason: str) -> None:
+        """Exclude an agent for as long as this client is open: its results are wrong."""
+        self.fleet.set_state(index, AgentState.DISTRUSTED, reason=reason, now_s=self._clock())
 
     def _send(self, index: int, request: Request) -> str:
         return self._connections.send(index, request)

@@ -15,7 +15,7 @@ from siftmoe.coordinator.client.liveness import LinkEvent
 from siftmoe.coordinator.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from siftmoe.agent.wire.protocol import Frame
     from siftmoe.coordinator.client.security import ClientSecurity
@@ -148,7 +148,7 @@ def resolve(address: str) -> str:
     host, _, port = rest.rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise ConfigError(
             f"address {address!r}: the host cannot be looked up ({error}); check the name, or "
             f"write its number"
@@ -159,21 +159,20 @@ def resolve(address: str) -> str:
     return f"tcp://{number}:{port}"
 
 
-def endpoints_of(fleet: Fleet) -> dict[str, int]:
-    """Resolve a fleet's addresses: helper by endpoint.
+def by_endpoint(fleet: Fleet, found: Mapping[int, str]) -> dict[str, int]:
+    """Return the helper of each endpoint.
 
     Raises
     ------
     ConfigError
-        If a host has no address, or two agents have the same one.
+        If two agents have the same one.
     """
     endpoints: dict[str, int] = {}
-    for agent in fleet:
-        endpoint = resolve(agent.address)
-        other = endpoints.setdefault(endpoint, agent.index)
-        if other != agent.index:
+    for index, endpoint in found.items():
+        other = endpoints.setdefault(endpoint, index)
+        if other != index:
             raise ConfigError(
-                f"agents {fleet[other].name!r} and {agent.name!r} have the same address "
+                f"agents {fleet[other].name!r} and {fleet[index].name!r} have the same address "
                 f"{endpoint}; each agent needs its own"
             )
     return endpoints

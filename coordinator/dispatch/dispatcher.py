@@ -3,96 +3,41 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from siftmoe.agent.wire.protocol import Result, plain, plain_all
 from siftmoe.coordinator.client.exchange import raise_first
+from siftmoe.coordinator.dispatch.asking import Asked, ask
 from siftmoe.coordinator.dispatch.grouping import combine, group
-from siftmoe.coordinator.errors import AgentRefused, AgentUnreachable
+from siftmoe.coordinator.dispatch.results import DispatchResult, timing_of
+from siftmoe.coordinator.dispatch.sampling import ONE_IN, check_bits, with_checks
+from siftmoe.coordinator.dispatch.verification import Sent, Verifier
+from siftmoe.coordinator.errors import AgentDistrusted, AgentRefused, AgentUnreachable
 from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.selection.problem import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
 
-    from siftmoe.agent.wire.protocol import Apply, Message, Vectors
+    from siftmoe.agent.wire.protocol import Message
     from siftmoe.coordinator.client.requests import Client
     from siftmoe.coordinator.dispatch.grouping import Share
-    from siftmoe.coordinator.errors import CoordinatorError
+    from siftmoe.coordinator.dispatch.results import HelperTiming
+    from siftmoe.coordinator.dispatch.verification import LocalExperts
     from siftmoe.coordinator.selection.problem import SelectionPlan
     from siftmoe.models.vectors.quantise import Rotation
 
     Float32Array = NDArray[np.float32]
-    Outputs = dict[int, NDArray[np.floating[Any]]]
+    FloatArray = NDArray[np.float64]
+    Rows = NDArray[np.floating[Any]]
+    Outputs = dict[int, Rows]
 
 _log = logging.getLogger(__name__)
-
-__all__ = ["DispatchResult", "Dispatcher", "HelperTiming", "LocalExperts"]
-
-
-class LocalExperts(Protocol):
-    """Experts computed on the user's device."""
-
-    def __call__(
-        self, layer: int, hidden: Float32Array, pairs: NDArray[np.int32], weights: Float32Array
-    ) -> Float32Array:
-        """Weighted sum over experts: hidden [n, d], pairs [m, 2], weights [m] -> [n, d]."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HelperTiming:
-    """Times of one helper, in seconds: round trip, and the compute and queue time within it."""
-
-    helper: int
-    tokens: int
-    round_trip_s: float
-    compute_s: float
-    queue_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DispatchResult:
-    """A layer's output, with timings and failures.
-
-    Parameters
-    ----------
-    output : (T, d) float32
-    timings : tuple of HelperTiming
-        By ascending helper.
-    failures : dict
-        Error of each helper without a result; its part is missing in ``output``.
-    given_up_s : dict, s
-        Time from sending to giving up the wait.
-    uplink_bits, downlink_bits : dict, bit
-        Bits of the vectors in requests and replies by helper, scales and padding included.
-    """
-
-    output: Float32Array
-    timings: tuple[HelperTiming, ...]
-    failures: dict[int, CoordinatorError]
-    given_up_s: dict[int, float]
-    uplink_bits: dict[int, int]
-    downlink_bits: dict[int, int]
-
-    @property
-    def slowest(self) -> HelperTiming | None:
-        """The helper of the longest round trip; None if none was asked."""
-        return max(self.timings, key=lambda timing: timing.round_trip_s, default=None)
-
-    @property
-    def compute_s(self) -> float:
-        """Compute time of the slowest helper."""
-        return self.slowest.compute_s if self.slowest else 0.0
-
-    @property
-    def queue_s(self) -> float:
-        """Queue time at the slowest helper."""
-        return self.slowest.queue_s if self.slowest else 0.0
 
 
 class Dispatcher:
@@ -109,6 +54,13 @@ class Dispatcher:
         Computes the slots that a plan assigns to the user's device, in parallel to the helpers.
     patience_s : float, s
         Time limit of the wait for a helper while none is ready: a board starts in a minute.
+    check_one_in : int or None
+        One row in so many is computed twice, where an expert has two hosts or there is a
+        ``reference``; None: none is.
+    reference : LocalExperts or None
+        Computes rows again on the user's device, which is believed.
+    rng : np.random.Generator or None
+        Draws those rows; None: no helper can foresee them.
     """
 
     def __init__(
@@ -119,6 +71,9 @@ class Dispatcher:
         rotation: Rotation = "hadamard",
         local: LocalExperts | None = None,
         patience_s: float = 120.0,
+        check_one_in: int | None = ONE_IN,
+        reference: LocalExperts | None = None,
+        rng: np.random.Generator | None = None,
     ) -> None:
         if not deadline_s > 0.0:
             raise ValueError(f"deadline_s must be positive, got {deadline_s}")
@@ -127,6 +82,10 @@ class Dispatcher:
         self._rotation: Rotation = rotation
         self._local = local
         self._patience_s = patience_s
+        self._verifier = Verifier(
+            client, one_in=check_one_in, reference=reference, rng=rng or np.random.default_rng()
+        )
+        self._boasted: set[int] = set()
 
     @property
     def deadline_s(self) -> float:
@@ -191,10 +150,12 @@ class Dispatcher:
         layer: int,
         reply_width: int = 32,
         deadline_s: float | None = None,
+        usual_norm: FloatArray | None = None,
     ) -> DispatchResult:
         """Compute a layer as far as helpers answer; check ``failures`` before using the output.
 
-        A connected helper that failed is excluded until it answers a hello.
+        A connected helper that failed is excluded until it answers a hello; one whose results are
+        wrong, for good.
 
         Parameters
         ----------
@@ -205,6 +166,8 @@ class Dispatcher:
             Of an entry of the replies; the plan has the widths of the requests.
         deadline_s : float or None, s
             Shorter than the layer's if missing results are to be requested from others.
+        usual_norm : (E,) float64 or None
+            Mean norm of each expert's output, where it is known.
 
         Raises
         ------
@@ -212,49 +175,85 @@ class Dispatcher:
             If vectors cannot be sent in the plan's widths, see `group`.
         """
         deadline_s = self._deadline_s if deadline_s is None else deadline_s
-        shares = group(plan, hidden, layer=layer, rotation=self._rotation)
+        asked = Asked(layer, reply_width, self._rotation, deadline_s)
+        checks = self._verifier.checks(plan, asked)
+        shares = group(*with_checks(plan, hidden, checks), layer=layer, rotation=self._rotation)
         remote = [share for share in shares if share.helper != LOCAL]
         outputs: Outputs = {}
-        answers: dict[int, Vectors] = {}
-        exchange = self._client.exchange(
-            {
-                share.helper: self._request(share, layer, reply_width, deadline_s)
-                for share in remote
-            },
-            deadline_s=deadline_s,
-            meanwhile=self._local_work(shares, layer, outputs),
-        )
+        local = self._local_work(shares, layer, outputs)
+        exchange = ask(self._client, remote, asked, meanwhile=local)
         failures, given_up_s = dict(exchange.failures), dict(exchange.given_up_s)
-        timings = []
+        answers: dict[int, Result] = {}
         for share in remote:
             reply = exchange.replies.get(share.helper)
             if isinstance(reply, Result) and reply.output.shape == share.hidden.shape:
-                answers[share.helper] = reply.output
-                timings.append(_timing(share, reply, exchange.round_trip_s[share.helper]))
+                answers[share.helper] = reply
             elif reply is not None:
                 name = self._client.fleet[share.helper].name
                 failures[share.helper] = AgentRefused(f"agent {name!r} {_problem(reply, share)}")
-                given_up_s[share.helper] = exchange.round_trip_s[share.helper]
-        for helper, failure in failures.items():
-            self._client.rest(helper, reason=str(failure))
-        outputs.update(zip(answers, plain_all(list(answers.values())), strict=True))
+        rows = plain_all([answer.output for answer in answers.values()])
+        single = [row.astype(np.float32, copy=False) for row in rows]  # once, for all that follows
+        outputs.update(zip(answers, single, strict=True))
+        wrong = self._verifier.verify(
+            Sent(plan, hidden, shares, checks), outputs, asked=asked, usual_norm=usual_norm
+        )
+        for helper, failure in {**failures, **wrong}.items():
+            failures[helper] = failure
+            given_up_s.setdefault(helper, exchange.round_trip_s.get(helper, 0.0))
+            outputs.pop(helper, None)
+            answers.pop(helper, None)
+            if not isinstance(failure, AgentDistrusted):
+                self._client.rest(helper, reason=str(failure))
+        total = combine(
+            shares,
+            outputs,
+            num_tokens=len(hidden) + len(checks),
+            hidden_size=hidden.shape[1],
+        )
+        bits = check_bits(checks, hidden.shape[1], reply_width)
         return DispatchResult(
-            output=combine(shares, outputs, num_tokens=len(hidden), hidden_size=hidden.shape[1]),
-            timings=tuple(timings),
+            output=total[: len(hidden)],
+            timings=tuple(
+                self._timing(
+                    share,
+                    answers[share.helper],
+                    exchange.round_trip_s[share.helper],
+                    num_tokens=len(hidden),
+                )
+                for share in remote
+                if share.helper in answers
+            ),
             failures=failures,
             given_up_s=given_up_s,
-            uplink_bits={s.helper: s.payload_bits for s in remote if s.helper in exchange.sent},
-            downlink_bits={helper: 8 * answer.nbytes for helper, answer in answers.items()},
+            uplink_bits={
+                s.helper: s.payload_bits - bits.get(s.helper, (0, 0))[0]
+                for s in remote
+                if s.helper in exchange.sent
+            },
+            downlink_bits={
+                helper: 8 * answer.output.nbytes - bits.get(helper, (0, 0))[1]
+                for helper, answer in answers.items()
+            },
         )
 
-    def _request(self, share: Share, layer: int, reply_width: int, deadline_s: float) -> Apply:
-        return share.request(
-            request_id=self._client.next_id(),
-            layer=layer,
-            deadline_s=deadline_s,
-            reply_width=reply_width,
-            rotation=self._rotation,
-        )
+    def _timing(
+        self, share: Share, result: Result, round_trip_s: float, *, num_tokens: int
+    ) -> HelperTiming:
+        """Return the times of a result; those that exceed its round trip count as 0."""
+        timing = timing_of(share, result, round_trip_s, num_tokens=num_tokens)
+        if timing.compute_s + timing.queue_s <= round_trip_s:
+            return timing
+        if share.helper not in self._boasted:
+            self._boasted.add(share.helper)
+            _log.warning(
+                "agent %r reports %g s of computing and %g s of waiting in a round trip of %g s; "
+                "its times are not believed, and count as 0 wherever they exceed the round trip",
+                self._client.fleet[share.helper].name,
+                timing.compute_s,
+                timing.queue_s,
+                round_trip_s,
+            )
+        return replace(timing, compute_s=0.0, queue_s=0.0)
 
     def _local_work(
         self, shares: list[Share], layer: int, outputs: Outputs
@@ -270,16 +269,6 @@ class Dispatcher:
             outputs[LOCAL] = local(layer, plain(share.hidden), share.pairs, share.weights)
 
         return compute
-
-
-def _timing(share: Share, result: Result, round_trip_s: float) -> HelperTiming:
-    return HelperTiming(
-        helper=share.helper,
-        tokens=len(share.tokens),
-        round_trip_s=round_trip_s,
-        compute_s=result.compute_s,
-        queue_s=result.queue_s,
-    )
 
 
 def _problem(reply: Message, share: Share) -> str:

@@ -133,14 +133,14 @@ class Fleet:
     def set_state(
         self, index: int, state: AgentState, *, reason: str, now_s: float, passing: bool = False
     ) -> None:
-        """Set an agent's state; only `welcome` makes one ready.
+        """Set an agent's state; only `welcome` makes one ready, and a distrusted one stays so.
 
         A ``passing`` state is logged at debug level.
         """
         if state is AgentState.READY:
             raise ValueError("an agent becomes ready by its hello; use welcome()")
         agent = self._agents[index]
-        if (agent.state, agent.reason) == (state, reason):
+        if agent.state is AgentState.DISTRUSTED or (agent.state, agent.reason) == (state, reason):
             return
         self._hosts[:, index] = False
         level = logging.DEBUG if passing else logging.WARNING
@@ -148,6 +148,8 @@ class Fleet:
 
     def welcome(self, index: int, hello: HelloReply, *, now_s: float) -> bool:
         """Check an agent's hello; the agent becomes ready, or is refused with the reason."""
+        if self._agents[index].state is AgentState.DISTRUSTED:
+            return False
         agent = replace(self._agents[index], hello=hello, since_s=now_s)
         self._hosts[:, index] = False
         mismatch = self._mismatch(index, hello)

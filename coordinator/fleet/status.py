@@ -27,6 +27,8 @@ class AgentState(str, Enum):
     RESTING = "resting"
     #: Serves the right model on a board that is too hot; used again when that has cooled.
     HOT = "hot"
+    #: Gave wrong results; not used any more, whatever becomes of its connection.
+    DISTRUSTED = "distrusted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,10 +108,12 @@ class Dispatch(Protocol):
         layer: int,
         reply_width: int,
         deadline_s: float | None = None,
+        usual_norm: NDArray[np.float64] | None = None,
     ) -> Computation:
         """Compute a layer as planned, as far as helpers answer in time.
 
         ``reply_width`` is the bits of an entry of the replies; the plan has those of the requests.
+        ``usual_norm`` (E,) is the mean norm of each expert's output, to judge results by.
         """
         ...
 

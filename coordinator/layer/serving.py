@@ -17,6 +17,7 @@ import numpy as np
 
 from siftmoe.coordinator.air.bursts import missing_from, without
 from siftmoe.coordinator.layer.books import fault_rows, transmission_rows
+from siftmoe.coordinator.layer.checks import check_bursts
 from siftmoe.coordinator.layer.recovery import given_up, joined, remainder, unserved
 from siftmoe.coordinator.selection.layer_problem import layer_problem, leave_empty
 from siftmoe.coordinator.selection.problem import NOBODY, Status
@@ -223,6 +224,8 @@ class LayerRun:
         plan = select(problem)
         self._warn_infeasible(plan, links)
         sent = parts.air.transfer(problem, plan, links, policy=select)
+        for bursts in (sent.up, sent.down):
+            check_bursts(bursts, parts.fleet.names)
         try:
             result = parts.dispatcher.attempt(
                 sent.plan,
@@ -230,6 +233,7 @@ class LayerRun:
                 layer=self._layer,
                 reply_width=parts.air.reply_width,
                 deadline_s=SHARE * left_s,
+                usual_norm=parts.tables[self._layer].usual_norm(),
             )
         except BaseException:  # also an interrupt: the energy is spent
             self._book(sent.up, links)

@@ -77,6 +77,15 @@ class LinkStates:
             value = getattr(self, name)
             if not np.all((value > 0.0) & np.isfinite(value)):
                 raise ValueError(f"link states: {name} must be positive and finite, got {value}")
+        for name in ("uplink_gain_std", "downlink_gain_std"):
+            std = getattr(self, name)
+            if std is not None and not np.all((std >= 0.0) & np.isfinite(std)):
+                raise ValueError(f"link states: {name} must be finite and not negative, got {std}")
+        down = self.downlink_noise_psd
+        if down is not None and not np.all((down > 0.0) & np.isfinite(down)):
+            raise ValueError(
+                f"link states: downlink_noise_psd must be positive and finite, got {down}"
+            )
         if not np.all(np.isfinite(self.time_s)):
             raise ValueError(f"link states: time_s must be finite, got {self.time_s}")
 

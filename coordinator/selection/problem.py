@@ -155,6 +155,13 @@ class SelectionProblem:
                 f"selection problem: energy must have shape ({rows}, at least {most + 1}), "
                 f"got {self.energy.shape}"
             )
+        if self.energy.size and not self.energy.min() >= 0.0:  # a NaN is the minimum
+            row, load = (int(i[0]) for i in np.nonzero(~(self.energy >= 0.0)))
+            helper = row * self.num_helpers // len(self.energy)
+            raise ValueError(
+                f"selection problem: energy of load {load} on helper {helper} is "
+                f"{self.energy[row, load]}; must not be negative or NaN (infinite: out of reach)"
+            )
 
     @property
     def num_tokens(self) -> int:

@@ -62,6 +62,17 @@ class LayerTables:
     width: int = 16
     narrow: WidthTables | None = None
 
+    def usual_norm(self) -> FloatArray:
+        r"""Mean norm of each expert's output, (E,); NaN where it is not known.
+
+        It is the deviation of a skip: :math:`F_{i0}` itself, or :math:`\sqrt{2 q_{i0} / a_l}`
+        where deviations are nats.
+        """
+        skip: FloatArray = self.deviation[:, -1]
+        if self.weight_power == 1:
+            return skip
+        return np.sqrt(2.0 * skip / self.sensitivity) if self.sensitivity else skip * np.nan
+
 
 def unknown_tables(
     num_layers: int, num_experts: int, *, budget: Budget, width: int = 16

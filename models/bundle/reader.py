@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.models.bundle.manifest import BACKBONE_FOLDER, Manifest
+from siftmoe.models.checkpoint.files import CONFIG_NAME, context_length
 from siftmoe.models.errors import BundleCorrupt, CheckpointMismatch
 
 if TYPE_CHECKING:
@@ -47,6 +49,11 @@ class Bundle:
     def shape(self) -> ModelShape:
         """Sizes of the expert layers."""
         return self.manifest.shape
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that the model takes at most, None if its configuration has no limit."""
+        return context_length(json.loads((self.backbone / CONFIG_NAME).read_bytes()))
 
     def load_backbone(self, dtype: BackboneDtype = "float32") -> Any:
         """Load the model without its experts; their parameters stay on the meta device.

@@ -99,16 +99,26 @@ class CheckpointFiles:
     @property
     def vocabulary_size(self) -> int | None:
         """Tokens that the model knows, None if the configuration does not say so."""
-        for part in (self.config, self.config.get("text_config")):
-            if isinstance(part, dict) and isinstance(part.get("vocab_size"), int):
-                return int(part["vocab_size"])
-        return None
+        return _number(self.config, "vocab_size")
 
     @property
     def num_bytes(self) -> int:
         """Bytes that ``hashes`` reads."""
         paths = [self.root / CONFIG_NAME, *self.weights, *self.companions]
         return sum(path.stat().st_size for path in paths)
+
+
+def context_length(config: dict[str, Any]) -> int | None:
+    """Tokens that a model takes at most, by its ``config.json``; None if it has no limit."""
+    return _number(config, "max_position_embeddings")
+
+
+def _number(config: dict[str, Any], key: str) -> int | None:
+    """Value of a key of the configuration, or of its text model's."""
+    for part in (config, config.get("text_config")):
+        if isinstance(part, dict) and isinstance(part.get(key), int):
+            return int(part[key])
+    return None
 
 
 def _add_file(digest: hashlib._Hash, path: Path, on_bytes: Callable[[int], None]) -> None:

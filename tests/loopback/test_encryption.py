@@ -14,7 +14,6 @@ from siftmoe.agent.security.keys import KeyPair
 from siftmoe.agent.wire.protocol import Stats
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.client.security import ClientSecurity
-from siftmoe.coordinator.client.sockets import endpoints_of
 from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.errors import AgentUnreachable, ConfigError
 from siftmoe.coordinator.fleet.agents import Fleet
@@ -118,7 +117,7 @@ def test_nobody_is_talked_to_in_the_clear_beyond_this_machine(bundle, tmp_path) 
     with pytest.raises(ConfigError, match=r"'board' .* has no key.*siftmoe keys"):
         Client(fleet)
     # Not with a client: libzmq 4.3.5 may abort at its end where a proxy answers for any address.
-    ClientSecurity(insecure=True).check(fleet, endpoints_of(fleet))
+    ClientSecurity(insecure=True).check(fleet, {agent.address: agent.index for agent in fleet})
     with pytest.raises(ConfigError, match="the coordinator has none"):
         Client(fleet_of("tcp://127.0.0.1:5555", bundle, key=BOARD.public))
     with (

@@ -156,7 +156,7 @@ def test_a_killed_coordinator_leaves_its_agents_and_its_run_goes_on(
     assert results["topk-1"]["metrics"] == kept["topk-1"]["metrics"]
     assert (results["topk-1"]["attempts"], results["topk"]["attempts"]) == (0, 1)
     assert results["topk"]["num_tokens"] == results["topk-1"]["num_tokens"]
-    assert "1 earlier attempts were broken off after" in " ".join(
+    assert "1 earlier attempt interrupted after" in " ".join(
         (out / "report.html").read_text().split()
     )
 

@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
     if args.resume:
         refuse_other_options(args)
         before = recorded(args.resume, command="loopback")
-        job = job_again(before, args.resume, as_json=args.json)
+        job = job_again(before, args.resume, as_json=args.json, wide=args.wide)
     else:
         job = job_of(
             args,

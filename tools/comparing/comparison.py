@@ -33,7 +33,14 @@ from siftmoe.tools.results.policies import (
     load_scores,
     save_scores,
 )
-from siftmoe.tools.showing.comparison_table import table_rows
+from siftmoe.tools.showing.comparison_table import (
+    LEGEND,
+    brief_rows,
+    energy_saved,
+    perplexity_change,
+    reference_of,
+    table_rows,
+)
 from siftmoe.tools.showing.remarks import remarks
 from siftmoe.tools.showing.report import CONFIG_FILE, write_report
 from siftmoe.tools.terminal.console import stderr_console, stdout_console
@@ -180,7 +187,10 @@ def compare(
     radio = settings(bundle.shape.hidden_size)
     check_policies(policies, bundle, profile, radio)
     tokenizer = bundle.load_tokenizer()
-    tasks = [load_task(spec, tokenizer=tokenizer, limit=job.items) for spec in job.tasks]
+    tasks = [
+        load_task(spec, tokenizer=tokenizer, limit=job.items, context=bundle.context_length)
+        for spec in job.tasks
+    ]
     config = describe(job, radio, bundle, model=model)
     console.print(config["operating_point"])
     if before is None:
@@ -223,7 +233,7 @@ def compare(
             soft_wrap=True,
         )
         return _INTERRUPTED
-    _show(out, config, as_json=job.as_json)
+    _show(job, out, config)
     return 0
 
 
@@ -244,20 +254,26 @@ def _helpers(site: Site) -> str:
     return f"{count} agent{'s' if count > 1 else ''}{about}"
 
 
-def _show(out: Path, config: dict[str, Any], *, as_json: bool) -> None:
+def _show(job: Job, out: Path, config: dict[str, Any]) -> None:
     results = load_results(out)
     report = write_report(out, results, config)
-    if as_json:
+    if job.as_json:
         rows = [
-            {**asdict(result), "gains_by_agent": None, "policy": result.policy}
+            {
+                **asdict(result),
+                "gains_by_agent": None,
+                "perplexity_change": perplexity_change(result, reference_of(results)),
+                "energy_saved": energy_saved(result, reference_of(results)),
+            }
             for result in results
         ]
         print(json.dumps({"config": config, "report": str(report), "results": rows}))
         return
-    header, rows_text = table_rows(results)
-    console = stdout_console()
+    console = stdout_console(wide=job.wide)
+    header, rows_text, caption = (*table_rows(results), "") if job.wide else brief_rows(results)
     console.print()
     console.print(table(header, rows_text))
+    console.print(f"{caption}. {LEGEND}" if caption else LEGEND)
     for remark in remarks(results):
         console.print(remark)
     console.print(config["operating_point"])

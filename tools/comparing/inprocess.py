@@ -81,9 +81,10 @@ class ExpertsInProcess:
         layer: int,
         reply_width: int = 32,
         deadline_s: float | None = None,
+        usual_norm: NDArray[np.float64] | None = None,
     ) -> Computed:
         """Weighted sum over each token's served slots, (T, d)."""
-        del deadline_s
+        del deadline_s, usual_norm
         began = time.perf_counter()
         shares = group(plan, hidden, layer=layer, rotation=self._rotation)
         sums = [

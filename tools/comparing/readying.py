@@ -64,7 +64,7 @@ def with_price(
         experts=experts(),
         site=site,
         seed=radio.seed,
-        task=validation_task(session.tokenizer),
+        task=validation_task(session.tokenizer, context=bundle.context_length),
         batch_size=batch_size,
         bits=radio.bits,
         downlink_bits=radio.downlink_bits,

@@ -128,7 +128,9 @@ class Deployment:
             If the deployment is closed, or there is no such task.
         """
         self._check_open()
-        loaded = load_task(task, tokenizer=self.tokenizer, limit=limit)
+        loaded = load_task(
+            task, tokenizer=self.tokenizer, limit=limit, context=self.bundle.context_length
+        )
         return self._session.evaluate(loaded, batch_size=batch_size)
 
     def table(self) -> Overview:

@@ -57,7 +57,7 @@ class Watched:
             " > ".join(uri.removeprefix("ip:") for uri in way),
             _figure(last["path_gain_db"], 2),
             _figure(last["path_gain_std_db"], 2),
-            _figure(float(np.std(gains)) if gains else None, 2),
+            _figure(float(np.std(gains)) if len(gains) > 1 else None, 2),
             _figure(last["snr_db"], 1),
             _figure(last["cfo_hz"], 0),
             _figure(last["noise_dbm"], 1),

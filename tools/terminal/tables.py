@@ -31,7 +31,7 @@ _LEAST: Final = 12
 _INDENT: Final = 2
 _PAIR_GAP: Final = 3
 #: Where a name may be broken: after these, and after white space.
-_BREAKS: Final = re.compile(r"[^\s:,;/=]*[:,;/=]?\s*")
+_BREAKS: Final = re.compile(r"[^\s:,;/]*[:,;/]?\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,11 @@ class FittedTable:
 
     def _widths(self, available: int) -> list[int] | None:
         """Return the columns' widths; None if the table does not fit."""
-        widths = [self._natural(index) for index in range(len(self.header))]
+        cells = [self._longest_cell(index) for index in range(len(self.header))]
+        widths = [max(w, cell_len(h)) for w, h in zip(cells, self.header, strict=True)]
+        if _total(widths) <= available:
+            return widths
+        widths = [max(w, _longest_word(h)) for w, h in zip(cells, self.header, strict=True)]
         over = _total(widths) - available
         for index in sorted(self.foldable, key=lambda index: -widths[index]):
             least = min(widths[index], max(_LEAST, _longest_word(self.header[index])))
@@ -70,9 +74,9 @@ class FittedTable:
             widths[index], over = widths[index] - given, over - given
         return widths if over <= 0 else None
 
-    def _natural(self, index: int) -> int:
+    def _longest_cell(self, index: int) -> int:
         lines = [line for row in self.rows for line in _plain(row[index]).split("\n")]
-        return max([_longest_word(self.header[index]), *map(cell_len, lines)])
+        return max(map(cell_len, lines), default=0)
 
     def _side_by_side(self, widths: Sequence[int]) -> Table:
         table = Table(
@@ -142,6 +146,11 @@ def without_constants(
     kept = [index for index, name in enumerate(header) if name not in moved]
     caption = "; ".join(f"{name}: {next(iter(cells[name]))}" for name in moved)
     return [header[i] for i in kept], [[row[i] for i in kept] for row in rows], caption
+
+
+def two_lines(cell: str) -> str:
+    """Put a figure's uncertainty, or its range, below the figure."""
+    return cell.replace(" ± ", "\n± ").replace(" (", "\n(")
 
 
 def fold(text: str, width: int) -> str:

