@@ -23,7 +23,6 @@ from siftmoe.coordinator.fleet.status import AgentState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
     from siftmoe.agent.wire.protocol import Frame, Message, Request
     from siftmoe.coordinator.client.heat import Heats
@@ -38,7 +37,7 @@ _DRAIN: Final = 256
 
 
 class Client:
-    """Connections to all agents of a fleet, open from the start; used from one thread.
+    """Connections to all agents of a fleet, open from the start; used by one thread at a time.
 
     Parameters
     ----------
@@ -95,12 +94,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def next_id(self) -> int:
