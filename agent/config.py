@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -13,14 +13,6 @@ from siftmoe.agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-#: Interval between heartbeats of a connection, sent by either side: silence is noticed at most
-#: 80 + 300 ms after it begins. They cost two dozen small frames per second and agent, on a band
-#: that carries thousands.
-HEARTBEAT_MS: Final = 80
-#: Silence after which a connection is closed: more than three heartbeats, so that one heartbeat
-#: delayed by Wi-Fi retransmission (up to about 100 ms) or by a board's scheduler closes nothing.
-HEARTBEAT_TIMEOUT_MS: Final = 300
 
 _ITEM = re.compile(r"(\*|\d+(?:-\d+)?):(\*|\d+(?:-\d+)?)$")
 

@@ -1,4 +1,4 @@
-"""Put a coordinator together from a testbed file, for use from Python.
+"""Connects a coordinator to the agents and radios of a testbed file, for use from Python.
 
 .. code-block:: python
 
@@ -23,7 +23,7 @@ import msgspec
 
 from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.board_energy import board_energy
-from siftmoe.coordinator.client.heat import Heats
+from siftmoe.coordinator.client.health.heat import Heats
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.client.security import ClientSecurity
 from siftmoe.coordinator.config.entries import Testbed

@@ -122,12 +122,28 @@ class Radio(Protocol):
         ...
 
     @property
+    def serial(self) -> str:
+        """Serial number of the unit; empty if it has none."""
+        ...
+
+    @property
     def reference(self) -> PowerReference:
         """Full-scale powers, which convert its samples to watt."""
         ...
 
-    def tune(self, settings: RadioSettings) -> None:
+    def tune(self, settings: RadioSettings, *, clamp_gain: bool = False) -> RadioSettings:
         """Set the radio; this ends a transmission.
+
+        Parameters
+        ----------
+        settings : RadioSettings
+        clamp_gain : bool
+            Take the nearest gain of the range at the carrier instead of refusing the gain.
+
+        Returns
+        -------
+        RadioSettings
+            As the radio is set.
 
         Raises
         ------

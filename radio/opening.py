@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from siftmoe.radio.pluto.library import DEFAULT_TIMEOUT_S
 from siftmoe.radio.pluto.radio import PlutoRadio
-from siftmoe.radio.power.conversion import CalibrationStore
+from siftmoe.radio.power.store import CalibrationStore
 
 if TYPE_CHECKING:
     from siftmoe.radio.device import PowerReference, RadioSettings
@@ -53,6 +53,10 @@ def open_radio(
         serial: str, settings: RadioSettings, temperature_c: float | None
     ) -> PowerReference:
         unit = store.unit(serial)
-        return unit.reference(carrier_hz=settings.carrier_hz, temperature_c=temperature_c)
+        return unit.reference(
+            carrier_hz=settings.carrier_hz,
+            sample_rate_hz=settings.sample_rate_hz,
+            temperature_c=temperature_c,
+        )
 
     return PlutoRadio(uri, timeout_s=timeout_s, reference_of=reference_of, silent_exit=silent_exit)

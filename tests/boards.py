@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 PATIENCE_S = 20.0
 
@@ -29,7 +29,19 @@ StrictModes no
 UsePAM no
 PidFile none
 SetEnv PATH={path} OMP_NUM_THREADS=1
-Subsystem sftp internal-sftp
+{more}
+"""
+
+#: A login shell whose start-up file prints, and that knows no `$( )`, as csh; there is no SFTP.
+ODD_SHELL = """\
+#!/bin/sh
+echo 'Welcome to the bench'
+echo '{"news": 3'
+case "$SSH_ORIGINAL_COMMAND" in
+  "exec sh -c "*) ;;
+  *) echo 'Illegal variable name.'; exit 1 ;;
+esac
+exec sh -c "$SSH_ORIGINAL_COMMAND"
 """
 
 CLIENT = """\
@@ -41,6 +53,12 @@ Host board
     UserKnownHostsFile {folder}/known_hosts
 """
 
+#: A login shell with a folder of programs before all others.
+HIDING_SHELL = """\
+#!/bin/sh
+PATH="{before}:$PATH" exec sh -c "$SSH_ORIGINAL_COMMAND"
+"""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -49,9 +67,12 @@ def free_port() -> int:
 
 
 class Sshd:
-    """A running sshd; ``config`` is what a client needs to log in to "board"."""
+    """A running sshd; ``config`` is what a client needs to log in to "board".
 
-    def __init__(self, folder: Path) -> None:
+    An ``odd`` one has `ODD_SHELL`; programs in ``before`` hide those of the system.
+    """
+
+    def __init__(self, folder: Path, *, odd: bool = False, before: Path | None = None) -> None:
         self.folder, self.port = folder, free_port()
         folder.mkdir(parents=True)
         for name in ("host_key", "user_key"):
@@ -60,8 +81,11 @@ class Sshd:
         host_key = " ".join((folder / "host_key.pub").read_text().split()[:2])
         (folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {host_key}\n")
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        more = "Subsystem sftp internal-sftp"
+        if odd or before is not None:
+            more = self._shell(ODD_SHELL if odd else HIDING_SHELL.format(before=before))
         (folder / "sshd_config").write_text(
-            SSHD.format(port=self.port, folder=folder, path=path), encoding="utf-8"
+            SSHD.format(port=self.port, folder=folder, path=path, more=more), encoding="utf-8"
         )
         self.config = folder / "ssh_config"
         self.config.write_text(
@@ -69,6 +93,12 @@ class Sshd:
         )
         self.log = folder / "sshd.log"
         self.process = self._start()
+
+    def _shell(self, text: str) -> str:
+        path = self.folder / "shell"
+        path.write_text(text)
+        path.chmod(0o755)
+        return f"ForceCommand {path}"
 
     def _start(self) -> subprocess.Popen[bytes]:
         program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
@@ -98,8 +128,10 @@ class Sshd:
         self.process.wait(PATIENCE_S)
 
 
-def running(folder: Path) -> Iterator[Sshd]:
-    sshd = Sshd(folder)
+def running(
+    folder: Path, *, odd: bool = False, before: Path | None = None
+) -> Generator[Sshd, None, None]:
+    sshd = Sshd(folder, odd=odd, before=before)
     try:
         yield sshd
     finally:

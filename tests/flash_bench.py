@@ -122,7 +122,7 @@ def benches(folder: Path) -> Iterator[Bench]:
     """Yield a bench while its sshd and its emulated radio run."""
     write_bundle(folder / "bundle", shape_of())
     with EmulatedPlutos(1) as plutos:
-        for sshd in running(folder / "ssh"):
+        for sshd in running(folder / "ssh", odd=True):
             bench = Bench(folder, sshd, plutos)
             yield bench
             if bench.root.exists():

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siftmoe.agent.process.launch import LaunchedAgent
-    from siftmoe.coordinator.client.heat import Heats
+    from siftmoe.coordinator.client.health.heat import Heats
 
 SHAPE = shape_of(num_layers=2, num_experts=4)
 #: Agents 0 and 1 host the same experts, and so do 2 and 3; 0 and 2 are nearer.

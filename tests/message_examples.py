@@ -34,7 +34,13 @@ _RNG = np.random.default_rng(0)
 _BURST = Burst(
     carrier_hz=2.45e9, sample_rate_hz=2e6, tx_attenuation_db=10.0, rx_gain_db=40.0, cfo_hz=-3e3
 )
-_PILOT = PilotPower(tx_power_w=1e-4, tx_power_std_db=3.0, source="derived")
+_PILOT = PilotPower(
+    tx_power_w=1e-4,
+    tx_power_std_db=3.0,
+    source="derived",
+    sequence=3906107056,
+    serial="104473541196000000",
+)
 _HEARD = Heard(
     gain=1e-7,
     gain_std=1e-9,
@@ -45,6 +51,11 @@ _HEARD = Heard(
     cfo_hz=-3e3,
     cfo_std_hz=0.5,
     response=np.ones(6, dtype="<c8").tobytes(),
+    gain_source="derived",
+    noise_source="measured",
+    noise_psd_std=2e-22,
+    rx_gain_db=62.0,
+    reason="the response does not fit a channel of 16 taps",
 )
 
 

@@ -28,6 +28,7 @@ class Peer:
         answer: Callable[[Any], list[Any]] | None = None,
         *,
         hello: Callable[[Hello], list[Any]] | None = None,
+        host: str = "127.0.0.1",
         **fields: Any,
     ) -> None:
         self._answer = answer or (lambda _request: [])
@@ -37,8 +38,8 @@ class Peer:
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.rcvhwm = 4  # a peer that does not read must not take all in the background
-        port = self._socket.bind_to_random_port("tcp://127.0.0.1")
-        self.address = f"tcp://127.0.0.1:{port}"
+        port = self._socket.bind_to_random_port(f"tcp://{host}")
+        self.address = f"tcp://{host}:{port}"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"peer-{port}")
         self._thread.start()

@@ -9,5 +9,5 @@
 - `flashing`: releases for boards over SSH
 - `solving`, `radios`, `installation`: the work of ``solve``, ``radio`` and ``doctor``
 - `bundles`: opens a bundle by name or folder
-- `console`, `interrupts`, `threads`: terminal output, signals, torch's threads
+- `terminal`, `interrupts`, `threads`: terminal output, signals, torch's threads
 """

@@ -28,7 +28,7 @@ def cache_dir() -> Path:
 
 def open_with_progress(name: str) -> Bundle:
     """Open a model as `open_model` does, with progress bars if it has to be prepared."""
-    from siftmoe.tools.console import progress_bar
+    from siftmoe.tools.terminal.progress import progress_bar
 
     with ExitStack() as stack:
         bars: dict[str, Callable[[int], None]] = {}
@@ -75,7 +75,7 @@ def open_model(name: str, *, on_progress: Callable[[AnyProgress], None] | None =
 
     if name in CHECKPOINTS:
         source = checkpoint_dir(name)
-        identity = CheckpointFiles.open(source).sha256()[:12]
+        identity = CheckpointFiles.open(source).hashes().with_companions[:12]
         target = cache_dir() / f"{name}-{identity}"
         with one_torch_thread():
             bundle = prepare_bundle(source, target, on_progress=on_progress)

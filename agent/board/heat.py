@@ -106,11 +106,19 @@ class Thermometer:
 
 
 def read_heat(root: Path) -> Heat:
-    """Read all figures once.
+    """Read all figures once; empty if no descriptor is free.
 
     A zone of a powered-down unit returns an error, and a virtual machine has no zones: figures that
     cannot be read are left out.
     """
+    try:
+        return _read_all(root)
+    except OSError as error:
+        logger.debug("temperatures cannot be read: %s", error)
+        return Heat()
+
+
+def _read_all(root: Path) -> Heat:
     temperature_c: dict[str, float] = {}
     limit_c: dict[str, float] = {}
     for zone in sorted(root.glob("class/thermal/thermal_zone*")):

@@ -88,6 +88,8 @@ def open_session(path: Path, *, provider: str, threads: int) -> Any:
         If the provider is not in this build, cannot be loaded, or leaves operators to another one.
     OutOfMemory
         If the file's weights do not fit into memory.
+    ConfigError
+        If ONNX Runtime is not installed.
     """
     said: list[str] = []
     with _stderr_captured(said):
@@ -97,9 +99,26 @@ def open_session(path: Path, *, provider: str, threads: int) -> Any:
     return session
 
 
-def _try_open(path: Path, name: str, threads: int) -> tuple[Any | None, str]:
-    import onnxruntime
+def load_onnxruntime() -> Any:
+    """Import ONNX Runtime.
 
+    Raises
+    ------
+    ConfigError
+        If it is not installed, or its native library cannot be loaded.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ConfigError(
+            f"experts are computed by ONNX Runtime, which cannot be imported ({error}): "
+            f"pip install 'siftmoe[cpu]', or 'siftmoe[gpu]' where there is CUDA"
+        ) from error
+    return onnxruntime
+
+
+def _try_open(path: Path, name: str, threads: int) -> tuple[Any | None, str]:
+    onnxruntime = load_onnxruntime()
     if name not in onnxruntime.get_available_providers():
         return None, f"not in this build of onnxruntime {onnxruntime.__version__}"
     onnxruntime.set_default_logger_severity(_ERRORS)

@@ -22,6 +22,7 @@ import msgspec
 
 from siftmoe.agent.compute.memory import keep_freed_memory
 from siftmoe.agent.config import AgentConfig, select_experts
+from siftmoe.agent.security.descriptors import raise_limit
 from siftmoe.agent.serving.notify import Supervisor
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
             config, bind="tcp://127.0.0.1:*", insecure=False, idle_s=0.0, metrics_port=None
         )
     keep_freed_memory()
+    raise_limit()
     server, service, manifest = start(config)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
@@ -112,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
         supervisor.ready(f"serves {len(service.runtime.residents)} experts at {server.endpoint}")
     clean = server.run(supervisor)
     supervisor.stopping()
+    supervisor.close()
     if not clean:
         logger.warning("a computation was still running and is abandoned")
         sys.stdout.flush()
@@ -128,7 +131,7 @@ def start(config: AgentConfig) -> tuple[Server, Service, Manifest]:
         If a setting, the bundle, every provider or the address is unusable.
     """
     from siftmoe.agent.board.heat import Thermometer
-    from siftmoe.agent.compute.providers import provider_order
+    from siftmoe.agent.compute.providers import load_onnxruntime, provider_order
     from siftmoe.agent.compute.runtime import Runtime
     from siftmoe.agent.security.keys import load_credentials
     from siftmoe.agent.service.requests import Identity, Service
@@ -139,6 +142,7 @@ def start(config: AgentConfig) -> tuple[Server, Service, Manifest]:
     from siftmoe.models.vectors.fused import choose
 
     providers = provider_order(config.provider)
+    load_onnxruntime()  # before the hashes of all files, if it is missing
     manifest = Manifest.load(config.bundle)
     residents = select_experts(
         config.experts,
@@ -185,7 +189,7 @@ def _version() -> str:
 def _soundings(uri: str, name: str) -> Soundings:
     from siftmoe.agent.service.sounding import Soundings
     from siftmoe.radio.opening import open_radio
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
 
     calibrations = CalibrationStore.load()
     return Soundings(lambda: open_radio(uri, calibrations=calibrations), name=name)

@@ -98,6 +98,8 @@ _LABELLED: Final[dict[str, tuple[Family, str]]] = {
     "connections_greeted": (CONNECTIONS, "greeted"),
     "admitted": (CONNECTIONS, "admitted"),
     "refused_key": (CONNECTIONS, "refused_key"),
+    "handshakes_closed": (CONNECTIONS, "handshake_closed"),
+    "connections_refused": (CONNECTIONS, "no_descriptor"),
 }
 _PREFIXES: Final[dict[str, Family]] = {"answered_": REFUSALS, "undeliverable_": UNDELIVERABLE}
 _BY_LABEL: Final = (POWER, TEMPERATURE, LIMIT, THROTTLING)

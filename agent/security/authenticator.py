@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import socket
 import struct
 import threading
 import time
@@ -21,6 +19,9 @@ import zmq
 from zmq.utils import z85
 
 from siftmoe.agent.security.arrivals import Arrivals
+from siftmoe.agent.security.connections import Connection
+from siftmoe.agent.security.descriptors import is_reserved
+from siftmoe.agent.security.handshakes import CHECK_MS, Handshakes
 from siftmoe.agent.security.peer_log import PeerLog
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ _FAILED_HANDSHAKE: Final = (
     "its connection ended in the handshake: it has another key for this agent, does not encrypt, "
     "or does not speak ZeroMQ"
 )
+_NO_DESCRIPTOR: Final = (
+    "no descriptor is free for its connection: too many are open; raise the limit (LimitNOFILE in "
+    "the unit, ulimit -n), or find out who connects so often"
+)
 
 
 class Authenticator:
@@ -81,6 +86,7 @@ class Authenticator:
         self._peer_log = PeerLog(logger)
         self._names: dict[bytes, str] = {}
         self._arrivals = Arrivals()
+        self._handshakes = Handshakes()
         self._zap: zmq.Socket[bytes] | None = None
         if credentials is not None:
             self._names = {
@@ -113,9 +119,10 @@ class Authenticator:
             poller.register(self._zap, zmq.POLLIN)
         try:
             while True:
-                ready = dict(poller.poll())
+                ready = dict(poller.poll(CHECK_MS if self._handshakes else None))
                 # Events first: a connection begins before its ZAP request.
                 self._take_events(_waiting(events))
+                self._close_excess()
                 if self._zap is not None and self._zap in ready:
                     self._zap.send_multipart(self._answer(self._zap.recv_multipart()))
         except zmq.ContextTerminated:
@@ -160,17 +167,36 @@ class Authenticator:
         for place, (what, descriptor) in enumerate(events):
             if what in _COUNTED:
                 self._count(_COUNTED[what])
-            if self._zap is not None:  # without ZAP requests failed handshakes cannot be told
-                self._keep(what, descriptor, still_open=ends.get(descriptor, -1) < place)
+            if what == _ENDED:
+                self._end(descriptor)
+            elif what == _BEGAN and ends.get(descriptor, -1) < place:  # it is still open
+                self._begin(descriptor)
 
-    def _keep(self, what: int, descriptor: int, *, still_open: bool) -> None:
-        """Remember the address of a connection from its begin to its end."""
-        now_s = time.monotonic()
-        if what == _ENDED:
-            if address := self._arrivals.end(descriptor, now_s=now_s):
-                self._peer_log.warn_once("handshake", peer=address, reason=_FAILED_HANDSHAKE)
-        elif what == _BEGAN and still_open and (address := _address_of(descriptor)):
-            self._arrivals.begin(descriptor, address, now_s=now_s)
+    def _close_excess(self) -> None:
+        """Close unauthenticated connections beyond the limits, count and log them."""
+        for connection, reason in self._handshakes.take_excess():
+            self._count("handshakes_closed")
+            self._peer_log.warn_once("handshake", peer=connection.address, reason=reason)
+            connection.shut_down()
+
+    def _begin(self, descriptor: int) -> None:
+        """Observe a connection from its begin, unless it takes one of the last descriptors."""
+        connection = Connection.of(descriptor)
+        if connection is None:
+            return
+        if is_reserved(descriptor):
+            self._count("connections_refused")
+            self._peer_log.warn_once("descriptors", peer=connection.address, reason=_NO_DESCRIPTOR)
+            connection.shut_down()
+        elif self._zap is not None:  # without ZAP requests failed handshakes cannot be told
+            self._arrivals.begin(descriptor, connection.address, now_s=time.monotonic())
+            self._handshakes.begin(connection)
+
+    def _end(self, descriptor: int) -> None:
+        """Forget a connection that has ended; log its address if it failed in the handshake."""
+        self._handshakes.end(descriptor)
+        if address := self._arrivals.end(descriptor, now_s=time.monotonic()):
+            self._peer_log.warn_once("handshake", peer=address, reason=_FAILED_HANDSHAKE)
 
 
 def _waiting(events: zmq.Socket[bytes]) -> list[tuple[int, int]]:
@@ -181,20 +207,3 @@ def _waiting(events: zmq.Socket[bytes]) -> list[tuple[int, int]]:
             what, descriptor = struct.unpack("=HI", events.recv_multipart(zmq.NOBLOCK)[0])
             found.append((what, descriptor))
     return found
-
-
-def _address_of(descriptor: int) -> str:
-    """Return the peer's IP address of a descriptor; "" if it is closed or not a TCP socket."""
-    try:
-        copy = os.dup(descriptor)
-    except OSError:
-        return ""
-    try:  # the number may have been reused, for another connection or for a file
-        connection = socket.socket(fileno=copy)
-    except OSError:
-        os.close(copy)
-        return ""
-    with connection, contextlib.suppress(OSError):
-        peer = connection.getpeername()
-        return str(peer[0]) if isinstance(peer, tuple) else ""
-    return ""

@@ -148,6 +148,7 @@ class Service:
             dtype="float16" if self.runtime.dtype == "float16" else "float32",
             memory_bytes=self.runtime.memory_bytes,
             widths=self.widths,
+            sequences=True,
         )
 
     def admit(self, request: Apply) -> None:

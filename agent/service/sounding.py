@@ -26,6 +26,7 @@ from siftmoe.agent.errors import (
 )
 from siftmoe.agent.wire.messages import failure_of
 from siftmoe.agent.wire.protocol import Heard, PilotPower, Sound, SoundReply
+from siftmoe.agent.wire.sound import MAX_REASON, MAX_SERIAL
 from siftmoe.radio.channel.link import Source
 from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.errors import Overload, RadioError, SyncFailed
@@ -166,11 +167,14 @@ class Soundings:
                 tx_power_std_db=pilot.tx_power_std_db,
                 source=Source(pilot.source),
                 carrier_hz=request.burst.carrier_hz,
+                sequence=pilot.sequence,
+                serial=pilot.serial,
             ),
             settings=_settings(request),
             now_s=began_s,
             bursts=request.burst.count,
             cfo_hz=request.burst.cfo_hz,
+            clamp_gain=True,
         )
         heard = _heard(sounding, age_s=time.monotonic() - began_s)
         return SoundReply(id=request.id, outcome="heard", heard=heard)
@@ -182,12 +186,15 @@ class Soundings:
             return SoundReply(id=request.id, outcome="silent", on_air_s=on_air_s)
         radio = self._require_radio()
         self._began_s = time.monotonic()
-        pilot = transmit_pilot(radio, _settings(request))
+        sequence = None if request.burst.own_sequence else 0
+        pilot = transmit_pilot(radio, _settings(request), sequence=sequence)
         self._silent_at_s = time.monotonic() + request.duration_s
         power = PilotPower(
             tx_power_w=pilot.tx_power_w,
             tx_power_std_db=pilot.tx_power_std_db,
             source=pilot.source.value,
+            sequence=pilot.sequence,
+            serial=pilot.serial[:MAX_SERIAL],
         )
         return SoundReply(id=request.id, outcome="transmitting", pilot=power)
 
@@ -239,4 +246,9 @@ def _heard(sounding: Sounding, *, age_s: float) -> Heard:
         cfo_hz=sounding.cfo_hz,
         cfo_std_hz=sounding.cfo_std_hz,
         response=sounding.path_response().astype(np.complex64).tobytes(),
+        gain_source=channel.gain_source.value,
+        noise_source=channel.noise_source.value,
+        noise_psd_std=channel.noise_psd_std,
+        rx_gain_db=sounding.rx_gain_db,
+        reason=sounding.checks.reason[:MAX_REASON],
     )

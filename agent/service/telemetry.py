@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -44,20 +45,24 @@ class Telemetry:
     def figures(self, *, now_s: float, waiting: Mapping[str, float]) -> dict[str, float]:
         """Return counters, uptime and processor time (s), queue figures and memory (bytes).
 
+        Memory that cannot be read is left out.
+
         Parameters
         ----------
         now_s : float, s
         waiting : mapping
             Figures of the backlog, `Backlog.figures`.
         """
-        return {
+        figures = {
             **self._counts.copy(),
             **waiting,
             "uptime_s": now_s - self._started_s,
             "cpu_s": time.process_time(),
-            "memory_bytes": float(resident_memory()),
             **board_memory(),
         }
+        with contextlib.suppress(OSError):  # no descriptor is free
+            figures["memory_bytes"] = float(resident_memory())
+        return figures
 
 
 def board_memory(path: Path = _MEMINFO) -> dict[str, float]:

@@ -32,6 +32,10 @@ class Supervisor:
         # A leading @ stands for the zero byte of an abstract address.
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         watched = environment.get("WATCHDOG_USEC", "")
+        # Opened now: later no descriptor may be free.
+        self._socket: socket.socket | None = None
+        if self._address:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         #: Seconds between watchdog messages; None if the supervisor asks for none.
         self.interval_s: float | None = None
         if self._address and watched.isdigit() and int(watched) > 0:
@@ -50,8 +54,10 @@ class Supervisor:
         self._tell("STOPPING=1")
 
     def _tell(self, text: str) -> None:
-        if not self._address:
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.connect(self._address)
-            sender.send(text.encode())
+        if self._socket is not None:
+            self._socket.sendto(text.encode(), self._address)
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._socket is not None:
+            self._socket.close()

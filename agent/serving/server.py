@@ -34,6 +34,7 @@ from siftmoe.agent.service.requests import Job
 from siftmoe.agent.serving.router import SharedRouter
 from siftmoe.agent.serving.sockets import open_router
 from siftmoe.agent.serving.wakeup import Wakeup
+from siftmoe.agent.wire.bounds import frame_limit
 from siftmoe.agent.wire.messages import failure_of
 from siftmoe.agent.wire.protocol import Apply, Hello, Message, Sound, Stats, decode
 
@@ -95,6 +96,7 @@ class Server:
                 self._context,
                 bind,
                 insecure=insecure,
+                max_frame_bytes=frame_limit(service.runtime.hidden_size),
                 keys=None if credentials is None else credentials.keys,
             )
         except Exception:

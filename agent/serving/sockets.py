@@ -46,6 +46,7 @@ def open_router(
     bind: str,
     *,
     insecure: bool,
+    max_frame_bytes: int = MAX_FRAME_BYTES,
     keys: KeyPair | None = None,
 ) -> zmq.Socket[bytes]:
     """Bind a ROUTER socket that closes dead connections and reports undeliverable replies.
@@ -63,8 +64,8 @@ def open_router(
     router.rcvhwm = _RECEIVE_LIMIT
     router.sndhwm = _SEND_LIMIT
     router.ipv6 = "[" in bind
-    # A frame beyond the protocol's limit closes the connection before its content is received.
-    router.maxmsgsize = MAX_FRAME_BYTES
+    # A frame beyond the limit closes the connection before its content is received.
+    router.maxmsgsize = max_frame_bytes
     # By default a reply to a peer that is gone or does not read is dropped; now it is an error.
     router.router_mandatory = True
     # A new connection with a known routing id replaces the old one: the client has restarted.

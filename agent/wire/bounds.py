@@ -49,3 +49,9 @@ Runs = Annotated[
     tuple[tuple[Width, Annotated[int, Meta(ge=1, le=MAX_ROWS)]], ...],
     Meta(min_length=1, max_length=MAX_RUNS),
 ]
+
+
+def frame_limit(hidden_size: int) -> int:
+    """Return the largest frame, in bytes, that requests to a model of this hidden size can have."""
+    pairs_bytes, rows_bytes = 8 * MAX_PAIRS, 4 * MAX_ROWS * hidden_size
+    return min(MAX_FRAME_BYTES, max(MAX_HEADER_BYTES, pairs_bytes, rows_bytes))

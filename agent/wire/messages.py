@@ -72,6 +72,8 @@ class HelloReply(
     widths : tuple of int, bit
         Bits per entry of the vectors that it accepts and sends. An agent that does not send this
         field is older and knows floating-point numbers only.
+    sequences : bool
+        Whether it looks for the pilot sequence that a transmitter names; an older agent does not.
     """
 
     id: RequestId
@@ -85,6 +87,7 @@ class HelloReply(
     dtype: DTypeName = "float32"
     memory_bytes: Annotated[int, Meta(ge=0)] = 0
     widths: Annotated[tuple[Width, ...], Meta(max_length=MAX_WIDTH)] = FLOAT_WIDTHS
+    sequences: bool = False
     v: Version = VERSION
 
 

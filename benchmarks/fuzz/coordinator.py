@@ -11,7 +11,7 @@ from benchmarks.fuzz.inputs import mutated
 from siftmoe.agent.wire.protocol import HelloReply, Sound, SoundReply, Stats, StatsReply, encode
 from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.board_energy import board_row
-from siftmoe.coordinator.client.heat import Heats
+from siftmoe.coordinator.client.health.heat import Heats
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.coordinator import Coordinator

@@ -45,7 +45,8 @@ _COORDINATOR: Final = (
     *("board_energy", "fleet.agents", "sounding.results"),
     *("dispatch.dispatcher", "dispatch.grouping"),
 )
-_CLIENT: Final = ("requests", "exchange", "heat", "liveness", "rest", "retry", "standing")
+_HEALTH: Final = ("checks", "heat", "liveness", "rest", "retry")
+_CLIENT: Final = ("requests", "exchange", *(f"health.{name}" for name in _HEALTH))
 GUIDES: Final = (
     *(f"siftmoe.agent.{name}" for name in _AGENT),
     *(f"siftmoe.coordinator.{name}" for name in _COORDINATOR),

@@ -28,7 +28,7 @@ from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.emulator.config import AirConfig, DeviceEntry, LinkEntry
 from siftmoe.radio.emulator.launch import EmulatedPlutos
 from siftmoe.radio.opening import open_radio
-from siftmoe.radio.power.conversion import CalibrationStore
+from siftmoe.radio.power.store import CalibrationStore
 from siftmoe.radio.simulated.air import Air
 from siftmoe.radio.simulated.front_end import DeviceModel, convert
 from siftmoe.radio.simulated.radio import SimulatedRadio

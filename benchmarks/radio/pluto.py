@@ -31,7 +31,7 @@ from siftmoe.radio.device import Radio, RadioSettings
 from siftmoe.radio.emulator.launch import EmulatedPlutos
 from siftmoe.radio.opening import open_radio
 from siftmoe.radio.pluto.driver import PlutoDriver
-from siftmoe.radio.power.conversion import CalibrationStore
+from siftmoe.radio.power.store import CalibrationStore
 from siftmoe.radio.sounding import sounder
 
 SETTINGS = RadioSettings(

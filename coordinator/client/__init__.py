@@ -5,8 +5,8 @@ ends every request with a reply or an error within its deadline.
 
 - `requests.Client`: sends requests and collects replies
 - `exchange.Exchange`: replies and errors of one round
-- `connections.Connections`: the ROUTER and its monitor
+- `connections.Connections`: the ROUTER and its monitor; `pulse.Pulse`: the heartbeats
 - `security.ClientSecurity`: CURVE keys of the coordinator
-- `liveness.Liveness`, `retry.Retries`, `rest.Rests`, `heat.Heats`, `checks.AgentChecks`: states of
-  agents, without sockets
+- `lookup.Lookups`: names of agents that have no address yet
+- `health`: states of agents, without sockets
 """

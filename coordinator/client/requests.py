@@ -1,8 +1,7 @@
 """Sends requests to agents and collects their replies within a deadline, whichever agents fail.
 
-One synchronous ROUTER connects to every agent: it costs the same for 8 agents as for 100, and
-the only other thread is ZeroMQ's, which keeps up heartbeats while the coordinator computes. Events
-and messages are processed whenever the client is used, or by `Client.poll`.
+One synchronous ROUTER connects to every agent: it costs the same for 8 agents as for 100. The only
+other thread is ZeroMQ's. Events and messages are processed at each use, or by `Client.poll`.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from siftmoe.agent.errors import ProtocolError
 from siftmoe.agent.wire.protocol import Apply, Failure, decode
-from siftmoe.coordinator.client.checks import AgentChecks
 from siftmoe.coordinator.client.connections import Connections
 from siftmoe.coordinator.client.exchange import Exchange, garbled, missed, refused, unreachable
+from siftmoe.coordinator.client.health.checks import AgentChecks
 from siftmoe.coordinator.client.sockets import ZERO_COPY_BYTES
 from siftmoe.coordinator.errors import AgentUnreachable
 from siftmoe.coordinator.fleet.status import AgentState
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from siftmoe.agent.wire.protocol import Frame, Message, Request
-    from siftmoe.coordinator.client.heat import Heats
+    from siftmoe.coordinator.client.health.heat import Heats
     from siftmoe.coordinator.client.security import ClientSecurity
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.fleet.agents import Fleet

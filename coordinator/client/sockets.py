@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 import zmq
 
-from siftmoe.agent.config import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
 from siftmoe.agent.wire.protocol import MAX_FRAME_BYTES
-from siftmoe.coordinator.client.liveness import LinkEvent
+from siftmoe.coordinator.client.health.liveness import LinkEvent
 from siftmoe.coordinator.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from siftmoe.agent.wire.protocol import Frame
     from siftmoe.coordinator.client.security import ClientSecurity
@@ -37,6 +36,9 @@ RECONNECT_MAX_MS: Final = 250
 #: Time limit of an attempt to connect. The kernel alone would retry after 1, 3, 7, 15, … s: after
 #: an outage of minutes it would wait for minutes more.
 CONNECT_MS: Final = 1_000
+
+#: Time without an acknowledgement by the agent's host after which a connection is replaced.
+UNACKNOWLEDGED_MS: Final = 1_000
 
 #: Plain numbers: combining ZeroMQ's own flags costs 1 µs each time, as much as sending a frame.
 POLLIN: Final = int(zmq.POLLIN)
@@ -91,7 +93,7 @@ class Monitor:
 
 
 def open_router(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
-    """Open a ROUTER with heartbeats that never drops a message silently."""
+    """Open a ROUTER that never drops a message silently; its heartbeats are in `pulse`."""
     router = context.socket(zmq.ROUTER)
     router.linger = 0  # unsent messages are useless after the run
     router.sndhwm = SEND_LIMIT
@@ -99,8 +101,9 @@ def open_router(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     router.maxmsgsize = MAX_FRAME_BYTES
     # By default a message for a full or missing pipe is dropped; now sending raises an error.
     router.router_mandatory = True
-    router.heartbeat_ivl = HEARTBEAT_MS
-    router.heartbeat_timeout = HEARTBEAT_TIMEOUT_MS
+    # After a cut link TCP's own pauses grow to minutes. A connection on which nothing was
+    # acknowledged for so long is replaced by a new one.
+    router.tcp_maxrt = UNACKNOWLEDGED_MS
     router.reconnect_ivl = RECONNECT_MS
     router.reconnect_ivl_max = RECONNECT_MAX_MS
     router.connect_timeout = CONNECT_MS
@@ -145,7 +148,7 @@ def resolve(address: str) -> str:
     host, _, port = rest.rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise ConfigError(
             f"address {address!r}: the host cannot be looked up ({error}); check the name, or "
             f"write its number"
@@ -156,21 +159,20 @@ def resolve(address: str) -> str:
     return f"tcp://{number}:{port}"
 
 
-def endpoints_of(fleet: Fleet) -> dict[str, int]:
-    """Resolve a fleet's addresses: helper by endpoint.
+def by_endpoint(fleet: Fleet, found: Mapping[int, str]) -> dict[str, int]:
+    """Return the helper of each endpoint.
 
     Raises
     ------
     ConfigError
-        If a host has no address, or two agents have the same one.
+        If two agents have the same one.
     """
     endpoints: dict[str, int] = {}
-    for agent in fleet:
-        endpoint = resolve(agent.address)
-        other = endpoints.setdefault(endpoint, agent.index)
-        if other != agent.index:
+    for index, endpoint in found.items():
+        other = endpoints.setdefault(endpoint, index)
+        if other != index:
             raise ConfigError(
-                f"agents {fleet[other].name!r} and {agent.name!r} have the same address "
+                f"agents {fleet[other].name!r} and {fleet[index].name!r} have the same address "
                 f"{endpoint}; each agent needs its own"
             )
     return endpoints

@@ -47,13 +47,27 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ModelEntry(_Table, frozen=True, kw_only=True):
-    """``[model]``: the bundle, a folder that ``siftmoe prepare`` wrote."""
+    """``[model]``: which model runs.
+
+    Parameters
+    ----------
+    bundle : str
+        Folder that ``siftmoe prepare`` wrote; relative to this file.
+    """
 
     bundle: Annotated[str, Meta(min_length=1)]
 
 
 class PolicyEntry(_Table, frozen=True, kw_only=True):
-    """``[policy]``: a policy's name and its own options, which the policy checks."""
+    """``[policy]``: which policy selects.
+
+    Parameters
+    ----------
+    name : str
+        Of a policy, as ``--policy`` has it.
+    options : table
+        Its own options, which the policy checks: ``{ loss = 0.025 }``.
+    """
 
     name: Name = "topk"
     options: dict[str, Any] = {}
@@ -90,6 +104,9 @@ class FlashEntry(_Table, frozen=True, kw_only=True):
     packing : "compiled" or "numpy"
         How agents pack vectors: with code that a board compiles when it is flashed, or without
         numba, which saves 64 MB to send and 130 MB of memory.
+    python : str or None
+        Interpreter on the boards, as ``python3.10`` or a path; None takes the first of python3,
+        python3.13, python3.12, python3.11 and python3.10 that is new enough.
     """
 
     root: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/opt/siftmoe"
@@ -98,6 +115,7 @@ class FlashEntry(_Table, frozen=True, kw_only=True):
     watchdog_s: Positive = 20.0
     onnxruntime: Annotated[str, Meta(pattern=r"^[0-9][0-9A-Za-z.+]*$")] | None = None
     packing: Literal["compiled", "numpy"] = "compiled"
+    python: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._/+-]+$")] | None = None
 
 
 class FaultsEntry(_Table, frozen=True, kw_only=True):
@@ -125,6 +143,7 @@ class AgentEntry(_Table, frozen=True, kw_only=True):
     Parameters
     ----------
     name : str
+        Letters, digits, ".", "_" and "-"; each agent has another one.
     address : str
         ``tcp://host:port`` or ``ipc://path`` where its agent listens.
     experts : str or list

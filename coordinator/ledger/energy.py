@@ -24,8 +24,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from siftmoe.coordinator.ledger.rows import weakest
-from siftmoe.radio.channel.link import Source
+from siftmoe.radio.channel.link import Source, weakest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from siftmoe.agent.process.exposition import Family, Samples
 from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.ledger.file import connect
-from siftmoe.coordinator.ledger.rows import weakest
-from siftmoe.radio.channel.link import Source
+from siftmoe.radio.channel.link import Source, weakest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
-from siftmoe.radio.channel.link import ChannelOrigin, Source
+from siftmoe.radio.channel.link import ChannelOrigin, Source, weakest
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.links.states import Direction
 
 StepKind = Literal["prefill", "decode"]
-
-#: Most trustworthy first: a product is as trustworthy as the weakest of its factors.
-_TRUST: Final = (Source.MEASURED, Source.DERIVED, Source.MODELLED)
-
-
-def weakest(*sources: Source) -> Source:
-    """Source of a quantity that is computed from quantities of these sources."""
-    return max(sources, key=_TRUST.index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +126,9 @@ class TransmissionRow:
 class SoundingRow:
     """One pilot exchange in one direction, or the attempt: cost and estimate.
 
-    An exchange without an estimate has the fields of the estimate None and a ``reason``.
+    An exchange without an estimate has the fields of the estimate None and a ``reason``; one with
+    an estimate and a ``reason`` has a gain that is more uncertain than noise and calibration make
+    it. ``cfo_std_hz`` covers noise and the spread within the capture, not Doppler.
     ``response`` is the estimated frequency response, complex64 in the order of the carriers as
     bytes (``numpy.frombuffer(row.response, numpy.complex64)``), empty if there is none.
     """
@@ -156,6 +150,10 @@ class SoundingRow:
     snr: float | None = None
     cfo_hz: float | None = None
     noise_psd: float | None = None
+    gain_source: Source | None = None
+    noise_psd_std: float | None = None
+    noise_source: Source | None = None
+    cfo_std_hz: float | None = None
     reason: str = ""
     response: bytes = b""
 

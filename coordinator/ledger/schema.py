@@ -22,8 +22,8 @@ from siftmoe.coordinator.ledger.rows import (
 from siftmoe.radio.channel.link import ChannelOrigin, Source
 
 #: Version of the tables, in SQLite's ``user_version``. 2: soundings, boards, gain_std,
-#: aborted steps, missed tokens. 3: faults. 4: widths.
-SCHEMA_VERSION: Final = 4
+#: aborted steps, missed tokens. 3: faults. 4: widths. 5: sources of soundings.
+SCHEMA_VERSION: Final = 5
 
 #: The comments stay in the file: ``sqlite3 ledger.sqlite .schema`` shows them.
 SCHEMA: Final = """
@@ -117,12 +117,16 @@ CREATE TABLE sounding (                        -- one pilot exchange in one dire
     energy_std_j REAL NOT NULL CHECK (energy_std_j >= 0),
     carrier_hz REAL NOT NULL CHECK (carrier_hz > 0),
     detected INTEGER NOT NULL CHECK (detected IN (0, 1)),
-    channel_gain REAL CHECK (channel_gain > 0),        -- linear; this and the next four are NULL
+    channel_gain REAL CHECK (channel_gain > 0),        -- linear; this and the next eight are NULL
     gain_std REAL CHECK (gain_std >= 0),               -- where nothing was detected
     snr REAL CHECK (snr >= 0),                         -- linear
     cfo_hz REAL,
     noise_psd REAL CHECK (noise_psd >= 0),             -- W/Hz, at the receiver's input
-    reason TEXT NOT NULL,                              -- why nothing was detected
+    gain_source TEXT CHECK (gain_source IN ('measured', 'derived', 'modelled')),
+    noise_psd_std REAL CHECK (noise_psd_std >= 0),
+    noise_source TEXT CHECK (noise_source IN ('measured', 'derived', 'modelled')),
+    cfo_std_hz REAL CHECK (cfo_std_hz >= 0),           -- by noise and spread, without Doppler
+    reason TEXT NOT NULL,                              -- no detection, or an uncertain gain: why
     response BLOB NOT NULL,                            -- complex64, in the order of the carriers
     CHECK (detected = (channel_gain IS NOT NULL))
 );
@@ -164,11 +168,13 @@ _TO_SQL: dict[str, Callable[[Any], Any]] = {
     "bytes": bytes,
     "int | None": lambda value: None if value is None else int(value),
     "float | None": lambda value: None if value is None else float(value),
+    "Source | None": lambda value: None if value is None else value.value,
 }
 _FROM_SQL: dict[str, Callable[[Any], Any]] = {
     "float": lambda value: float("nan") if value is None else value,
     "bool": bool,
     "Source": Source,
+    "Source | None": lambda value: None if value is None else Source(value),
     "ChannelOrigin": ChannelOrigin,
 }
 

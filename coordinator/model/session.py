@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import TextStreamer
 
-from siftmoe.models.tasks.task import GenerationTask
+from siftmoe.models.tasks.task import SUMMARY_TOKENS, GenerationTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from siftmoe.models.tasks.scores import TaskResult
     from siftmoe.models.tasks.sequences import Batch
     from siftmoe.models.tasks.task import Task
-
-#: Most tokens of a generated summary; the one-line references of XSum have fewer.
-SUMMARY_TOKENS = 64
 
 #: Of Keskar et al. 2019 (CTRL), as in transformers' ``generate``.
 REPETITION_PENALTY = 1.2

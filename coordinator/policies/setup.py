@@ -1,4 +1,4 @@
-"""From what a person asked of a policy to the policy and the tables that it selects by."""
+"""Prepares a policy for a run: its options, its tables, and the widths of its vectors."""
 
 from __future__ import annotations
 

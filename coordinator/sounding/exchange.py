@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from siftmoe.agent.wire.protocol import Burst, PilotPower, Sound, SoundReply
+from siftmoe.agent.wire.sound import MAX_SERIAL
 from siftmoe.coordinator.links.states import Direction
 from siftmoe.coordinator.sounding.results import (
     Fault,
@@ -53,6 +54,12 @@ class _Tuning:
 
     rx_gain_db: float
     cfo_hz: float | None = None
+
+    def learn(self, cfo_hz: float, rx_gain_db: float | None) -> None:
+        """Remember the carrier offset, and the gain that the receiver took."""
+        self.cfo_hz = cfo_hz
+        if rx_gain_db is not None:
+            self.rx_gain_db = rx_gain_db
 
     def adapt(self, *, overload: bool) -> bool:
         """Change the gain for another try; False if there is no other."""
@@ -140,7 +147,7 @@ class PilotExchanges:
         began_s = self._clock()
         try:
             radio = self._require_radio()
-            on_air = transmit_pilot(radio, self._settings)
+            on_air = transmit_pilot(radio, self._settings, sequence=self._sequence(helpers))
             power = _power_of(on_air)
             requests = {
                 n: Sound(
@@ -165,11 +172,12 @@ class PilotExchanges:
     def _heard_by(self, n: int, exchange: Exchange) -> Sounded:
         now_s = self._clock()
         if n in exchange.failures:
+            self._tuning(n, Direction.UP).cfo_hz = None
             return failed(n, Direction.UP, error=exchange.failures[n], now_s=now_s)
         reply = exchange.replies[n]
         if not isinstance(reply, SoundReply) or reply.heard is None:
             return _strange(n, Direction.UP, reply, now_s=now_s)
-        self._tuning(n, Direction.UP).cfo_hz = reply.heard.cfo_hz
+        self._tuning(n, Direction.UP).learn(reply.heard.cfo_hz, reply.heard.rx_gain_db)
         return heard_by_helper(n, reply.heard, now_s=now_s)
 
     def _downlink_once(self, n: int, *, deadline_s: float) -> Sounded:
@@ -194,6 +202,7 @@ class PilotExchanges:
         )
         exchange = self._client.exchange({n: request}, deadline_s=deadline_s)
         if n in exchange.failures:
+            self._tuning(n, Direction.DOWN).cfo_hz = None
             error = exchange.failures[n]
             return failed(n, Direction.DOWN, error=error, now_s=self._clock())
         reply = exchange.replies[n]
@@ -210,6 +219,8 @@ class PilotExchanges:
             tx_power_std_db=power.tx_power_std_db,
             source=Source(power.source),
             carrier_hz=settings.carrier_hz,
+            sequence=power.sequence,
+            serial=power.serial,
         )
         now_s = self._clock()
         try:
@@ -220,6 +231,7 @@ class PilotExchanges:
                 now_s=now_s,
                 bursts=self._bursts,
                 cfo_hz=tuning.cfo_hz,
+                clamp_gain=True,
             )
         except SyncFailed as error:
             return nothing(n, Direction.DOWN, Fault.NO_BURST, str(error), now_s=now_s)
@@ -227,7 +239,7 @@ class PilotExchanges:
             return nothing(n, Direction.DOWN, Fault.OVERLOAD, str(error), now_s=now_s)
         except RadioError as error:
             return self._user_radio_failed([n], Direction.DOWN, error)[0]
-        tuning.cfo_hz = sounding.cfo_hz
+        tuning.learn(sounding.cfo_hz, sounding.rx_gain_db)
         return heard_by_user(n, sounding)
 
     def _burst(self, n: int, direction: Direction) -> Burst:
@@ -239,11 +251,17 @@ class PilotExchanges:
             rx_gain_db=tuning.rx_gain_db,
             count=self._bursts,
             cfo_hz=tuning.cfo_hz if direction is Direction.UP else None,
+            own_sequence=True,
         )
 
     def _tuning(self, n: int, direction: Direction) -> _Tuning:
         begin = _Tuning(rx_gain_db=self._settings.rx_gain_db)
         return self._tunings.setdefault((n, direction), begin)
+
+    def _sequence(self, helpers: Sequence[int]) -> int | None:
+        """Sequence 0 if an agent that listens is older; else None, that of the user's radio."""
+        hellos = [self._client.fleet[n].hello for n in helpers]
+        return None if all(hello is None or hello.sequences for hello in hellos) else 0
 
     def _require_radio(self) -> Radio:
         if self._radio is None:
@@ -253,7 +271,9 @@ class PilotExchanges:
     def _user_radio_failed(
         self, helpers: Sequence[int], direction: Direction, error: RadioError
     ) -> list[Sounded]:
-        """Release the user's radio, which the next exchange opens again."""
+        """Release the user's radio, which the next exchange opens again, and forget the offsets."""
+        for tuning in self._tunings.values():
+            tuning.cfo_hz = None
         try:
             self.close()
         except RadioError as second:
@@ -273,4 +293,6 @@ def _power_of(pilot: Pilot) -> PilotPower:
         tx_power_w=pilot.tx_power_w,
         tx_power_std_db=pilot.tx_power_std_db,
         source=pilot.source.value,
+        sequence=pilot.sequence,
+        serial=pilot.serial[:MAX_SERIAL],
     )

@@ -54,7 +54,14 @@ class Way:
     def derive(self, state: ChannelState) -> None:
         """Take a state derived from the other direction, with the noise of its own receiver."""
         known = self.state
-        self._set(state if known is None else replace(state, noise_psd=known.noise_psd))
+        if known is not None:
+            state = replace(
+                state,
+                noise_psd=known.noise_psd,
+                noise_psd_std=known.noise_psd_std,
+                noise_source=known.noise_source,
+            )
+        self._set(state)
 
     def _set(self, state: ChannelState) -> None:
         weight = 1.0 if self.state is None else _MEAN_WEIGHT

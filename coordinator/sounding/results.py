@@ -46,7 +46,7 @@ class Sounded:
         Of the capture, on the coordinator's clock.
     channel : ChannelState or None
     snr : float, linear
-    cfo_hz : float, Hz
+    cfo_hz, cfo_std_hz : float, Hz
     response : bytes
         Path amplitude over the carriers, complex64.
     pilot : PilotPower or None
@@ -65,6 +65,7 @@ class Sounded:
     channel: ChannelState | None = None
     snr: float = 0.0
     cfo_hz: float = 0.0
+    cfo_std_hz: float = 0.0
     response: bytes = b""
     pilot: PilotPower | None = None
     airtime_s: float = 0.0
@@ -112,7 +113,12 @@ def heard_by_helper(helper: int, heard: Heard, *, now_s: float) -> Sounded:
             bandwidth_hz=heard.bandwidth_hz,
             time_s=time_s,
             origin=ChannelOrigin.SOUNDED,
+            gain_source=Source(heard.gain_source),
+            noise_psd_std=heard.noise_psd_std,
+            noise_source=Source(heard.noise_source),
         ),
+        cfo_std_hz=heard.cfo_std_hz,
+        reason=heard.reason,
         snr=heard.snr,
         cfo_hz=heard.cfo_hz,
         response=heard.response if np.isfinite(response).all() else b"",
@@ -129,6 +135,8 @@ def heard_by_user(helper: int, sounding: Sounding) -> Sounded:
         snr=max(0.0, sounding.snr),
         cfo_hz=sounding.cfo_hz,
         response=sounding.path_response().astype("<c8").tobytes(),
+        cfo_std_hz=sounding.cfo_std_hz,
+        reason=sounding.checks.reason,
     )
 
 
@@ -165,6 +173,10 @@ def sounding_row(result: Sounded, *, agent: str, carrier_hz: float) -> SoundingR
         snr=None if channel is None else result.snr,
         cfo_hz=None if channel is None else result.cfo_hz,
         noise_psd=None if channel is None else channel.noise_psd,
+        gain_source=None if channel is None else channel.gain_source,
+        noise_psd_std=None if channel is None else channel.noise_psd_std,
+        noise_source=None if channel is None else channel.noise_source,
+        cfo_std_hz=None if channel is None else result.cfo_std_hz,
         reason=result.reason,
         response=result.response,
     )

@@ -5,6 +5,7 @@ interrupted preparation is resumed. Agents read the manifest and their experts w
 
 - `reader.Bundle`: a prepared model on disk.
 - `writer.prepare_bundle`: makes a bundle of a checkpoint.
+- `update.update_companions`: adds tokenizer files to a finished bundle.
 - `manifest.Manifest`: the files of a bundle and their hashes.
 - `backbone.load_backbone`: the model without its experts.
 - `export.build_expert`: one expert as an ONNX graph.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.models.bundle.manifest import BACKBONE_FOLDER, Manifest
-from siftmoe.models.errors import BundleCorrupt
+from siftmoe.models.checkpoint.files import CONFIG_NAME, context_length
+from siftmoe.models.errors import BundleCorrupt, CheckpointMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +50,11 @@ class Bundle:
         """Sizes of the expert layers."""
         return self.manifest.shape
 
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that the model takes at most, None if its configuration has no limit."""
+        return context_length(json.loads((self.backbone / CONFIG_NAME).read_bytes()))
+
     def load_backbone(self, dtype: BackboneDtype = "float32") -> Any:
         """Load the model without its experts; their parameters stay on the meta device.
 
@@ -77,19 +84,19 @@ class Bundle:
         Raises
         ------
         BundleCorrupt
-            If the bundle has none.
+            If the bundle has none, or it cannot be loaded.
         """
-        from transformers import AutoTokenizer
+        from siftmoe.models.checkpoint.tokenizer import has_tokenizer, load_tokenizer
 
-        names = {path.name for path in self.backbone.iterdir()}
-        if not any("token" in name or name.startswith("vocab") for name in names):
+        if not has_tokenizer(self.backbone):
             raise BundleCorrupt(
                 f"bundle {str(self.root)!r} has no tokenizer; put the tokenizer's files into the "
-                f"checkpoint's folder and prepare it again"
+                f"checkpoint's folder and prepare it again, which keeps the experts"
             )
-        return AutoTokenizer.from_pretrained(
-            self.backbone, local_files_only=True, trust_remote_code=False
-        )
+        try:
+            return load_tokenizer(self.backbone)
+        except CheckpointMismatch as error:
+            raise BundleCorrupt(str(error)) from error
 
     def verify(self, on_bytes: Callable[[int], None] = lambda _: None) -> None:
         """Check every file against its hash; BundleCorrupt names the first that is damaged."""

@@ -6,12 +6,10 @@ journal lists the finished files of an interrupted run, which are kept.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
 import numpy as np
 
 from siftmoe.models.bundle.journal import Header, Journal
@@ -27,6 +25,7 @@ from siftmoe.models.bundle.manifest import (
     golden_name,
 )
 from siftmoe.models.bundle.reader import Bundle
+from siftmoe.models.bundle.update import update_companions, write_manifest
 from siftmoe.models.checkpoint.files import CheckpointFiles
 from siftmoe.models.errors import BundleConflict
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from siftmoe.models.checkpoint.files import SourceHashes
     from siftmoe.models.checkpoint.reader import Checkpoint
 
     Stage = Literal["hash", "verify", "backbone", "experts"]
@@ -89,14 +89,19 @@ def prepare_bundle(
         If ``out`` holds a bundle of another model or precision, or other files.
     BundleCorrupt
         If ``out`` holds this bundle and a file of it is damaged.
+
+    Notes
+    -----
+    Tokenizer files that the checkpoint got, or has otherwise, since the bundle was finished are
+    copied; its experts are kept.
     """
     report: OnProgress = on_progress or (lambda _: None)
     root = Path(out)
     files = CheckpointFiles.open(model_dir)
-    source_sha256 = files.sha256(_counter(report, "hash", files.num_bytes))
+    hashes = files.hashes(_counter(report, "hash", files.num_bytes))
     if (root / MANIFEST_NAME).is_file():
-        return _open_same(root, source_sha256, dtype=dtype, report=report)
-    with Journal(root, Header(source_sha256=source_sha256, dtype=dtype)) as journal:
+        return _open_same(root, files, hashes, dtype=dtype, report=report)
+    with Journal(root, Header(source_sha256=hashes.weights, dtype=dtype)) as journal:
         from siftmoe.models.checkpoint.reader import Checkpoint
 
         checkpoint = Checkpoint.open(model_dir)
@@ -106,7 +111,7 @@ def prepare_bundle(
                 name=files.root.resolve().name,
                 model_type=str(checkpoint.model.config.model_type),
                 architecture=type(checkpoint.model).__name__,
-                sha256=source_sha256,
+                sha256=hashes.weights,
             ),
             shape=checkpoint.shape,
             dtype=dtype,
@@ -121,29 +126,21 @@ def prepare_bundle(
     return Bundle.open(root)
 
 
-def write_manifest(root: Path, document: Document) -> None:
-    """Write a bundle's manifest atomically: a power cut leaves the old or the new one."""
-    path = root / MANIFEST_NAME
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1))
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-
-
-def _open_same(root: Path, source_sha256: str, *, dtype: Dtype, report: OnProgress) -> Bundle:
+def _open_same(
+    root: Path, files: CheckpointFiles, hashes: SourceHashes, *, dtype: Dtype, report: OnProgress
+) -> Bundle:
     bundle = Bundle.open(root)
     found = bundle.manifest.document
-    if (found.source.sha256, found.dtype) != (source_sha256, dtype):
+    same = found.source.sha256 in (hashes.weights, hashes.with_companions)
+    if not same or found.dtype != dtype:
         raise BundleConflict(
             f"bundle {str(root)!r} was made from {found.source.name!r} (sha256 "
             f"{found.source.sha256[:12]}…) in {found.dtype}, asked for is a checkpoint with "
-            f"sha256 {source_sha256[:12]}… in {dtype}; delete the folder or give another --out"
+            f"sha256 {hashes.weights[:12]}… in {dtype}; delete the folder or give another --out"
         )
     total = sum(record.num_bytes for record in found.files.values())
     bundle.verify(_counter(report, "verify", total))
-    return bundle
+    return Bundle.open(root) if update_companions(root, files) else bundle
 
 
 def _write_backbone(

@@ -26,6 +26,22 @@ _COMPANION_SUFFIXES = {".json", ".jinja", ".model", ".tiktoken", ".txt", ".vocab
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceHashes:
+    """SHA-256 of a checkpoint.
+
+    Parameters
+    ----------
+    weights : str
+        Of configuration and weights: the identity of the model.
+    with_companions : str
+        Of these and the companions: the identity that older bundles have.
+    """
+
+    weights: str
+    with_companions: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointFiles:
     """A checkpoint folder: its configuration and the file that holds each tensor."""
 
@@ -67,25 +83,50 @@ class CheckpointFiles:
             and path.name not in _NOT_COMPANIONS
         )
 
-    def sha256(self, on_bytes: Callable[[int], None] = lambda _: None) -> str:
-        """Hash over configuration, weights and companions, which identifies a source.
+    def hashes(self, on_bytes: Callable[[int], None] = lambda _: None) -> SourceHashes:
+        """Hash configuration and weights, and these together with the companions.
 
         ``on_bytes`` is called with the number of bytes read since the last call.
         """
         digest = hashlib.sha256()
-        for path in [self.root / CONFIG_NAME, *self.weights, *self.companions]:
-            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-            with path.open("rb") as stream:
-                while chunk := stream.read(_CHUNK_BYTES):
-                    digest.update(chunk)
-                    on_bytes(len(chunk))
-        return digest.hexdigest()
+        for path in [self.root / CONFIG_NAME, *self.weights]:
+            _add_file(digest, path, on_bytes)
+        weights = digest.hexdigest()
+        for path in self.companions:
+            _add_file(digest, path, on_bytes)
+        return SourceHashes(weights=weights, with_companions=digest.hexdigest())
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        """Tokens that the model knows, None if the configuration does not say so."""
+        return _number(self.config, "vocab_size")
 
     @property
     def num_bytes(self) -> int:
-        """Bytes that ``sha256`` reads."""
+        """Bytes that ``hashes`` reads."""
         paths = [self.root / CONFIG_NAME, *self.weights, *self.companions]
         return sum(path.stat().st_size for path in paths)
+
+
+def context_length(config: dict[str, Any]) -> int | None:
+    """Tokens that a model takes at most, by its ``config.json``; None if it has no limit."""
+    return _number(config, "max_position_embeddings")
+
+
+def _number(config: dict[str, Any], key: str) -> int | None:
+    """Value of a key of the configuration, or of its text model's."""
+    for part in (config, config.get("text_config")):
+        if isinstance(part, dict) and isinstance(part.get(key), int):
+            return int(part[key])
+    return None
+
+
+def _add_file(digest: hashlib._Hash, path: Path, on_bytes: Callable[[int], None]) -> None:
+    digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            on_bytes(len(chunk))
 
 
 def _read_json(root: Path, name: str) -> dict[str, Any]:

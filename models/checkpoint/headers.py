@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from siftmoe.models.checkpoint.files import CheckpointFiles
 
 
@@ -28,9 +30,11 @@ def read_headers(files: CheckpointFiles) -> dict[str, TensorHeader]:
     """Read the header of every tensor, by its name on disk."""
     from safetensors import safe_open
 
+    names_in: dict[Path, list[str]] = {}
+    for name, path in files.tensors.items():
+        names_in.setdefault(path, []).append(name)
     headers: dict[str, TensorHeader] = {}
-    for path in files.weights:
-        names = [name for name, place in files.tensors.items() if place == path]
+    for path, names in names_in.items():
         with safe_open(path, framework="numpy") as file:
             for name in names:
                 tensor = file.get_slice(name)

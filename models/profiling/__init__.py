@@ -4,6 +4,7 @@ The bundle's own experts are measured in torch on calibration text; docs/profile
 formulas.
 
 - `bundle.add_profile`: measures a profile and puts it into the bundle.
+- `preflight.check_calibration`: checks tokenizer and text before a bundle is prepared.
 - `measure.ProfileOptions`, `measure.measure_profile`: the whole measurement.
 - `text.CalibrationText`: the text, cut into windows of tokens.
 - `experts.ExpertStore`, `forward.ProfiledModel`: the model with its experts in torch.

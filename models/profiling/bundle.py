@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from siftmoe.models.bundle.manifest import PROFILE_NAME, FileRecord, file_sha256
 from siftmoe.models.bundle.reader import Bundle
-from siftmoe.models.bundle.writer import write_manifest
+from siftmoe.models.bundle.update import locked, write_manifest
 from siftmoe.models.errors import BundleConflict, BundleCorrupt
 from siftmoe.models.profiling.measure import ProfileOptions, calibration_of, measure_profile
 from siftmoe.models.similarity.file import read_profile, write_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from siftmoe.models.profiling.measure import OnProgress
     from siftmoe.models.profiling.text import CalibrationText
     from siftmoe.models.similarity.calibration import Calibration
@@ -63,7 +57,7 @@ def add_profile(
         As `measure_profile`.
     """
     options = options or ProfileOptions()
-    with _locked(bundle.root):
+    with locked(bundle.root):
         bundle = Bundle.open(bundle.root)  # another process may have added one since
         wanted = calibration_of(bundle, text, options, num_tokens=0)
         if bundle.manifest.profile_file() is not None and _keep(bundle, wanted, replace=replace):
@@ -107,14 +101,3 @@ def _write(bundle: Bundle, profile: Profile) -> None:
     part.replace(root / PROFILE_NAME)
     document = msgspec.structs.replace(document, files={**document.files, PROFILE_NAME: record})
     write_manifest(root, document)
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Lock the bundle's folder, so that one process at a time adds a profile."""
-    folder = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)

@@ -79,7 +79,7 @@ def read_profile(manifest: Manifest) -> Profile:
     if entry is None:
         raise ProfileMissing(
             f"bundle {str(manifest.root)!r} has no profile; add one with "
-            f"'siftmoe prepare MODEL --out {manifest.root} --calibration TEXT'"
+            f"'siftmoe prepare MODEL --out {manifest.root}'"
         )
     title = f"bundle {str(manifest.root)!r}: {entry.name}"
     profile = parse_profile(manifest.read_file(entry), title=title)

@@ -40,6 +40,7 @@ from siftmoe.models.tasks.task import (
     choice_task,
     perplexity_task,
     sequences_task,
+    summary_task,
 )
 from siftmoe.models.tiny.files import data_path
 
@@ -66,6 +67,7 @@ def load_task(
     skip: int = 0,
     split: str = "test",
     max_tokens: int = MAX_TOKENS,
+    context: int | None = None,
 ) -> Task | GenerationTask:
     """Load a task.
 
@@ -88,6 +90,9 @@ def load_task(
         Split of a shipped set; a file has no splits.
     max_tokens : int
         Length of a window of text; longer questions are shortened at their beginning.
+    context : int or None
+        Tokens that the model takes, which bounds windows, questions and documents; None if there
+        is no limit. What is cut or left out for it is counted and logged.
 
     Returns
     -------
@@ -105,6 +110,8 @@ def load_task(
         raise ValueError(f"limit is {limit}, it must be at least 1")
     if skip < 0:
         raise ValueError(f"skip is {skip}, it must not be negative")
+    if context is not None:
+        max_tokens = min(max_tokens, context)
     if max_tokens < 8:
         raise ValueError(f"max_tokens is {max_tokens}, it must be at least 8")
     if (outside := _outside(spec)) is not None:
@@ -123,8 +130,7 @@ def load_task(
     kind, path = _source(spec, split)
     if kind == "xsum":
         summaries = _some(read_xsum(path), skip, limit)
-        documents = tuple(s.document for s in summaries)
-        return GenerationTask(spec, documents, tuple(s.summary for s in summaries))
+        return summary_task(spec, summaries, tokenizer=tokenizer, context=context)
     if kind in _CHOICE_READERS:
         questions = _some(_CHOICE_READERS[kind](path), skip, limit)
         return choice_task(spec, questions, tokenizer=tokenizer, max_tokens=max_tokens)

@@ -11,7 +11,7 @@ gain :math:`g`:
 
 with the uncertainty :math:`u` of the estimate. :math:`g' = |\rho h + w|^2` with
 :math:`w \sim CN(0, \sigma^2)` is a scaled noncentral chi-square variable. This project's
-derivation; docs/radio.md.
+derivation; docs/explanation/radio.md.
 """
 
 from __future__ import annotations

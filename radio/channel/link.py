@@ -36,6 +36,15 @@ class Source(str, Enum):
     MODELLED = "modelled"
 
 
+#: Most trustworthy first.
+_TRUST = (Source.MEASURED, Source.DERIVED, Source.MODELLED)
+
+
+def weakest(*sources: Source) -> Source:
+    """Source of a quantity that is computed from quantities of these sources."""
+    return max(sources, key=_TRUST.index)
+
+
 class ChannelOrigin(str, Enum):
     """Where a channel state comes from."""
 
@@ -61,6 +70,12 @@ class ChannelState:
     origin : ChannelOrigin
     gain_std : float
         Standard uncertainty of ``gain``, linear; 0 for a simulated or fixed state.
+    gain_source : Source
+        The weaker of the sources of transmit power and receiver level.
+    noise_psd_std : float, W/Hz
+        Standard uncertainty of ``noise_psd``; 0 for a simulated or fixed state.
+    noise_source : Source
+        Of the receiver's level.
     """
 
     gain: float
@@ -69,16 +84,19 @@ class ChannelState:
     time_s: float
     origin: ChannelOrigin
     gain_std: float = 0.0
+    gain_source: Source = Source.MODELLED
+    noise_psd_std: float = 0.0
+    noise_source: Source = Source.MODELLED
 
     def __post_init__(self) -> None:
         for name in ("gain", "noise_psd", "bandwidth_hz"):
             value = getattr(self, name)
             if not (value > 0.0 and math.isfinite(value)):
                 raise ValueError(f"channel state: {name} must be positive and finite, got {value}")
-        if not (self.gain_std >= 0.0 and math.isfinite(self.time_s)):
+        if not (self.gain_std >= 0.0 and self.noise_psd_std >= 0.0 and math.isfinite(self.time_s)):
             raise ValueError(
-                f"channel state: gain_std must not be negative and time_s must be finite, "
-                f"got {self.gain_std} and {self.time_s}"
+                "channel state: gain_std and noise_psd_std must not be negative and time_s must be "
+                f"finite, got {self.gain_std}, {self.noise_psd_std} and {self.time_s}"
             )
 
     def age_s(self, now_s: float) -> float:
@@ -152,7 +170,7 @@ def transmit_energy(
     Notes
     -----
     Shannon's capacity solved for power; SiftMoE (arXiv 2603.23888) names its parameters, the
-    formula is this project's reading (docs/theory.md, section 0).
+    formula is this project's reading (docs/explanation/theory.md, section 0).
     """
     _positive(airtime_s=airtime_s, bandwidth_hz=bandwidth_hz, gain=gain, noise_psd=noise_psd)
     bits = np.asarray(payload_bits, dtype=np.float64)

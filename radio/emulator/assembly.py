@@ -6,6 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from siftmoe.radio.channel.fading import FadingKind, FadingModel
@@ -13,12 +14,14 @@ from siftmoe.radio.channel.link import Source
 from siftmoe.radio.channel.multipath import AirPath
 from siftmoe.radio.channel.pathloss import path_gain
 from siftmoe.radio.device import PowerReference
+from siftmoe.radio.emulator.device.identity import Identity
 from siftmoe.radio.emulator.device.medium import Medium
-from siftmoe.radio.emulator.device.pluto import EmulatedPluto, Identity
+from siftmoe.radio.emulator.device.pluto import EmulatedPluto
 from siftmoe.radio.emulator.iiod.server import IIOD_PORT, PlutoServer
 from siftmoe.radio.errors import DeviceNotFound
 from siftmoe.radio.simulated.air import Air
 from siftmoe.radio.simulated.front_end import DeviceModel
+from siftmoe.radio.simulated.impairments import Impairments, Interferer
 from siftmoe.radio.sounding.pilots import FFT_SIZE, carriers
 from siftmoe.radio.units import db_to_linear
 
@@ -133,6 +136,16 @@ def _model(entry: DeviceEntry) -> DeviceModel:
             std_db=0.0,
             source=Source.MODELLED,
         ),
+        impairments=Impairments(
+            dc_dbfs=entry.dc_dbfs,
+            image_db=entry.image_db,
+            phase_noise_deg=entry.phase_noise_deg,
+            clock_ppm=entry.clock_ppm,
+            saturation_dbfs=entry.saturation_dbfs,
+            interferers=tuple(
+                Interferer(**msgspec.structs.asdict(interferer)) for interferer in entry.interferer
+            ),
+        ),
     )
 
 
@@ -142,6 +155,10 @@ def _identity(entry: DeviceEntry, index: int) -> Identity:
         serial=entry.serial or f"10447354119600{index:04x}",
         temperature_c=entry.temperature_c,
         extended_tuning=entry.extended_tuning,
+        fir_step_db=entry.fir_step_db,
+        temperature_reading=entry.temperature_reading,
+        lo_powerdown=entry.lo_powerdown,
+        rate_error_hz=entry.rate_error_hz,
     )
 
 

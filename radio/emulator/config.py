@@ -40,6 +40,9 @@ DEFAULT_CARRIER_HZ = 2.4e9
 #: Spread of the oscillators without a file, ppm; Plutos are specified at 25.
 _SPREAD_PPM = 10.0
 
+#: Of pyadi-iio's filter: 20 log10 (2 / 4).
+FIR_STEP_DB = -6.02
+
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Decibel: TypeAlias = Annotated[float, Meta(ge=-200.0, le=60.0)]
 #: Loopback only: an emulated radio has no authentication, like a real one.
@@ -70,6 +73,26 @@ class DeviceEntry(_Table, frozen=True, kw_only=True):
     temperature_c : float, degrees Celsius
     extended_tuning : bool
         Tunes from 70 MHz to 6 GHz, like a Pluto that is configured as an AD9364.
+    dc_dbfs : float or None, dB
+        DC offset of the receiver's converter relative to full scale.
+    image_db : float or None, dB
+        Level of the receiver's I/Q image relative to the signal.
+    phase_noise_deg : float, degrees
+        RMS phase noise of the oscillator.
+    clock_ppm : float
+        Error of the receiver's sample clock.
+    saturation_dbfs : float or None, dB
+        Level relative to full scale at which the receiver saturates softly.
+    interferer : tuple of InterfererEntry
+    fir_step_db : float, dB
+        Change of the transmitter's level while its FIR filter interpolates by 4, as pyadi-iio loads
+        it up to 20 MS/s: its taps sum to 2 instead of 4.
+    temperature_reading : str
+        ``number``; or what some firmware does: ``text`` ("n/a"), ``error``, ``absent``.
+    lo_powerdown : bool
+        Whether the oscillators have the attribute ``powerdown``.
+    rate_error_hz : int, Hz
+        How far the sample rate reads back from what was written.
     """
 
     name: Name
@@ -81,6 +104,39 @@ class DeviceEntry(_Table, frozen=True, kw_only=True):
     rx_full_scale_dbm: Annotated[float, Meta(ge=-40.0, le=40.0)] = 0.0
     temperature_c: Annotated[float, Meta(ge=-40.0, le=125.0)] = 36.0
     extended_tuning: bool = False
+    dc_dbfs: Annotated[float, Meta(ge=-100.0, le=0.0)] | None = None
+    image_db: Annotated[float, Meta(ge=-100.0, le=0.0)] | None = None
+    phase_noise_deg: Annotated[float, Meta(ge=0.0, le=60.0)] = 0.0
+    clock_ppm: Annotated[float, Meta(ge=-100.0, le=100.0)] = 0.0
+    saturation_dbfs: Annotated[float, Meta(ge=-60.0, le=20.0)] | None = None
+    interferer: Annotated[tuple[InterfererEntry, ...], Meta(max_length=16)] = ()
+    fir_step_db: Annotated[float, Meta(ge=-20.0, le=0.0)] = FIR_STEP_DB
+    temperature_reading: Literal["number", "text", "error", "absent"] = "number"
+    lo_powerdown: bool = True
+    rate_error_hz: Annotated[int, Meta(ge=-1000, le=1000)] = 0
+
+
+class InterfererEntry(_Table, frozen=True, kw_only=True):
+    """``[[device.interferer]]``: a signal at a device's port that no device sends.
+
+    Parameters
+    ----------
+    carrier_hz : float, Hz
+    power_dbm : float, dBm
+        At the port, while it is on.
+    bandwidth_hz : float, Hz
+        0 is an unmodulated carrier.
+    period_s : float, s
+        Of its pulses; 0 is a continuous signal.
+    duty : float
+        Share of a period that it is on.
+    """
+
+    carrier_hz: Annotated[float, Meta(ge=1e6, le=1e11)]
+    power_dbm: Annotated[float, Meta(ge=-174.0, le=20.0)]
+    bandwidth_hz: Annotated[float, Meta(ge=0.0, le=1e8)] = 0.0
+    period_s: Annotated[float, Meta(ge=0.0, le=1e3)] = 0.0
+    duty: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.5
 
 
 class LinkEntry(_Table, frozen=True, kw_only=True):

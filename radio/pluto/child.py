@@ -110,8 +110,9 @@ class Service:
         if op == "open":
             answer = asdict(driver.open())
         elif op == "tune":
-            driver.tune(msgspec.convert(header.get("settings"), RadioSettings))
-            answer = {"temperature_c": driver.temperature_c()}
+            wanted = msgspec.convert(header.get("settings"), RadioSettings)
+            used = driver.tune(wanted, clamp_gain=header.get("clamp_gain") is True)
+            answer = {"temperature_c": driver.temperature_c(), "rx_gain_db": used.rx_gain_db}
         elif op == "transmit":
             driver.transmit(np.frombuffer(payload, dtype="<c16"))
         elif op == "silence":

@@ -15,7 +15,7 @@ from siftmoe.radio.pluto.library import (
     destroy_buffer,
     destroy_context,
     open_pluto,
-    oscillator,
+    power_oscillator,
     quieten,
     silence_context,
     temperature,
@@ -69,8 +69,8 @@ class PlutoConnection:
         """Temperature of the transceiver now."""
         return temperature(self._pluto._ctrl)
 
-    def apply(self, settings: RadioSettings) -> None:
-        """Set a silent radio.
+    def apply(self, settings: RadioSettings, *, clamp_gain: bool = False) -> RadioSettings:
+        """Set a silent radio and return how it is set; see ``Radio.tune``.
 
         Raises
         ------
@@ -79,19 +79,19 @@ class PlutoConnection:
         """
         pluto, name = self._pluto, self._name
         if self._rate_hz == settings.sample_rate_hz and is_on(pluto, settings):
-            apply_settings(pluto, settings, name=name, info=self.info)
-            return
+            return apply_settings(pluto, settings, name=name, clamp_gain=clamp_gain)
         # At a new rate or carrier the chip calibrates its transmitter, which needs the oscillator.
-        oscillator(pluto._ctrl).attrs["powerdown"].value = "0"
+        power_oscillator(pluto._ctrl, on=True)
         try:
             if self._rate_hz != settings.sample_rate_hz:  # loads a filter, so not without need
                 apply_rate(pluto, settings.sample_rate_hz, name=name)
                 self._rate_hz = settings.sample_rate_hz
-            apply_settings(pluto, settings, name=name, info=self.info)
+            used = apply_settings(pluto, settings, name=name, clamp_gain=clamp_gain)
         except SettingRejected:
             quieten(pluto._ctrl)
             raise
         quieten(pluto._ctrl)  # a new rate may also reset the attenuation
+        return used
 
     def start(self, steps: ComplexArray, settings: RadioSettings) -> None:
         """Repeat steps of the converter.
@@ -108,7 +108,7 @@ class PlutoConnection:
             self._pluto.tx(steps)
         finally:
             self._sending = self._pluto._txbuf
-        oscillator(self._pluto._ctrl).attrs["powerdown"].value = "0"  # last: all else is verified
+        power_oscillator(self._pluto._ctrl, on=True)  # last: all else is verified
 
     def stop(self) -> None:
         """Mute first, then close the buffer: the hardware falls back to its tones at the close."""

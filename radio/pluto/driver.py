@@ -1,6 +1,6 @@
 """Driver of an ADALM-Pluto over pyadi-iio and libiio.
 
-docs/pluto.md lists their faults and the precautions against them. Two rules hold here:
+docs/explanation/pluto.md lists their faults and the precautions against them. Two rules hold here:
 
 - The radio is silent except between ``transmit`` and ``silence``: attenuation at its maximum, local
   oscillator down, and the tones that the hardware falls back to when a buffer closes at scale zero
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from siftmoe.radio.device import PowerReference, RadioSettings
 from siftmoe.radio.errors import BufferOverrun, DeviceNotFound, RadioError, SettingRejected
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     ComplexArray = NDArray[np.complex128]
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: Largest share of the timeout that a block may last; the rest is for its transfer.
 _BLOCK_SHARE: Final = 0.5
@@ -86,6 +87,11 @@ class PlutoDriver:
         return self._address.uri
 
     @property
+    def serial(self) -> str:
+        """Serial number; empty before the first connection."""
+        return self._serial
+
+    @property
     def reference(self) -> PowerReference:
         """Full-scale powers, which convert its samples to watt."""
         return self._reference
@@ -106,7 +112,7 @@ class PlutoDriver:
         with self._connected("read the temperature") as connection:
             return connection.temperature_c()
 
-    def tune(self, settings: RadioSettings) -> None:
+    def tune(self, settings: RadioSettings, *, clamp_gain: bool = False) -> RadioSettings:
         """Set the radio and verify every value; this ends a transmission.
 
         Raises
@@ -115,8 +121,9 @@ class PlutoDriver:
             If a value was not taken; the settings are then as before.
         """
         check_settings(settings, name=self.name)
-        self._retry_once(lambda: self._tune(settings))
-        self._settings = settings
+        used = self._retry_once(lambda: self._tune(settings, clamp_gain=clamp_gain))
+        self._settings = used
+        return used
 
     def transmit(self, samples: ComplexArray) -> None:
         """Repeat samples until ``silence``; an earlier transmission is replaced."""
@@ -158,25 +165,25 @@ class PlutoDriver:
             self._closed = True
             self._release()
 
-    def _tune(self, settings: RadioSettings) -> None:
+    def _tune(self, settings: RadioSettings, *, clamp_gain: bool) -> RadioSettings:
         with self._connected("tune", undo=True) as connection:
             connection.stop()
-            connection.apply(settings)
+            return connection.apply(settings, clamp_gain=clamp_gain)
 
     def _silence(self) -> None:
         with self._connected("silence") as connection:
             connection.stop()
 
-    def _retry_once(self, action: Callable[[], None]) -> None:
+    def _retry_once(self, action: Callable[[], T]) -> T:
         """Retry an idempotent action once over a fresh connection."""
         connected = self._connection is not None
         try:
-            action()
+            return action()
         except DeviceNotFound as error:
             if not connected:
                 raise
             logger.warning("%s", error)
-            action()
+            return action()
 
     def _check_block(self, count: int, sample_rate_hz: float) -> None:
         longest = int(_BLOCK_SHARE * self._timeout_s * sample_rate_hz)

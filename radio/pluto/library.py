@@ -17,6 +17,18 @@ from siftmoe.radio.pluto.values import PlutoInfo, Range, parse_range
 
 #: A Pluto answers in milliseconds, over a crowded network in tens of them.
 DEFAULT_TIMEOUT_S: Final = 1.0
+#: Errors of an attribute that are those of the connection.
+_CONNECTION_ERRORS: Final = (
+    errno.EPIPE,
+    errno.ECONNRESET,
+    errno.ECONNREFUSED,
+    errno.ECONNABORTED,
+    errno.ENOTCONN,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.ETIMEDOUT,
+    errno.EBADF,
+)
 _PHY: Final = "ad9361-phy"
 _DAC: Final = "cf-ad9361-dds-core-lpc"
 
@@ -149,20 +161,39 @@ def silence_context(context: Any) -> None:
 def quieten(phy: Any) -> None:
     """Set full attenuation, then power down the transmitter's oscillator, which leaks otherwise."""
     phy.find_channel("voltage0", True).attrs["hardwaregain"].value = str(-MAX_ATTENUATION_DB)
-    oscillator(phy).attrs["powerdown"].value = "1"
+    power_oscillator(phy, on=False)
 
 
-def oscillator(phy: Any) -> Any:
-    """Return the channel of the transmitter's local oscillator."""
-    return phy.find_channel("altvoltage1", True)
+def power_oscillator(phy: Any, *, on: bool) -> None:
+    """Power the transmitter's local oscillator up or down, where the firmware can do that."""
+    channel = phy.find_channel("altvoltage1", True)
+    if channel is not None and "powerdown" in channel.attrs:
+        channel.attrs["powerdown"].value = "0" if on else "1"
 
 
 def temperature(phy: Any) -> float | None:
-    """Temperature of the transceiver, degree Celsius; None if it has no sensor."""
-    channel = phy.find_channel("temp0", False)
-    if channel is None or "input" not in channel.attrs:
+    """Temperature of the transceiver, degree Celsius; None if it cannot be read."""
+    text = _optional(phy, "temp0", "input", output=False)
+    try:
+        return None if text is None else float(text) / 1000.0
+    except ValueError:  # some firmware reads "n/a"
         return None
-    return float(channel.attrs["input"].value) / 1000.0
+
+
+def _optional(phy: Any, channel: str, attribute: str, *, output: bool) -> str | None:
+    """Value of an attribute that firmware may lack or refuse to read; None then.
+
+    A connection that fails is an OSError as ever.
+    """
+    found = phy.find_channel(channel, output)
+    if found is None or attribute not in found.attrs:
+        return None
+    try:
+        return str(found.attrs[attribute].value)
+    except OSError as error:
+        if error.errno in _CONNECTION_ERRORS or isinstance(error, TimeoutError):
+            raise
+        return None
 
 
 def describe(context: Any, phy: Any) -> PlutoInfo:
@@ -173,17 +204,25 @@ def describe(context: Any, phy: Any) -> PlutoInfo:
         model=attributes.get("hw_model", ""),
         firmware=attributes.get("fw_version", ""),
         temperature_c=temperature(phy),
-        lo_range_hz=_range(phy, "altvoltage0", "frequency_available", output=True),
-        rx_gain_range_db=_range(phy, "voltage0", "hardwaregain_available", output=False),
+        lo_range_hz=lo_range(phy),
+        rx_gain_range_db=gain_range(phy),
         tx_attenuation_range_db=_attenuations(phy),
     )
 
 
 def _range(phy: Any, channel: str, attribute: str, *, output: bool) -> Range | None:
-    found = phy.find_channel(channel, output)
-    if found is None or attribute not in found.attrs:
-        return None
-    return parse_range(found.attrs[attribute].value)
+    text = _optional(phy, channel, attribute, output=output)
+    return None if text is None else parse_range(text)
+
+
+def lo_range(phy: Any) -> Range | None:
+    """Range of the carrier, Hz; None if it cannot be read."""
+    return _range(phy, "altvoltage0", "frequency_available", output=True)
+
+
+def gain_range(phy: Any) -> Range | None:
+    """Range of the receiver's gain at the present carrier, dB; None if it cannot be read."""
+    return _range(phy, "voltage0", "hardwaregain_available", output=False)
 
 
 def _attenuations(phy: Any) -> Range | None:

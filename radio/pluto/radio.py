@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -108,6 +108,11 @@ class PlutoRadio:
         return self._uri
 
     @property
+    def serial(self) -> str:
+        """Serial number; empty if the firmware has no such attribute."""
+        return self.info.serial
+
+    @property
     def info(self) -> PlutoInfo:
         """Identity and ranges of the radio, read when it was opened."""
         if self._info is None:
@@ -130,17 +135,19 @@ class PlutoRadio:
         """Full-scale powers at the present settings, which convert its samples to watt."""
         return self._reference
 
-    def tune(self, settings: RadioSettings) -> None:
+    def tune(self, settings: RadioSettings, *, clamp_gain: bool = False) -> RadioSettings:
         """Set the radio; this ends a transmission."""
         check_settings(settings, name=self._uri)
         with self._calls:
-            answer = self._call("tune", settings=asdict(settings))
+            answer, _ = self._call("tune", settings=asdict(settings), clamp_gain=clamp_gain)
+            settings = replace(settings, rx_gain_db=msgspec.convert(answer["rx_gain_db"], float))
             self._settings, self._transmitting = settings, False
-            self._temperature_c = msgspec.convert(answer[0].get("temperature_c"), float | None)
+            self._temperature_c = msgspec.convert(answer.get("temperature_c"), float | None)
             if self._reference_of is not None:
                 self._reference = self._reference_of(
                     self.info.serial, settings, self._temperature_c
                 )
+            return settings
 
     def transmit(self, samples: ComplexArray) -> None:
         """Repeat samples until ``silence``; an earlier transmission is replaced."""

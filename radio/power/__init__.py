@@ -2,8 +2,8 @@
 
 Without a calibration the full-scale powers are typical figures with 3 dB of uncertainty.
 
-- `conversion.CalibrationStore`: all calibrations of a machine, and their file.
-- `conversion.UnitCalibration`: the entries of one unit, and its ``PowerReference``.
+- `store.CalibrationStore`: all calibrations of a machine, and their file.
+- `store.UnitCalibration`: the entries of one unit, and its ``PowerReference``.
 - `conversion.transmit_power`, `conversion.mean_square`: power of samples.
 - `calibration.LevelEntry`, `calibration.PairEntry`: one measurement, and how far it holds.
 - `calibrating.transmit_entry`, `calibrating.pair_entry`: from a reading to an entry.

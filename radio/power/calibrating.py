@@ -8,7 +8,8 @@ A power meter at the transmitter gives C_tx; two cabled radios give the differen
 
 in dB, with the loss L of the cable to the meter, the attenuation A between the radios, the
 transmitter's attenuation a and the receiver's gain G (own derivation from the definitions in
-`device`, docs/power.md). Impossible values, such as a gain in place of a loss, are refused.
+`device`, docs/explanation/power.md). Impossible values, such as a gain in place of a loss, are
+refused.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from siftmoe.radio.errors import CalibrationError
 from siftmoe.radio.power.calibration import LevelEntry, PairEntry
-from siftmoe.radio.power.conversion import TYPICAL_RX_DBM, TYPICAL_TX_DBM, mean_square
+from siftmoe.radio.power.conversion import TYPICAL_RX_DBM, mean_square, typical_tx_dbm
 from siftmoe.radio.power.tone import hear_tone, tone, tone_power, transmitting_tone
 from siftmoe.radio.units import db_to_linear, linear_to_db
 
@@ -44,7 +45,7 @@ _GAIN_RANGE_DB: Final = (0.0, 60.0)
 
 def tone_power_dbm(settings: RadioSettings) -> float:
     """Return the reading that a meter is expected to show at a typical unit's port, dBm."""
-    return TYPICAL_TX_DBM + linear_to_db(mean_square(tone())) - settings.tx_attenuation_db
+    return typical_tx_dbm(settings.sample_rate_hz) + _sent_db(settings)
 
 
 def transmit_entry(
@@ -79,9 +80,9 @@ def transmit_entry(
     """
     _check_serial(serial)
     _within("the loss to the meter", cable_db, _CABLE_RANGE_DB)
-    level = reading_dbm + cable_db - tone_power_dbm(settings) + TYPICAL_TX_DBM
+    level = reading_dbm + cable_db - _sent_db(settings)
     expected = tone_power_dbm(settings) - cable_db
-    if not abs(level - TYPICAL_TX_DBM) <= PLAUSIBLE_DB:
+    if not abs(level - typical_tx_dbm(settings.sample_rate_hz)) <= PLAUSIBLE_DB:
         raise CalibrationError(
             f"calibration of {serial!r}: {reading_dbm} dBm was read, about {expected:.1f} dBm is "
             f"expected at tx attenuation {settings.tx_attenuation_db} dB behind {cable_db} dB of "
@@ -173,9 +174,8 @@ def pair_entry(
     for serial in serials:
         _check_serial(serial)
     _within("the attenuator", attenuator_db, ATTENUATOR_RANGE_DB)
-    sent_db = linear_to_db(mean_square(tone())) - settings.tx_attenuation_db
-    difference = heard.dbfs - listening.rx_gain_db - sent_db + attenuator_db
-    unexpected = difference - (TYPICAL_TX_DBM - TYPICAL_RX_DBM)
+    difference = heard.dbfs - listening.rx_gain_db - _sent_db(settings) + attenuator_db
+    unexpected = difference - (typical_tx_dbm(settings.sample_rate_hz) - TYPICAL_RX_DBM)
     if not abs(unexpected) <= 2.0 * PLAUSIBLE_DB:
         raise CalibrationError(
             f"calibration of {serials[0]!r} and {serials[1]!r}: the tone arrives "
@@ -199,6 +199,11 @@ def pair_entry(
         measured_at=measured_at,
         method=f"cable and attenuator of {attenuator_db:g} dB",
     )
+
+
+def _sent_db(settings: RadioSettings) -> float:
+    """Level of the tone at the port relative to a full-scale carrier at 0 dB attenuation, dB."""
+    return linear_to_db(mean_square(tone())) - settings.tx_attenuation_db
 
 
 def _check_serial(serial: str) -> None:

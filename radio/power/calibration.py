@@ -7,7 +7,7 @@ drifts by an amount that was not measured, so the uncertainty grows:
 
 and beyond ``REACH_HZ`` or ``REACH_K`` the entry does not hold. Both slopes are this project's
 assumption about the analog path of an AD936x and its baluns, not a figure of a data sheet
-(docs/power.md).
+(docs/explanation/power.md).
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ Device r receives the sum of all transmissions at its antenna port:
 and then receiver gain, clipping and conversion to 12 bits. The offset :math:`\Delta` follows from
 both carriers and oscillator errors. Delays may be fractions of a sample.
 
-Not modelled: the sample clock's own error (0.04 samples in a burst at 25 ppm), phase noise, IQ
-imbalance, the part of a neighbouring carrier's spectrum that falls into the band (a transmission is
-received if its carrier lies within half the sample rate, else not), and a device's own transmission
-in its own receiver. The clock advances with ``receive`` and ``advance`` only; or the caller keeps
-the clock and passes it in every call. Not thread-safe.
+Sample clock error, phase noise, I/Q image, saturation, DC offset and interferers: `impairments`.
+Not modelled: the part of a neighbouring carrier's spectrum that falls into the band (a transmission
+is received if its carrier lies within half the sample rate, else not), and a device's own
+transmission in its own receiver. The clock advances with ``receive`` and ``advance`` only; or the
+caller keeps the clock and passes it in every call. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ import numpy as np
 from siftmoe.radio.channel.fading import stream_generator
 from siftmoe.radio.channel.multipath import PathResponse
 from siftmoe.radio.errors import DeviceNotFound, SettingRejected
-from siftmoe.radio.simulated.front_end import convert
+from siftmoe.radio.simulated.front_end import RX_GAIN_RANGE_DB, convert
+from siftmoe.radio.simulated.impairments import interpolated, needed, sampling_times
+from siftmoe.radio.simulated.propagation import Span, emissions, propagated
 from siftmoe.radio.simulated.timeline import Timeline
 from siftmoe.radio.simulated.transmission import Transmission, quantise
 from siftmoe.radio.units import thermal_noise_psd
@@ -41,17 +43,9 @@ if TYPE_CHECKING:
     ComplexArray = NDArray[np.complex128]
     FloatArray = NDArray[np.float64]
 
-#: Fading is held for so many samples: 32 us at 2 MS/s.
-FADING_HOLD = 64
-#: Receiver gains of the AD936x.
-_GAIN_RANGE_DB = (-3.0, 71.0)
 _NOISE_STREAM = 2
 #: Transmissions are kept for so long after their end: longer than any delay of a path.
 _MEMORY_S = 0.1
-
-
-def _phasors(turn: float, clocks: NDArray[np.int64]) -> ComplexArray:
-    return np.asarray(np.exp(2j * math.pi * np.mod(turn * clocks, 1.0)))
 
 
 class Air:
@@ -113,7 +107,7 @@ class Air:
         ------
         SettingRejected
         """
-        low, high = _GAIN_RANGE_DB
+        low, high = RX_GAIN_RANGE_DB
         if settings.sample_rate_hz != self.sample_rate_hz:
             raise SettingRejected(
                 f"device {name!r}: sample rate {settings.sample_rate_hz} Hz; this air runs at "
@@ -193,16 +187,55 @@ class Air:
         self.forget(self._clock - round(_MEMORY_S * self.sample_rate_hz))
         return convert(field_v, self.device(name), settings)
 
-    def field(self, name: str, settings: RadioSettings, *, start: int, count: int) -> ComplexArray:
-        """Return the field at a device's antenna port, noise included, in sqrt(W)."""
+    def field(
+        self,
+        name: str,
+        settings: RadioSettings,
+        *,
+        start: int,
+        count: int,
+        origin: int | None = None,
+    ) -> ComplexArray:
+        """Return the field at a device's port, noise included, in sqrt(W)."""
         if count < 1:
             raise ValueError(f"device {name!r}: count of samples must be positive, got {count}")
+        clock_ppm = self.device(name).impairments.clock_ppm
+        if not clock_ppm:
+            return self._field(name, settings, start, count)
+        since = start if origin is None else origin
+        times = sampling_times(start, count, origin=since, ppm=clock_ppm)
+        first, last = needed(times)
+        return interpolated(self._field(name, settings, first, last - first), times)
+
+    def _field(self, name: str, settings: RadioSettings, start: int, count: int) -> ComplexArray:
         field_v = self._noise(name, start, count)
         for source in self._sent:
             path = self._paths.get((source, name))
             if path is not None:
                 self._add(field_v, source=source, name=name, settings=settings, start=start)
-        return field_v
+        model, clocks = self.device(name), start + np.arange(count)
+        if (phasors := self._phasors_of(name, clocks)) is not None:
+            field_v *= phasors
+        interference = model.impairments.interference(
+            clocks,
+            carrier_hz=settings.carrier_hz * (1.0 + 1e-6 * model.ppm),
+            sample_rate_hz=self.sample_rate_hz,
+            seed=self._seed,
+            device=self._number(name),
+        )
+        return field_v if interference is None else field_v + interference
+
+    def _number(self, name: str) -> int:
+        return list(self._devices).index(name)
+
+    def _phasors_of(self, name: str, clocks: NDArray[np.int64]) -> ComplexArray | None:
+        """Phase noise of a device's oscillator."""
+        return self.device(name).impairments.phasors(
+            clocks,
+            sample_rate_hz=self.sample_rate_hz,
+            seed=self._seed,
+            device=self._number(name),
+        )
 
     def gain(
         self,
@@ -227,8 +260,9 @@ class Air:
         return self._paths[transmitter, receiver]
 
     def _noise(self, name: str, start: int, count: int) -> ComplexArray:
-        index = list(self._devices).index(name)
-        rng = stream_generator(seed=self._seed, link=index, stream=_NOISE_STREAM, block=start)
+        rng = stream_generator(
+            seed=self._seed, link=self._number(name), stream=_NOISE_STREAM, block=start
+        )
         psd = thermal_noise_psd(noise_figure_db=self.device(name).noise_figure_db)
         pairs = rng.standard_normal((count, 2)) * math.sqrt(psd * self.sample_rate_hz / 2.0)
         return np.asarray(pairs.view(np.complex128)[:, 0])
@@ -237,41 +271,23 @@ class Air:
         self, field_v: ComplexArray, *, source: str, name: str, settings: RadioSettings, start: int
     ) -> None:
         """Add one source's contribution to a field."""
-        path = self._paths[source, name]
-        count = len(field_v)
-        # Fading is held on a grid of the air's clock, not of the capture's.
-        first = start - start % FADING_HOLD
-        holds = -(-(start + count - first) // FADING_HOLD)
-        early, late = int(path.lags.max()), int(path.lags.min())
-        spans = self._emitted(source, first - early, first + holds * FADING_HOLD - late)
-        for (sent, phase), emitted in spans.items():
-            offset = self._offset_hz(source, sent, name, settings)
-            if abs(offset) > 0.5 * self.sample_rate_hz:
+        path, reference = self._paths[source, name], self.device(source).reference
+        span = Span.around(path, start=start, count=len(field_v))
+        phasors: ComplexArray | None = None
+        for (sent, phase), emitted in emissions(self._sent[source], span).items():
+            offset_hz = self._offset_hz(source, sent, name, settings)
+            if abs(offset_hz) > 0.5 * self.sample_rate_hz:
                 continue
-            grid = first + FADING_HOLD * np.arange(holds)
-            impulse = path.impulse(grid / self.sample_rate_hz)  # [holds, J]
-            turn = offset / self.sample_rate_hz
-            amplitude = math.sqrt(self.device(source).reference.tx_power_w(1.0, sent))
-            impulse *= amplitude * phase * _phasors(turn, grid)[:, np.newaxis]
-            total = np.zeros((holds, FADING_HOLD), dtype=np.complex128)
-            for column, lag in enumerate(path.lags):
-                shifted = emitted[early - lag :][: holds * FADING_HOLD]
-                total += impulse[:, column, np.newaxis] * shifted.reshape(holds, FADING_HOLD)
-            total *= _phasors(turn, np.arange(FADING_HOLD))
-            field_v += total.reshape(-1)[start - first :][:count]
-
-    def _emitted(
-        self, source: str, start: int, stop: int
-    ) -> dict[tuple[RadioSettings, complex], ComplexArray]:
-        """Group the samples sent in a range of the clock by settings and phase."""
-        spans: dict[tuple[RadioSettings, complex], ComplexArray] = {}
-        for since, until, sent in self._sent[source].pieces(start, stop):
-            if sent is not None:
-                key = (sent.settings, sent.phase)
-                if key not in spans:
-                    spans[key] = np.zeros(stop - start, dtype=np.complex128)
-                spans[key][since - start : until - start] = sent.emitted(since, until)
-        return spans
+            if phasors is None:
+                phasors = self._phasors_of(source, np.arange(span.since, span.until))
+            field_v += propagated(
+                emitted if phasors is None else emitted * phasors,
+                path,
+                span,
+                scale=phase * math.sqrt(reference.tx_power_w(1.0, sent)),
+                turn=offset_hz / self.sample_rate_hz,
+                sample_rate_hz=self.sample_rate_hz,
+            )
 
     def _offset_hz(
         self, source: str, sent: RadioSettings, name: str, settings: RadioSettings

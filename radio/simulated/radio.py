@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from siftmoe.radio.errors import DeviceNotFound, RadioError
+from siftmoe.radio.simulated.front_end import RX_GAIN_RANGE_DB
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,16 +46,25 @@ class SimulatedRadio:
         return self._name
 
     @property
+    def serial(self) -> str:
+        """Serial number; a simulated radio has none."""
+        return ""
+
+    @property
     def reference(self) -> PowerReference:
         """Full-scale powers that the air applies."""
         return self._reference
 
-    def tune(self, settings: RadioSettings) -> None:
+    def tune(self, settings: RadioSettings, *, clamp_gain: bool = False) -> RadioSettings:
         """Set the radio; this ends a transmission."""
         self._require_open()
+        if clamp_gain:
+            low, high = RX_GAIN_RANGE_DB
+            settings = replace(settings, rx_gain_db=min(max(settings.rx_gain_db, low), high))
         self._air.check(self._name, settings)
         self._air.end(self._name)
         self._settings = settings
+        return settings
 
     def transmit(self, samples: ComplexArray) -> None:
         """Repeat samples until ``silence``."""

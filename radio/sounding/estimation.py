@@ -97,8 +97,8 @@ class _Model:
     lags: FloatArray  # [15]: 2 pi times the distance of their centres, samples
 
 
-@lru_cache(maxsize=1)
-def _model() -> _Model:
+@lru_cache(maxsize=64)
+def _model(sequence: int) -> _Model:
     carriers, halves = pilots.carriers(), pilots.sync_carriers()
     taps = np.exp(-2j * math.pi * np.outer(carriers, np.arange(pilots.MAX_TAPS)) / pilots.FFT_SIZE)
     basis = np.linalg.qr(taps)[0]
@@ -111,8 +111,8 @@ def _model() -> _Model:
         basis=basis,
         pilot_fit=basis.conj(),
         sync_fit=np.linalg.pinv(basis[shared]).T,
-        pilot_scale=_scale(pilots.pilot_symbols(), pilots.FFT_SIZE),
-        sync_scale=_scale(pilots.sync_symbols(), pilots.HALF),
+        pilot_scale=_scale(pilots.pilot_symbols(sequence), pilots.FFT_SIZE),
+        sync_scale=_scale(pilots.sync_symbols(sequence), pilots.HALF),
         weights=np.array([[s.length / pilots.FFT_SIZE] for s in segments]),
         grid=grid,
         grid_turns=np.exp(-2j * math.pi * np.outer(grid, centres - centres.mean())),
@@ -125,7 +125,9 @@ def _scale(symbols: ComplexArray, size: int) -> ComplexArray:
     return np.asarray(symbols.conj() * (math.sqrt(len(symbols)) / size))
 
 
-def estimate(bursts: ComplexArray, *, cfo_hz: ArrayLike, sample_rate_hz: float) -> ChannelEstimate:
+def estimate(
+    bursts: ComplexArray, *, cfo_hz: ArrayLike, sample_rate_hz: float, sequence: int = 0
+) -> ChannelEstimate:
     """Estimate channel, noise and CFO from detected bursts.
 
     Parameters
@@ -135,6 +137,8 @@ def estimate(bursts: ComplexArray, *, cfo_hz: ArrayLike, sample_rate_hz: float) 
     cfo_hz : (...), Hz
         Coarse CFO, within 0.0015 of the sample rate.
     sample_rate_hz : float, Hz
+    sequence : int
+        Of the transmitter, see `pilots`.
 
     Returns
     -------
@@ -149,20 +153,26 @@ def estimate(bursts: ComplexArray, *, cfo_hz: ArrayLike, sample_rate_hz: float) 
         raise ValueError(
             f"estimate: bursts must have {pilots.BURST_LENGTH} samples, got shape {bursts.shape}"
         )
-    model = _model()
+    model = _model(sequence)
     coarse = np.asarray(cfo_hz, dtype=np.float64) / sample_rate_hz
     sync, body = _segments(_derotate(bursts, coarse))
     halves = np.fft.fft(sync)[..., pilots.sync_carriers()] * model.sync_scale  # [..., 2, 100]
     coordinates = np.concatenate(
-        [halves @ model.sync_fit, _pilot_responses(body) @ model.pilot_fit], axis=-2
+        [halves @ model.sync_fit, _pilot_responses(body, model) @ model.pilot_fit], axis=-2
     )  # [..., 6, 16]
-    fine = _align(coordinates)
-    responses = _pilot_responses(body * _pilot_turns(fine))
-    return _summarise(responses, cfo=coarse + fine, sample_rate_hz=sample_rate_hz)
+    fine = _align(coordinates, model)
+    responses = _pilot_responses(body * _pilot_turns(fine), model)
+    return _summarise(responses, model, cfo=coarse + fine, sample_rate_hz=sample_rate_hz)
 
 
-def _pilot_responses(body: ComplexArray) -> ComplexArray:
-    return np.asarray(np.fft.fft(body)[..., pilots.carriers()] * _model().pilot_scale)
+def tap_limited(response: ComplexArray) -> ComplexArray:
+    """Project responses (..., 200) on those of channels of ``MAX_TAPS`` taps."""
+    model = _model(0)  # the projection is the same for all sequences
+    return np.asarray((response @ model.pilot_fit) @ model.basis.T)
+
+
+def _pilot_responses(body: ComplexArray, model: _Model) -> ComplexArray:
+    return np.asarray(np.fft.fft(body)[..., pilots.carriers()] * model.pilot_scale)
 
 
 def _pilot_turns(cfo: FloatArray) -> ComplexArray:
@@ -174,9 +184,9 @@ def _pilot_turns(cfo: FloatArray) -> ComplexArray:
 
 
 def _summarise(
-    responses: ComplexArray, *, cfo: FloatArray, sample_rate_hz: float
+    responses: ComplexArray, model: _Model, *, cfo: FloatArray, sample_rate_hz: float
 ) -> ChannelEstimate:
-    model, carriers, symbols = _model(), pilots.USED_CARRIERS, pilots.SYMBOLS
+    carriers, symbols = pilots.USED_CARRIERS, pilots.SYMBOLS
     mean = responses.mean(axis=-2)  # [..., 200]
     spread = _power(responses - mean[..., np.newaxis, :]).sum(axis=(-2, -1))
     per_symbol = spread / ((symbols - 1) * carriers)
@@ -204,7 +214,7 @@ def _summarise(
 
 def _gain_std(gain: FloatArray, variance: FloatArray) -> FloatArray:
     # |c + e|^2 over 16 coordinates with e ~ CN(0, v): 2 |c|^2 v + 16 v^2, and the estimate of the
-    # noise that is subtracted, 16 v / sqrt(600). [D], docs/radio.md
+    # noise that is subtracted, 16 v / sqrt(600). [D], docs/explanation/radio.md
     taps, carriers = pilots.MAX_TAPS, pilots.USED_CARRIERS
     subtracted = (taps * bounds.noise_relative_std()) ** 2
     total = 2.0 * carriers * gain * variance + (taps + subtracted) * variance**2
@@ -233,9 +243,8 @@ def _segments(burst: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
     return sync, symbols[..., pilots.PREFIX :]
 
 
-def _align(coordinates: ComplexArray) -> FloatArray:
+def _align(coordinates: ComplexArray, model: _Model) -> FloatArray:
     r"""CFO in cycles per sample that maximises :math:`\|\sum_s w_s e^{-j2\pi f t_s} c_s\|^2`."""
-    model = _model()
     weighted = np.asarray(coordinates * model.weights, dtype=np.complex128)
     fit = _power(model.grid_turns @ weighted).sum(axis=-1)  # [..., G]
     cfo: FloatArray = model.grid[fit.argmax(axis=-1)]

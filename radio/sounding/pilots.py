@@ -12,10 +12,15 @@ r"""The sounding burst.
 
 The halves occupy every other of the pilots' carriers, so the whole burst is band-limited to
 200/256 of the sample rate. Its mean power is 1.
+
+The QPSK symbols follow from a *sequence* number. Each transmitter has its own, so that a receiver
+does not take another transmitter's burst for the one that it measures. Sequence 0 is that of all
+transmitters that name none.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,9 +45,14 @@ BURST_LENGTH = PREFIX + SYNC_LENGTH + SYMBOLS * SYMBOL_LENGTH
 #: Taps of a channel that the burst resolves; the prefix leaves as many for a late start.
 MAX_TAPS = 16
 
-# Streams of the random QPSK symbols; of 2,000 tried each, those with the least peak power.
+# Streams of the random QPSK symbols of sequence 0; of 2,000 tried each, those with the least peak.
 _SYNC_STREAM = 1916
 _PILOT_STREAM = 769
+#: Symbols that are drawn for any other sequence; those with the least peak power are used.
+_DRAWS = 64
+#: Sequences that are kept: a coordinator hears some dozens of transmitters.
+_KEPT = 64
+MAX_SEQUENCE = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +105,48 @@ def _occupied(count: int) -> IntArray:
     return occupied
 
 
-@lru_cache(maxsize=2)
-def sync_symbols() -> ComplexArray:
+def sequence_of(name: str) -> int:
+    """Sequence of a transmitter by its serial number or name, 1 to ``MAX_SEQUENCE``."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return int.from_bytes(digest[:4], "little") % MAX_SEQUENCE + 1
+
+
+@lru_cache(maxsize=_KEPT)
+def sync_symbols(sequence: int = 0) -> ComplexArray:
     """QPSK symbols of the sync half on ``sync_carriers()``, unit modulus, (100,)."""
-    return _qpsk(USED_CARRIERS // 2, _SYNC_STREAM)
+    if sequence == 0:
+        return np.asarray(_qpsk(1, USED_CARRIERS // 2, _SYNC_STREAM)[0])
+    draws = _qpsk(_DRAWS, USED_CARRIERS // 2, _stream(sequence, 1))
+    return _least_peak(draws, sync_carriers(), HALF)
 
 
-@lru_cache(maxsize=2)
-def pilot_symbols() -> ComplexArray:
+@lru_cache(maxsize=_KEPT)
+def pilot_symbols(sequence: int = 0) -> ComplexArray:
     """QPSK symbols of a pilot on ``carriers()``, unit modulus, (200,)."""
-    return _qpsk(USED_CARRIERS, _PILOT_STREAM)
+    if sequence == 0:
+        return np.asarray(_qpsk(1, USED_CARRIERS, _PILOT_STREAM)[0])
+    draws = _qpsk(_DRAWS, USED_CARRIERS, _stream(sequence, 2))
+    return _least_peak(draws, carriers(), FFT_SIZE)
 
 
-def _qpsk(count: int, stream: int) -> ComplexArray:
+def _stream(sequence: int, part: int) -> int:
+    if not 0 < sequence <= MAX_SEQUENCE:
+        raise ValueError(f"pilots: sequence must lie in 0..{MAX_SEQUENCE}, got {sequence}")
+    return sequence | part << 64  # a 128-bit key
+
+
+def _qpsk(rows: int, count: int, stream: int) -> ComplexArray:
     # The raw output of a bit generator is fixed for ever, which that of a Generator is not, and
     # both ends of a link must agree on it.
-    quarter = np.random.Philox(key=stream).random_raw(count) >> 62
-    symbols: ComplexArray = np.exp(0.5j * math.pi * (quarter + 0.5))
+    quarter = np.random.Philox(key=stream).random_raw(rows * count) >> 62
+    symbols: ComplexArray = np.exp(0.5j * math.pi * (quarter.reshape(rows, count) + 0.5))
     symbols.setflags(write=False)
     return symbols
+
+
+def _least_peak(draws: ComplexArray, occupied: IntArray, size: int) -> ComplexArray:
+    peaks = [float(np.abs(_modulate(symbols, occupied, size)).max()) for symbols in draws]
+    return np.asarray(draws[int(np.argmin(peaks))])
 
 
 def _modulate(symbols: ComplexArray, occupied: IntArray, size: int) -> ComplexArray:
@@ -122,27 +155,27 @@ def _modulate(symbols: ComplexArray, occupied: IntArray, size: int) -> ComplexAr
     return np.asarray(np.fft.ifft(grid) * (size / math.sqrt(len(symbols))))
 
 
-@lru_cache(maxsize=1)
-def sync_waveform() -> ComplexArray:
+@lru_cache(maxsize=_KEPT)
+def sync_waveform(sequence: int = 0) -> ComplexArray:
     """Both halves without the prefix, (256,), mean power 1."""
-    half = _modulate(sync_symbols(), sync_carriers(), HALF)
+    half = _modulate(sync_symbols(sequence), sync_carriers(), HALF)
     both = np.concatenate([half, half])
     both.setflags(write=False)
     return both
 
 
-@lru_cache(maxsize=1)
-def burst_waveform() -> ComplexArray:
+@lru_cache(maxsize=_KEPT)
+def burst_waveform(sequence: int = 0) -> ComplexArray:
     """Return the whole burst, (1440,), mean power 1 within 0.1 dB (the prefixes repeat parts)."""
-    sync = sync_waveform()
-    body = _modulate(pilot_symbols(), carriers(), FFT_SIZE)
+    sync = sync_waveform(sequence)
+    body = _modulate(pilot_symbols(sequence), carriers(), FFT_SIZE)
     symbol = np.concatenate([body[-PREFIX:], body])
     burst = np.concatenate([sync[-PREFIX:], sync, *[symbol] * SYMBOLS])
     burst.setflags(write=False)
     return burst
 
 
-def peak_to_average() -> float:
+def peak_to_average(sequence: int = 0) -> float:
     """Peak power of the burst over its mean power, linear: the back-off it needs."""
-    power = np.abs(burst_waveform()) ** 2
+    power = np.abs(burst_waveform(sequence)) ** 2
     return float(power.max() / power.mean())

@@ -7,7 +7,8 @@ from the digital gain and both references:
 .. math:: g = \frac{P_{rx}}{P_{tx}} = \hat g\,
               \frac{P_{rx,0}\, 10^{-G/10}}{b\, P_{tx,0}\, 10^{-a/10}}
 
-with the mean square :math:`b` of the samples sent.
+with the mean square :math:`b` of the samples sent. The mean of a capture, which is the receiver's
+DC offset, is removed first. `checks` tells whether the estimates are plausible.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.radio.channel.link import ChannelOrigin, ChannelState
-from siftmoe.radio.errors import Overload, SyncFailed
-from siftmoe.radio.sounding import pilots
-from siftmoe.radio.sounding.estimation import ChannelEstimate, estimate
+from siftmoe.radio.channel.link import ChannelOrigin, ChannelState, Source, weakest
+from siftmoe.radio.errors import Overload, RadioError
+from siftmoe.radio.sounding import bounds
+from siftmoe.radio.sounding.reading import FIRST_CONTACT_PPM, Reading, read
 from siftmoe.radio.sounding.signal import (
     FRAME_LENGTH,
     Pilot,
@@ -29,12 +30,14 @@ from siftmoe.radio.sounding.signal import (
     frame,
     transmit_pilot,
 )
-from siftmoe.radio.sounding.sync import Detection, Search, acquire
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siftmoe.radio.device import PowerReference, Radio, RadioSettings
+    from siftmoe.radio.sounding.checks import Checks
+    from siftmoe.radio.sounding.estimation import ChannelEstimate
+    from siftmoe.radio.sounding.sync import Detection
 
     ComplexArray = NDArray[np.complex128]
     FloatArray = NDArray[np.float64]
@@ -55,8 +58,6 @@ __all__ = [
 MAX_BURSTS = 30
 #: Share of samples that may reach the rails: noise does so rarely, an overloaded receiver often.
 MAX_CLIPPED = 1e-3
-#: 20 ppm on either side at 2.4 GHz is 96 kHz apart; Plutos are specified at 25 ppm.
-FIRST_CONTACT_PPM = 50.0
 #: Full scale of a 12-bit converter.
 _RAIL = 1.0 - 2.0**-11
 _NEPER_PER_DB = math.log(10.0) / 10.0
@@ -75,23 +76,34 @@ class Sounding:
         Of the first burst.
     estimate : ChannelEstimate
         One row per burst, digital units.
+    checks : Checks
+        Plausibility of the estimates; ``channel`` has their uncertainty already.
     cfo_hz, cfo_std_hz : float, Hz
-        Mean over the bursts; the next exchange of this pair starts from it.
+        Mean over the bursts; the next exchange of this pair starts from it. The uncertainty covers
+        noise, and phase noise as far as the bursts of this capture differ by it. It does not cover
+        Doppler: a shift that is common to the capture is part of ``cfo_hz``.
     snr : float
         Power of the burst over that of the noise in the sample rate, linear.
-    tx_power_w : float, W
-        Mean power of a burst at the transmitter's port.
+    tx_power_w, tx_power_std_w : float, W
+        Mean power of a burst at the transmitter's port, and its standard uncertainty.
+    tx_power_source : Source
     carrier_hz : float, Hz
+    rx_gain_db : float, dB
+        Gain that the receiver took.
     """
 
     channel: ChannelState
     detection: Detection
     estimate: ChannelEstimate
+    checks: Checks
     cfo_hz: float
     cfo_std_hz: float
     snr: float
     tx_power_w: float
+    tx_power_std_w: float
+    tx_power_source: Source
     carrier_hz: float
+    rx_gain_db: float
 
     def path_response(self) -> ComplexArray:
         """Path amplitude at `pilots.carriers` for the first burst, (200,); its phase is arbitrary.
@@ -111,6 +123,7 @@ def hear(
     now_s: float,
     bursts: int = 4,
     cfo_hz: float | None = None,
+    clamp_gain: bool = False,
 ) -> Sounding:
     """Receive a pilot that is on the air and estimate its channel.
 
@@ -125,35 +138,50 @@ def hear(
     bursts : int
         Bursts to average over, 1 to 30.
     cfo_hz : float or None, Hz
-        CFO of this pair from an earlier exchange; None searches +-50 ppm of the carrier.
+        CFO of this pair from an earlier exchange; None searches +-50 ppm of the carrier. A wrong
+        one is noticed, and the whole range is searched.
+    clamp_gain : bool
+        Take the nearest gain of the receiver's range instead of refusing the gain.
 
     Raises
     ------
     SyncFailed
-        If no burst was found.
+        If no burst was found, or its estimates are not plausible.
     Overload
-        If the receiver clipped.
+        If the receiver clipped, or saturates below full scale.
     RadioError
-        If the radio fails.
+        If the radio fails, or transmitter and receiver are one unit.
     """
     if not 1 <= bursts <= MAX_BURSTS:
         raise ValueError(f"sound: bursts must lie in 1..{MAX_BURSTS}, got {bursts}")
-    receiver.tune(settings)
+    _refuse_same_unit(pilot, receiver)
+    settings = receiver.tune(settings, clamp_gain=clamp_gain)
     samples = receiver.receive((bursts + 1) * FRAME_LENGTH)
     _refuse_clipping(samples, receiver=receiver, settings=settings)
-    first = _acquire(samples, settings=settings, cfo_hz=cfo_hz, pair=(pilot, receiver))
-    got = _estimate(samples, first, bursts=bursts, sample_rate_hz=settings.sample_rate_hz)
+    got = read(
+        samples - samples.mean(),
+        settings=settings,
+        bursts=bursts,
+        cfo_hz=cfo_hz,
+        sequence=pilot.sequence,
+        pair=(pilot.transmitter, receiver.name),
+    )
+    channel = _channel(
+        got, pilot=pilot, reference=receiver.reference, settings=settings, now_s=now_s
+    )
     return Sounding(
-        channel=_channel(
-            got, pilot=pilot, reference=receiver.reference, settings=settings, now_s=now_s
-        ),
-        detection=first,
-        estimate=got,
-        cfo_hz=float(got.cfo_hz.mean()),
-        cfo_std_hz=_mean_std(got.cfo_std_hz),
-        snr=float(got.gain.mean() / got.noise_power.mean()),
+        channel=channel,
+        detection=got.detection,
+        estimate=got.estimate,
+        checks=got.checks,
+        cfo_hz=float(got.estimate.cfo_hz.mean()),
+        cfo_std_hz=_cfo_std(got.estimate),
+        snr=got.snr,
         tx_power_w=pilot.tx_power_w,
+        tx_power_std_w=pilot.tx_power_w * _NEPER_PER_DB * pilot.tx_power_std_db,
+        tx_power_source=pilot.source,
         carrier_hz=pilot.carrier_hz,
+        rx_gain_db=settings.rx_gain_db,
     )
 
 
@@ -186,9 +214,9 @@ def sound(
     Raises
     ------
     SyncFailed
-        If no burst was found.
+        If no burst was found, or its estimates are not plausible.
     Overload
-        If the receiver clipped.
+        If the receiver clipped, or saturates below full scale.
     RadioError
         If a radio fails.
     """
@@ -216,41 +244,17 @@ def _refuse_clipping(samples: ComplexArray, *, receiver: Radio, settings: RadioS
         )
 
 
-def _acquire(
-    samples: ComplexArray,
-    *,
-    settings: RadioSettings,
-    cfo_hz: float | None,
-    pair: tuple[Pilot, Radio],
-) -> Detection:
-    search = Search(
-        sample_rate_hz=settings.sample_rate_hz,
-        cfo_hz=cfo_hz or 0.0,
-        cfo_range_hz=1e-6 * FIRST_CONTACT_PPM * settings.carrier_hz if cfo_hz is None else 0.0,
-    )
-    # Two frames hold a complete burst wherever they start.
-    detection = acquire(samples[: 2 * FRAME_LENGTH], search)
-    if not detection.detected:
-        raise SyncFailed(
-            f"no burst of {pair[0].transmitter!r} found at {pair[1].name!r}: metric "
-            f"{detection.metric:.1f}, {detection.threshold:.1f} needed, CFO "
-            f"{search.cfo_hz:.0f} +- {search.cfo_range_hz:.0f} Hz; check antennas and carrier, "
-            "lower tx_attenuation_db or raise rx_gain_db"
+def _refuse_same_unit(pilot: Pilot, receiver: Radio) -> None:
+    if pilot.serial and pilot.serial == receiver.serial:
+        raise RadioError(
+            f"{pilot.transmitter!r} and {receiver.name!r} are one unit, serial number "
+            f"{pilot.serial!r}, and a radio does not receive itself; give each end the address of "
+            "a radio of its own"
         )
-    return detection
-
-
-def _estimate(
-    samples: ComplexArray, first: Detection, *, bursts: int, sample_rate_hz: float
-) -> ChannelEstimate:
-    """Estimates of all bursts, one row each; the capture has one frame more than bursts."""
-    starts = first.origin % FRAME_LENGTH + FRAME_LENGTH * np.arange(bursts)
-    rows = samples[starts[:, np.newaxis] + np.arange(pilots.BURST_LENGTH)]  # [n, 1440]
-    return estimate(rows, cfo_hz=np.full(len(rows), first.cfo_hz), sample_rate_hz=sample_rate_hz)
 
 
 def _channel(
-    got: ChannelEstimate,
+    got: Reading,
     *,
     pilot: Pilot,
     reference: PowerReference,
@@ -259,21 +263,33 @@ def _channel(
 ) -> ChannelState:
     input_w = reference.rx_power_w(1.0, settings)
     # The estimate is per unit amplitude of the burst, whose mean square is near 1, not 1.
-    scale = input_w * burst_mean_square() / pilot.tx_power_w
-    gain = scale * float(got.gain.mean())
-    if not gain > 0.0:
-        raise SyncFailed("a burst was found but its gain is below the noise of its estimate")
-    reference_std = (
-        gain * _NEPER_PER_DB * math.hypot(pilot.tx_power_std_db, reference.receiver_std_db)
+    scale = input_w * burst_mean_square(pilot.sequence) / pilot.tx_power_w
+    gain = scale * float(got.estimate.gain.mean())
+    receiver_std = _NEPER_PER_DB * reference.receiver_std_db
+    relative_std = math.hypot(
+        _NEPER_PER_DB * pilot.tx_power_std_db, receiver_std, got.checks.relative_std
     )
+    noise_psd = input_w * float(got.estimate.noise_power.mean()) / settings.sample_rate_hz
+    noise_std = bounds.noise_relative_std() / math.sqrt(len(got.estimate.noise_power))
     return ChannelState(
         gain=gain,
-        noise_psd=input_w * float(got.noise_power.mean()) / settings.sample_rate_hz,
+        noise_psd=noise_psd,
         bandwidth_hz=settings.sample_rate_hz,
         time_s=now_s,
         origin=ChannelOrigin.SOUNDED,
-        gain_std=math.hypot(scale * _mean_std(got.gain_std), reference_std),
+        gain_std=math.hypot(scale * _mean_std(got.estimate.gain_std), gain * relative_std),
+        gain_source=weakest(pilot.source, reference.receiver_source),
+        noise_psd_std=noise_psd * math.hypot(noise_std, receiver_std),
+        noise_source=reference.receiver_source,
     )
+
+
+def _cfo_std(got: ChannelEstimate) -> float:
+    """Uncertainty of the mean CFO: by noise, or by the spread over the bursts if that is more."""
+    by_noise, count = _mean_std(got.cfo_std_hz), len(got.cfo_hz)
+    if count < 2:
+        return by_noise
+    return max(by_noise, float(np.std(got.cfo_hz, ddof=1)) / math.sqrt(count))
 
 
 def _mean_std(stds: FloatArray) -> float:

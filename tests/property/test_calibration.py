@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from siftmoe.radio.channel.link import Source
 from siftmoe.radio.power.calibration import LevelEntry, PairEntry
-from siftmoe.radio.power.conversion import CalibrationStore
+from siftmoe.radio.power.store import CalibrationStore
 
 SERIALS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,20}", fullmatch=True)
 NOTES = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

@@ -27,12 +27,16 @@ BURSTS = st.builds(
     rx_gain_db=st.floats(-3, 71),
     count=st.integers(1, 30),
     cfo_hz=st.none() | st.floats(-1e6, 1e6),
+    own_sequence=st.booleans(),
 )
+SOURCES = st.sampled_from(["measured", "derived", "modelled"])
 PILOTS = st.builds(
     protocol.PilotPower,
     tx_power_w=st.floats(1e-20, 1e6),
     tx_power_std_db=st.floats(0, 100),
-    source=st.sampled_from(["measured", "derived", "modelled"]),
+    source=SOURCES,
+    sequence=st.integers(0, 2**32 - 1),
+    serial=st.text(max_size=64),
 )
 HEARD = st.builds(
     protocol.Heard,
@@ -45,6 +49,11 @@ HEARD = st.builds(
     cfo_hz=st.floats(-1e9, 1e9),
     cfo_std_hz=st.floats(0, 1e9),
     response=st.integers(0, 200).map(lambda n: bytes(8 * n)),
+    gain_source=SOURCES,
+    noise_source=SOURCES,
+    noise_psd_std=st.floats(0, 1.0),
+    rx_gain_db=st.none() | st.floats(-10, 77),
+    reason=st.text(max_size=100),
 )
 DTYPES = st.sampled_from([np.dtype(np.float32), np.dtype(np.float16)])
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 9))

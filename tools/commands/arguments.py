@@ -52,8 +52,16 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--audit", action="store_true", help="recompute every layer undivided, book the deviation")
     add("--json", action="store_true", help="print the results as one JSON object")
+    add_wide(parser)
     add("--out", type=Path, metavar="FOLDER", help="where to write (the next free one in runs)")
     parser.set_defaults(parser=parser)
+
+
+def add_wide(parser: argparse.ArgumentParser) -> None:
+    """Declare the option that prints every column of a table."""
+    parser.add_argument(
+        "--wide", action="store_true", help="print all columns, each row on one line"
+    )
 
 
 def policies_help() -> str:
@@ -174,6 +182,7 @@ def job_of(
         realtime=args.realtime,
         audit=args.audit,
         as_json=args.json,
+        wide=args.wide,
         out=args.out,
         site=site,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siftmoe.tools.commands.arguments import count, links_help, names, policies_help
+from siftmoe.tools.commands.arguments import add_wide, count, links_help, names, policies_help
 
 if TYPE_CHECKING:
     import argparse
@@ -67,6 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--quick", action="store_true", help="few settings, little text: a look, not a result")
     add("--json", action="store_true", help="print the results as one JSON object")
+    add_wide(parser)
     add("--out", type=Path, metavar="FOLDER", help="where to write (runs/experiment-NAME)")
     parser.epilog = "example: siftmoe experiment quality --quick --model upcycled"
 
@@ -92,5 +93,5 @@ def run(args: argparse.Namespace) -> int:
             links=args.links,
         )
     )
-    report(finished, as_json=args.json)
+    report(finished, as_json=args.json, wide=args.wide)
     return 0

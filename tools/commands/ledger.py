@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siftmoe.tools.commands.arguments import add_wide
+
 if TYPE_CHECKING:
     import argparse
 
@@ -24,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("path", type=Path, metavar="RUN", help="a run's folder, or its ledger")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_wide(parser)
     parser.epilog = "example: siftmoe ledger runs/loopback-1"
 
 
@@ -40,22 +43,25 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"runs": [_plain(summary) for summary in summaries]}))
     else:
-        _show(summaries)
+        _show(summaries, wide=args.wide)
     return 0
 
 
-def _show(summaries: list[Summary]) -> None:
-    from siftmoe.tools.console import stdout_console, table
+def _show(summaries: list[Summary], *, wide: bool) -> None:
     from siftmoe.tools.showing.energy_tables import air_table, board_table
+    from siftmoe.tools.terminal.console import stdout_console
+    from siftmoe.tools.terminal.tables import table
 
-    console = stdout_console()
-    console.print(table(*air_table(summaries)))
-    header, rows = board_table(summaries)
-    if rows:
+    console = stdout_console(wide=wide)
+    for summary in summaries:
+        console.print(summary.label, style="bold")
+        console.print(table(*air_table(summary), foldable=(0, 1)))
+        if summary.boards:
+            console.print("boards")
+            console.print(table(*board_table(summary), foldable=(0, 1)))
         console.print()
-        console.print(table(header, rows))
-    else:
-        console.print("\nno board with power sensors")
+    if not any(summary.boards for summary in summaries):
+        console.print("no board with power sensors")
 
 
 def _plain(summary: Summary) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siftmoe.tools.commands.arguments import (
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "run the main job on this machine, policies compared"
 
+#: Agents that are started if no number is given.
+AGENTS = 8
 DEFAULT_POLICIES = "topk,topk-1,siftmoe"
 #: Added where widths can be chosen: each direction has a window, and the channel lasts for it.
 CHOSEN_WIDTHS = "siftmoe:bits=auto"
@@ -38,7 +41,12 @@ CHOSEN_WIDTHS = "siftmoe:bits=auto"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("--agents", type=count, default=8, metavar="N", help="agents to start (8)")
+    add(
+        "--agents",
+        type=count,
+        metavar="N",
+        help=f"agents to start ({AGENTS}, or as many as a layer of the bundle has experts)",
+    )
     add(
         "--policy",
         metavar="LIST",
@@ -108,6 +116,17 @@ def _usual(args: argparse.Namespace) -> str:
     return DEFAULT_POLICIES if one_width else f"{DEFAULT_POLICIES},{CHOSEN_WIDTHS}"
 
 
+def _num_agents(args: argparse.Namespace) -> int:
+    """Agents to start: as asked for, else the usual number if each of them gets an expert."""
+    from siftmoe.models.bundle.manifest import MANIFEST_NAME, Manifest
+
+    if args.agents is not None:
+        return int(args.agents)
+    if (Path(args.model) / MANIFEST_NAME).is_file():
+        return min(AGENTS, Manifest.load(args.model).shape.num_experts)
+    return AGENTS
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the comparison; an interrupt leaves a readable folder and no process."""
     from siftmoe.tools.commands.arguments import job_of
@@ -126,14 +145,14 @@ def run(args: argparse.Namespace) -> int:
     if args.resume:
         refuse_other_options(args)
         before = recorded(args.resume, command="loopback")
-        job = job_again(before, args.resume, as_json=args.json)
+        job = job_again(before, args.resume, as_json=args.json, wide=args.wide)
     else:
         job = job_of(
             args,
             name="loopback",
             policies=names(args.policy or _usual(args), "--policy"),
             site={
-                "agents": args.agents,
+                "agents": _num_agents(args),
                 "model": args.model,
                 "layer_deadline_s": args.layer_deadline,
             },

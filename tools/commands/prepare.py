@@ -1,9 +1,9 @@
 """Splits a Hugging Face mixture-of-experts checkpoint into a backbone and ONNX experts.
 
 The checkpoint is read expert by expert, so it may be larger than memory. Each exported expert is
-compared with torch. An interrupted run is resumed; a finished bundle is only checked. With
---calibration the similarity of the experts is measured and added to the bundle, also to a finished
-one. Policies that replace or skip experts need it.
+compared with torch. An interrupted run is resumed; a finished bundle is only checked. Then the
+similarity of the experts is measured and added to the bundle, which policies need that replace or
+skip experts: on the calibration text that ships with siftmoe, or on that of --calibration.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.models.bundle.writer import Progress
-    from siftmoe.models.profiling.measure import ProfileProgress
+    from siftmoe.models.profiling.measure import ProfileOptions, ProfileProgress
+    from siftmoe.models.profiling.text import CalibrationText
 
     AnyProgress = Progress | ProfileProgress
 
@@ -50,15 +52,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     _configure_profile(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.epilog = (
-        "example: siftmoe prepare Mixtral-8x7B --out mixtral.bundle --dtype float16 "
-        "--calibration text.txt"
-    )
+    parser.epilog = "example: siftmoe prepare Mixtral-8x7B --out mixtral.bundle --dtype float16"
 
 
 def _configure_profile(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("profile").add_argument
-    add("--calibration", metavar="TEXT", help="text file to measure the experts on")
+    add(
+        "--calibration",
+        metavar="TEXT",
+        help="text file to measure the experts on, or none (default: the text that ships with "
+        "siftmoe, if the bundle has no profile yet)",
+    )
     add(
         "--calibration-tokens",
         type=int,
@@ -105,7 +109,12 @@ def _widths(text: str) -> tuple[int, ...]:
 def run(args: argparse.Namespace) -> int:
     """Prepare the bundle and print what it holds."""
     from siftmoe.models.bundle.writer import prepare_bundle
+    from siftmoe.models.profiling.bundle import add_profile
+    from siftmoe.models.profiling.preflight import check_calibration
 
+    text, options = _text(args), _options(args)
+    if text is not None:
+        check_calibration(args.model, text, options=options)
     stages: set[str] = set()
     with _progress_bar() as show:
 
@@ -114,36 +123,50 @@ def run(args: argparse.Namespace) -> int:
             show(progress)
 
         bundle = prepare_bundle(args.model, args.out, dtype=args.dtype, on_progress=on_progress)
-        if args.calibration is not None:
-            bundle = _add_profile(bundle, args, on_progress)
+        if text is not None:
+            bundle = add_profile(
+                bundle,
+                text,
+                options=options,
+                replace=args.replace_profile,
+                on_progress=on_progress,
+            )
     facts = _facts(bundle, stages)
     print(json.dumps(facts) if args.json else _describe(facts))
     return 0
 
 
-def _add_profile(
-    bundle: Bundle, args: argparse.Namespace, on_progress: Callable[[ProfileProgress], None]
-) -> Bundle:
-    from siftmoe.models.profiling.bundle import add_profile
-    from siftmoe.models.profiling.measure import ProfileOptions
+def _text(args: argparse.Namespace) -> CalibrationText | None:
+    """Text to measure a profile on; None if none is asked for or the bundle keeps its profile."""
+    from siftmoe.models.bundle.manifest import MANIFEST_NAME, Manifest
     from siftmoe.models.profiling.text import CalibrationText
+    from siftmoe.models.tiny.files import data_path
 
-    return add_profile(
-        bundle,
-        CalibrationText.read(args.calibration),
-        options=ProfileOptions(
-            max_tokens=args.calibration_tokens,
-            seed=args.seed,
-            expert_bytes=int(args.expert_memory * 2**30),
-            widths=args.widths,
-            rotation=args.rotation,
-        ),
-        replace=args.replace_profile,
-        on_progress=on_progress,
+    if args.calibration == "none":
+        return None
+    if args.calibration is not None:
+        return CalibrationText.read(args.calibration)
+    finished = (Path(args.out) / MANIFEST_NAME).is_file()
+    if finished and not args.replace_profile and Manifest.load(args.out).profile_file() is not None:
+        return None
+    return CalibrationText.read(data_path("calibration"))
+
+
+def _options(args: argparse.Namespace) -> ProfileOptions:
+    from siftmoe.models.profiling.measure import ProfileOptions
+
+    return ProfileOptions(
+        max_tokens=args.calibration_tokens,
+        seed=args.seed,
+        expert_bytes=int(args.expert_memory * 2**30),
+        widths=args.widths,
+        rotation=args.rotation,
     )
 
 
 def _facts(bundle: Bundle, stages: set[str]) -> dict[str, Any]:
+    from siftmoe.models.checkpoint.tokenizer import has_tokenizer
+
     manifest = bundle.manifest
     sizes = {"experts": 0, "backbone": 0}
     for name, record in manifest.document.files.items():
@@ -165,7 +188,19 @@ def _facts(bundle: Bundle, stages: set[str]) -> dict[str, Any]:
         "expert_bytes": sizes["experts"],
         "model_hash": manifest.model_hash,
         "profile": manifest.profile_file() is not None,
+        "calibration": _calibration(bundle),
+        "tokenizer": has_tokenizer(bundle.backbone),
     }
+
+
+def _calibration(bundle: Bundle) -> str | None:
+    """Text and tokens of the profile."""
+    from siftmoe.models.similarity.file import read_profile
+
+    if bundle.manifest.profile_file() is None:
+        return None
+    found = read_profile(bundle.manifest).calibration
+    return f"{found.num_tokens} tokens of {found.text_name}"
 
 
 def _state(stages: set[str]) -> str:
@@ -176,29 +211,40 @@ def _state(stages: set[str]) -> str:
 
 def _describe(facts: dict[str, Any]) -> str:
     count = facts["num_layers"] * facts["num_experts"]
-    return (
-        f"{facts['bundle']}: {facts['state']}\n"
+    lines = [
+        f"{facts['bundle']}: {facts['state']}",
         f"  {facts['architecture']}, {facts['num_layers']} layers of {facts['num_experts']} "
-        f"experts, {facts['top_k']} for a token, {facts['activation']}\n"
+        f"experts, {facts['top_k']} for a token, {facts['activation']}",
         f"  backbone {facts['backbone_bytes'] / 1e6:.3g} MB, {count} experts in {facts['dtype']} "
-        f"{facts['expert_bytes'] / 1e6:.3g} MB\n"
-        f"  model {facts['model_hash'][:12]}, {'with' if facts['profile'] else 'no'} profile"
-    )
+        f"{facts['expert_bytes'] / 1e6:.3g} MB",
+        f"  model {facts['model_hash'][:12]}",
+    ]
+    if facts["profile"]:
+        lines.append(f"  profile measured on {facts['calibration']}")
+    else:
+        lines.append("  no profile: policies that replace or skip experts need one; prepare again")
+        lines.append("  without --calibration none to add it")
+    if not facts["tokenizer"]:
+        lines.append("  no tokenizer: prompts and tasks need one; put its files into the")
+        lines.append("  checkpoint's folder and prepare again, which keeps the experts")
+    return "\n".join(lines)
 
 
 @contextmanager
 def _progress_bar() -> Iterator[Callable[[AnyProgress], None]]:
     """Show a progress bar per stage on stderr if it is a terminal; otherwise nothing."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
+    from siftmoe.tools.terminal.console import stderr_console
+    from siftmoe.tools.terminal.progress import field_column
+
     bars = Bars(
-        TextColumn("{task.description}"),
+        field_column("description"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=stderr_console(),
         disable=not sys.stderr.isatty(),
     )
     tasks: dict[str, Any] = {}

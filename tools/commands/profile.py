@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from siftmoe.tools.commands.arguments import add_wide
+
 if TYPE_CHECKING:
     import argparse
 
@@ -26,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show.add_argument("bundle", metavar="BUNDLE", help="folder of a bundle, upcycled or scratch")
     show.add_argument("--out", metavar="FIGURE", help="draw the matrices: .svg, .png or .pdf")
     show.add_argument("--json", action="store_true", help="print every array as JSON")
+    add_wide(show)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,23 +50,31 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(profile_document(profile, args.out)))
         return 0
-    _print(profile, title=str(bundle.root))
+    _print(profile, title=str(bundle.root), wide=args.wide)
     if args.out is not None:
         print(f"drawn: {args.out}")
     return 0
 
 
-def _print(profile: Profile, *, title: str) -> None:
-    from siftmoe.tools.console import stdout_console, table
-    from siftmoe.tools.showing.profile_tables import fits_terminal, layer_table, matrix
+def _print(profile: Profile, *, title: str, wide: bool) -> None:
+    from siftmoe.tools.showing.profile_tables import (
+        fits_terminal,
+        influence_table,
+        likeness_table,
+        matrix,
+    )
+    from siftmoe.tools.terminal.console import stdout_console
+    from siftmoe.tools.terminal.tables import table
 
     source = profile.calibration
     print(
         f"{title}: {profile.num_layers} layers of {profile.num_experts} experts, measured on "
         f"{source.num_tokens} tokens of {source.text_name}, seed {source.seed}"
     )
-    console = stdout_console()
-    console.print(table(*layer_table(profile)))
+    console = stdout_console(wide=wide)
+    console.print(table(*likeness_table(profile)))
+    console.print()
+    console.print(table(*influence_table(profile)))
     if fits_terminal(profile):
         for layer in range(profile.num_layers):
             console.print(matrix(profile, layer))

@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
             "bits": args.bits,
             "downlink_bits": args.downlink_bits,
             "links": args.links,
+            "sample_rate_hz": None if testbed.sounding is None else testbed.sounding.sample_rate_hz,
         }
         job = job_of(args, name="run", policies=policies, site=where)
     radio = with_options(
@@ -120,7 +121,7 @@ def _again(args: argparse.Namespace) -> tuple[Job, dict[str, Any]]:
 
     refuse_other_options(args)
     before = recorded(args.resume, command="run")
-    return job_again(before, args.resume, as_json=args.json), before
+    return job_again(before, args.resume, as_json=args.json, wide=args.wide), before
 
 
 def _usual(testbed: Testbed) -> tuple[str, ...]:

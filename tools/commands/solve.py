@@ -12,6 +12,8 @@ import argparse
 import json
 from typing import Any
 
+from siftmoe.tools.commands.arguments import add_wide
+
 SUMMARY = "solve selection instances, with proof"
 
 _DEFAULT_LIMIT_S = 20.0
@@ -37,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="siftmoe: time for the program that closes the gap (default: %(default)g)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    add_wide(parser)
     parser.epilog = "example: siftmoe solve instance.json --json"
 
 
@@ -57,12 +60,13 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps(answer), flush=True)
         answers.append(answer)
     if not args.json:
-        _show(answers)
+        _show(answers, wide=args.wide)
     return 0
 
 
-def _show(answers: list[dict[str, Any]]) -> None:
-    from siftmoe.tools.console import stdout_console, table
+def _show(answers: list[dict[str, Any]], *, wide: bool) -> None:
+    from siftmoe.tools.terminal.console import stdout_console
+    from siftmoe.tools.terminal.tables import table
 
     header = ("file", "family", "status", "objective", "lower bound", "gap", "time")
     rows = [
@@ -77,7 +81,7 @@ def _show(answers: list[dict[str, Any]]) -> None:
         )
         for answer in answers
     ]
-    stdout_console().print(table(header, rows))
+    stdout_console(wide=wide).print(table(header, rows))
 
 
 def _figure(value: float | None, family: str) -> str:

@@ -25,7 +25,6 @@ from siftmoe.tools.comparing.job import (
 )
 from siftmoe.tools.comparing.readying import coordinator_for, with_price
 from siftmoe.tools.comparing.resumption import check_same, held
-from siftmoe.tools.console import progress_bar, stderr_console, stdout_console, table
 from siftmoe.tools.interrupts import terminable
 from siftmoe.tools.results.policies import (
     LEDGER_FILE,
@@ -34,9 +33,19 @@ from siftmoe.tools.results.policies import (
     load_scores,
     save_scores,
 )
-from siftmoe.tools.showing.comparison_table import table_rows
+from siftmoe.tools.showing.comparison_table import (
+    LEGEND,
+    brief_rows,
+    energy_saved,
+    perplexity_change,
+    reference_of,
+    table_rows,
+)
 from siftmoe.tools.showing.remarks import remarks
 from siftmoe.tools.showing.report import CONFIG_FILE, write_report
+from siftmoe.tools.terminal.console import stderr_console, stdout_console
+from siftmoe.tools.terminal.progress import progress_bar
+from siftmoe.tools.terminal.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,12 +105,13 @@ class Comparison:
             experts=lambda: self.experts,
             batch_size=self.job.batch_size,
         )
-        console.print(f"\n[bold]{label}[/bold]  {self.job.prompt}", end="")
+        console.print(f"\n{label}", style="bold", end="")
+        console.print(f"  {self.job.prompt}", end="")
         with self._coordinated(answer_label(label), resolved):
             answer = self.session.generate(
                 self.job.prompt,
                 max_new_tokens=self.job.answer_tokens,
-                on_text=lambda text: console.print(text, end="", markup=False, style="green"),
+                on_text=lambda text: console.print(text, end="", style="green"),
             )
         console.print()
         with self._coordinated(label, resolved):
@@ -170,14 +180,17 @@ def compare(
     """
     policies = [with_budget(PolicySpec.parse(text)) for text in job.policies]
     console = stderr_console()
-    console.print(f"[bold]siftmoe {job.name}[/bold]")
+    console.print(f"siftmoe {job.name}", style="bold")
     bundle = open_with_progress(model)
     check(bundle)
     profile = load_profile(bundle)
     radio = settings(bundle.shape.hidden_size)
     check_policies(policies, bundle, profile, radio)
     tokenizer = bundle.load_tokenizer()
-    tasks = [load_task(spec, tokenizer=tokenizer, limit=job.items) for spec in job.tasks]
+    tasks = [
+        load_task(spec, tokenizer=tokenizer, limit=job.items, context=bundle.context_length)
+        for spec in job.tasks
+    ]
     config = describe(job, radio, bundle, model=model)
     console.print(config["operating_point"])
     if before is None:
@@ -220,7 +233,7 @@ def compare(
             soft_wrap=True,
         )
         return _INTERRUPTED
-    _show(out, config, as_json=job.as_json)
+    _show(job, out, config)
     return 0
 
 
@@ -241,20 +254,26 @@ def _helpers(site: Site) -> str:
     return f"{count} agent{'s' if count > 1 else ''}{about}"
 
 
-def _show(out: Path, config: dict[str, Any], *, as_json: bool) -> None:
+def _show(job: Job, out: Path, config: dict[str, Any]) -> None:
     results = load_results(out)
     report = write_report(out, results, config)
-    if as_json:
+    if job.as_json:
         rows = [
-            {**asdict(result), "gains_by_agent": None, "policy": result.policy}
+            {
+                **asdict(result),
+                "gains_by_agent": None,
+                "perplexity_change": perplexity_change(result, reference_of(results)),
+                "energy_saved": energy_saved(result, reference_of(results)),
+            }
             for result in results
         ]
         print(json.dumps({"config": config, "report": str(report), "results": rows}))
         return
-    header, rows_text = table_rows(results)
-    console = stdout_console()
+    console = stdout_console(wide=job.wide)
+    header, rows_text, caption = (*table_rows(results), "") if job.wide else brief_rows(results)
     console.print()
     console.print(table(header, rows_text))
+    console.print(f"{caption}. {LEGEND}" if caption else LEGEND)
     for remark in remarks(results):
         console.print(remark)
     console.print(config["operating_point"])

@@ -103,9 +103,15 @@ class Trials:
         return result.metrics["perplexity"].value, energy
 
 
-def validation_task(tokenizer: Any) -> Task:
+def validation_task(tokenizer: Any, *, context: int | None) -> Task:
     """Return the text on which rates are set; the test text is not used."""
-    task = load_task("perplexity", tokenizer=tokenizer, split="val", limit=VALIDATION_DOCUMENTS)
+    task = load_task(
+        "perplexity",
+        tokenizer=tokenizer,
+        split="val",
+        limit=VALIDATION_DOCUMENTS,
+        context=context,
+    )
     if not isinstance(task, Task):
         raise TypeError("the validation text is scored by perplexity")
     return task

@@ -55,6 +55,8 @@ class Job:
         A folder that does not exist or is empty; None takes the next free one under ``runs``.
     site : dict
         What the command needs to find the same fleet again.
+    wide : bool
+        Print all columns of the table.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Job:
     as_json: bool
     out: Path | None
     site: dict[str, Any] = field(default_factory=dict)
+    wide: bool = False
 
 
 def load_profile(bundle: Bundle) -> Profile | None:

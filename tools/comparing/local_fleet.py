@@ -14,7 +14,7 @@ from siftmoe.coordinator.connect import CONNECT_TIMEOUT_S
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.fleet.placement import Placement
-from siftmoe.tools.console import progress_bar
+from siftmoe.tools.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.tools.comparing.exchange_rate import Trials, find_rate, validation_task
 from siftmoe.tools.comparing.job import LOSS
-from siftmoe.tools.console import progress_bar
+from siftmoe.tools.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ def with_price(
         experts=experts(),
         site=site,
         seed=radio.seed,
-        task=validation_task(session.tokenizer),
+        task=validation_task(session.tokenizer, context=bundle.context_length),
         batch_size=batch_size,
         bits=radio.bits,
         downlink_bits=radio.downlink_bits,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Options that may change when a run is resumed.
-_FREE = ("resume", "json", "metrics_port", "verbose", "parser")
+_FREE = ("resume", "json", "wide", "metrics_port", "verbose", "parser")
 #: Configuration that must be unchanged, so that the policies of one table are comparable.
 _FIXED = ("radio", "model_hash")
 
@@ -51,10 +51,10 @@ def recorded(folder: Path, *, command: str) -> dict[str, Any]:
     return config
 
 
-def job_again(config: Mapping[str, Any], folder: Path, *, as_json: bool) -> Job:
+def job_again(config: Mapping[str, Any], folder: Path, *, as_json: bool, wide: bool = False) -> Job:
     """Make the recorded job, with the run's folder as its output."""
     job = msgspec.convert(config["job"] | {"out": None}, Job)
-    return replace(job, out=folder, as_json=as_json)
+    return replace(job, out=folder, as_json=as_json, wide=wide)
 
 
 def radio_of(config: Mapping[str, Any]) -> RadioEntry:

@@ -7,12 +7,13 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from siftmoe.tools.comparing.job import SIMULATED
-from siftmoe.tools.console import stderr_console, stdout_console, table
 from siftmoe.tools.experiments.studies.axes import USUAL_LOSS
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.summary import summary_of
 from siftmoe.tools.experiments.table import rows_of, write_csv
 from siftmoe.tools.showing.page import Section, html_figures, html_table, write_page
+from siftmoe.tools.terminal.console import stderr_console, stdout_console
+from siftmoe.tools.terminal.tables import table, two_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ PAGE_FILE = "report.html"
 FIGURES = "figures"
 
 
-def report(finished: Finished, *, as_json: bool) -> Path:
+def report(finished: Finished, *, as_json: bool, wide: bool = False) -> Path:
     """Write a study's table, figures and page, print its summary, and return the page."""
     rows = rows_of(finished.outcomes)
     write_csv(finished.folder / RESULTS_FILE, rows)
@@ -39,10 +40,11 @@ def report(finished: Finished, *, as_json: bool) -> Path:
         found = {"config": finished.config, "report": str(page), "summary": tables, "rows": rows}
         print(json.dumps(found))
         return page
-    console = stdout_console()
+    console = stdout_console(wide=wide)
     for summary in summaries:
-        console.print(f"\n[bold]{summary.title}[/bold]")
-        console.print(table(summary.header, summary.rows))
+        console.print(f"\n{summary.title}", style="bold")
+        cells = [[two_lines(cell) for cell in row] for row in summary.rows]
+        console.print(table(summary.header, summary.rows if wide else cells))
     console.print(SIMULATED)
     stderr_console().print(f"report: {page}", soft_wrap=True)
     return page

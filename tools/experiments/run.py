@@ -12,7 +12,6 @@ import msgspec
 
 from siftmoe.coordinator.links.sources import SIMULATED
 from siftmoe.tools.bundles import open_with_progress
-from siftmoe.tools.console import progress_bar, stderr_console
 from siftmoe.tools.experiments.cells.pool import workers
 from siftmoe.tools.experiments.cells.store import Store
 from siftmoe.tools.experiments.cells.worker import Job, Work
@@ -20,6 +19,8 @@ from siftmoe.tools.experiments.studies.asked import with_links, with_policies
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.studies.definition import Ask
 from siftmoe.tools.interrupts import terminable
+from siftmoe.tools.terminal.console import stderr_console
+from siftmoe.tools.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,7 @@ def run_study(options: Options) -> Finished:
         for seed in range(ask.seeds)
     ]
     jobs = options.jobs or os.cpu_count() or 1
-    stderr_console().print(f"[bold]{study.title}[/bold]: {len(cells)} cells in {store.folder}")
+    stderr_console().print(f"{study.title}: {len(cells)} cells in {store.folder}")
     # knobs first: one search takes as long as many cells, and so no process waits for it at the end
     free = [cell for cell in cells if cell.loss is None]
     at_loss = [cell for cell in cells if cell.loss is not None]

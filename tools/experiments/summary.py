@@ -97,7 +97,7 @@ def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
         "uplink / token",
         "saved",
         *(("latency, even", "latency, best") if latency else ()),
-        "keep/repl./skip",
+        "kept / repl. / skipped",
     ]
     lines = []
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)

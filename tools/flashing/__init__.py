@@ -3,7 +3,10 @@
 - `site.Site`: a testbed with everything its releases are made of
 - `rollout.Rollout`, `rollout.Outcome`: flashes boards in batches; the result of a board
 - `progress.Bars`: progress bars of a rollout
-- `link.BoardLink`, `link.open_link`: an SSH session to a board
+- `login.open_link`, `link.BoardLink`: logs in to a board; the session
+- `address.SshAddress`: user, host and port of a board
+- `preflight.Preflight`: checks a board before anything is built
+- `push.missing`, `push.stream`: the files that are sent
 - `boards.command`, `boards.command_all`: one command on boards
 - `health.ask`: asks a flashed agent over the network
 - `keys.make_keys`: the testbed's CURVE keys

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.tools.flashing.errors import FlashError
-from siftmoe.tools.flashing.link import open_link
+from siftmoe.tools.flashing.login import open_link
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ async def command(site: Site, index: int, name: str, argument: str = "") -> dict
         root=site.testbed.flash.root,
         program=site.program,
         ssh_config=site.ssh_config,
+        python=site.testbed.flash.python,
     ) as link:
         return await link.call(name, argument)
 

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncssh
 
 from siftmoe.tools.flashing.errors import BoardRefused, BoardUnreachable
+from siftmoe.tools.flashing.push import missing, stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from siftmoe.tools.flashing.building.release import Piece, Release
+    from siftmoe.tools.flashing.building.release import Release
 
-CONNECT_S: Final = 15.0
-#: Keepalive interval; a dead network is detected within three of them.
-_KEEPALIVE_S: Final = 5.0
-#: Bytes per write. After an interruption the last window is written again, since its parts may have
-#: arrived out of order.
-WINDOW: Final = 4 << 20
+#: Characters of a board's output that an error keeps.
 _KEPT: Final = 2_000
 
 
@@ -64,20 +58,29 @@ class BoardLink:
         BoardUnreachable
             If the session breaks.
         """
-        line = shlex.join([*self._command, command, *([argument] if argument else [])])
-        done = await self._run(line)
-        try:
-            said: dict[str, Any] = json.loads(str(done.stdout).strip().splitlines()[-1])
-        except (ValueError, IndexError):
-            text = f"{done.stderr!s}{done.stdout!s}".strip()[-_KEPT:]
-            raise BoardRefused(f"board {self.name!r}: {command}: {text}") from None
-        if "error" in said:
-            raise BoardRefused(f"board {self.name!r}: {said['error']}")
-        return said
+        return self._answer(command, await self._run(self._line(command, argument)))
+
+    def _line(self, command: str, argument: str) -> str:
+        return posix(shlex.join([*self._command, command, *([argument] if argument else [])]))
+
+    def _answer(self, command: str, done: asyncssh.SSHCompletedProcess) -> dict[str, Any]:
+        """Return the last JSON object of an output; other lines are the user's shell's."""
+        out, err = output_text(done.stdout), output_text(done.stderr)
+        for line in reversed(out.splitlines()):
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(said, dict):
+                if "error" in said:
+                    raise BoardRefused(f"board {self.name!r}: {said['error']}")
+                return said
+        text = f"{err}{out}".strip()[-_KEPT:] or f"no answer, exit status {done.exit_status}"
+        raise BoardRefused(f"board {self.name!r}: {command}: {text}")
 
     async def _run(self, line: str) -> asyncssh.SSHCompletedProcess:
         try:
-            return await self._connection.run(line, stdin=asyncssh.DEVNULL)
+            return await self._connection.run(line, stdin=asyncssh.DEVNULL, encoding=None)
         except (asyncssh.Error, OSError) as error:
             raise BoardUnreachable(f"board {self.name!r}: the session broke: {error}") from error
 
@@ -85,11 +88,12 @@ class BoardLink:
         """Make the board's folder with passwordless sudo, if the user may not."""
         quoted = shlex.quote(self._root)
         line = f"sudo -n install -d -m 0755 -o $(id -un) -g $(id -gn) {quoted}"
-        done = await self._run(line)
+        done = await self._run(posix(line))
         if done.exit_status:
+            reason = output_text(done.stderr).strip()
             raise BoardRefused(
-                f"board {self.name!r}: {self._root} cannot be made: {str(done.stderr).strip()}; "
-                f"log in as root, or allow this user sudo without a password"
+                f"board {self.name!r}: {self._root} cannot be made: {reason}; log in as root, or "
+                f"allow this user sudo without a password"
             )
 
     async def push(
@@ -99,127 +103,44 @@ class BoardLink:
         *,
         advance: Callable[[int], None],
     ) -> int:
-        """Send a release's manifest and the missing files; returns the bytes sent."""
-        sent = 0
-        if release.name in inventory["releases"]:
-            return sent
+        """Send a release's manifest and the missing files; returns the bytes sent.
+
+        Raises
+        ------
+        BoardRefused
+            If the board cannot store them.
+        BoardUnreachable
+            If the transfer breaks; the next one continues where it broke.
+        """
+        if not missing(release, inventory) and release.name in inventory["releases"]:
+            return 0
+        pieces = stream(release, inventory, advance=advance)
         try:
-            async with self._connection.start_sftp_client() as sftp:
-                folder = f"{self._root}/incoming/{release.name}"
-                await sftp.makedirs(folder, exist_ok=True)
-                for name, content in (
-                    ("release.json", release.manifest),
-                    ("release.json.sig", release.signature),
-                ):
-                    async with sftp.open(f"{folder}/{name}", "wb") as stream:
-                        await stream.write(content)
-                for digest, piece in missing(release, inventory).items():
-                    there = inventory["blobs"].get(f"{digest}.part", 0)
-                    path = f"{self._root}/blobs/{digest}.part"
-                    sent += await _send(sftp, piece, path, there=there, advance=advance)
+            done = await self._feed(self._line("receive", release.name), pieces)
         except (asyncssh.Error, OSError) as error:
             raise BoardUnreachable(
-                f"board {self.name!r}: the transfer broke: {error}; flash again, it goes on where "
-                f"it was"
+                f"board {self.name!r}: the transfer broke: {error}; flash again, it continues there"
             ) from error
-        return sent
+        return int(self._answer("receive", done)["num_bytes"])
+
+    async def _feed(self, line: str, parts: AsyncIterator[bytes]) -> asyncssh.SSHCompletedProcess:
+        """Run a command whose standard input is made piece by piece."""
+        async with self._connection.create_process(line, encoding=None) as process:
+            try:
+                async for part in parts:
+                    process.stdin.write(part)
+                    await process.stdin.drain()
+                process.stdin.write_eof()
+            except BrokenPipeError:
+                pass  # the board has ended the command; its answer says why
+            return await process.wait()
 
 
-def missing(release: Release, inventory: Mapping[str, Any]) -> dict[str, Piece]:
-    """Return the files of a release that a board lacks or has incomplete."""
-    if release.name in inventory["releases"]:
-        return {}
-    blobs = inventory["blobs"]
-    return {
-        digest: piece
-        for digest, piece in release.blobs.items()
-        if blobs.get(digest) != piece.num_bytes
-    }
+def posix(script: str) -> str:
+    """Return a command line that runs a script in ``sh``, whatever the user's shell is."""
+    return f"exec sh -c {shlex.quote(script)}"
 
 
-async def _send(
-    sftp: asyncssh.SFTPClient,
-    piece: Piece,
-    path: str,
-    *,
-    there: int,
-    advance: Callable[[int], None],
-) -> int:
-    start = max(0, min(there, piece.num_bytes) - WINDOW) // WINDOW * WINDOW
-    advance(start)
-    attributes = asyncssh.SFTPAttrs(permissions=0o600)
-    flags = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | (0 if start else asyncssh.FXF_TRUNC)
-    source = piece.source
-    async with sftp.open(path, flags, attributes, encoding=None) as stream:
-        for offset in range(start, piece.num_bytes, WINDOW):
-            window = source[offset : offset + WINDOW] if isinstance(source, bytes) else None
-            if window is None:
-                window = _read(source, offset)
-            await stream.write(window, offset)
-            advance(len(window))
-    return piece.num_bytes - start
-
-
-def _read(path: Path | bytes, offset: int) -> bytes:
-    with Path(str(path)).open("rb") as stream:
-        stream.seek(offset)
-        return stream.read(WINDOW)
-
-
-@asynccontextmanager
-async def open_link(
-    address: str, *, name: str, root: str, program: bytes, ssh_config: Path | None = None
-) -> AsyncIterator[BoardLink]:
-    """Log in to a board and upload its program, which is removed at the end.
-
-    Parameters
-    ----------
-    address : str
-        ``user@host``, ``user@host:port``, or a name of the SSH configuration.
-    name, root, program
-        See `BoardLink`.
-    ssh_config : Path or None
-        OpenSSH configuration instead of the user's own.
-
-    Raises
-    ------
-    BoardUnreachable
-        If it cannot be logged in to; its host key must be known, as for ``ssh`` itself.
-    """
-    user, at, host = address.rpartition("@")
-    host, _, port = host.partition(":")
-    options: dict[str, Any] = {"username": user} if at else {}
-    if port:
-        options["port"] = int(port)
-    if ssh_config is not None:
-        options["config"] = [str(ssh_config)]
-    try:
-        connection = await asyncssh.connect(
-            host,
-            connect_timeout=CONNECT_S,
-            login_timeout=CONNECT_S,
-            keepalive_interval=_KEEPALIVE_S,
-            **options,
-        )
-    except (asyncssh.Error, OSError, TimeoutError) as error:
-        raise BoardUnreachable(
-            f"board {name!r}: cannot log in as {address!r}: {error or type(error).__name__}; try "
-            f"'ssh {address}' by hand"
-        ) from error
-    async with connection:
-        made = await connection.run("mktemp -d && command -v python3", check=False)
-        folder, _, python = str(made.stdout).strip().partition("\n")
-        if made.exit_status or not python:
-            raise BoardRefused(f"board {name!r}: has no python3, or no room for temporary files")
-        try:
-            async with (
-                connection.start_sftp_client() as sftp,
-                sftp.open(f"{folder}/board.pyz", "wb") as stream,
-            ):
-                await stream.write(program)
-            yield BoardLink(
-                connection, name=name, root=root, program=f"{folder}/board.pyz", python=python
-            )
-        finally:
-            with suppress(asyncssh.Error, OSError):  # a broken session leaves 40 KB in /tmp
-                await connection.run(f"rm -rf {shlex.quote(folder)}", check=False)
+def output_text(output: object) -> str:
+    """Return what a command printed as text."""
+    return output.decode(errors="replace") if isinstance(output, bytes) else str(output or "")

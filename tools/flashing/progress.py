@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeElapsedColumn
 
-from siftmoe.tools.console import stderr_console
+from siftmoe.tools.terminal.console import stderr_console
+from siftmoe.tools.terminal.progress import field_column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,11 +21,11 @@ class Bars:
 
     def __init__(self, boards: Sequence[str]) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            field_column("description"),
             BarColumn(),
             DownloadColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[phase]}"),
+            field_column("fields[phase]"),
             console=stderr_console(),
         )
         self._tasks: dict[str, TaskID] = {

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from siftmoe.agent.errors import AgentError
 from siftmoe.coordinator.errors import CoordinatorError
 from siftmoe.models.errors import ModelError
 from siftmoe.tools.flashing.building.wheels import Target
-from siftmoe.tools.flashing.errors import BoardRefused, FlashError
+from siftmoe.tools.flashing.errors import BoardRefused, BoardUnreachable, FlashError
 from siftmoe.tools.flashing.health import ask, problem_with
-from siftmoe.tools.flashing.link import missing, open_link
+from siftmoe.tools.flashing.login import open_link
+from siftmoe.tools.flashing.preflight import Preflight
+from siftmoe.tools.flashing.push import missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,11 +27,6 @@ if TYPE_CHECKING:
 
 #: Time limit for an agent that is ready on its board to answer over the network.
 HELLO_S: Final = 15.0
-#: Clock differences above this mix up the order of logs; they are reported, not refused.
-CLOCK_S: Final = 30.0
-#: Disk space of installed wheels (unpacked and compiled) over that of the wheel files.
-_UNPACKED: Final = 5
-
 _FAILURES: Final = (FlashError, AgentError, CoordinatorError, ModelError, OSError, ValueError)
 
 
@@ -62,6 +59,9 @@ class Outcome:
     detail : str
         The proven provider, or the reason of a failure.
     wall_s : float, s
+    begun : bool
+        Whether the board was changed, or its release could not be built; a failure then ends the
+        rollout.
     """
 
     board: str
@@ -72,6 +72,7 @@ class Outcome:
     num_bytes: int = 0
     detail: str = ""
     wall_s: float = 0.0
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,8 @@ class Rollout:
         Take over boards that accepted another workstation's releases before.
     forget : bool
         Remove the previous release once the new one answers.
+    allow_downgrade : bool
+        Install a release that is older than the newest one on the board.
     """
 
     site: Site
@@ -98,17 +101,22 @@ class Rollout:
     dry_run: bool = False
     adopt: bool = False
     forget: bool = False
+    allow_downgrade: bool = False
 
     async def run(self, boards: Sequence[int]) -> list[Outcome]:
-        """Flash the first board, then the others in batches; a failure skips the later batches."""
+        """Flash the first board, then the others in batches.
+
+        A release that fails on a board skips the later batches. A board that is off, or refuses
+        before it was changed, does not: the next one goes alone then.
+        """
         outcomes: list[Outcome] = []
         rest = list(boards)
-        size = len(rest) if self.dry_run else 1  # the first board goes alone (canary)
         while rest:
+            proven = any(outcome.result in ("flashed", "unchanged") for outcome in outcomes)
+            size = len(rest) if self.dry_run else self.batch if proven else 1  # the canary
             batch, rest = rest[:size], rest[size:]
             outcomes += await asyncio.gather(*[self._guarded(index) for index in batch])
-            size = self.batch
-            if any(outcome.result == "failed" for outcome in outcomes):
+            if any(outcome.result == "failed" and outcome.begun for outcome in outcomes):
                 break
         skipped = [self.site.agent(index).name for index in rest]
         return [*outcomes, *[Outcome(board=name, result="skipped") for name in skipped]]
@@ -118,10 +126,10 @@ class Rollout:
         try:
             outcome = await self._flash(index)
         except _FAILURES as error:
-            outcome = Outcome(board=name, result="failed", detail=str(error))
+            begun = not isinstance(error, (BoardUnreachable, BoardRefused))
+            outcome = Outcome(board=name, result="failed", detail=str(error), begun=begun)
         self.report.phase(name, outcome.result)
-        wall_s = time.monotonic() - start_s
-        return Outcome(**{**_fields(outcome), "wall_s": wall_s})
+        return replace(outcome, wall_s=time.monotonic() - start_s)
 
     async def _flash(self, index: int) -> Outcome:
         agent = self.site.agent(index)
@@ -132,14 +140,24 @@ class Rollout:
             root=self.site.testbed.flash.root,
             program=self.site.program,
             ssh_config=self.site.ssh_config,
+            python=self.site.testbed.flash.python,
         ) as link:
-            facts, inventory = await link.call("preflight"), await link.call("inventory")
-            facts["ahead_s"] = facts["time_s"] - time.time()
+            preflight = await self._preflight(link)
+            preflight.check_access()
+            facts, inventory = preflight.facts, preflight.inventory
             target = Target(facts["python"], facts["machine"], facts["libc"])
             self.report.phase(agent.name, "build")
-            release = await asyncio.to_thread(self.site.release, index, target)
-            self._check(agent.name, facts, inventory, release)
+            release = await asyncio.to_thread(
+                self.site.release, index, target, keep=not self.dry_run
+            )
+            preflight.check_release(
+                release,
+                signer=self.site.signer().line,
+                adopt=self.adopt,
+                allow_downgrade=self.allow_downgrade,
+            )
             pieces = missing(release, inventory)
+            change = "unchanged" if inventory["current"] == release.name else "would change"
             outcome = Outcome(
                 board=agent.name,
                 result="planned",
@@ -147,68 +165,46 @@ class Rollout:
                 previous=inventory["current"] or "",
                 files=len(pieces),
                 num_bytes=sum(piece.num_bytes for piece in pieces.values()),
-                detail="unchanged" if inventory["current"] == release.name else "would change",
+                detail=f"{change}; {preflight.describe()}",
             )
             if self.dry_run:
                 return outcome
             if not facts["writable"]:
                 await link.make_root()
-            return await self._change(link, index, release, facts, inventory, outcome)
+            try:
+                return await self._change(link, index, release, preflight, outcome)
+            except _FAILURES as error:
+                return replace(outcome, result="failed", detail=str(error), begun=True)
 
-    def _check(
-        self, name: str, facts: dict[str, Any], inventory: dict[str, Any], release: Release
-    ) -> None:
-        """Refuse a board that cannot take the release before anything is sent."""
-        if facts["missing"]:
-            raise BoardRefused(f"board {name!r}: {', '.join(facts['missing'])} is missing there")
-        signers = inventory["signers"]
-        if signers not in (None, self.site.signer().line) and not self.adopt:
-            raise BoardRefused(
-                f"board {name!r} takes releases of another workstation; --adopt changes that"
-            )
-        pieces = missing(release, inventory)
-        wheels = sum(p.num_bytes for n, p in release.pieces.items() if n.startswith("wheels/"))
-        needed = sum(piece.num_bytes for piece in pieces.values()) + _UNPACKED * wheels
-        if pieces and needed > facts["free_bytes"]:
-            raise BoardRefused(
-                f"board {name!r}: {facts['free_bytes'] / 1e6:.0f} MB are free, the release needs "
-                f"{needed / 1e6:.0f} MB; make room"
-            )
+    async def _preflight(self, link: BoardLink) -> Preflight:
+        facts, inventory = await link.call("preflight"), await link.call("inventory")
+        flash = self.site.testbed.flash
+        return Preflight(
+            name=link.name,
+            root=flash.root,
+            facts=facts,
+            inventory=inventory,
+            service=flash.service,
+            ahead_s=facts["time_s"] - time.time(),
+        )
 
     async def _change(
         self,
         link: BoardLink,
         index: int,
         release: Release,
-        facts: dict[str, Any],
-        inventory: dict[str, Any],
+        preflight: Preflight,
         outcome: Outcome,
     ) -> Outcome:
-        name, flash = link.name, self.site.testbed.flash
-        kind = flash.service
-        if kind == "auto":
-            kind = "systemd" if facts["systemd"] else "supervisor"
-        service = {"kind": kind, "start_s": flash.start_s, "watchdog_s": flash.watchdog_s}
-        prepared = {
-            "signers": self.site.signer().line,
-            "service": service,
-            "adopt": self.adopt,
-        }
-        await link.call("prepare", json.dumps(prepared))
+        name, inventory = link.name, preflight.inventory
+        await link.call("prepare", json.dumps(self._prepared(preflight)))
         self.report.phase(name, "push")
         self.report.expect(name, outcome.num_bytes)
         sent = await link.push(
             release, inventory, advance=lambda count: self.report.advance(name, count)
         )
         self.report.phase(name, "install, self-test")
-        tested = await link.call("install", release.name)
-        detail = f"{tested['experts']} experts on {tested['provider']}"
-        if "packing" in tested:  # absent if an older siftmoe installed the release
-            detail += f", {tested['packing']} packing"
-        if "radio" in tested:
-            detail += f"; {tested['radio']}"
-        if abs(facts["ahead_s"]) > CLOCK_S:
-            detail += f"; its clock is {facts['ahead_s']:+.0f} s off"
+        tested = await link.call("install", release.name + " downgrade" * self.allow_downgrade)
         if inventory["current"] == release.name and not await self._problem(index, release):
             result = "unchanged"
         else:
@@ -217,8 +213,21 @@ class Rollout:
         await link.call("prove", release.name)
         if self.forget:
             await link.call("forget")
-        fields = {"result": result, "num_bytes": sent, "detail": detail}
-        return Outcome(**{**_fields(outcome), **fields})
+        detail = _described(tested) + (f"; {preflight.clock}" if preflight.clock else "")
+        return replace(outcome, result=result, num_bytes=sent, detail=detail, begun=True)
+
+    def _prepared(self, preflight: Preflight) -> dict[str, Any]:
+        flash = self.site.testbed.flash
+        return {
+            "signers": self.site.signer().line,
+            "service": {
+                "kind": preflight.kind,
+                "start_s": flash.start_s,
+                "watchdog_s": flash.watchdog_s,
+            },
+            "board": preflight.name,
+            "adopt": self.adopt,
+        }
 
     async def _switch(
         self, link: BoardLink, index: int, release: Release, *, before: str | None
@@ -239,5 +248,9 @@ class Rollout:
         return problem_with(status, release.name)
 
 
-def _fields(outcome: Outcome) -> dict[str, Any]:
-    return {name: getattr(outcome, name) for name in Outcome.__slots__}
+def _described(tested: dict[str, Any]) -> str:
+    """Describe the result of a self-test."""
+    detail = f"{tested['experts']} experts on {tested['provider']}"
+    if "packing" in tested:  # absent if an older siftmoe installed the release
+        detail += f", {tested['packing']} packing"
+    return detail + (f"; {tested['radio']}" if "radio" in tested else "")

@@ -13,6 +13,7 @@ from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.errors import ConfigError
 from siftmoe.coordinator.fleet.placement import place
 from siftmoe.models.bundle.manifest import Manifest
+from siftmoe.tools.flashing.building.counters import Counters
 from siftmoe.tools.flashing.building.program import board_program
 from siftmoe.tools.flashing.building.release import build_release, is_local
 from siftmoe.tools.flashing.building.signing import Signer
@@ -139,8 +140,15 @@ class Site:
             raise ConfigError(f"there is no folder {str(self.keys)!r}; run 'siftmoe keys' first")
         return Signer.of(self.keys)
 
-    def release(self, index: int, target: Target) -> Release:
+    def release(self, index: int, target: Target, *, keep: bool = True) -> Release:
         """Build an agent's release for its board's Python and machine.
+
+        Parameters
+        ----------
+        index : int
+        target : Target
+        keep : bool
+            Write the release's number down; a dry run does not.
 
         Raises
         ------
@@ -153,18 +161,19 @@ class Site:
             raise ConfigError(f"agent {agent.name!r} has no key; run 'siftmoe keys' first")
         with self._building:  # boards with the same target share their wheels
             wheels = self._wheels_for(target, radio=agent.radio is not None)
-        return build_release(
-            agent,
-            experts=placement.experts[index],
-            packing=self.testbed.flash.packing,
-            selection=placement.selection(index),
-            bundle=bundle,
-            target=target,
-            wheels=wheels,
-            keys=None if agent.key is None else self.keys,
-            program=self.program,
-            signer=self.signer(),
-        )
+            return build_release(
+                agent,
+                experts=placement.experts[index],
+                packing=self.testbed.flash.packing,
+                selection=placement.selection(index),
+                bundle=bundle,
+                target=target,
+                wheels=wheels,
+                keys=None if agent.key is None else self.keys,
+                program=self.program,
+                signer=self.signer(),
+                counters=Counters(self.keys, keep=keep),
+            )
 
     def _wheels_for(self, target: Target, *, radio: bool) -> list[Path]:
         compiler = self.testbed.flash.packing == "compiled"

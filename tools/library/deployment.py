@@ -58,7 +58,15 @@ class Deployment:
 
     @property
     def tokenizer(self) -> Any:
-        """The model's tokenizer."""
+        """The model's tokenizer.
+
+        Raises
+        ------
+        ValueError
+            If neither the bundle nor the caller had one.
+        """
+        if self._session.tokenizer is None:
+            raise ValueError("the bundle has no tokenizer; give one with tokenizer=")
         return self._session.tokenizer
 
     @property
@@ -98,6 +106,7 @@ class Deployment:
             If the deployment is closed, or the text is empty or longer than the context.
         """
         self._check_open()
+        _ = self.tokenizer  # said here, and not in the middle of the work
         return self._session.generate(text, max_new_tokens=max_new_tokens, on_text=on_text)
 
     def evaluate(
@@ -119,7 +128,9 @@ class Deployment:
             If the deployment is closed, or there is no such task.
         """
         self._check_open()
-        loaded = load_task(task, tokenizer=self.tokenizer, limit=limit)
+        loaded = load_task(
+            task, tokenizer=self.tokenizer, limit=limit, context=self.bundle.context_length
+        )
         return self._session.evaluate(loaded, batch_size=batch_size)
 
     def table(self) -> Overview:

@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from siftmoe.coordinator.links.sources import SIMULATED, check_links
+from siftmoe.coordinator.links.sources import SIMULATED, check_links, links_of
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.tools.comparing.job import check_policies, load_profile, simulated_radio, with_budget
 from siftmoe.tools.comparing.local_fleet import check_agents
-from siftmoe.tools.comparing.local_site import local_site
+from siftmoe.tools.comparing.local_site import DISTANCE_M, local_site
 from siftmoe.tools.library.opening import deploy
 from siftmoe.tools.library.source import bundle_of, with_profile
 
@@ -105,9 +105,11 @@ def local(
         **radio,
     )
     check_policies([spec], bundle, load_profile(bundle), entry)
+    source = _source(links)
+    links_of(entry, [DISTANCE_M] * agents, source=source)  # refused before an agent starts
     with ExitStack() as resources:
         return deploy(
-            partial(local_site, num_agents=agents, realtime=realtime, source=_source(links)),
+            partial(local_site, num_agents=agents, realtime=realtime, source=source),
             spec,
             bundle=bundle,
             radio=entry,

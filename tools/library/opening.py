@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.model.restoring import restored
 from siftmoe.coordinator.model.session import Session
+from siftmoe.models.errors import BundleCorrupt
 from siftmoe.models.similarity.file import rotation_of
 from siftmoe.tools.comparing.inprocess import ExpertsInProcess
-from siftmoe.tools.comparing.job import load_profile, with_budget
+from siftmoe.tools.comparing.job import LOSS, load_profile, with_budget
 from siftmoe.tools.comparing.readying import coordinator_for, with_price
 from siftmoe.tools.library.deployment import Deployment
 
@@ -92,7 +93,7 @@ def deploy(
         resources.enter_context(restored(model))
     session = Session(
         bundle.load_backbone() if model is None else model,
-        bundle.load_tokenizer() if tokenizer is None else tokenizer,
+        _tokenizer(bundle, policy) if tokenizer is None else tokenizer,
     )
 
     @cache
@@ -122,3 +123,13 @@ def deploy(
         policy=label,
         resources=resources.pop_all(),
     )
+
+
+def _tokenizer(bundle: Bundle, policy: PolicySpec) -> Any:
+    """Load the bundle's tokenizer; None if it has none and no text has to be read yet."""
+    try:
+        return bundle.load_tokenizer()
+    except BundleCorrupt:
+        if policy.number(LOSS) is not None:
+            raise
+        return None

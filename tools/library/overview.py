@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from siftmoe.tools.showing.quantities import si
+from siftmoe.tools.showing.quantities import counted, si
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.ledger.summary import Summary
@@ -47,7 +47,10 @@ class Overview:
         ]
         if summary.faulted:
             rows.append(("slots lost to failed helpers", str(summary.faulted)))
-        rows += [("left out", f"{why}: {count} selections") for why, count in _excluded(summary)]
+        rows += [
+            ("left out", f"{why}: {counted(count, 'selection')}")
+            for why, count in _excluded(summary)
+        ]
         return cls(policy, tuple(rows), summary)
 
     def __str__(self) -> str:

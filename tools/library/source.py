@@ -69,6 +69,6 @@ def _opened(name: str) -> Bundle:
 
 
 def _prepared(checkpoint: Path) -> Bundle:
-    identity = CheckpointFiles.open(checkpoint).sha256()[:16]
+    identity = CheckpointFiles.open(checkpoint).hashes().with_companions[:16]
     with one_torch_thread():
         return prepare_bundle(checkpoint, cache_dir() / f"checkpoint-{identity}")

@@ -27,6 +27,7 @@ def connect(
     policy: Any = None,
     ledger: str | Path | None = None,
     radio: RadioChoice = "auto",
+    tokenizer: Any = None,
     realtime: bool = False,
 ) -> Deployment:
     """Run a model on the running agents of a testbed, and on its radios.
@@ -47,6 +48,8 @@ def connect(
         File that keeps the books; one that exists gets another run. None: a temporary folder.
     radio : "auto" or "simulated"
         Whether links are simulated even where there are radios.
+    tokenizer : transformers.PreTrainedTokenizerBase or None
+        Instead of the bundle's.
     realtime : bool
         Wait the airtime.
 
@@ -82,4 +85,5 @@ def connect(
             radio=config.radio,
             ledger=ledger,
             resources=resources,
+            tokenizer=tokenizer,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -28,8 +29,16 @@ CAPTIONS = {
 _LINES = {"up": "-", "down": "--"}
 
 
-def sounding_figures(histories: Sequence[LinkHistory]) -> dict[str, str]:
+def sounding_figures(
+    histories: Sequence[LinkHistory], *, sample_rate_hz: float | None = None
+) -> dict[str, str]:
     """Draw the figures of a run's pilot exchanges; none if no pilot was detected.
+
+    Parameters
+    ----------
+    histories : sequence of LinkHistory
+    sample_rate_hz : float or None, Hz
+        Of the pilots; without it carriers are drawn by number.
 
     Returns
     -------
@@ -42,7 +51,7 @@ def sounding_figures(histories: Sequence[LinkHistory]) -> dict[str, str]:
     return {
         "gain.svg": _draw(_gain, histories),
         "snr.svg": _draw(_snr, heard),
-        "response.svg": _draw(_response, heard),
+        "response.svg": _draw(partial(_response, sample_rate_hz=sample_rate_hz), heard),
         "spread.svg": _draw(_spread, heard),
     }
 
@@ -99,11 +108,14 @@ def _snr(axes: Any, link: LinkHistory, **style: Any) -> None:
     axes.set(xlabel="time, s", ylabel="SNR, dB")
 
 
-def _response(axes: Any, link: LinkHistory, **style: Any) -> None:
+def _response(axes: Any, link: LinkHistory, *, sample_rate_hz: float | None, **style: Any) -> None:
     if len(link.response) != pilots.USED_CARRIERS:
         return
-    axes.plot(pilots.carriers(), _db(np.abs(link.response) ** 2), linewidth=1.0, **style)
-    axes.set(xlabel="carrier", ylabel="path gain, dB")
+    spacing_khz = 1.0 if sample_rate_hz is None else sample_rate_hz / pilots.FFT_SIZE / 1e3
+    offset = spacing_khz * pilots.carriers()
+    axes.plot(offset, _db(np.abs(link.response) ** 2), linewidth=1.0, **style)
+    label = "carrier, number" if sample_rate_hz is None else "frequency over the carrier, kHz"
+    axes.set(xlabel=label, ylabel="path gain, dB")
 
 
 def _spread(axes: Any, link: LinkHistory, **style: Any) -> None:

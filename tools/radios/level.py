@@ -15,7 +15,7 @@ from siftmoe.tools.radios.meter import read_meter, say
 if TYPE_CHECKING:
     from siftmoe.radio.device import RadioSettings
     from siftmoe.radio.power.calibration import LevelEntry
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from siftmoe.tools import console
+from siftmoe.tools.terminal.console import stdout_console
+from siftmoe.tools.terminal.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -45,7 +46,7 @@ class Watched:
         """Lay out the rows, and below them the reason of each direction's last failure."""
         lasts = [seen[-1] for seen in self._directions.values()]
         reasons = [Text(last["reason"]) for last in lasts if not last["detected"]]
-        return Group(console.table(_HEADER, self.rows()), *reasons)
+        return Group(table(_HEADER, self.rows()), *reasons)
 
     def _row(self, way: tuple[str, str]) -> list[str]:
         seen = self._directions[way]
@@ -56,7 +57,7 @@ class Watched:
             " > ".join(uri.removeprefix("ip:") for uri in way),
             _figure(last["path_gain_db"], 2),
             _figure(last["path_gain_std_db"], 2),
-            _figure(float(np.std(gains)) if gains else None, 2),
+            _figure(float(np.std(gains)) if len(gains) > 1 else None, 2),
             _figure(last["snr_db"], 1),
             _figure(last["cfo_hz"], 0),
             _figure(last["noise_dbm"], 1),
@@ -71,7 +72,7 @@ def _figure(value: float | None, digits: int) -> str:
 def watch(rounds: Generator[list[dict[str, Any]], None, None]) -> int:
     """Show rounds until they end or Ctrl-C; returns 1 if no burst was found, else 0."""
     watched, found = Watched(), False
-    with Live(console=console.stdout_console(), auto_refresh=False) as live:
+    with Live(console=stdout_console(), auto_refresh=False) as live:
         try:
             for exchanges in rounds:
                 for exchange in exchanges:

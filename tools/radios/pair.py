@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from siftmoe.radio.device import RadioSettings
     from siftmoe.radio.pluto.radio import PlutoRadio
     from siftmoe.radio.power.calibration import PairEntry
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
 
 
 def measure_pair(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from siftmoe.radio.device import RadioSettings
     from siftmoe.radio.pluto.radio import PlutoRadio
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
     from siftmoe.radio.sounding.sounder import Sounding
 
 #: Fields that are null where no burst was found.
@@ -112,7 +112,8 @@ class PilotRounds:
             if not (self.tolerant or isinstance(error, (SyncFailed, Overload))):
                 raise
             return {**exchange, **dict.fromkeys(_MEASURED), "detected": False, "reason": str(error)}
-        return {**exchange, **_measured(got, pair, self.store), "detected": True, "reason": ""}
+        measured = _measured(got, pair, self.store)
+        return {**exchange, **measured, "detected": True, "reason": got.checks.reason}
 
 
 def _measured(
@@ -126,13 +127,14 @@ def _measured(
         pair[0].info.serial,
         pair[1].info.serial,
         carrier_hz=got.carrier_hz,
+        sample_rate_hz=got.channel.bandwidth_hz,
         transmitter_c=pair[0].temperature_c,
         receiver_c=pair[1].temperature_c,
     )
     assumed_db = pair[0].reference.tx_full_scale_dbm - pair[1].reference.rx_full_scale_dbm
     values = (
         linear_to_db(channel.gain) + assumed_db - path.difference_db,
-        math.hypot(repeat_db, path.std_db),
+        math.hypot(repeat_db, path.std_db, 10.0 / math.log(10.0) * got.checks.relative_std),
         repeat_db,
         path.source.value,
         linear_to_db(got.snr),
@@ -156,4 +158,5 @@ def describe(exchange: dict[str, Any]) -> str:
         f"{exchange['path_gain_repeat_std_db']:.2f} dB), SNR {exchange['snr_db']:.1f} dB, "
         f"CFO {exchange['cfo_hz']:.1f} ± {exchange['cfo_std_hz']:.1f} Hz, noise "
         f"{exchange['noise_dbm']:.1f} dBm"
+        f"{'; uncertain: ' if exchange['reason'] else ''}{exchange['reason']}"
     )

@@ -11,7 +11,10 @@ from siftmoe.radio.pluto.look import look, scan
 
 if TYPE_CHECKING:
     from siftmoe.radio.pluto.values import PlutoInfo
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
+
+#: Sample rate of the typical levels: the default of `siftmoe radio sound`.
+_RATE_HZ = 2e6
 
 
 def probe(
@@ -57,7 +60,7 @@ def _description(
     uri: str, found: PlutoInfo, *, store: CalibrationStore, carrier_hz: float
 ) -> dict[str, Any]:
     reference = store.unit(found.serial).reference(
-        carrier_hz=carrier_hz, temperature_c=found.temperature_c
+        carrier_hz=carrier_hz, sample_rate_hz=_RATE_HZ, temperature_c=found.temperature_c
     )
     calibration = {
         "carrier_hz": carrier_hz,

@@ -90,11 +90,19 @@ def _history(agent: str, direction: str, rows: Sequence[SoundingRow]) -> LinkHis
         snr=column("snr"),
         cfo_hz=column("cfo_hz"),
         missed_s=np.array([row.time_s for row in missed]),
-        reason=missed[-1].reason if missed else "",
+        reason=_reason(heard, missed),
         response=np.frombuffer(response, dtype=np.complex64),
         energy_j=sum(row.energy_j for row in rows),
         source="+".join(sorted({row.power_source.value for row in rows})),
     )
+
+
+def _reason(heard: Sequence[SoundingRow], missed: Sequence[SoundingRow]) -> str:
+    """Last reason of a miss; else how many gains are uncertain, and the last reason for that."""
+    if missed:
+        return missed[-1].reason
+    doubtful = [row.reason for row in heard if row.reason]
+    return f"{len(doubtful)} gains uncertain: {doubtful[-1]}" if doubtful else ""
 
 
 def history_rows(histories: Sequence[LinkHistory]) -> tuple[list[str], list[list[str]]]:
@@ -107,8 +115,9 @@ def history_rows(histories: Sequence[LinkHistory]) -> tuple[list[str], list[list
         "uncertainty",
         "SNR",
         "carrier offset",
+        "its spread",
         "pilots' power is",
-        "not heard because",
+        "not heard, or uncertain, because",
     ]
     return header, [_row(history) for history in histories]
 
@@ -118,17 +127,23 @@ def _row(link: LinkHistory) -> list[str]:
     tried = len(link.time_s) + len(link.missed_s)
     heard = f"{len(link.time_s)} of {tried}"
     if not len(link.time_s):
-        return [name, heard, *["-"] * 5, link.source, link.reason]
+        return [name, heard, *["-"] * 6, link.source, link.reason]
     gain_db = 10.0 * np.log10(link.gain)
     uncertainty_db = 10.0 / np.log(10.0) * float(np.mean(link.gain_std / link.gain))
     return [
         name,
         heard,
         f"{np.mean(gain_db):.1f} dB",
-        f"{np.std(gain_db):.2f} dB",
+        _spread(gain_db, "{:.2f} dB"),
         f"± {uncertainty_db:.2f} dB",
         f"{10.0 * np.log10(np.mean(link.snr)):.1f} dB",
-        f"{np.mean(link.cfo_hz):.0f} ± {np.std(link.cfo_hz):.0f} Hz",
+        f"{np.mean(link.cfo_hz):.0f} Hz",
+        _spread(link.cfo_hz, "{:.0f} Hz"),
         link.source,
         link.reason,
     ]
+
+
+def _spread(values: FloatArray, form: str) -> str:
+    """Format the standard deviation over the exchanges; one exchange has none."""
+    return form.format(float(np.std(values))) if len(values) > 1 else "-"

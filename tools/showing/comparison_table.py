@@ -1,37 +1,80 @@
-"""Header and rows of the tables that compare policies: figures, and energy by source."""
+"""Header and rows of the tables that compare policies: figures, and energy by source.
+
+The change of perplexity and the saved energy are against plain Top-K on the same links and text.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from siftmoe.tools.results.width_mix import by_width, mean_bits
 from siftmoe.tools.showing.quantities import energy_text, si
+from siftmoe.tools.terminal.tables import two_lines, without_constants
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from siftmoe.tools.results.policies import PolicyResult
 
 #: Metrics of the table and the figures; all others are in the scores file.
 SHOWN_METRICS = ("accuracy", "perplexity", "next_token_accuracy", "rouge_l")
 
+REFERENCE = "topk"
+_PERPLEXITY = "perplexity"
+_POLICY, _CHANGE, _UPLINK, _SAVED = "policy", "change", "uplink / token", "saved"
+_BITS, _CHANNEL, _SOURCE = "bits", "channel", "source"
+_SHARES = "kept / repl. / skipped"
+#: Columns of the table on a terminal, beside the metrics; the others are in the report.
+_BRIEF = (_POLICY, _CHANGE, _BITS, _UPLINK, _SAVED, _CHANNEL, _SOURCE, _SHARES)
+_BRIEF_METRICS = ("accuracy", "perplexity", "rouge l")
+_FOLDED_IF_CONSTANT = (_BITS, _CHANNEL, _SOURCE)
+
+LEGEND = (
+    f"{_CHANGE} of perplexity and {_SAVED} uplink energy: against {REFERENCE}. Metrics ± one "
+    "standard error, energies ± one standard uncertainty."
+)
+
 
 def table_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the comparison, as text."""
     metrics = [name for name in SHOWN_METRICS if any(name in r.metrics for r in results)]
-    header = [
-        "policy",
-        *(name.replace("_", " ") for name in metrics),
-        "bits",
-        "uplink / token",
-        "downlink / token",
-        "channel",
-        "source",
-        "latency / token",
-        "airtime / token",
-        "tokens/s",
-        "keep/repl./skip",
-    ]
-    return header, [_row(result, metrics) for result in results]
+    rows = [_cells(result, metrics, reference_of(results)) for result in results]
+    return list(rows[0]), [list(row.values()) for row in rows]
+
+
+def brief_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str]], str]:
+    """Return header, rows and caption of the comparison for a terminal of 80 columns.
+
+    Uncertainties stand below their values. Columns that are the same in every row are in the
+    caption.
+    """
+    header, rows = table_rows(results)
+    shown = [n for n, name in enumerate(header) if name in (*_BRIEF, *_BRIEF_METRICS)]
+    header, rows, caption = without_constants(
+        [header[n] for n in shown],
+        [[two_lines(row[n]) for n in shown] for row in rows],
+        _FOLDED_IF_CONSTANT,
+    )
+    return header, rows, caption
+
+
+def reference_of(results: Sequence[PolicyResult]) -> PolicyResult | None:
+    """Return the result that others are compared with; None if there is none."""
+    return next((result for result in results if result.policy == REFERENCE), None)
+
+
+def perplexity_change(result: PolicyResult, reference: PolicyResult | None) -> float | None:
+    """Return the relative change of perplexity; None where it is not known."""
+    if reference is None or not {_PERPLEXITY} <= {*result.metrics} & {*reference.metrics}:
+        return None
+    return result.metrics[_PERPLEXITY][0] / reference.metrics[_PERPLEXITY][0] - 1.0
+
+
+def energy_saved(result: PolicyResult, reference: PolicyResult | None) -> float | None:
+    """Return the saved share of the uplink energy; None where it is not known."""
+    if reference is None or not reference.uplink_j_per_token > 0.0:
+        return None
+    return 1.0 - result.uplink_j_per_token / reference.uplink_j_per_token
 
 
 def source_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str]]]:
@@ -46,27 +89,45 @@ def source_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[s
     return header, rows
 
 
-def _row(result: PolicyResult, metrics: Sequence[str]) -> list[str]:
+def _cells(
+    result: PolicyResult, metrics: Sequence[str], reference: PolicyResult | None
+) -> dict[str, str]:
+    cells = {_POLICY: result.policy}
+    for name in metrics:
+        cells[name.replace("_", " ")] = _metric(result.metrics.get(name))
+        if name == _PERPLEXITY and reference is not None:
+            cells[_CHANGE] = _percent(result, reference, perplexity_change, "{:+.1f} %")
+    cells |= {
+        _BITS: _bits(result),
+        _UPLINK: energy_text(result.uplink_j_per_token, result.uplink_std_j_per_token),
+    }
+    if reference is not None:
+        cells[_SAVED] = _percent(result, reference, energy_saved, "{:.0f} %")
     shares = "/".join(f"{100 * s:.0f}" for s in (result.kept, result.replaced, result.skipped))
-    return [
-        result.policy,
-        *(_metric(result.metrics.get(name)) for name in metrics),
-        _bits(result),
-        energy_text(result.uplink_j_per_token, result.uplink_std_j_per_token),
-        si(result.downlink_j_per_token, "J"),
-        "+".join(result.channel_origins),
-        "+".join(result.energy_sources),
-        si(result.latency_s_per_token, "s"),
-        si(result.airtime_s_per_token, "s"),
-        f"{result.tokens_per_s:.0f}",
-        f"{shares} %",
-    ]
+    return cells | {
+        "downlink / token": si(result.downlink_j_per_token, "J"),
+        _CHANNEL: "+".join(result.channel_origins),
+        _SOURCE: "+".join(result.energy_sources),
+        "latency / token": si(result.latency_s_per_token, "s"),
+        "airtime / token": si(result.airtime_s_per_token, "s"),
+        "tokens/s": f"{result.tokens_per_s:.0f}",
+        _SHARES: f"{shares} %",
+    }
+
+
+def _percent(
+    result: PolicyResult,
+    reference: PolicyResult,
+    share: Callable[[PolicyResult, PolicyResult | None], float | None],
+    form: str,
+) -> str:
+    """Format a share against the reference, which has none against itself."""
+    found = None if result is reference else share(result, reference)
+    return "" if found is None else form.format(100.0 * found)
 
 
 def _bits(result: PolicyResult) -> str:
     """Return the bits of an entry on the uplink: the width, or mean and range of several."""
-    from siftmoe.tools.results.width_mix import by_width, mean_bits
-
     widths = list(by_width(result.mix))
     if len(widths) < 2:
         return str(widths[0]) if widths else "-"

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from siftmoe.tools.results.similarity import PER_LAYER, layer_summary
+from siftmoe.tools.terminal.tables import two_lines
 
 if TYPE_CHECKING:
     from siftmoe.models.similarity.profile import Profile
     from siftmoe.models.similarity.quantities import Estimate
 
+#: Header and rows.
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+_AMPLIFICATIONS = ("amplified, prefill", "amplified, decode")
 #: Larger matrices are left to the figure.
 _MOST_EXPERTS = 16
 _MOST_LAYERS = 8
@@ -22,24 +27,27 @@ def fits_terminal(profile: Profile) -> bool:
     return profile.num_experts <= _MOST_EXPERTS and profile.num_layers <= _MOST_LAYERS
 
 
-def layer_table(profile: Profile) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and rows: one row per layer."""
-    header = (
-        *("layer", "cosine", "replaceable", "used", "output norm", "sensitivity", "response"),
-        *("amplified, prefill", "decode"),
-    )
-    rows = []
-    for layer, figures in enumerate(layer_summary(profile)):
-        measured = [_figure(getattr(profile, name), layer) for name in PER_LAYER]
-        rows.append(
-            (
-                str(layer),
-                f"{figures['cosine']:.2f}",
-                f"{figures['replaceable']:.0%}",
-                f"{figures['least_used']:.1%} to {figures['most_used']:.1%}",
-                *measured,
-            )
+def likeness_table(profile: Profile) -> Table:
+    """Return how similar and how much used the experts of each layer are."""
+    rows: list[tuple[str, ...]] = [
+        (
+            str(layer),
+            f"{figures['cosine']:.2f}",
+            f"{figures['replaceable']:.0%}",
+            f"{figures['least_used']:.1%} to {figures['most_used']:.1%}",
         )
+        for layer, figures in enumerate(layer_summary(profile))
+    ]
+    return ("layer", "cosine", "replaceable", "used"), rows
+
+
+def influence_table(profile: Profile) -> Table:
+    """Return the influence of each layer's output on the model's."""
+    rows = [
+        (str(layer), *(two_lines(_figure(getattr(profile, name), layer)) for name in PER_LAYER))
+        for layer in range(profile.num_layers)
+    ]
+    header = ("layer", "output norm", "sensitivity", "response", *_AMPLIFICATIONS)
     return header, rows
 
 

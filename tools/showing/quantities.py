@@ -21,6 +21,11 @@ def si(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Format a count with its noun: 1 selection, 2 selections."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def energy_text(value: float, std: float) -> str:
     """Format an energy, with its relative uncertainty if it has one."""
     relative = f" ± {100 * std / value:.0f} %" if std > 0.0 and value > 0.0 else ""

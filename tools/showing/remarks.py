@@ -2,75 +2,96 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from siftmoe.tools.showing.quantities import si
+from siftmoe.tools.showing.quantities import counted, si
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from siftmoe.tools.results.policies import PolicyResult
 
 
 def remarks(results: Sequence[PolicyResult]) -> list[str]:
-    """Return the sentences that must stand under a table of these results."""
-    found = [
-        f"{result.policy}: {result.infeasible} selections could not keep their budget on the "
-        f"helpers in reach; they took the least deviation there was."
+    """Return the sentences that must stand under a table of these results, by kind."""
+    return [
+        f"{result.policy}: {sentence}"
+        for kind in _KINDS
         for result in results
-        if result.infeasible
+        for sentence in kind(result)
     ]
-    found += [
-        f"{result.policy}: {result.outage:.2%} of the slots sent missed their window; they are "
-        f"skipped, and their energy is counted."
-        for result in results
-        if result.outage
-    ]
-    found += [f"{result.policy}: {line}" for result in results for line in _fault_lines(result)]
-    found += [
-        f"{result.policy}: {result.faulted} slots are skipped because the helper that was to serve "
-        f"them failed and nobody took over."
-        for result in results
-        if result.faulted
-    ]
-    found += [
-        f"{result.policy}: boards took {si(result.board_j_per_token, 'J')} per token, "
-        f"{si(result.board_net_j_per_token, 'J')} of it more than idling."
-        for result in results
-        if result.board_j_per_token is not None and result.board_net_j_per_token is not None
-    ]
-    found += [
-        f"{result.policy}: {result.aborted} steps broke off after {si(result.aborted_j, 'J')}, "
-        f"which no figure contains."
-        for result in results
-        if result.aborted
-    ]
-    found += [
-        f"{result.policy}: {result.attempts} earlier attempts were broken off after "
-        f"{si(result.attempts_j, 'J')}, which no figure contains."
-        for result in results
-        if result.attempts
-    ]
-    found += [
-        f"{result.policy}: deviation really made is {result.measured_over_bound:.2f} of the plans'."
-        for result in results
-        if result.measured_over_bound is not None
-    ]
-    return found
 
 
-def _fault_lines(result: PolicyResult) -> list[str]:
-    """Return a line for each helper or link that was missing."""
-    lines = []
+def _infeasible(result: PolicyResult) -> Iterator[str]:
+    if result.infeasible:
+        yield (
+            f"{counted(result.infeasible, 'selection')} could not keep the budget on the helpers "
+            f"in reach and took the least possible deviation."
+        )
+
+
+def _outage(result: PolicyResult) -> Iterator[str]:
+    if result.outage:
+        yield (
+            f"{result.outage:.2%} of the slots sent missed their window; they are skipped, and "
+            f"their energy is counted."
+        )
+
+
+def _faulted(result: PolicyResult) -> Iterator[str]:
+    if result.faulted:
+        yield (
+            f"{counted(result.faulted, 'slot')} skipped because the selected helper failed and no "
+            f"other took over."
+        )
+
+
+def _boards(result: PolicyResult) -> Iterator[str]:
+    gross_j, net_j = result.board_j_per_token, result.board_net_j_per_token
+    if gross_j is not None and net_j is not None:
+        yield f"boards took {si(gross_j, 'J')} per token, {si(net_j, 'J')} of it above idling."
+
+
+def _aborted(result: PolicyResult) -> Iterator[str]:
+    if result.aborted:
+        steps = counted(result.aborted, "step")
+        yield f"{steps} aborted after {si(result.aborted_j, 'J')}, which no figure contains."
+
+
+def _attempts(result: PolicyResult) -> Iterator[str]:
+    if result.attempts:
+        attempts = counted(result.attempts, "earlier attempt")
+        energy = si(result.attempts_j, "J")
+        yield f"{attempts} interrupted after {energy}, which no figure contains."
+
+
+def _audited(result: PolicyResult) -> Iterator[str]:
+    if result.measured_over_bound is not None:
+        yield f"the measured deviation is {result.measured_over_bound:.2f} of the planned one."
+
+
+def _missing(result: PolicyResult) -> Iterator[str]:
+    """Yield a sentence for each helper or link that was missing."""
     for name in sorted({*result.faults, *result.lost}):
         parts = []
         if name in result.faults:
             count, reason = result.faults[name]
-            parts.append(f"failed in {count} layers (first: {reason})")
+            parts.append(f"failed in {counted(count, 'layer')} (first: {reason})")
         if name in result.lost:
             why = "" if parts else result.lost_why.get(name, "")
-            parts.append(
-                f"was left out of {result.lost[name]} selections" + f" ({why})" * bool(why)
-            )
-        lines.append(f"{name} {' and '.join(parts)}.")
-    return lines
+            selections = counted(result.lost[name], "selection")
+            parts.append(f"was left out of {selections}" + f" ({why})" * bool(why))
+        yield f"{name} {' and '.join(parts)}."
+
+
+#: In their order under a table.
+_KINDS: Final[tuple[Callable[[PolicyResult], Iterator[str]], ...]] = (
+    _infeasible,
+    _outage,
+    _missing,
+    _faulted,
+    _boards,
+    _aborted,
+    _attempts,
+    _audited,
+)

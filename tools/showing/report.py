@@ -6,7 +6,7 @@ import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siftmoe.tools.showing.comparison_table import source_rows, table_rows
+from siftmoe.tools.showing.comparison_table import REFERENCE, source_rows, table_rows
 from siftmoe.tools.showing.page import Section, html_figures, html_table, write_page
 from siftmoe.tools.showing.remarks import remarks
 
@@ -22,9 +22,9 @@ FIGURES = "figures"
 
 _WIDTHS = "widths.svg"
 _CAPTIONS = {
-    _WIDTHS: "In how many bits an entry vectors went to helpers, over the channel's gain.",
+    _WIDTHS: "Bits of an entry of uplink vectors, over the channel gain.",
     "energy.svg": "Radio energy per token over all layers.",
-    "decisions.svg": "What became of the routed slots.",
+    "decisions.svg": "Routed slots by decision.",
     "latency.svg": "Latency per token with attention waiting for the slowest helper.",
     "links.svg": "Channel gains of the uplink bursts of the first policy, by helper.",
     "perplexity.svg": "Perplexity over uplink energy; bars are one standard error.",
@@ -32,11 +32,11 @@ _CAPTIONS = {
 }
 _LEGEND = (
     "Accuracy and perplexity with one standard error each; the policies share text and links, so "
-    "their differences are known better than that. Energy per token is the radio's, over all "
-    "layers; where its channel and its source come from stands beside it, ± is one standard "
-    "uncertainty, calibration included. Bits are of an entry on the way to a helper. Latency and "
-    "airtime are those of the transmissions as "
-    "modelled; tokens/s is this machine's wall clock."
+    "their differences are known better than that. The change of perplexity and the saved uplink "
+    f"energy are against {REFERENCE}. Energy per token is the radio's, over all layers; the source "
+    "of its channel and of its value are beside it, ± is one standard uncertainty, calibration "
+    "included. Bits are of an entry on the uplink. Latency and airtime are those of the "
+    "transmissions as modelled; tokens/s is this machine's wall clock."
 )
 
 
@@ -75,7 +75,7 @@ def write_report(
     if (widths := draw_mix(mixed)) is not None:
         drawn[_WIDTHS] = widths.svg
     histories = load_soundings(run or out)
-    sounded = sounding_figures(histories)
+    sounded = sounding_figures(histories, sample_rate_hz=_sample_rate_hz(config))
     (out / FIGURES).mkdir(exist_ok=True)
     for name, svg in (drawn | sounded).items():
         (out / FIGURES / name).write_text(svg, encoding="utf-8")
@@ -97,6 +97,12 @@ def write_report(
         config=config,
     )
     return path
+
+
+def _sample_rate_hz(config: Mapping[str, Any]) -> float | None:
+    """Return the sample rate of the pilots; None for a run that did not record it."""
+    rate_hz: float | None = config.get("job", {}).get("site", {}).get("sample_rate_hz")
+    return rate_hz
 
 
 def _policies(results: Sequence[PolicyResult]) -> str:

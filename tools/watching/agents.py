@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from siftmoe.agent.wire.protocol import Stats, StatsReply
-from siftmoe.coordinator.client.heat import hot
+from siftmoe.coordinator.client.health.heat import hot
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.fleet.placement import Placement

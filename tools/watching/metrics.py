@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from siftmoe.agent.process.exposition import Exposition
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.ledger.metrics import LedgerMetrics, fleet_samples
-from siftmoe.tools.console import stderr_console
+from siftmoe.tools.terminal.console import stderr_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -110,10 +110,12 @@ class Medium:
         with self._lock:
             self.air.connect(transmitter, receiver, path)
 
-    def hear(self, name: str, settings: RadioSettings, *, start: int, count: int) -> ComplexArray:
-        """Return the field at a device's port in a range of the clock, sqrt(W)."""
+    def hear(
+        self, name: str, settings: RadioSettings, *, start: int, count: int, origin: int
+    ) -> ComplexArray:
+        """Return the field at a device's port in a range of a capture from origin on, sqrt(W)."""
         with self._lock:
-            return self.air.field(name, settings, start=start, count=count)
+            return self.air.field(name, settings, start=start, count=count, origin=origin)
 
     def gain(self, transmitter: str, receiver: str, frequencies_hz: FloatArray) -> float:
         """Return the true power gain of a direction now."""

@@ -11,19 +11,21 @@ from siftmoe.radio.emulator.device.tree import Attribute, Channel, Device, IioEr
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from siftmoe.radio.emulator.device.identity import Identity
+
 _TRACKING = ("bb_dc_offset_tracking_en", "quadrature_tracking_en", "rf_dc_offset_tracking_en")
 
 
 def phy_device(
-    chip: Transceiver, *, temperature_c: Callable[[], float], rssi_db: Callable[[], float]
+    chip: Transceiver, *, identity: Callable[[], Identity], rssi_db: Callable[[], float]
 ) -> Device:
     """Describe the transceiver.
 
     Parameters
     ----------
     chip : Transceiver
-    temperature_c : callable
-        Of the chip, degrees Celsius.
+    identity : callable
+        Returns the device's identity; its temperature may change.
     rssi_db : callable
         Reading of the chip's power meter: dB below an unknown reference.
     """
@@ -31,10 +33,10 @@ def phy_device(
         id="iio:device0",
         name="ad9361-phy",
         channels=(
-            _synthesiser(chip, transmit=True),
+            _synthesiser(chip, transmit=True, powerdown=identity().lo_powerdown),
             _receive_channel(chip, rssi_db),
-            _synthesiser(chip, transmit=False),
-            Channel("temp0", False, (_show("input", "in_temp0", lambda: _milli(temperature_c())),)),
+            _synthesiser(chip, transmit=False, powerdown=identity().lo_powerdown),
+            *_temperature_channel(identity),
             _transmit_channel(chip),
             _filter_channel(chip),
         ),
@@ -43,8 +45,16 @@ def phy_device(
     )
 
 
-def _milli(value: float) -> str:
-    return str(round(1000.0 * value))
+def _temperature_channel(identity: Callable[[], Identity]) -> tuple[Channel, ...]:
+    def read() -> str:
+        kind = identity().temperature_reading
+        if kind == "error":
+            raise IioError(errno.EIO)
+        return "n/a" if kind == "text" else str(round(1000.0 * identity().temperature_c))
+
+    if identity().temperature_reading == "absent":
+        return ()
+    return (Channel("temp0", False, (_show("input", "in_temp0", read),)),)
 
 
 def _no_loopback(text: str) -> None:
@@ -64,16 +74,19 @@ def _limits(low: float, step: float, high: float) -> str:
     return f"[{low} {step} {high}]"
 
 
-def _synthesiser(chip: Transceiver, *, transmit: bool) -> Channel:
+def _synthesiser(chip: Transceiver, *, transmit: bool, powerdown: bool) -> Channel:
     index, name = (1, "TX_LO") if transmit else (0, "RX_LO")
     prefix = f"out_altvoltage{index}_{name}"
 
     def frequency() -> str:
         return str(chip.tx_lo_hz if transmit else chip.rx_lo_hz)
 
-    def powerdown() -> str:
-        return str(int(chip.tx_off if transmit else chip.rx_off))
-
+    switch = Attribute(
+        "powerdown",
+        f"{prefix}_powerdown",
+        lambda: str(int(chip.tx_off if transmit else chip.rx_off)),
+        lambda text: chip.set_powerdown(text, transmit=transmit),
+    )
     return Channel(
         f"altvoltage{index}",
         True,
@@ -90,12 +103,7 @@ def _synthesiser(chip: Transceiver, *, transmit: bool) -> Channel:
                 prefix,
                 lambda: _limits(chip.lo_range[0], 1, chip.lo_range[1]),
             ),
-            Attribute(
-                "powerdown",
-                f"{prefix}_powerdown",
-                powerdown,
-                lambda text: chip.set_powerdown(text, transmit=transmit),
-            ),
+            *((switch,) if powerdown else ()),
         ),
         name=name,
     )
@@ -180,7 +188,7 @@ def _shared(chip: Transceiver, *, direction: str) -> tuple[Attribute, ...]:
         Attribute(
             "sampling_frequency",
             f"{prefix}_sampling_frequency",
-            lambda: str(chip.rate_hz),
+            lambda: str(chip.read_rate_hz),
             chip.set_rate,
         ),
         _show(

@@ -13,6 +13,7 @@ import numpy as np
 
 from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.emulator.device.converters import converter_devices
+from siftmoe.radio.emulator.device.identity import Identity
 from siftmoe.radio.emulator.device.medium import slices
 from siftmoe.radio.emulator.device.phy import phy_device
 from siftmoe.radio.emulator.device.streams import DEFAULT_BLOCKS, ReceiveStream, TransmitStream
@@ -36,26 +37,6 @@ MAX_KERNEL_BUFFERS = 64
 #: A new client may arrive before the old one's CLOSE, since each uses its own connection.
 _BUSY_PATIENCE_S = 0.05
 _BUSY_POLL_S = 1e-3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Identity and variant of a Pluto.
-
-    Parameters
-    ----------
-    name : str
-        Name on the air.
-    serial : str
-    temperature_c : float, degrees Celsius
-    extended_tuning : bool
-        70 MHz to 6 GHz instead of 325 MHz to 3.8 GHz.
-    """
-
-    name: str
-    serial: str
-    temperature_c: float = 36.0
-    extended_tuning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +71,12 @@ class EmulatedPluto:
 
     def _boot(self) -> None:
         rate = round(self.medium.sample_rate_hz)
-        self.chip = Transceiver(rate, self.identity.extended_tuning, self._changed)
+        self.chip = Transceiver(
+            rate,
+            self.identity.extended_tuning,
+            self._changed,
+            rate_error_hz=self.identity.rate_error_hz,
+        )
         self.tones = Tones(rate_hz=lambda: self.chip.rate_hz, changed=self._changed)
         self._buffers = {"rx": DEFAULT_BLOCKS, "tx": DEFAULT_BLOCKS}
         self._decimation = {"rx": 1, "tx": 1}
@@ -155,7 +141,7 @@ class EmulatedPluto:
             pieces = list(self._listening.pieces(start, stop))
             self._listening.forget(min(start, self.medium.now()))
         parts = [
-            self._convert(since, until, heard)
+            self._convert(since, until, heard, origin=start)
             for begin, end, heard in pieces
             for since, until in slices(begin, end)
         ]
@@ -211,7 +197,10 @@ class EmulatedPluto:
 
     def _begin(self, samples: ComplexArray, *, at: int | None = None) -> None:
         phase = self._phase("tx", self.chip.tx_lo_hz)
-        self.medium.begin(self.identity.name, self._sends(), samples, at=at, phase=phase)
+        # A filter below unity gain scales the samples and not the converter's full scale.
+        step_db = self.identity.fir_step_db if self.chip.interpolates_by_4 else 0.0
+        scaled = samples * 10.0 ** (step_db / 20.0)
+        self.medium.begin(self.identity.name, self._sends(), scaled, at=at, phase=phase)
 
     def _phase(self, side: str, lo_hz: int) -> complex:
         """Phase of an oscillator: drawn anew when it locks to another frequency."""
@@ -229,9 +218,11 @@ class EmulatedPluto:
         else:
             self.medium.end(self.identity.name)
 
-    def _convert(self, start: int, stop: int, heard: _Listening) -> ComplexArray:
-        medium, settings = self.medium, heard.settings
-        field = medium.hear(self.identity.name, settings, start=start, count=stop - start)
+    def _convert(self, start: int, stop: int, heard: _Listening, *, origin: int) -> ComplexArray:
+        settings = heard.settings
+        field = self.medium.hear(
+            self.identity.name, settings, start=start, count=stop - start, origin=origin
+        )
         if not heard.on:
             return np.zeros(stop - start, dtype=np.complex128)
         power_w = float(np.mean(np.abs(field) ** 2))
@@ -275,7 +266,7 @@ class EmulatedPluto:
     def _describe(self) -> Context:
         phy = phy_device(
             self.chip,
-            temperature_c=lambda: self.identity.temperature_c,
+            identity=lambda: self.identity,
             rssi_db=lambda: self._rssi_db,
         )
         extended = self.identity.extended_tuning

@@ -97,11 +97,22 @@ class Transceiver:
     xo_correction_hz: int = XO_HZ
     governor: str = "nominal"
     calib_mode: str = "auto"
+    rate_error_hz: int = 0
     _flags: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.rate_hz < self._least_rate(1):
             self.fir_enabled, self.fir_taps, self.fir_factor = True, 128, 4
+
+    @property
+    def interpolates_by_4(self) -> bool:
+        """Whether the transmitter's FIR filter is on and interpolates by 4."""
+        return self.fir_enabled and self.fir_factor == 4
+
+    @property
+    def read_rate_hz(self) -> int:
+        """Baseband rate as its attribute reads."""
+        return self.rate_hz + self.rate_error_hz
 
     @property
     def lo_range(self) -> tuple[int, int]:

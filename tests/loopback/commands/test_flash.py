@@ -55,7 +55,9 @@ def flashed(bench: Bench) -> Bench:
 
 def test_a_dry_run_tells_what_would_change_and_writes_nothing(bench: Bench) -> None:
     planned = bench.flash(dry_run=True)
-    assert (planned.result, planned.detail) == ("planned", "would change")
+    assert planned.result == "planned"
+    assert planned.detail.startswith("would change; Python 3.")
+    assert "supervisor, no sudo needed" in planned.detail
     assert planned.files > 8
     assert not bench.root.exists()
 
@@ -265,7 +267,7 @@ def test_nothing_follows_a_failure(flashed: Bench, monkeypatch) -> None:
         async def _flash(self, index: int) -> Outcome:
             calls.append(index)
             result = "failed" if len(calls) == 2 else "flashed"
-            return Outcome(board=str(index), result=result)
+            return Outcome(board=str(index), result=result, begun=True)
 
     monkeypatch.setattr(Site, "agent", lambda *_: site.testbed.agent[0])
     done = asyncio.run(Failing(site=site, report=Watch(), batch=2).run([0, 1, 2, 3, 4]))

@@ -105,6 +105,29 @@ def test_the_energies_are_the_ledgers_sums(finished: list[Run]) -> None:
     assert siftmoe["replaced"] > 0.0
 
 
+def test_a_prompt_with_brackets_and_a_terminal_of_80_columns(
+    finished: list[Run], environment: dict[str, str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    del finished  # it has prepared the bundle
+    monkeypatch.setenv("XDG_CACHE_HOME", environment["XDG_CACHE_HOME"])
+    monkeypatch.setenv("COLUMNS", "80")
+    prompt = "[INST] [bold]hi[/bold] [/INST]"
+    status, out, err = run_here(*SMALL, "--prompt", prompt, "--out", str(tmp_path / "run"))
+    assert status == 0, err
+    assert err.count(f"  {prompt}") == 3  # once for each policy
+    printed = [line for line in out.splitlines() if not line.startswith("report: ")]
+    assert not [line for line in printed if "…" in line or len(line) > 80]
+    flat = " ".join(out.split())
+    assert "perplexity" not in flat  # not asked for
+    for text in (
+        "accuracy",
+        "saved",
+        "50/0/50 %",
+        "bits: 16; channel: simulated; source: modelled",
+    ):
+        assert text in flat
+
+
 def test_a_seed_gives_the_same_run(finished: list[Run]) -> None:
     def energies(folder: Path) -> list[tuple[Any, ...]]:
         with Ledger.open(folder / "ledger.sqlite") as ledger:

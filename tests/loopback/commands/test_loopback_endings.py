@@ -70,11 +70,11 @@ def test_an_agent_that_dies_costs_a_remark_and_not_the_run(start: Start, tmp_pat
     assert status == 0, err
     assert "Traceback" not in err
     said = " ".join(text.split())
-    assert re.search(r"topk: agent-1 (failed in 1 layers .*)?was left out of \d+ selections", said)
+    assert re.search(r"topk: agent-1 (failed in 1 layer .*)?was left out of \d+ selections", said)
     assert re.search(
         rf"{re.escape(SIFTMOE)}: agent-1 was left out of \d+ selections \(dead: ", said
     )
-    assert re.search(r"topk: \d+ selections could not keep their budget", said)
+    assert re.search(r"topk: \d+ selections could not keep the budget", said)
     assert list(json.loads((out / "scores.json").read_text())) == ["topk", SIFTMOE]
     assert_gone(agents)
     assert_whole_steps(out / "ledger.sqlite")

@@ -14,7 +14,7 @@ from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.emulator.config import AirConfig, DeviceEntry, LinkEntry
 from siftmoe.radio.emulator.launch import EmulatedPlutos
 from siftmoe.radio.opening import open_radio
-from siftmoe.radio.power.conversion import CalibrationStore
+from siftmoe.radio.power.store import CalibrationStore
 from siftmoe.tools.cli import main
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def plutos() -> Iterator[EmulatedPlutos]:
             ppm=ppm,
             temperature_c=41.0,
             tx_full_scale_dbm=TX_DBM,
+            fir_step_db=0.0,
             rx_full_scale_dbm=RX_DBM,
         )
         for name, ppm in (("a", 9.0), ("b", -6.0))
@@ -108,7 +109,7 @@ def test_a_cabled_pair_after_a_reading_gives_the_receiver_too(
     assert pair["difference_db"] == pytest.approx(TX_DBM - RX_DBM, abs=0.05)
     assert plutos.transmitting() == []
     unit = CalibrationStore.load(file).unit(plutos.serials[1])
-    reference = unit.reference(carrier_hz=2.45e9, temperature_c=41.0)
+    reference = unit.reference(sample_rate_hz=2e6, carrier_hz=2.45e9, temperature_c=41.0)
     assert reference.rx_full_scale_dbm == pytest.approx(RX_DBM, abs=0.05)
     assert reference.receiver_source is Source.MEASURED
     assert main(["radio", "calibrate", "--calibration", str(file), "--list"]) == 0
@@ -166,6 +167,6 @@ def test_the_tone_alone_stores_nothing(
 ) -> None:
     status, entry, said = calibrate(capsys, file, plutos.uris[0], "--tone", "0.1")
     assert (status, entry) == (0, {})
-    assert "a typical radio gives -9.0 dBm" in said
+    assert "a typical radio gives -15.0 dBm" in said
     assert not file.exists()
     assert plutos.transmitting() == []

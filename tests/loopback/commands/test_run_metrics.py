@@ -39,7 +39,10 @@ def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for path in checkpoint_dir("upcycled").glob("tokenizer*"):
         shutil.copy(path, tmp_path / "model")
     bundle = tmp_path / "bundle"
-    assert main(["prepare", str(tmp_path / "model"), "--out", str(bundle)]) == 0
+    assert (
+        main(["prepare", str(tmp_path / "model"), "--out", str(bundle), "--calibration", "none"])
+        == 0
+    )
     agent = launch(AgentConfig(bundle=str(bundle), name="one", threads=1, idle_s=0.0))
     path = tmp_path / "testbed.toml"
     path.write_text(

@@ -18,7 +18,7 @@ from bundles import shape_of, write_bundle
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import LaunchedAgent, spawn
 from siftmoe.agent.wire.protocol import Apply, StatsReply
-from siftmoe.coordinator.client.heat import hot
+from siftmoe.coordinator.client.health.heat import hot
 from siftmoe.tools.cli import main
 from siftmoe.tools.flashing.keys import make_keys
 from siftmoe.tools.flashing.site import Site
@@ -123,11 +123,12 @@ def test_the_table(testbed: Testbed, capsys: Any) -> None:
     code, out = status(capsys, testbed)
     assert code == 1
     lines = {line.split()[0]: line for line in out.splitlines()[2:] if line.split()}
-    assert "CPU-therm 98 of 99 °C" in lines["hot"]
+    assert "CPU-therm 98 of 99 °C" in lines["hot:"]
     assert "ready, hot" in lines["hot"]
     assert "6.00 W" in lines["hot"]
     assert "hot" not in lines["cool"]
-    assert "nothing listens there" in lines["gone"]
+    assert "cool:" not in lines
+    assert "nothing listens there" in lines["gone:"]
     assert "service" not in out  # no board is reached over SSH here
 
 

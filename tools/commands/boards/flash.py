@@ -17,6 +17,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from siftmoe.tools.commands.arguments import add_wide
+
 if TYPE_CHECKING:
     import argparse
 
@@ -62,9 +64,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--forget", action="store_true", help="afterwards remove the previous release and its keys"
     )
+    parser.add_argument(
+        "--allow-downgrade",
+        action="store_true",
+        help="install a release that is older than the newest one on a board",
+    )
     add_ssh(parser)
     parser.add_argument("--os", action="store_true", help="print NVIDIA's command for the OS image")
     parser.add_argument("--json", action="store_true", help="print one JSON object per board")
+    add_wide(parser)
 
 
 def add_ssh(parser: argparse.ArgumentParser) -> None:
@@ -118,22 +126,25 @@ def run(args: argparse.Namespace) -> int:
             dry_run=args.dry_run,
             adopt=args.adopt,
             forget=args.forget,
+            allow_downgrade=args.allow_downgrade,
         )
         outcomes = asyncio.run(rollout.run(boards))
-    _print(outcomes, as_json=args.json)
+    _print(outcomes, as_json=args.json, wide=args.wide)
     return int(any(outcome.result in ("failed", "skipped") for outcome in outcomes))
 
 
-def _print(outcomes: list[Outcome], *, as_json: bool) -> None:
+def _print(outcomes: list[Outcome], *, as_json: bool, wide: bool) -> None:
     from dataclasses import asdict
 
     if as_json:
         for outcome in outcomes:
             print(json.dumps(asdict(outcome)))
         return
-    from siftmoe.tools.console import stdout_console, table
+    from siftmoe.tools.terminal.console import stdout_console
+    from siftmoe.tools.terminal.tables import table
 
-    header = ["board", "result", "release", "before", "files", "MB", "s", ""]
+    console = stdout_console(wide=wide)
+    header = ["board", "result", "release", "before", "files", "MB", "s"]
     rows = [
         [
             outcome.board,
@@ -143,8 +154,10 @@ def _print(outcomes: list[Outcome], *, as_json: bool) -> None:
             str(outcome.files),
             f"{outcome.num_bytes / 1e6:.1f}",
             f"{outcome.wall_s:.1f}",
-            outcome.detail,
         ]
         for outcome in outcomes
     ]
-    stdout_console().print(table(header, rows))
+    console.print(table(header, rows))
+    for outcome in outcomes:
+        if outcome.detail:
+            console.print(f"{outcome.board}: {outcome.detail}")

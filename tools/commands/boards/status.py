@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siftmoe.tools.commands.arguments import count, positive
+from siftmoe.tools.commands.arguments import add_wide, count, positive
 from siftmoe.tools.commands.boards.flash import add_ssh, load_site
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--looks", type=count, metavar="N", help="stop after N looks")
     parser.add_argument("--json", action="store_true", help="print one JSON object per agent")
+    add_wide(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,21 +53,21 @@ def run(args: argparse.Namespace) -> int:
     ]
     if unknown := {*args.agents} - {site.agent(index).name for index in chosen}:
         raise ValueError(f"no agent is called {min(unknown)!r}")
-    rows = _follow(site, chosen, args) if args.watch else _once(site, chosen, as_json=args.json)
+    rows = _follow(site, chosen, args) if args.watch else _once(site, chosen, args)
     return int(any(row["state"] != "ready" for row in rows))
 
 
-def _once(site: Site, chosen: list[int], *, as_json: bool) -> list[Row]:
+def _once(site: Site, chosen: list[int], args: argparse.Namespace) -> list[Row]:
     from siftmoe.tools.watching.boards import look_once
 
     rows = look_once(site, chosen, timeout_s=_HELLO_S)
-    if as_json:
+    if args.json:
         _print_json(rows)
     else:
-        from siftmoe.tools.console import stdout_console
+        from siftmoe.tools.terminal.console import stdout_console
         from siftmoe.tools.watching.table import once
 
-        stdout_console().print(once(rows))
+        stdout_console(wide=args.wide).print(once(rows))
     return rows
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from siftmoe.radio.device import RadioSettings
     from siftmoe.radio.power.calibration import LevelEntry, PairEntry
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
 
 SUMMARY = "measure a radio's power and store it"
 
@@ -61,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Calibrate and store, or list the stored calibrations."""
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
     from siftmoe.tools.interrupts import terminable
     from siftmoe.tools.radios.level import send_tone
 

@@ -76,7 +76,7 @@ def _print_rounds(args: argparse.Namespace) -> int:
 
 def _rounds(args: argparse.Namespace) -> PilotRounds:
     from siftmoe.radio.device import RadioSettings
-    from siftmoe.radio.power.conversion import CalibrationStore
+    from siftmoe.radio.power.store import CalibrationStore
     from siftmoe.tools.radios.pilot_rounds import PilotRounds
 
     settings = RadioSettings(

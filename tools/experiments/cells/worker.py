@@ -107,19 +107,25 @@ class Worker:
     def _task(self, model: str, name: str, seed: int) -> Task | GenerationTask:
         key = (model, name, seed)
         if key not in self.tasks:
-            tokenizer = self._emulation(model).session.tokenizer
+            emulation = self._emulation(model)
             self.tasks[key] = load_task(
-                name, tokenizer=tokenizer, skip=seed * self.work.items, limit=self.work.items
+                name,
+                tokenizer=emulation.session.tokenizer,
+                skip=seed * self.work.items,
+                limit=self.work.items,
+                context=emulation.bundle.context_length,
             )
         return self.tasks[key]
 
     def _validation(self, model: str) -> Task:
         name = self.work.validation
+        emulation = self._emulation(model)
         task = load_task(
             name,
-            tokenizer=self._emulation(model).session.tokenizer,
+            tokenizer=emulation.session.tokenizer,
             split="test" if ":" in name else "val",
             limit=self.work.validation_items,
+            context=emulation.bundle.context_length,
         )
         if not isinstance(task, Task):
             raise TypeError(f"knobs are set by perplexity; {name!r} has none")

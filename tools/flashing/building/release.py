@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from siftmoe.coordinator.config.entries import AgentEntry, ExpertId
+    from siftmoe.tools.flashing.building.counters import Counters
     from siftmoe.tools.flashing.building.signing import Signer
     from siftmoe.tools.flashing.building.wheels import Target
 
@@ -59,6 +60,7 @@ class Release:
     """A board's release, ready to be pushed."""
 
     name: str
+    counter: int
     manifest: bytes
     signature: bytes
     pieces: Mapping[str, Piece]
@@ -81,6 +83,7 @@ def build_release(
     keys: Path | None,
     program: bytes,
     signer: Signer,
+    counters: Counters,
 ) -> Release:
     """Build a board's release.
 
@@ -103,6 +106,8 @@ def build_release(
     program : bytes
         The program that runs on the board.
     signer : Signer
+    counters : Counters
+        Number the board's releases.
 
     Raises
     ------
@@ -132,8 +137,11 @@ def build_release(
             for name, piece in pieces.items()
         },
     }
-    manifest = json.dumps(document, sort_keys=True, indent=1).encode()
+    content = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    counter = counters.number(agent.name, content)
+    manifest = json.dumps(document | {"counter": counter}, sort_keys=True, indent=1).encode()
     return Release(
+        counter=counter,
         name=hashlib.sha256(manifest).hexdigest()[:16],
         manifest=manifest,
         signature=signer.sign(manifest),

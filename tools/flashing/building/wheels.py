@@ -90,7 +90,7 @@ def own_wheel(folder: Path) -> Path:
     ReleaseError
         If siftmoe was not installed from a source folder, or the wheel cannot be built.
     """
-    source = Path(__file__).resolve().parents[2]
+    source = Path(__file__).resolve().parents[3]
     if not (source / "setup.cfg").is_file():
         raise ReleaseError(
             "this siftmoe was installed without its source; install it with pip install -e from "

@@ -17,8 +17,12 @@ from typing import Any
 
 from siftmoe.tools.flashing.onboard.errors import BoardError
 from siftmoe.tools.flashing.onboard.installing import install
+from siftmoe.tools.flashing.onboard.receiving import receive
 from siftmoe.tools.flashing.onboard.releases import Board
-from siftmoe.tools.flashing.onboard.services import Supervised, service_of
+from siftmoe.tools.flashing.onboard.services import UNITS, Service, Supervised, service_of
+
+#: Time limit of a question to sudo.
+_ASK_S = 10.0
 
 
 def main() -> int:
@@ -43,7 +47,7 @@ def main() -> int:
                 _print(_CHANGES[args.command](board, args.argument))
         else:
             _print(_COMMANDS[args.command](board, args.argument))
-    except (BoardError, OSError) as error:
+    except (BoardError, OSError, ValueError, KeyError, TypeError) as error:
         _print({"error": str(error)})
         return 1
     return 0
@@ -70,8 +74,34 @@ def _preflight(board: Board, _: str) -> dict[str, Any]:
         "user_id": os.getuid(),
         "writable": os.access(existing, os.W_OK | os.X_OK),
         "systemd": Path("/run/systemd/system").is_dir(),
+        "sudo": _runs("sudo", "-n", "true"),
+        "units": _units_writable(),
         "missing": [tool for tool in ("ssh-keygen",) if shutil.which(tool) is None],
     }
+
+
+def _runs(*command: str) -> bool:
+    """Whether a command succeeds, without a terminal to ask for a password."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_ASK_S
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _units_writable() -> bool:
+    """Whether units can be written, by root or by sudo."""
+    if os.getuid() == 0:
+        return os.access(UNITS, os.W_OK)
+    return _runs("sudo", "-n", "test", "-w", str(UNITS))
+
+
+def _install(board: Board, argument: str) -> dict[str, Any]:
+    """Install a release; "ID downgrade" allows an older one."""
+    release, _, option = argument.partition(" ")
+    return install(board, release, downgrade=option == "downgrade")
 
 
 def _prepare(board: Board, argument: str) -> dict[str, Any]:
@@ -80,19 +110,32 @@ def _prepare(board: Board, argument: str) -> dict[str, Any]:
 
 def _switch(board: Board, release: str) -> dict[str, Any]:
     """Switch to a release; if it does not start, switch back to the previous one."""
-    before, older = board.target("current"), board.target("previous")
+    service = service_of(board)
+    service.prepare()  # what cannot be written keeps the board as it is
+    before = {link: board.target(link) for link in ("current", "previous")}
     board.change_to(release)
-    problem = service_of(board).restart()
+    problem = _started(service)
     if not problem:
         return {"current": release, "previous": board.target("previous")}
-    said = f"release {release} does not come up: {problem}"
-    if before is not None and before != release:
-        back = board.change_back()
-        if older is not None and older != back:
-            board.point("previous", older)
-        again = service_of(board).restart()
-        said += f"; release {back} " + (f"does not either: {again}" if again else "serves again")
-    raise BoardError(said)
+    said = f"release {release} does not start: {problem}"
+    if before["current"] == release:
+        raise BoardError(said)
+    for link, target in before.items():
+        board.restore(link, target)
+    if before["current"] is None:
+        service.remove()
+        raise BoardError(f"{said}; the board had none before and serves none now")
+    again = _started(service)
+    end = f"does not either: {again}" if again else "serves again"
+    raise BoardError(f"{said}; release {before['current']} {end}")
+
+
+def _started(service: Service) -> str:
+    """Start the current release; returns the reason if it does not serve."""
+    try:
+        return service.restart()
+    except (BoardError, OSError, subprocess.SubprocessError) as error:
+        return str(error)
 
 
 def _rollback(board: Board, _: str) -> dict[str, Any]:
@@ -157,7 +200,8 @@ _COMMANDS: dict[str, _Command] = {
 #: Commands that hold the board's lock.
 _CHANGES: dict[str, _Command] = {
     "prepare": _prepare,
-    "install": install,
+    "receive": lambda board, release: receive(board, release, sys.stdin.buffer),
+    "install": _install,
     "switch": _switch,
     "prove": lambda board, release: board.prove(release),
     "forget": lambda board, _: {"removed": board.forget()},

@@ -17,17 +17,19 @@ from siftmoe.tools.flashing.onboard.self_test import call, compute, find_radio, 
 _CHUNK: Final = 1 << 20
 
 
-def install(board: Board, release: str) -> dict[str, Any]:
+def install(board: Board, release: str, *, downgrade: bool = False) -> dict[str, Any]:
     """Unpack a release unless that is done, and test it before it serves.
+
+    With ``downgrade`` it may be older than the newest one on the board.
 
     The golden output is computed once. The radio is looked for before every switch, because a
     radio may have been unplugged since.
     """
     folder = board.releases / release
     laid_out = (folder / "tested.json").exists()
-    command = board.agent_command(
-        folder, board.manifest(folder) if laid_out else _lay_out(board, release)
-    )
+    manifest = board.manifest(folder) if laid_out else _lay_out(board, release, downgrade)
+    board.check_identity(manifest, downgrade=downgrade)
+    command = board.agent_command(folder, manifest)
     tested = (board.tested(release) if laid_out else None) or _test(board, release, command)
     radio, current = radio_of(command), board.target("current")
     if radio is not None and current != release:
@@ -36,10 +38,11 @@ def install(board: Board, release: str) -> dict[str, Any]:
     return tested
 
 
-def _lay_out(board: Board, release: str) -> dict[str, Any]:
+def _lay_out(board: Board, release: str, downgrade: bool) -> dict[str, Any]:
     """Check every file, link it into the release, make the environment; returns the manifest."""
     folder = board.releases / release
     manifest = board.manifest(board.incoming / release)
+    board.check_identity(manifest, downgrade=downgrade)  # before anything is unpacked
     shutil.rmtree(folder, ignore_errors=True)  # left by an interruption
     for name, entry in manifest["files"].items():
         _place(board, folder, name, entry)

@@ -11,6 +11,7 @@ The root folder (``/opt/siftmoe``) contains::
     current -> releases/ID  the release that serves; replaced by an atomic rename
     previous -> releases/ID the release that served before
     signers                 workstations whose releases this board accepts
+    board.json              the agent that this board serves, and its newest release's counter
     service.json            how the agent is kept running, see `services`
     run/                    without systemd: socket, state and log of the supervisor
 
@@ -77,6 +78,27 @@ class Board:
         os.replace(new, self.root / link)
         self.sync(self.root)
 
+    def restore(self, link: str, release: str | None) -> None:
+        """Point a link where it pointed before a change that failed."""
+        if release is not None:
+            self.point(link, release)
+        else:
+            (self.root / link).unlink(missing_ok=True)
+            self.sync(self.root)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the agent that this board serves, and the counter of its newest release."""
+        path = self.root / "board.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        return {"board": known.get("board"), "counter": known.get("counter", 0)}
+
+    def be(self, board: str | None, counter: int) -> None:
+        """Record the agent that this board serves, and the counter of its newest release."""
+        part = self.root / "board.json.part"
+        part.write_text(json.dumps({"board": board, "counter": counter}))
+        os.replace(part, self.root / "board.json")
+        self.sync(self.root)
+
     def sync(self, folder: Path) -> None:
         """Make renames in a folder survive a power cut."""
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -106,6 +128,25 @@ class Board:
         found: dict[str, Any] = json.loads(text)
         return found
 
+    def check_identity(self, manifest: dict[str, Any], *, downgrade: bool) -> None:
+        """Raise BoardError for another agent's release, or one older than the newest so far."""
+        known = self.identity()
+        named, counter = manifest.get("agent"), manifest.get("counter", 0)
+        if known["board"] not in (None, named):
+            raise BoardError(
+                f"the release is for agent {named!r}; this board serves {known['board']!r}"
+            )
+        if counter < known["counter"] and not downgrade:
+            raise BoardError(
+                f"the release is older (number {counter}) than the newest one on this board "
+                f"(number {known['counter']}); --allow-downgrade installs it"
+            )
+
+    def counter(self, release: str) -> int:
+        """Return the counter in a release's manifest, without checking its signature."""
+        text = (self.releases / release / "release.json").read_text()
+        return int(json.loads(text).get("counter", 0))
+
     # Operations on a release, in their usual order.
 
     def inventory(self) -> dict[str, Any]:
@@ -117,18 +158,44 @@ class Board:
             "releases": releases,
             "current": self.target("current"),
             "previous": self.target("previous"),
+            **self.identity(),
             "signers": self.signers.read_text().strip() if self.signers.exists() else None,
         }
 
     def prepare(
-        self, *, signers: str, service: dict[str, Any], adopt: bool = False
+        self,
+        *,
+        signers: str,
+        service: dict[str, Any],
+        board: str | None = None,
+        adopt: bool = False,
     ) -> dict[str, Any]:
-        """Make the folders; store the accepted signers and how the agent is kept running."""
+        """Make the folders; store the accepted signers, the agent's name and its service.
+
+        Parameters
+        ----------
+        signers : str
+            Line of ssh-keygen's allowed signers.
+        service : dict
+            How the agent is kept running.
+        board : str or None
+            Agent whose releases the board takes.
+        adopt : bool
+            Accept another signer, or another agent's name, than before.
+        """
         if self.signers.exists() and self.signers.read_text().strip() != signers and not adopt:
             raise BoardError("this board takes releases of another workstation; use --adopt")
         folders = (self.blobs, self.incoming, self.releases, self.envs, self.run, self.cache)
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # private keys pass through
+        known = self.identity()
+        if known["board"] not in (None, board):
+            if not adopt:
+                raise BoardError(
+                    f"this board serves agent {known['board']!r}, not {board!r}; use --adopt"
+                )
+            known["counter"] = 0
+        self.be(board, known["counter"])
         self.signers.write_text(signers + "\n")
         (self.root / "service.json").write_text(json.dumps(service))
         return {}
@@ -199,6 +266,7 @@ class Board:
 
     def prove(self, release: str) -> dict[str, Any]:
         """Record that a release answered over the network; the board then keeps it."""
+        self.be(self.identity()["board"], self.counter(release))
         (self.releases / release / "proven").touch()
         self.sync(self.releases / release)
         return {"proven": release, "removed": self.prune()}

@@ -57,6 +57,7 @@ RestartSec=2
 TimeoutStartSec={start:g}
 TimeoutStopSec=10
 WatchdogSec={watchdog:g}
+LimitNOFILE=4096
 UMask=0077
 ReadWritePaths=-{root}/{cache}
 CapabilityBoundingSet=
@@ -88,6 +89,9 @@ ExecStart={python} {root}/current/{program} --root {root} fall-back
 
 class Service(Protocol):
     """A service that keeps an agent running."""
+
+    def prepare(self) -> None:
+        """Write what starts the agent; raises BoardError where that cannot be written."""
 
     def restart(self) -> str:
         """Start the current release; returns empty when it serves, else the reason."""
@@ -149,10 +153,13 @@ class Systemd:
         if read(path) != text:
             done = self._run("tee", str(path), text=text)
             if done.returncode:
-                raise BoardError(f"{path} cannot be written: {done.stderr.strip()}")
+                raise BoardError(
+                    f"{path} cannot be written: {done.stderr.strip()}; make it writable, or set "
+                    f'service = "supervisor" under [flash]'
+                )
 
-    def restart(self) -> str:
-        """Write the units of this release and start the agent."""
+    def prepare(self) -> None:
+        """Write the units of the agent and of the fallback."""
         known = {group.gr_name for group in grp.getgrall()}
         texts = unit_texts(
             self._board.root,
@@ -168,6 +175,9 @@ class Systemd:
             self._write(UDEV_RULE, UDEV_TEXT)
             self._run("udevadm", "control", "--reload")
         self._run("systemctl", "daemon-reload")
+
+    def restart(self) -> str:
+        """Start the agent; returns when it serves or has failed."""
         self._run("systemctl", "enable", AGENT_UNIT)
         self._run("systemctl", "reset-failed", AGENT_UNIT)
         done = self._run("systemctl", "restart", AGENT_UNIT)  # until it serves or fails
@@ -205,6 +215,9 @@ class Supervised:
         self._board = board
         self._start_s, self._watchdog_s = start_s, watchdog_s
         self._lock = board.run / "supervisor.lock"
+
+    def prepare(self) -> None:
+        """Do nothing: the supervisor is started with the agent."""
 
     def restart(self) -> str:
         """Let the supervisor start the current release; starts the supervisor if needed."""

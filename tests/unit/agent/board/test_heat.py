@@ -1,5 +1,7 @@
 import time
 
+from limits import no_free_descriptor
+
 from siftmoe.agent.board.heat import OLDEST_S, REFRESH_S, Heat, Thermometer, read_heat
 
 
@@ -22,6 +24,13 @@ def zone(number, kind, temp, **trips):
 def cooling(number, kind, now, most):
     folder = f"class/thermal/cooling_device{number}"
     return {f"{folder}/type": kind, f"{folder}/cur_state": now, f"{folder}/max_state": most}
+
+
+def test_nothing_is_claimed_where_no_descriptor_is_free(tmp_path):
+    write(tmp_path, zone(0, "cpu", 50_000))
+    with no_free_descriptor():
+        assert read_heat(tmp_path) == Heat()
+    assert read_heat(tmp_path).temperature_c == {"cpu": 50.0}
 
 
 def test_nothing_is_claimed_where_nothing_can_be_read(tmp_path):

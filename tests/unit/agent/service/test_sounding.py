@@ -6,6 +6,7 @@ import math
 import queue
 import time
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -65,6 +66,7 @@ class Bench:
             tx_power_w=pilot.tx_power_w,
             tx_power_std_db=pilot.tx_power_std_db,
             source=pilot.source.value,
+            sequence=pilot.sequence,
         )
 
 
@@ -189,3 +191,49 @@ def test_the_other_direction_agrees_too(bench):
     heard = hear(bench.user, pilot, settings=SETTINGS, now_s=0.0)
     assert abs(heard.channel.gain - 2e-7) < 5 * heard.channel.gain_std
     assert math.isfinite(heard.snr)
+
+
+def test_a_transmitter_names_its_own_sequence_when_it_is_asked_for_it(bench):
+    asked = msgspec.structs.replace(BURST, own_sequence=True)
+    reply = bench.ask(role="transmit", burst=asked, duration_s=30.0)
+    assert reply.pilot.sequence == pilots.sequence_of("board")
+    pilot = Pilot(
+        transmitter="board",
+        tx_power_w=reply.pilot.tx_power_w,
+        tx_power_std_db=reply.pilot.tx_power_std_db,
+        source=Source(reply.pilot.source),
+        carrier_hz=2.4e9,
+        sequence=reply.pilot.sequence,
+    )
+    assert hear(bench.user, pilot, settings=SETTINGS, now_s=0.0).detection.detected
+
+
+def test_an_older_coordinator_transmits_and_gets_sequence_0(bench):
+    pilot = transmit_pilot(bench.user, SETTINGS, sequence=0)
+    power = protocol.PilotPower(tx_power_w=pilot.tx_power_w, tx_power_std_db=0.0, source="modelled")
+    assert bench.ask(pilot=power).outcome == "heard"
+    assert bench.ask(role="transmit", duration_s=0.1).pilot.sequence == 0
+
+
+def test_a_gain_beyond_the_radios_range_is_the_nearest_one(bench):
+    bench.air.connect("user", "board", AirPath(gain=1e-10))
+    high = msgspec.structs.replace(BURST, rx_gain_db=90.0)
+    assert bench.ask(pilot=bench.pilot(), burst=high).heard.rx_gain_db == 71.0
+
+
+def test_the_reason_for_an_uncertain_gain_is_in_the_answer(bench):
+    late = AirPath(gain=1e-7, tap_powers=(1.0, 0.02), tap_spacing_s=20e-6)
+    bench.air.connect("user", "board", late)
+    heard = bench.ask(pilot=bench.pilot()).heard
+    assert "does not fit a channel of 16 taps" in heard.reason
+    assert heard.gain_std > 0.1 * heard.gain
+    assert (heard.gain_source, heard.noise_source) == ("modelled", "modelled")
+    assert heard.noise_psd_std > 0.0
+
+
+def test_one_unit_at_both_ends_is_named(bench, monkeypatch):
+    monkeypatch.setattr(SimulatedRadio, "serial", "1044")
+    pilot = msgspec.structs.replace(bench.pilot(), serial="1044")
+    reply = bench.ask(pilot=pilot)
+    assert reply.code is ErrorCode.RADIO_FAILED
+    assert "are one unit, serial number '1044'" in reply.message

@@ -1,3 +1,5 @@
+from limits import no_free_descriptor
+
 from siftmoe.agent.service.telemetry import Telemetry, board_memory
 
 
@@ -14,6 +16,15 @@ def test_counters_uptime_and_memory():
     assert 1e6 < figures["memory_bytes"] < figures["board_memory_bytes"]
     assert figures["board_memory_available_bytes"] < figures["board_memory_bytes"]
     assert telemetry.figures(now_s=12.5, waiting={})["cpu_s"] >= figures["cpu_s"] > 0.0
+
+
+def test_figures_are_told_when_no_descriptor_is_free():
+    telemetry = Telemetry(started_s=10.0)
+    telemetry.count("served")
+    with no_free_descriptor():
+        figures = telemetry.figures(now_s=12.5, waiting={"queued": 3.0})
+    assert (figures["served"], figures["queued"], figures["uptime_s"]) == (1, 3, 2.5)
+    assert "memory_bytes" not in figures
 
 
 def test_memory_of_the_board(tmp_path):

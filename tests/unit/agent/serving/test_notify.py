@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from bundles import shape_of, write_bundle
+from limits import no_free_descriptor
 
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.command import start
@@ -30,8 +31,10 @@ def test_a_supervisor_is_told_of_start_and_end(ear):
     assert supervisor.interval_s is None
     supervisor.ready("serves 3 experts")
     assert ear.hear() == b"READY=1\nSTATUS=serves 3 experts"
-    supervisor.stopping()
+    with no_free_descriptor():
+        supervisor.stopping()
     assert ear.hear() == b"STOPPING=1"
+    supervisor.close()
 
 
 def test_without_one_nothing_is_sent():
@@ -56,6 +59,7 @@ def test_signs_of_life_end_when_nobody_listens_any_more(ear, tmp_path):
     finally:
         server.stop()
         thread.join(PATIENCE_S)
+        supervisor.close()
 
 
 def told_again(ear, supervisor, *, most):

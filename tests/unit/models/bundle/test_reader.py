@@ -9,6 +9,7 @@ from families import save_checkpoint
 from siftmoe.models.bundle.parity import relative_error, torch_output
 from siftmoe.models.bundle.reader import Bundle
 from siftmoe.models.bundle.writer import prepare_bundle
+from siftmoe.models.checkpoint.files import CheckpointFiles
 from siftmoe.models.checkpoint.reader import Checkpoint
 from siftmoe.models.errors import BundleCorrupt
 
@@ -49,3 +50,29 @@ def test_half_precision_experts_are_near_the_golden_outputs(tmp_path, family_che
     path = bundle.manifest.verify_file(bundle.manifest.expert_file(0, 2))
     output = onnx_output(path, golden.input, "float16")
     assert 0 < relative_error(output, golden.output[2]) < 1e-2
+
+
+def test_a_replaced_tokenizer_file_is_copied_into_the_bundle(tmp_path):
+    folder = save_checkpoint("olmoe", tmp_path / "m")
+    (folder / "tokenizer.json").write_text("{}")
+    prepare_bundle(folder, tmp_path / "b")
+    (folder / "tokenizer.json").write_text('{"model": null}')
+    bundle = prepare_bundle(folder, tmp_path / "b")
+    assert (bundle.backbone / "tokenizer.json").read_text() == '{"model": null}'
+    bundle.verify()
+
+
+def test_a_bundle_that_was_identified_with_its_tokenizer_is_still_known(tmp_path):
+    folder = save_checkpoint("olmoe", tmp_path / "m")
+    (folder / "tokenizer.json").write_text("{}")
+    bundle = prepare_bundle(folder, tmp_path / "b")
+    hashes = CheckpointFiles.open(folder).hashes()
+    assert hashes.with_companions != hashes.weights == bundle.manifest.document.source.sha256
+    path = tmp_path / "b/manifest.json"
+    path.write_text(path.read_text().replace(hashes.weights, hashes.with_companions))
+    assert prepare_bundle(folder, tmp_path / "b").manifest.model_hash == bundle.manifest.model_hash
+
+
+def test_the_context_is_that_of_the_configuration(family_bundle):
+    assert Bundle.open(family_bundle("mixtral")).context_length == 64
+    assert Bundle.open(family_bundle("switch")).context_length is None

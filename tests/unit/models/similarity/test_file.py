@@ -144,7 +144,7 @@ OPTIONS = ProfileOptions(max_tokens=96, window=16)
 
 
 def test_a_profile_is_added_once(bundle):
-    with pytest.raises(ProfileMissing, match="--calibration TEXT"):
+    with pytest.raises(ProfileMissing, match="siftmoe prepare MODEL --out"):
         read_profile(bundle.manifest)
     stages = []
     added = add_profile(bundle, TEXT, options=OPTIONS, on_progress=stages.append)

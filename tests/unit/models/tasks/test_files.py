@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from char_tokenizer import TOKENIZER, run, task_of, tokens_of, write_lines
 
 from siftmoe.models.errors import TaskDataError
 from siftmoe.models.tasks.evaluation import load_task
-from siftmoe.models.tasks.files import read_choice
+from siftmoe.models.tasks.files import (
+    ChoiceItem,
+    read_choice,
+    read_csqa,
+    read_documents,
+    read_piqa,
+)
 from siftmoe.models.tasks.task import GenerationTask
 
 PIQA = [{"goal": "boil water", "sol1": "heat it", "sol2": "freeze it"}] * 3
@@ -24,6 +32,81 @@ def test_piqa(tmp_path, labels):
     assert task.sequences[0].tokens == (1, *question, *tokens_of(" heat it"))
     prefers_short = run(task, lambda x, t: -1.0)  # "heat it", right in the first of the two
     assert prefers_short.metrics["accuracy_likelihood"].value == 0.5
+
+
+def export(path, rows, form):
+    """Write rows as exports come: one per line, or an array, pretty or not, with a BOM or not."""
+    text = {
+        "lines": lambda: "".join(json.dumps(row) + "\n" for row in rows),
+        "array": lambda: json.dumps(rows),
+        "pretty": lambda: json.dumps(rows, indent=2) + "\n",
+        "bom": lambda: "\ufeff" + "".join(json.dumps(row) + "\r\n" for row in rows),
+        "bom array": lambda: "\ufeff" + json.dumps(rows, indent=1),
+    }[form]()
+    path.write_bytes(text.encode())
+    return path
+
+
+FORMS = ("lines", "array", "pretty", "bom", "bom array")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_piqa_as_datasets_exports_it(tmp_path, form):
+    rows = [{**question, "label": label} for question, label in zip(PIQA, (0, 1, 0), strict=True)]
+    assert [item.answer for item in read_piqa(export(tmp_path / "v.jsonl", rows, form))] == [
+        0,
+        1,
+        0,
+    ]
+
+
+def test_piqa_s_test_split_is_named(tmp_path):
+    path = export(tmp_path / "t.jsonl", [{**PIQA[0], "label": -1}], "lines")
+    with pytest.raises(TaskDataError, match=r"t\.jsonl:1: label -1: the test split has no answers"):
+        read_piqa(path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_csqa_as_datasets_exports_it(tmp_path, form):
+    choices = {"label": list("ABC"), "text": ["a bank", "a shop", "a mall"]}
+    row = {"id": "1", "question": "Where?", "question_concept": "x", "choices": choices}
+    (item,) = read_csqa(export(tmp_path / "v.json", [{**row, "answerKey": "B"}], form))
+    assert item == ChoiceItem(
+        "Question: Where?\nAnswer:", ("a bank", "a shop", "a mall"), 1, "Answer:"
+    )
+
+
+def test_labels_with_a_byte_order_mark(tmp_path):
+    path = write_lines(tmp_path / "valid.jsonl", list(PIQA))
+    (tmp_path / "valid.lst").write_bytes("\ufeff1\n1\n0\n".encode())
+    assert [item.answer for item in read_piqa(path)] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("form", ["lines", "pretty"])
+def test_an_empty_option_is_named_with_its_line(tmp_path, form):
+    rows = [{**PIQA[0], "label": 0}, {**PIQA[0], "sol2": " ", "label": 0}]
+    path = export(tmp_path / "v.jsonl", rows, form)
+    line = {"lines": 2, "pretty": 8}[form]
+    with pytest.raises(TaskDataError, match=rf"v\.jsonl:{line}: option 2 of 2 is empty"):
+        read_piqa(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"text": "a"},\n', r"x\.json:2: the array has no end"),
+        ('[{"text": "a"}]\n{"text": "b"}\n', r"x\.json:1: text after the end of the array"),
+        ('[{"text": "a"},\n {"text" "b"}]', r"x\.json:2: no JSON .*one object per line, or an arr"),
+        ('{\n"text": "a"}', r"x\.json:1: no JSON .*one object per line, or an array of objects"),
+        ("[]", "has no record"),
+        ("[3]", r"x\.json:1: the record is no JSON object"),
+    ],
+)
+def test_a_damaged_array_is_told_with_its_place(tmp_path, text, message):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(TaskDataError, match=message):
+        read_documents(path)
 
 
 def test_piqa_labels_are_checked(tmp_path):
@@ -117,6 +200,13 @@ def test_a_line_separator_of_unicode_ends_no_line(tmp_path):
     task = load_task(f"xsum:{path}", tokenizer=TOKENIZER)
     assert isinstance(task, GenerationTask)
     assert task.prompts == ("a\u2028b",)
+
+
+def test_an_empty_document_is_named_with_its_line(tmp_path):
+    rows = [{"document": "a", "summary": "s"}, {"document": "  ", "summary": "s"}]
+    path = export(tmp_path / "x.jsonl", rows, "lines")
+    with pytest.raises(TaskDataError, match=r"x\.jsonl:2: 'document' is empty"):
+        load_task(f"xsum:{path}", tokenizer=TOKENIZER)
 
 
 def test_xsum_is_scored_by_rouge(tmp_path):

@@ -84,7 +84,8 @@ def test_figures_stand_beside_the_baselines():
 
 
 def test_the_documented_figures_are_the_measured_ones():
-    document = (ROOT.resolve().parents[1] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    page = ROOT.resolve().parents[1] / "docs" / "explanation" / "checkpoints.md"
+    document = page.read_text(encoding="utf-8")
     results = json.loads((ROOT / "results.json").read_text())
     for name in CHECKPOINTS:
         figures = {**results[name]["perplexity"]["metrics"], **results[name]["choice"]["metrics"]}

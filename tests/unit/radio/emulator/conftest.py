@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from siftmoe.radio.channel.multipath import AirPath
+from siftmoe.radio.emulator.device.identity import Identity
 from siftmoe.radio.emulator.device.medium import Medium
-from siftmoe.radio.emulator.device.pluto import EmulatedPluto, Identity
+from siftmoe.radio.emulator.device.pluto import EmulatedPluto
 from siftmoe.radio.emulator.iiod.session import Session
 from siftmoe.radio.simulated.air import Air
 from siftmoe.radio.simulated.front_end import DeviceModel

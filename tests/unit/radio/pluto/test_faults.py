@@ -1,4 +1,4 @@
-"""Faults between a program and its Pluto: the table of docs/pluto.md, emulated."""
+"""Faults between a program and its Pluto: the table of docs/explanation/pluto.md, emulated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from siftmoe.radio.opening import open_radio
 from siftmoe.radio.pluto.driver import PlutoDriver
 from siftmoe.radio.pluto.look import look
 from siftmoe.radio.pluto.process import DriverProcess
-from siftmoe.radio.power.conversion import CalibrationStore
+from siftmoe.radio.power.store import CalibrationStore
 from siftmoe.radio.sounding import sounder
 from siftmoe.radio.units import watt_to_dbm
 

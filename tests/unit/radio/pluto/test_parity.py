@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from siftmoe.radio.channel.link import Source
 from siftmoe.radio.channel.multipath import AirPath
-from siftmoe.radio.device import RadioSettings
+from siftmoe.radio.device import PowerReference, RadioSettings
 from siftmoe.radio.emulator.config import AirConfig, DeviceEntry, LinkEntry
 from siftmoe.radio.emulator.launch import EmulatedPlutos
 from siftmoe.radio.opening import open_radio
-from siftmoe.radio.power.conversion import CalibrationStore
+from siftmoe.radio.power.conversion import typical_tx_dbm
+from siftmoe.radio.power.store import CalibrationStore
 from siftmoe.radio.simulated.air import Air
 from siftmoe.radio.simulated.front_end import DeviceModel
 from siftmoe.radio.simulated.radio import SimulatedRadio
@@ -81,7 +83,10 @@ def _through_the_stack(gain_db: float, settings: RadioSettings, path) -> Figures
 
 
 def _simulated(gain_db: float, settings: RadioSettings) -> Figures:
-    devices = {name: DeviceModel(ppm=ppm) for name, ppm in PPM.items()}
+    reference = PowerReference(
+        tx_full_scale_dbm=typical_tx_dbm(RATE_HZ), std_db=0.0, source=Source.MODELLED
+    )
+    devices = {name: DeviceModel(ppm=ppm, reference=reference) for name, ppm in PPM.items()}
     air = Air(devices, sample_rate_hz=RATE_HZ, seed=3)
     path = AirPath(
         gain=10 ** (gain_db / 10),

@@ -20,7 +20,8 @@ from siftmoe.radio.power.calibrating import (
     tone_power_dbm,
     transmit_entry,
 )
-from siftmoe.radio.power.conversion import CalibrationStore, mean_square
+from siftmoe.radio.power.conversion import mean_square, typical_tx_dbm
+from siftmoe.radio.power.store import CalibrationStore
 from siftmoe.radio.power.tone import hear_tone, tone, transmitting_tone
 from siftmoe.radio.simulated.air import Air
 from siftmoe.radio.simulated.front_end import DeviceModel
@@ -118,10 +119,13 @@ def test_a_pair_gives_the_difference_and_with_a_level_the_receiver(tmp_path) -> 
     assert pair.difference_db == pytest.approx(TRUE_TX_DBM - TRUE_RX_DBM, abs=0.02)
     assert pair.std_db == pytest.approx(math.hypot(0.2, 0.1, GAIN_STEP_STD_DB), abs=0.01)
     level = transmit_entry(
-        tone_power_dbm(SETTINGS) + TRUE_TX_DBM - 7.0, serial="a", settings=SETTINGS, std_db=0.3
+        tone_power_dbm(SETTINGS) + TRUE_TX_DBM - typical_tx_dbm(SETTINGS.sample_rate_hz),
+        serial="a",
+        settings=SETTINGS,
+        std_db=0.3,
     )
     store = CalibrationStore(path=tmp_path / "c.toml").with_entry(pair).with_entry(level)
-    reference = store.unit("b").reference(carrier_hz=LO)
+    reference = store.unit("b").reference(sample_rate_hz=2e6, carrier_hz=LO)
     assert reference.rx_full_scale_dbm == pytest.approx(TRUE_RX_DBM, abs=0.02)
     assert reference.receiver_source is Source.MEASURED
 

@@ -14,18 +14,15 @@ from siftmoe.radio.device import PowerReference, RadioSettings
 from siftmoe.radio.errors import CalibrationError
 from siftmoe.radio.power.calibration import REACH_HZ, REACH_K, LevelEntry, PairEntry
 from siftmoe.radio.power.calibration_file import default_path
-from siftmoe.radio.power.conversion import (
-    CalibrationStore,
-    UnitCalibration,
-    mean_square,
-    transmit_power,
-)
+from siftmoe.radio.power.conversion import mean_square, transmit_power, typical_tx_dbm
+from siftmoe.radio.power.store import CalibrationStore, UnitCalibration
 from siftmoe.radio.units import watt_to_dbm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LO = 2.4e9
+RATE_HZ = 2e6
 SENT = LevelEntry(
     serial="A1",
     path="transmit",
@@ -57,7 +54,9 @@ def test_power_follows_from_samples_attenuation_and_level() -> None:
         carrier_hz=LO, sample_rate_hz=2e6, tx_attenuation_db=20.0, rx_gain_db=30.0
     )
     tone = 0.5 * np.exp(1j * np.arange(1000))
-    reference = UnitCalibration("A1", (SENT,)).reference(carrier_hz=LO, temperature_c=40.0)
+    reference = UnitCalibration("A1", (SENT,)).reference(
+        sample_rate_hz=RATE_HZ, carrier_hz=LO, temperature_c=40.0
+    )
     power = transmit_power(mean_square(tone), settings=settings, reference=reference)
     assert watt_to_dbm(power.power_w) == pytest.approx(20 * math.log10(0.5) - 20.0 + 6.4)
     assert power.std_w / power.power_w == pytest.approx(0.3 * math.log(10) / 10)
@@ -79,32 +78,52 @@ def test_a_mean_square_that_no_samples_have_is_refused(wrong: float) -> None:
 
 
 def test_a_unit_without_entries_is_derived_and_never_measured() -> None:
-    reference = UnitCalibration("A1").reference(carrier_hz=LO)
-    assert reference == PowerReference(rx_std_db=3.0, rx_source=Source.DERIVED)
+    reference = UnitCalibration("A1").reference(sample_rate_hz=RATE_HZ, carrier_hz=LO)
+    assert reference == PowerReference(
+        tx_full_scale_dbm=typical_tx_dbm(RATE_HZ), rx_std_db=3.0, rx_source=Source.DERIVED
+    )
     assert reference.source is reference.receiver_source is Source.DERIVED
     assert reference.std_db == reference.receiver_std_db == 3.0
 
 
 def test_one_side_measured_does_not_make_the_other_measured() -> None:
-    reference = UnitCalibration("A1", (SENT,)).reference(carrier_hz=LO, temperature_c=40.0)
+    reference = UnitCalibration("A1", (SENT,)).reference(
+        sample_rate_hz=RATE_HZ, carrier_hz=LO, temperature_c=40.0
+    )
     assert (reference.source, reference.receiver_source) == (Source.MEASURED, Source.DERIVED)
     assert (reference.std_db, reference.receiver_std_db) == (0.3, 3.0)
     assert (reference.tx_full_scale_dbm, reference.rx_full_scale_dbm) == (6.4, 0.0)
+
+
+def test_the_typical_power_follows_the_filter_of_the_sample_rate() -> None:
+    unit = UnitCalibration("A1")
+    at = {
+        rate: unit.reference(carrier_hz=LO, sample_rate_hz=rate).tx_full_scale_dbm
+        for rate in (2e6, 20e6, 20.1e6, 40e6)
+    }
+    # pyadi-iio's taps sum to 2; interpolating by 4 that is half the amplitude
+    assert at == pytest.approx({2e6: 0.98, 20e6: 0.98, 20.1e6: 7.0, 40e6: 7.0}, abs=0.01)
 
 
 def test_uncertainty_grows_away_from_the_entry_until_it_says_nothing() -> None:
     unit = UnitCalibration("A1", (SENT,))
 
     def std(carrier_hz: float, temperature_c: float | None) -> float:
-        return unit.reference(carrier_hz=carrier_hz, temperature_c=temperature_c).std_db
+        return unit.reference(
+            sample_rate_hz=RATE_HZ, carrier_hz=carrier_hz, temperature_c=temperature_c
+        ).std_db
 
     assert std(LO, 40.0) == 0.3
     assert std(LO + 50e6, 40.0) == pytest.approx(math.hypot(0.3, 0.5))
     assert std(LO - 50e6, 60.0) == pytest.approx(math.hypot(0.3, 0.5, 0.4))
     assert std(LO, None) == pytest.approx(math.hypot(0.3, 0.02 * 40 / math.sqrt(12)))
     for carrier, temperature in ((LO + 1.01 * REACH_HZ, 40.0), (LO, 40.0 + 1.01 * REACH_K)):
-        far = unit.reference(carrier_hz=carrier, temperature_c=temperature)
-        assert (far.source, far.std_db, far.tx_full_scale_dbm) == (Source.DERIVED, 3.0, 7.0)
+        far = unit.reference(sample_rate_hz=RATE_HZ, carrier_hz=carrier, temperature_c=temperature)
+        assert (far.source, far.std_db, far.tx_full_scale_dbm) == (
+            Source.DERIVED,
+            3.0,
+            typical_tx_dbm(RATE_HZ),
+        )
 
 
 def test_the_entry_that_is_least_uncertain_there_counts() -> None:
@@ -117,15 +136,21 @@ def test_the_entry_that_is_least_uncertain_there_counts() -> None:
         temperature_c=65.0,
     )
     unit = UnitCalibration("A1").with_entry(SENT).with_entry(hot)
-    assert unit.reference(carrier_hz=LO, temperature_c=45.0).tx_full_scale_dbm == 6.4
-    assert unit.reference(carrier_hz=LO, temperature_c=60.0).tx_full_scale_dbm == 5.8
+    assert (
+        unit.reference(sample_rate_hz=RATE_HZ, carrier_hz=LO, temperature_c=45.0).tx_full_scale_dbm
+        == 6.4
+    )
+    assert (
+        unit.reference(sample_rate_hz=RATE_HZ, carrier_hz=LO, temperature_c=60.0).tx_full_scale_dbm
+        == 5.8
+    )
     with pytest.raises(ValueError, match="'B2': the entry is of 'A1'"):
         UnitCalibration("B2").with_entry(SENT)
 
 
 def test_a_pair_and_one_known_level_give_the_other(store: CalibrationStore) -> None:
     known = store.with_entry(PAIR).with_entry(SENT)
-    heard = known.unit("B2").reference(carrier_hz=LO, temperature_c=35.0)
+    heard = known.unit("B2").reference(sample_rate_hz=RATE_HZ, carrier_hz=LO, temperature_c=35.0)
     assert heard.rx_full_scale_dbm == pytest.approx(6.4 - 7.5)
     assert heard.receiver_std_db == pytest.approx(0.5)
     assert (heard.source, heard.receiver_source) == (Source.DERIVED, Source.MEASURED)
@@ -138,21 +163,25 @@ def test_a_pair_and_one_known_level_give_the_other(store: CalibrationStore) -> N
         temperature_c=35.0,
     )
     sent = store.with_entry(PAIR).with_entry(receive).unit("A1")
-    assert sent.reference(carrier_hz=LO, temperature_c=40.0).tx_full_scale_dbm == pytest.approx(6.5)
+    assert sent.reference(
+        sample_rate_hz=RATE_HZ, carrier_hz=LO, temperature_c=40.0
+    ).tx_full_scale_dbm == pytest.approx(6.5)
     assert store.with_entry(PAIR).unit("B2").entries == ()
 
 
 def test_a_path_takes_what_is_least_uncertain(store: CalibrationStore) -> None:
     def path(known: CalibrationStore) -> tuple[float, float, Source]:
-        got = known.pair("A1", "B2", carrier_hz=LO, transmitter_c=40.0, receiver_c=35.0)
+        got = known.pair(
+            "A1", "B2", sample_rate_hz=RATE_HZ, carrier_hz=LO, transmitter_c=40.0, receiver_c=35.0
+        )
         return got.difference_db, got.std_db, got.source
 
-    assert path(store) == (7.0, pytest.approx(3 * math.sqrt(2)), Source.DERIVED)
+    assert path(store) == (typical_tx_dbm(RATE_HZ), pytest.approx(3 * math.sqrt(2)), Source.DERIVED)
     assert path(store.with_entry(SENT))[2] is Source.DERIVED
     assert path(store.with_entry(PAIR)) == (7.5, 0.4, Source.MEASURED)
     # Deduced through the pair it would count the transmitter's uncertainty twice.
     assert path(store.with_entry(PAIR).with_entry(SENT)) == (7.5, 0.4, Source.MEASURED)
-    turned = store.with_entry(PAIR).pair("B2", "A1", carrier_hz=LO)
+    turned = store.with_entry(PAIR).pair("B2", "A1", sample_rate_hz=RATE_HZ, carrier_hz=LO)
     assert turned.source is Source.DERIVED
 
 

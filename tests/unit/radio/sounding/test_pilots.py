@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from siftmoe.radio.sounding import pilots
+from siftmoe.radio.sounding.signal import frame
 
 
 def test_burst_has_the_documented_layout():
@@ -48,3 +49,17 @@ def test_both_ends_of_a_link_agree_on_the_symbols_for_ever():
 def test_mean_power_and_peak_are_what_the_back_off_is_made_for():
     assert np.mean(np.abs(pilots.burst_waveform()) ** 2) == pytest.approx(1.0, abs=0.023)
     assert 10 * np.log10(pilots.peak_to_average()) < 6.5
+
+
+def test_sequences_differ_by_transmitter_and_stay_within_full_scale():
+    numbers = {pilots.sequence_of(f"unit {n}") for n in range(50)}
+    assert len(numbers) == 50
+    for number in numbers:
+        assert np.abs(frame(number).view(float)).max() < 0.85
+        assert np.mean(np.abs(pilots.burst_waveform(number)) ** 2) == pytest.approx(1, abs=0.05)
+    one, other = (pilots.sync_waveform(number) for number in sorted(numbers)[:2])
+    assert abs(np.vdot(one, other)) < 0.3 * 256
+
+
+def test_a_sequence_is_the_same_on_every_machine():
+    assert pilots.sequence_of("104473541196000000") == 3906107056

@@ -85,7 +85,7 @@ def test_what_was_lost_or_spent_in_vain_is_remarked(run: Path) -> None:
     assert remarks([spoilt, *others]) == [
         "topk: 1.23% of the slots sent missed their window; they are skipped, and their energy is "
         "counted.",
-        "topk: 2 steps broke off after 3 µJ, which no figure contains.",
+        "topk: 2 steps aborted after 3 µJ, which no figure contains.",
     ]
 
 
@@ -106,7 +106,6 @@ def test_a_fault_costs_one_line(run: Path) -> None:
         "was left out of 12 selections.",
         "topk: c was left out of 5 selections (hot: CPU 97 of 95 °C).",
         "topk: link to b was left out of 3 selections.",
-        "topk: 4 slots are skipped because the helper that was to serve them failed and nobody "
-        "took over.",
-        "topk: 1 earlier attempts were broken off after 3 µJ, which no figure contains.",
+        "topk: 4 slots skipped because the selected helper failed and no other took over.",
+        "topk: 1 earlier attempt interrupted after 3 µJ, which no figure contains.",
     ]

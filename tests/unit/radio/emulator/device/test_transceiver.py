@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from siftmoe.radio.emulator.device.identity import Identity
 from siftmoe.radio.emulator.device.medium import Medium
-from siftmoe.radio.emulator.device.pluto import EmulatedPluto, Identity
+from siftmoe.radio.emulator.device.pluto import EmulatedPluto
 from siftmoe.radio.emulator.iiod.session import Session
 
 RX, TX = "ad9361-phy INPUT voltage0", "ad9361-phy OUTPUT voltage0"

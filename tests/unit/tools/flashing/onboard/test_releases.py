@@ -17,16 +17,17 @@ from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.errors import ConfigError
 from siftmoe.models.bundle.manifest import Manifest
 from siftmoe.models.errors import BundleCorrupt
+from siftmoe.tools.flashing.building.counters import Counters
 from siftmoe.tools.flashing.building.program import board_program
 from siftmoe.tools.flashing.building.release import Release, agent_arguments, build_release
 from siftmoe.tools.flashing.building.signing import Signer
 from siftmoe.tools.flashing.building.wheels import Target, requirements
 from siftmoe.tools.flashing.errors import ReleaseError
-from siftmoe.tools.flashing.link import missing
 from siftmoe.tools.flashing.onboard.errors import BoardError
 from siftmoe.tools.flashing.onboard.installing import install
 from siftmoe.tools.flashing.onboard.releases import Board
 from siftmoe.tools.flashing.onboard.services import UDEV_TEXT, unit_texts
+from siftmoe.tools.flashing.push import missing
 from siftmoe.tools.flashing.site import Site
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def parts(tmp_path: Path) -> dict[str, Any]:
         "keys": None,
         "program": b"program",
         "signer": Signer.of(tmp_path / "keys"),
+        "counters": Counters(tmp_path / "keys"),
     }
 
 
@@ -149,7 +151,8 @@ def test_a_release_writes_nowhere_else(parts, tmp_path: Path) -> None:
     manifest["files"] = {"../../../../evil": {"sha256": "0" * 64, "num_bytes": 0, "mode": 0o644}}
     text = json.dumps(manifest).encode()
     name = hashlib.sha256(text).hexdigest()[:16]
-    evil = Release(name=name, manifest=text, signature=parts["signer"].sign(text), pieces={})
+    signature = parts["signer"].sign(text)
+    evil = Release(name=name, counter=1, manifest=text, signature=signature, pieces={})
     laid_out(evil, board)
     with pytest.raises(BoardError, match="would not be inside"):
         install(board, name)
