@@ -7,7 +7,8 @@ t that enters with row b while a token s leaves for row c changes the energy by
 .. math:: \sum_{m \in b \setminus n} c_m - c(S_t) + \sum_{m \in c} c_m - c(S_s \setminus n)
 
 at the marginal energies around the loads; n keeps its load. The best t and the best s of each full
-helper change places as long as that lowers the energy. Our derivation; docs/theory.md, section 2.2.
+helper change places as long as that lowers the energy. Our derivation; docs/explanation/theory.md,
+section 2.2.
 """
 
 from __future__ import annotations

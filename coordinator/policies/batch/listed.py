@@ -2,7 +2,7 @@ r"""Near-optimal loads over listed helper sets, with a certificate and an exact 
 
 Best response from the least flexible token on; a second start at the certificate's prices;
 iterated local search; cutting planes; and an integer program over what is left, as far as
-``Effort`` asks for them. docs/theory.md, section 2.2.
+``Effort`` asks for them. docs/explanation/theory.md, section 2.2.
 """
 
 from __future__ import annotations

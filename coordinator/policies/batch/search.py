@@ -4,7 +4,7 @@ A token that leaves, takes the cheapest of its sets at the marginal energies
 :math:`e_n(q_n + 1) - e_n(q_n)` and returns lowers the total energy by what it saves: an exact
 potential game, so passes over the tokens stop where no token alone can improve. The search
 releases a few tokens that share a helper, lets them choose at distorted prices, responds again
-and keeps the result unless it is worse. docs/theory.md, section 2.2.
+and keeps the result unless it is worse. docs/explanation/theory.md, section 2.2.
 
 ``marginal`` is (N+1, Q) with a last row of zeros for the padding of ``Columns.helper``.
 """

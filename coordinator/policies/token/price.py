@@ -13,8 +13,8 @@ of its slots in :math:`O(2^K N + 3^K)`, whatever the data:
           f_U = \min\Big(\lambda b_i + f_{U \setminus i},
                 \min_{V \subseteq U,\, i \in V} w_V + f_{U \setminus V}\Big), \quad i = \min U
 
-Our derivation; docs/theory.md, section 1. Arguments are those of ``cover``, ``price`` is
-:math:`\lambda`.
+Our derivation; docs/explanation/theory.md, section 1. Arguments are those of ``cover``, ``price``
+is :math:`\lambda`.
 """
 
 from __future__ import annotations
