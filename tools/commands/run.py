@@ -4,8 +4,8 @@ The agents must be running on the addresses in the file. If the file has a [soun
 sound every link at the start and once per coherence time, and the policies use the measured
 channel. A link without a radio is simulated, and every result says so.
 
-An agent that fails is left out until it works again (docs/faults.md). --resume continues a run
-that was killed; the agents need not be restarted.
+An agent that fails is left out until it works again (docs/explanation/faults.md). --resume
+continues a run that was killed; the agents need not be restarted.
 """
 
 from __future__ import annotations
