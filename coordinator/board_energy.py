@@ -6,7 +6,7 @@ r"""Energy that the boards consumed in a run, from the agents' counters at its s
 
 with the sensor's gain error :math:`\gamma` and offset :math:`o`, and the variance :math:`v` of the
 power between samples. One sensor measured both idle and run: its offset cancels in the net energy,
-and its gain error applies to the difference only (own derivation, docs/power.md).
+and its gain error applies to the difference only (own derivation, docs/explanation/power.md).
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ A single token, as in decoding, is selected again in every block: the policy sol
 problem with the remaining cost of each helper at each width, which is the energy-to-go of the bits
 not received yet, and the token changes helpers where that costs less. A helper keeps the bits that
 it received at a width until the window ends; they are used only if the token returns to it at that
-width. The tokens of a batch share bursts and do not change helpers (docs/theory.md, section 3).
+width. The tokens of a batch share bursts and do not change helpers (docs/explanation/theory.md,
+section 3).
 """
 
 from __future__ import annotations

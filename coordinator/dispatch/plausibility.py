@@ -6,7 +6,7 @@ A helper that scales its outputs, or returns zeros, has an unusual ratio r in ev
 output may have one too: single tokens, such as the first of a text, excite some experts a thousand
 times more than the mean. So one ratio proves nothing; the score of a helper rises by one for every
 layer in which the median over its rows is unusual, and falls by one, not below 0, for every other.
-Our own rule (docs/faults.md).
+Our own rule (docs/explanation/faults.md).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ airtime is equal in both directions.
 
 Both energies are perspective functions, jointly convex in (payload, airtime), so the minimum over
 the convex set of divisions is convex in q. A power limit is a least airtime that grows linearly
-with q and keeps that. This project's derivation (docs/theory.md, section 0).
+with q and keeps that. This project's derivation (docs/explanation/theory.md, section 0).
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def uplink_energy_table(
     Notes
     -----
     Shannon's capacity solved for power; SiftMoE (arXiv 2603.23888) names B_n and T, the formula
-    is this project's reading (docs/theory.md, section 0).
+    is this project's reading (docs/explanation/theory.md, section 0).
     """
     check_sizes(max_load=max_load, payload_bits=payload_bits)
     check_powers(tx_power_limit_w)

@@ -1,6 +1,6 @@
 r"""References for energies under fast fading: truncated inversion and the offline optimum.
 
-Units as in ``energy_to_go``; all of this is our derivation (docs/theory.md, section 3).
+Units as in ``energy_to_go``; all of this is our derivation (docs/explanation/theory.md, section 3).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ where :math:`\Lambda` prices a bit that is never delivered. V is convex in :math
 grid the minimum merges two ascending lists of slopes, and the action in a slot is found by
 bisection. Because :math:`e_n(q) = \mathbb E V_1(q \beta)` is convex too, helpers are selected by
 the same algorithms as under slow fading. That SiftMoE extends to fast fading is stated by the
-paper (arXiv 2603.23888); all of this is our derivation (docs/theory.md, section 3).
+paper (arXiv 2603.23888); all of this is our derivation (docs/explanation/theory.md, section 3).
 """
 
 from __future__ import annotations

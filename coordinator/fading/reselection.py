@@ -1,6 +1,6 @@
 r"""Delivers a token over fading links slot by slot, changing the helper where that saves energy.
 
-Our derivation; docs/theory.md, section 3.
+Our derivation; docs/explanation/theory.md, section 3.
 """
 
 from __future__ import annotations

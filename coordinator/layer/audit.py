@@ -47,7 +47,7 @@ def audit(
     .. math:: \|\hat y_t - y_t\| \quad\text{or}\quad \tfrac12 a_l \|\hat y_t - y_t\|^2
 
     the first against linear bounds (norm units), the second against the price's squared deviations
-    (nats, docs/theory.md, section 8).
+    (nats, docs/explanation/theory.md, section 8).
 
     Parameters
     ----------

@@ -6,8 +6,8 @@ selected again, including those that the plan had skipped, with the rest of the 
 .. math:: \sum_{i\ \text{open}} d_{t,i} \le \epsilon - \sum_{i\ \text{closed}} d_{t,i}
 
 for every token; summed over the batch for an average budget; a price has no bound. This is this
-project's own (docs/faults.md). Slots that no helper serves in the end are skipped at the deviation
-of a skip, and no weight is renormalised.
+project's own (docs/explanation/faults.md). Slots that no helper serves in the end are skipped at
+the deviation of a skip, and no weight is renormalised.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ can be argued:
 .. math:: u = \sum_\text{modelled, derived} u_i
               + \sqrt{\sum_n \Bigl(\sum_{i \in n} u_i\Bigr)^2}_\text{measured}
 
-Own derivation: docs/power.md. Where a part of an uncertainty belongs to a single burst, as a
-channel estimate's noise, this overstates the sum's; it never understates it.
+Own derivation: docs/explanation/power.md. Where a part of an uncertainty belongs to a single burst,
+as a channel estimate's noise, this overstates the sum's; it never understates it.
 """
 
 from __future__ import annotations

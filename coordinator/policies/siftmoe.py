@@ -2,7 +2,7 @@ r"""The SiftMoE policy: least transmit energy within a deviation budget.
 
 The idea of similarity-aware selection, its per-token budget and the split into decoding and
 prefilling are those of SiftMoE (arXiv 2603.23888). The algorithms, the certificates and the
-average and price budgets are our own; docs/theory.md says which is which.
+average and price budgets are our own; docs/explanation/theory.md says which is which.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ A deviation :math:`\delta_l` of layer l's output reaches the model's last hidden
 keeps the total within :math:`\Delta` however the shares :math:`w_l` are chosen. SiftMoE (arXiv
 2603.23888) states such a bound as its Theorem 1; this form is our own. Routing is discontinuous:
 measured amplifications are empirical factors, and a token whose later routing changes is outside
-the bound (docs/theory.md, section 0).
+the bound (docs/explanation/theory.md, section 0).
 
 The price form needs no division: one exchange rate :math:`\lambda`, energy per nat of predicted
 loss, holds for all layers, because deviations are converted to nats by the layer's sensitivity

@@ -7,8 +7,8 @@ since the wider one alone deviates no more and costs less than both.
 
 Loads add up either in *pooled* windows, where all ways to a helper draw on one burst and a token
 counts as many units of payload as its width has, :math:`e_n(\sum_t u_{b_t})`, or by way, where
-every token has a window of its own and a way costs the same for each. docs/theory.md, section 8:
-our derivation.
+every token has a window of its own and a way costs the same for each. docs/explanation/theory.md,
+section 8: our derivation.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ so only the loads :math:`q_n = \#\{t : n \in S_t\}` cost energy:
 .. math:: \min_{S_t} \sum_n e_n(q_n) \quad \text{s.t.} \quad D_t(S_t) \le \epsilon, \qquad
           D_t(S) = \sum_i \min_{n \in S \cup \text{local}} d_{t,i,n}
 
-docs/theory.md, section 0.
+docs/explanation/theory.md, section 0.
 """
 
 from __future__ import annotations

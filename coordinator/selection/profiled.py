@@ -49,7 +49,7 @@ def paper_tables(
     Notes
     -----
     The deviation is SiftMoE's (arXiv 2603.23888); that the tolerance is relative to the layer's
-    norm is our reading, and the rescaling our own (docs/theory.md, sections 0 and 6).
+    norm is our reading, and the rescaling our own (docs/explanation/theory.md, sections 0 and 6).
     """
     budgets = LayerBudgets(
         kind=BudgetKind.PER_TOKEN,
@@ -92,7 +92,7 @@ def amplified_tables(
     Notes
     -----
     The form of SiftMoE's Theorem 1 as `siftmoe.coordinator.selection.budget` has it, with equal
-    shares and measured, empirical amplifications (docs/theory.md, section 0).
+    shares and measured, empirical amplifications (docs/explanation/theory.md, section 0).
     """
     amplification = profile.amplification(prefill=prefill).value
     budgets = LayerBudgets.from_final_tolerance(
@@ -135,7 +135,7 @@ def price_tables(
 
     Notes
     -----
-    This project's own derivation (docs/theory.md, section 8).
+    This project's own derivation (docs/explanation/theory.md, section 8).
     """
 
     def at(width: int) -> tuple[FloatArray, FloatArray]:

@@ -8,7 +8,7 @@ sounded close together in time, and used only if its spread over several soundin
           u(\hat g_{down}) / \hat g_{down} = \sqrt{(u_{up} / g_{up})^2 + (c\, s_r)^2}
 
 with mean :math:`\bar r` and sample deviation :math:`s_r` of the ratio and
-:math:`c = \ln(10) / 10`. This project's rule; docs/sounding.md.
+:math:`c = \ln(10) / 10`. This project's rule; docs/explanation/sounding.md.
 """
 
 from __future__ import annotations

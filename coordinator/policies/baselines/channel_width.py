@@ -5,7 +5,7 @@ r"""Widths by the channel alone: keeps every expert and sends fewer bits over ba
 with :math:`D_b` the mean cost of a vector at width b over all layers, experts and weights. The
 baseline for a joint choice of helper, expert and width: it adapts optimally to the radio, and uses
 of the model only the mean cost of few bits. Our own
-(docs/theory.md, section 8).
+(docs/explanation/theory.md, section 8).
 """
 
 from __future__ import annotations

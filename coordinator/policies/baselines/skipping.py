@@ -2,7 +2,7 @@ r"""Baselines without replacements: skipping by deviation, and by the gate weigh
 
 `SkipOnly` keeps or skips with the same deviations and solver as SiftMoE. `GatePrice` uses only the
 gate: it drops slots that cost more than :math:`\lambda g^2`, the strong simple baseline of
-docs/theory.md, section 8.
+docs/explanation/theory.md, section 8.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ r"""A budget on the mean deviation of a batch, or a price on deviation, with con
 Under a price :math:`\lambda` on deviation tokens are coupled only by the loads, so best response
 with the price oracle applies. For the budget, :math:`\lambda` is bisected and the rest of the
 budget is spent by single moves. The certificate prices both loads and deviation. No token has a
-guarantee of its own. docs/theory.md, section 2.3.
+guarantee of its own. docs/explanation/theory.md, section 2.3.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ b) finds the helpers that a chain of reassignments can load, and the one of leas
 :math:`e_n(q_n + 1) - e_n(q_n)` takes the extra token. All costs stand on the last arc, so these
 are successive shortest paths, which keep a flow of least cost for its value; a token without a
 path never gets one later, so as many tokens are served as can be. Our derivation;
-docs/theory.md, section 2.1.
+docs/explanation/theory.md, section 2.1.
 
 Helper sets are rows of 64-bit words, so there is no limit on N.
 """

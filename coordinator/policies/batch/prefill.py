@@ -9,7 +9,7 @@ vectors of several widths share a window.
 
 Outage is explicit: a token that the reachable helpers together cannot bring under the cap gets
 the least deviation there is, and so do tokens for which capacity is short; either makes the
-plan ``INFEASIBLE``. docs/theory.md, section 2.
+plan ``INFEASIBLE``. docs/explanation/theory.md, section 2.
 """
 
 from __future__ import annotations

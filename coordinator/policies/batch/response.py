@@ -1,7 +1,7 @@
 r"""Best response where helper sets are too many to list: an exact oracle per token.
 
 The same potential game as in ``search``, with the token's best set found by ``cover`` or
-``price`` at current marginal energies. docs/theory.md, sections 2.2 and 2.3.
+``price`` at current marginal energies. docs/explanation/theory.md, sections 2.2 and 2.3.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A price on deviation meets an average budget only up to a step. From there singl
 member (drop, swap, add) go on: *spending* makes the change that saves most energy within the
 budget until there is none, *repairing* the change that costs least energy per deviation won until
 the budget is met. The search changes a few tokens at random, repairs, spends and keeps the result
-unless it is worse. docs/theory.md, section 2.3.
+unless it is worse. docs/explanation/theory.md, section 2.3.
 
 Arguments as in ``cover`` and ``occupancy``; ``total`` is infinite beyond the capacity.
 """

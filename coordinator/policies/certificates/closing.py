@@ -5,7 +5,7 @@ With prices :math:`\mu` of bound L and a plan of energy U, no plan better than U
 :math:`e_n(q) - \mu_n q - \min_{q'} (e_n(q') - \mu_n q') > U - L`. What is left is usually small.
 It is solved by HiGHS in reduced costs, so that its objective is the excess over L and its
 tolerances are relative to the gap, not to energies that span many powers of ten.
-docs/theory.md, sections 2.2 and 2.4.
+docs/explanation/theory.md, sections 2.2 and 2.4.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@ r"""All helper sets worth considering, listed: the minimal feasible sets of ever
 A set is worth considering only if no member can be left out, since energy does not fall with
 load. Where a budget leaves a token few such sets (with two slots usually under ten), best
 response, the search around it and the dual are scans of short lists. Tokens with the same sets
-form a group; the dual and the exact closing work on groups. docs/theory.md, section 2.2.
+form a group; the dual and the exact closing work on groups. docs/explanation/theory.md, section
+2.2.
 
 A list of sets is ``helper`` (C, K), padded with N, whose row in a table of costs is zero, and
 ``start`` (G+1,): the sets of group g are rows ``start[g]:start[g+1]``.

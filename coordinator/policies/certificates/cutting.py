@@ -4,7 +4,7 @@ Kelley's method in a box around the best prices. The tokens' side of the bound i
 cuts, :math:`z_0 \le v_k + D_k^T (\mu - \mu_k)` with demand :math:`D_k`; the helpers' side is known
 in closed form, :math:`z_n \le e_n(q) - \mu_n q`, and enters as the lines of the loads around
 those met so far. The linear program only proposes prices; what counts is the bound evaluated at
-them. docs/theory.md, section 2.2.
+them. docs/explanation/theory.md, section 2.2.
 """
 
 from __future__ import annotations

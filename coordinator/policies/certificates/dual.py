@@ -7,7 +7,8 @@ For prices :math:`\mu \ge 0` per token and helper,
 
 whatever the prices: a bound needs no trust in how they were found. A supergradient is demand
 minus supply. With an average budget its price :math:`\lambda` is one more coordinate.
-docs/theory.md, section 2.2; the steps are those of B. T. Polyak, USSR Comput. Math. 9 (1969).
+docs/explanation/theory.md, section 2.2; the steps are those of B. T. Polyak, USSR Comput. Math. 9
+(1969).
 """
 
 from __future__ import annotations

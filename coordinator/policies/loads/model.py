@@ -2,7 +2,7 @@ r"""Load model: the energy table :math:`e_n(q)` as the policies use it.
 
 All that the algorithms need is that :math:`e_n` is convex, nondecreasing, zero at zero, and
 finite up to a capacity :math:`Q_n`; so any energy model that keeps this can stand behind it.
-docs/theory.md, sections 0 and 2.4.
+docs/explanation/theory.md, sections 0 and 2.4.
 
 Tokens choose between *ways* to send them. A way draws on one row of the table, its *resource*, and
 a token occupies a number of its columns, the way's *units*. Where all vectors have one width, ways

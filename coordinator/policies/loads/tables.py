@@ -9,7 +9,7 @@ A helper that holds several experts serves a slot with the one of least deviatio
 are computed once per problem; a token's deviations are K rows of them times its slot weights.
 Given a helper set the best decision of every slot is separable, so a policy only has to choose
 sets, and one set function covers keep, replace, skip, co-located experts, replicas and local
-experts. docs/theory.md, section 0.
+experts. docs/explanation/theory.md, section 0.
 
 Where vectors may travel in several widths, a way (``siftmoe.coordinator.selection.precision``)
 stands for a helper, with the deviations of its width.

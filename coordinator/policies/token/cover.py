@@ -3,8 +3,8 @@ r"""Exact cheapest helper set of a token under a deviation cap.
 .. math:: \min_{S} \sum_{n \in S} c_n \quad \text{s.t.} \quad
           D(S) = \sum_i \min\Big(b_i, \min_{n \in S} d_{i,n}\Big) \le \epsilon
 
-One and two slots have closed forms, more go to ``cover_tree``. Our derivation; docs/theory.md,
-section 1.
+One and two slots have closed forms, more go to ``cover_tree``. Our derivation;
+docs/explanation/theory.md, section 1.
 
 In all functions ``served`` (E, H) and ``base`` (E,) are those of ``HelperTables``, ``weights``
 the slots' (T, K) weights, ``cost`` (H,) a way's price (infinite: unreachable) and sets are (T, K)

@@ -1,7 +1,7 @@
 r"""Tokens that do not influence each other: every set is optimal by itself.
 
 A single token, or many at a constant energy per token (:math:`e_n(q) = q\,c_n`, no capacity in
-reach). docs/theory.md, section 1.
+reach). docs/explanation/theory.md, section 1.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ of its slots in :math:`O(2^K N + 3^K)`, whatever the data:
           f_U = \min\Big(\lambda b_i + f_{U \setminus i},
                 \min_{V \subseteq U,\, i \in V} w_V + f_{U \setminus V}\Big), \quad i = \min U
 
-Our derivation; docs/theory.md, section 1. Arguments are those of ``cover``, ``price`` is
-:math:`\lambda`.
+Our derivation; docs/explanation/theory.md, section 1. Arguments are those of ``cover``, ``price``
+is :math:`\lambda`.
 """
 
 from __future__ import annotations
@@ -114,8 +114,12 @@ def _by_subsets(d: FloatArray, base: FloatArray, cost: FloatArray, chosen: IntAr
     size = 0
     while u:
         if part[u]:
-            chosen[size] = who[part[u]]
-            size += 1
+            twice = False  # at prices of deviation beyond which costs are rounding, one may be
+            for k in range(size):
+                twice = twice or chosen[k] == who[part[u]]
+            if not twice:
+                chosen[size] = who[part[u]]
+                size += 1
             u ^= part[u]
         else:
             u &= u - 1

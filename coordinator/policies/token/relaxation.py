@@ -7,8 +7,8 @@ For :math:`\lambda \ge 0` and :math:`v_i \le \lambda b_i` with reduced costs
 
 since :math:`c(S) = \sum_{n \in S} s_n + \sum_{n \in S} \sum_i (v_i - \lambda d_{i,n})^+` and the
 last sum is at least :math:`\sum_i v_i - \lambda D(S)`. The v are found by dual ascent,
-:math:`\lambda` by a line search. Our derivation, docs/theory.md, section 1; the ascent is that of
-D. Erlenkotter, Oper. Res. 26 (1978), for facility location.
+:math:`\lambda` by a line search. Our derivation, docs/explanation/theory.md, section 1; the ascent
+is that of D. Erlenkotter, Oper. Res. 26 (1978), for facility location.
 """
 
 from __future__ import annotations

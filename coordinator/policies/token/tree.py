@@ -15,7 +15,7 @@ reduced cost (``relaxation``).
 A first search by ascending cost per reduction uses the first and settles most tokens within a
 few nodes; the others go to a second one, by descending cost, that uses the other two.
 
-Our derivation; docs/theory.md, section 1.
+Our derivation; docs/explanation/theory.md, section 1.
 """
 
 from __future__ import annotations

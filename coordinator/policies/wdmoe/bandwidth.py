@@ -9,7 +9,7 @@ Their common latency is the root of the convex, decreasing :math:`\sum_k B_k(t) 
 :math:`B_k(t)` inverts :math:`t_k`. Newton's method approaches both roots from one side only; the
 inner one is taken on the concave service rate :math:`(t_k / q_k - c_k)^{-1}`, which is nearly
 linear in the bandwidth. The latency model follows WDMoE (arXiv 2411.06681); formulas and method
-are this project's derivation (docs/theory.md, section 4).
+are this project's derivation (docs/explanation/theory.md, section 4).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ r"""WDMoE's rules of dropping tokens from devices, and the weight-to-latency rat
 ``weights`` (T, N) is the weight of each token on each device, 0 where it is not sent, ``local``
 (T,) its slots that the user serves itself, ``token_s`` (N,) the time :math:`\tau_k` of one token
 on each device. Both rules leave every token an expert. They are this project's reconstruction of
-WDMoE's selection (docs/theory.md, section 4).
+WDMoE's selection (docs/explanation/theory.md, section 4).
 """
 
 from __future__ import annotations

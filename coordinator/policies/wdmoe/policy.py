@@ -6,7 +6,7 @@ weight on a device is small raises that device's weight-to-latency ratio
 :math:`\mathrm{WLR}_k = \sum_{t \text{ on } k} w_{t,k} / t_k`, and so does bandwidth; the two are
 alternated until the latency stops falling. Stated in WDMoE (arXiv 2411.06681): the waiting, the
 ratio, a threshold that tunes the dropping, the division of the band. The two rules of dropping
-are this project's reconstruction (docs/theory.md, section 4).
+are this project's reconstruction (docs/explanation/theory.md, section 4).
 
 WDMoE's downlink goes from the user's device to the experts; it is the *uplink* of the rest of this
 package.
