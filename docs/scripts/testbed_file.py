@@ -127,4 +127,6 @@ def _default(field: types.Field) -> str:
             str(field.default).lower() if field.default in (True, False) else f'"{field.default}"'
         )
         return f"`{text}`"
+    if isinstance(field.default, tuple):
+        return f"`[{', '.join(_number(value) for value in field.default)}]`"
     return f"`{_number(field.default)}`"
