@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.layer.audit import Audited
     from siftmoe.coordinator.layer.parts import Dispatch, Helpers, LayerOutput
     from siftmoe.coordinator.layer.serving import Served
+    from siftmoe.coordinator.ledger.rows import StepRow
     from siftmoe.coordinator.ledger.store import Ledger
     from siftmoe.coordinator.links.states import Links
     from siftmoe.coordinator.selection.policy import Policy
@@ -90,6 +91,7 @@ class Coordinator:
         self._hooks: StepHooks | None = None
         self._step: StepSums | None = None
         self._step_number = -1
+        self._unbooked: StepRow | None = None
 
     @property
     def now_s(self) -> float:
@@ -122,7 +124,16 @@ class Coordinator:
             self.detach()
 
     def begin_step(self, *, tokens: int, prefill: bool) -> None:
-        """Start the sums of one forward pass."""
+        """Start the sums of one forward pass.
+
+        Raises
+        ------
+        LedgerError
+            If the step before could not be booked, and still cannot be.
+        """
+        if self._unbooked is not None:
+            self.ledger.commit(self._unbooked)
+            self._unbooked = None
         self._step_number += 1
         self._step = StepSums(
             prefill=prefill, tokens=tokens, began_s=self.now_s, wall_began_s=time.perf_counter()
@@ -133,15 +144,19 @@ class Coordinator:
         step, self._step = self._step, None
         if step is None:
             return
+        wall_s = time.perf_counter() - step.wall_began_s
+        row = step.row(self._step_number, wall_s=wall_s, aborted=failed)
         try:
-            wall_s = time.perf_counter() - step.wall_began_s
-            self.ledger.commit(step.row(self._step_number, wall_s=wall_s, aborted=failed))
-        except LedgerError:
+            self.ledger.commit(row)
+        except (LedgerError, ValueError) as error:
+            if not failed and isinstance(error, LedgerError):
+                self._unbooked = row  # its energy is spent: booked before the next step, or never
+                raise
+            self.ledger.discard()
             if not failed:
                 raise
             # The error that aborted the step is the one to report.
             _log.exception("step %d broke off and cannot be booked", self._step_number)
-            self.ledger.discard()
 
     def run_layer(
         self,
@@ -153,8 +168,12 @@ class Coordinator:
     ) -> NDArray[np.float32]:
         """Serve one layer; see `LayerOutput`. Padding and rows of empty slots are not sent."""
         step = self._step
-        if step is None:
-            raise ValueError("an expert layer ran outside a forward pass of the attached model")
+        elsewhere = self._hooks is not None and self._hooks.running_elsewhere()
+        if step is None or elsewhere:
+            raise ValueError(
+                "an expert layer ran outside a forward pass of the attached model, or in another "
+                "thread than its pass; call the model, or its base model, as a whole"
+            )
         began = time.perf_counter()
         num_experts = self._parts.tables[layer].deviation.shape[0]
         rows = _rows_to_send(self._hooks, routed_experts, num_experts)
@@ -165,9 +184,14 @@ class Coordinator:
                 routed_experts[rows], gate_weights[rows], num_experts=num_experts
             )
             check_rows(layer, rows, states, weights)
-            output[rows] = self._serve(
-                step, layer, states, routed_experts=routed, gate_weights=weights, empty=empty
-            )
+            try:
+                output[rows] = self._serve(
+                    step, layer, states, routed_experts=routed, gate_weights=weights, empty=empty
+                )
+            except BaseException as error:
+                if self._hooks is not None and not isinstance(error, Exception):
+                    self._hooks.interrupted()
+                raise
         step.layers_wall_s += time.perf_counter() - began
         return output
 

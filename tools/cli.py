@@ -45,6 +45,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("commands.doctor", "list what is missing on this machine and how to install it"),
 }
 
+#: Subcommands whose packages take seconds to import.
+_SLOW = ("loopback", "run", "prepare", "profile", "experiment")
+
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 
 
@@ -54,13 +57,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = next((a for a in arguments if not a.startswith("-")), None)
     if name not in COMMANDS or arguments[0].startswith("-"):
         return _without_command(arguments)
-    module = importlib.import_module(f"siftmoe.tools.{COMMANDS[name][0]}")
-    parser = _command_parser(name, module)
-    args = parser.parse_args(arguments[1:])
-    _configure_logging(args.verbose)
-    # Python's last garbage collection would take seconds over torch's objects after a Ctrl-C.
-    atexit.register(gc.freeze)
-    return _guarded(module, args)
+    try:
+        module = importlib.import_module(f"siftmoe.tools.{COMMANDS[name][0]}")
+        parser = _command_parser(name, module)
+        args = parser.parse_args(arguments[1:])
+        _configure_logging(args.verbose)
+        # Python's last garbage collection would take seconds over torch's objects after a Ctrl-C.
+        atexit.register(gc.freeze)
+        _announce(name)
+        return _guarded(module, args)
+    except ImportError as error:
+        return _without_package(error)
+
+
+def _announce(name: str) -> None:
+    """Say on a terminal at once what takes seconds."""
+    if name in _SLOW and sys.stderr.isatty():
+        print(f"siftmoe {name}: loading PyTorch and Transformers", file=sys.stderr, flush=True)
+
+
+def _without_package(error: ImportError) -> int:
+    """Turn a missing package into a line that names its extra; other errors keep their traceback.
+
+    Raises
+    ------
+    ImportError
+        If the package is none of an extra's.
+    """
+    from siftmoe.tools.installation.missing import way_out
+
+    said = way_out(error)
+    if said is None:
+        raise error
+    print(f"error: {said}", file=sys.stderr)
+    return _FAILED
 
 
 def _command_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:

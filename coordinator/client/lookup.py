@@ -46,11 +46,11 @@ class Lookups:
             thread.start()
 
     def first(self) -> dict[int, str]:
-        """Wait shortly for the first answers; returns the endpoints found."""
+        """Wait shortly for the first answers; returns the endpoints found, by ascending index."""
         end_s = time.monotonic() + FIRST_S
         for thread in self._threads:
             thread.join(max(0.0, end_s - time.monotonic()))
-        return self.take()
+        return dict(sorted(self.take().items()))
 
     def take(self) -> dict[int, str]:
         """Return the endpoints found since the last call; does not wait."""

@@ -22,7 +22,6 @@ from siftmoe.coordinator.fleet.status import AgentState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
     from siftmoe.agent.wire.protocol import Frame, Message, Request
     from siftmoe.coordinator.client.health.heat import Heats
@@ -37,7 +36,7 @@ _DRAIN: Final = 256
 
 
 class Client:
-    """Connections to all agents of a fleet, open from the start; used from one thread.
+    """Connections to all agents of a fleet, open from the start; used by one thread at a time.
 
     Parameters
     ----------
@@ -94,12 +93,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def next_id(self) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from siftmoe.coordinator.errors import LedgerError
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Container
     from pathlib import Path
 
@@ -20,23 +21,32 @@ BUSY_TIMEOUT_S: Final = 5.0
 
 
 class Transaction:
-    """Atomic write; SQLite's errors become a LedgerError."""
+    """Atomic write by one thread at a time; SQLite's errors become a LedgerError."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: threading.RLock) -> None:
         self._path = path
         self._connection = connection
+        self._lock = lock
 
     def __enter__(self) -> sqlite3.Connection:
-        self._run("BEGIN IMMEDIATE")
+        self._lock.acquire()
+        try:
+            self._run("BEGIN IMMEDIATE")
+        except BaseException:
+            self._lock.release()
+            raise
         return self._connection
 
     def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
-        if error is None:
-            self._run("COMMIT")
-            return
-        self._roll_back()
-        if isinstance(error, sqlite3.OperationalError):
-            raise cannot_write(self._path, error) from error
+        try:
+            if error is None:
+                self._run("COMMIT")
+                return
+            self._roll_back()
+            if isinstance(error, sqlite3.OperationalError):
+                raise cannot_write(self._path, error) from error
+        finally:
+            self._lock.release()
 
     def _run(self, statement: str) -> None:
         try:
@@ -58,6 +68,7 @@ def connect(path: Path, *, mode: str) -> sqlite3.Connection:
             f"{path.absolute().as_uri()}?mode={mode}",
             uri=True,
             timeout=BUSY_TIMEOUT_S,
+            check_same_thread=False,  # used by one thread at a time, see `Transaction`
             isolation_level=None,  # this module begins and ends transactions itself
         )
     except sqlite3.Error as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
@@ -30,6 +31,7 @@ class LedgerReader:
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
+        self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = connection
         self._run = int(self._all("SELECT coalesce(max(run), 0) FROM run")[0][0])
 
@@ -78,7 +80,8 @@ class LedgerReader:
 
     def summary(self, run: int | None = None, *, kind: StepKind | None = None) -> Summary:
         """Sum over a run (default: the current one), of all its steps or of one kind of step."""
-        return summarise(self._open_connection(), run=self._which(run), kind=kind)
+        with self._lock:
+            return summarise(self._open_connection(), run=self._which(run), kind=kind)
 
     def _which(self, run: int | None) -> int:
         run = self._run if run is None else run
@@ -92,4 +95,5 @@ class LedgerReader:
         return self._connection
 
     def _all(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self._open_connection().execute(statement, values).fetchall()
+        with self._lock:
+            return self._open_connection().execute(statement, values).fetchall()

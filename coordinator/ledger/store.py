@@ -67,7 +67,7 @@ _log = logging.getLogger(__name__)
 
 
 class Ledger(LedgerReader):
-    """A ledger file; made by `create`, `resume` or `open`. Used from one thread."""
+    """A ledger file; made by `create`, `resume` or `open`. One thread at a time adds rows."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, *, writable: bool) -> None:
         if writable:
@@ -238,4 +238,4 @@ class Ledger(LedgerReader):
     def _transaction(self) -> Transaction:
         if not self._writable:
             raise ValueError(f"ledger {str(self.path)!r} is open for reading only")
-        return Transaction(self.path, self._open_connection())
+        return Transaction(self.path, self._open_connection(), self._lock)

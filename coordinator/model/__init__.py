@@ -4,6 +4,7 @@ The only room that touches the model.
 
 - `experts.attach`: routes every expert layer to a `LayerOutput`
 - `steps.StepHooks`: detects forward passes and padding
+- `turns.Turns`: one forward pass at a time, of several threads
 - `session.Session`: answers prompts and evaluates tasks
 - `restoring.restored`: gives a model its own experts back
 """

@@ -103,6 +103,7 @@ class _NotDifferentiable(torch.autograd.Function):
         )
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _run(experts: LayerOutput, layer: int, hidden: Any, index: Any, weights: Any) -> Any:
     output = experts(
         layer,

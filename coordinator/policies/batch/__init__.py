@@ -6,6 +6,7 @@ Exact for one slot per token; otherwise best response, local search and certific
 - `average.select_average`, `average.prefill_priced`: an average budget, a price
 - `flow.assign_groups`: exact assignment of single slots
 - `listed.ListedSearch`: search over listed helper sets
+- `exchange.exchange`: exchanges of tokens at full helpers
 - `response.CoverGame`: best response with an exact oracle
 - `outage.serve_leftover`: least deviation beyond capacity
 """

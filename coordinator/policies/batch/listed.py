@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.coordinator.policies.batch.exchange import exchange
 from siftmoe.coordinator.policies.batch.search import cheapest_rows, settle, shake
 from siftmoe.coordinator.policies.certificates.certify import tighten_if_asked
 from siftmoe.coordinator.policies.certificates.dual import Certificate, ascend
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _MENDING_ROUNDS = 300
 #: Time limit of that program in seconds.
 _MENDING_S = 5.0
+#: Times that best response follows exchanges at full helpers.
+_MOST_EXCHANGES = 20
 #: Rounds of local search between two looks at the gap.
 _ROUNDS_AT_ONCE = 200
 
@@ -69,8 +72,10 @@ class ListedSearch:
         """
         if self._exceeds() and not self._mend():
             return self._now.choice, float("inf")
+        self._exchange()
         if not self._effort.certificate:
             self._shake(self._effort.rounds)
+            self._exchange()
             return self._now.choice, float("nan")
         certificate = self._ascend()
         self._restart(certificate)
@@ -138,6 +143,15 @@ class ListedSearch:
         if choice is not None:
             self._keep_better(self._settle(self._assign(choice)))
         return not self._exceeds()
+
+    def _exchange(self) -> None:
+        """Let tokens change places at full helpers, and respond to that, until none does."""
+        columns, now = self._columns, self._now
+        at = (columns.start, columns.helper, columns.group, self._marginal)
+        for _ in range(_MOST_EXCHANGES):
+            if not exchange(*at, self._total, self._model.capacity, now.choice, now.loads):
+                return
+            self._settle(now)
 
     def _shake(self, rounds: int) -> None:
         columns = self._columns

@@ -38,7 +38,7 @@ _UPHEAVAL, _UPHEAVAL_SHARE = 0.1, 0.5
 
 
 @compiled
-def _costs(marginal: FloatArray, loads: IntArray) -> FloatArray:
+def costs_at(marginal: FloatArray, loads: IntArray) -> FloatArray:
     """Price of one more token on every helper, (N+1,)."""
     cost = np.empty(loads.size)
     for n in range(loads.size):
@@ -59,7 +59,7 @@ def _cheapest(helper: IndexArray, first: int, last: int, cost: FloatArray) -> tu
 
 
 @compiled
-def _move(
+def move(
     members: IndexArray, step: int, marginal: FloatArray, loads: IntArray, cost: FloatArray
 ) -> None:
     """Add (step 1) or take away (step -1) a token on these helpers."""
@@ -70,7 +70,7 @@ def _move(
 
 
 @compiled
-def _respond(
+def respond(
     start: IntArray,
     helper: IndexArray,
     group: IntArray,
@@ -86,7 +86,7 @@ def _respond(
         k = choice[t]
         now = np.inf
         if k >= 0:
-            _move(helper[k], -1, marginal, loads, cost)
+            move(helper[k], -1, marginal, loads, cost)
             now = 0.0
             for n in helper[k]:
                 now += cost[n]
@@ -94,7 +94,7 @@ def _respond(
         if price < now * (1.0 - _IMPROVEMENT):
             choice[t] = k = better
             moves += 1
-        _move(helper[k], 1, marginal, loads, cost)
+        move(helper[k], 1, marginal, loads, cost)
     return moves
 
 
@@ -127,15 +127,16 @@ def settle(
     int
         Passes made.
     """
-    cost = _costs(marginal, loads)
+    cost = costs_at(marginal, loads)
     for done in range(_MOST_PASSES):
-        if _respond(start, helper, group, marginal, order, choice, loads, cost) == 0:
+        if respond(start, helper, group, marginal, order, choice, loads, cost) == 0:
             return done
     return _MOST_PASSES
 
 
 @compiled
-def _potential(total: FloatArray, loads: IntArray) -> float:
+def potential(total: FloatArray, loads: IntArray) -> float:
+    """Energy of the loads, with the price of exceeding capacities."""
     energy = 0.0
     for n in range(total.shape[0]):
         energy += total[n, loads[n]]
@@ -143,7 +144,8 @@ def _potential(total: FloatArray, loads: IntArray) -> float:
 
 
 @compiled
-def _uses(members: IndexArray, n: int) -> bool:
+def uses(members: IndexArray, n: int) -> bool:
+    """Whether helper n is a member."""
     found = False
     for m in members:
         found = found or m == n
@@ -183,8 +185,8 @@ def shake(
     """
     tokens, helpers = choice.size, total.shape[0]
     order = np.arange(tokens)
-    cost, distorted = _costs(marginal, loads), np.zeros(helpers + 1)
-    best = _potential(total, loads)
+    cost, distorted = costs_at(marginal, loads), np.zeros(helpers + 1)
+    best = potential(total, loads)
     kept, kept_loads = choice.copy(), loads.copy()
     released = np.empty(max(_RELEASE_TO, tokens), np.int64)
     for _ in range(rounds):
@@ -199,8 +201,8 @@ def shake(
         first, found = int(uniform(state) * tokens), 0
         for offset in range(tokens):
             t = (first + offset) % tokens
-            if upheaval or _uses(helper[choice[t]], shared):
-                _move(helper[choice[t]], -1, marginal, loads, cost)
+            if upheaval or uses(helper[choice[t]], shared):
+                move(helper[choice[t]], -1, marginal, loads, cost)
                 released[found] = t
                 found += 1
                 if found == wanted:
@@ -210,11 +212,11 @@ def shake(
             for n in range(helpers):
                 distorted[n] = cost[n] * (1.0 + spread * uniform(state))
             choice[t] = _cheapest(helper, start[group[t]], start[group[t] + 1], distorted)[0]
-            _move(helper[choice[t]], 1, marginal, loads, cost)
+            move(helper[choice[t]], 1, marginal, loads, cost)
         for _pass in range(_MOST_PASSES):
-            if _respond(start, helper, group, marginal, order, choice, loads, cost) == 0:
+            if respond(start, helper, group, marginal, order, choice, loads, cost) == 0:
                 break
-        now = _potential(total, loads)
+        now = potential(total, loads)
         if now <= best:
             best = now
             _copy(kept, choice)
@@ -222,7 +224,7 @@ def shake(
         else:
             _copy(choice, kept)
             _copy(loads, kept_loads)
-            cost = _costs(marginal, loads)
+            cost = costs_at(marginal, loads)
     return best
 
 

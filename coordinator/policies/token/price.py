@@ -114,8 +114,12 @@ def _by_subsets(d: FloatArray, base: FloatArray, cost: FloatArray, chosen: IntAr
     size = 0
     while u:
         if part[u]:
-            chosen[size] = who[part[u]]
-            size += 1
+            twice = False  # at prices of deviation beyond which costs are rounding, one may be
+            for k in range(size):
+                twice = twice or chosen[k] == who[part[u]]
+            if not twice:
+                chosen[size] = who[part[u]]
+                size += 1
             u ^= part[u]
         else:
             u &= u - 1

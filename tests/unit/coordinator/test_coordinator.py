@@ -6,6 +6,7 @@ The experts are real ones on ONNX Runtime in this process; links do not change.
 from __future__ import annotations
 
 import math
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.coordinator import Coordinator
-from siftmoe.coordinator.errors import AgentUnreachable
+from siftmoe.coordinator.errors import AgentUnreachable, LedgerError
 from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow
 from siftmoe.coordinator.links.fixed import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
@@ -258,3 +259,81 @@ def test_a_layer_outside_a_pass_is_told(
             routed_experts=np.array([[0, 1]]),
             gate_weights=np.array([[0.5, 0.5]]),
         )
+
+
+def test_a_pass_in_another_thread_is_booked_like_any_other(
+    bundle: Bundle, experts: ExpertsInProcess, model: Any, ledger: Ledger
+) -> None:
+    failed: list[BaseException] = []
+
+    def passes() -> None:
+        try:
+            for length in (3, 1, 1):
+                feed(model, length)
+        except BaseException as error:  # noqa: BLE001 - a thread's own end, told below
+            failed.append(error)
+
+    with make(bundle, experts, ledger).attached(model):
+        threads = [threading.Thread(target=passes) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        feed(model, 2)
+        for thread in threads:
+            thread.join(60.0)
+    assert failed == []
+    steps = list(ledger.rows(StepRow))
+    assert sorted(step.tokens for step in steps) == [1] * 6 + [2] + [3] * 3
+    assert [step.step for step in steps] == list(range(10))
+    layers = [(row.step, row.layer) for row in ledger.rows(SelectionRow)]
+    assert layers == [(step, layer) for step in range(10) for layer in range(2)]
+
+
+def test_the_base_model_alone_and_compiled_models_run(
+    bundle: Bundle, experts: ExpertsInProcess, model: Any, ledger: Ledger
+) -> None:
+    ids = torch.arange(3, 8)[None]
+    with torch.no_grad(), make(bundle, experts, ledger).attached(model):
+        whole = model(ids).logits
+        base = model.model(ids).last_hidden_state
+        torch.testing.assert_close(model.lm_head(base), whole)
+        compiled = torch.compile(model, backend="eager")
+        torch.testing.assert_close(compiled(ids).logits, whole)
+    assert [step.tokens for step in ledger.rows(StepRow)] == [5] * 3
+    assert not any(step.aborted for step in ledger.rows(StepRow))
+
+
+def feed_often(model: Any, length: int, *, times: int) -> None:
+    for _ in range(times):
+        feed(model, length)
+
+
+def test_a_step_that_cannot_be_booked_is_booked_before_the_next(
+    bundle: Bundle, experts: ExpertsInProcess, model: Any, ledger: Ledger
+) -> None:
+    connection = ledger._open_connection()
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    with make(bundle, experts, ledger).attached(model):
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(LedgerError, match="cannot be written"):
+            feed_often(model, 2, times=100)
+        booked = ledger.last_step
+        with pytest.raises(LedgerError, match="cannot be written"):
+            feed(model, 2)
+        connection.execute("PRAGMA max_page_count = 100000")
+        feed(model, 3)
+    steps = list(ledger.rows(StepRow))
+    whole = -1 if booked is None else booked
+    assert [step.step for step in steps] == list(range(whole + 3))
+    assert [step.tokens for step in steps[-2:]] == [2, 3]
+
+
+def test_a_value_that_cannot_be_booked_spoils_no_later_step(
+    bundle: Bundle, experts: ExpertsInProcess, model: Any, ledger: Ledger
+) -> None:
+    coordinator = make(bundle, experts, ledger)
+    with coordinator.attached(model):
+        coordinator.begin_step(tokens=-1, prefill=True)
+        with pytest.raises(ValueError, match="cannot be booked"):
+            coordinator.end_step(failed=False)
+        feed(model, 3)
+    assert [step.tokens for step in ledger.rows(StepRow)] == [3]

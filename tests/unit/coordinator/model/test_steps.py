@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from typing import Any
 
 import numpy as np
@@ -178,3 +180,89 @@ def test_nothing_is_followed_after_removal(listener: Noting) -> None:
     StepHooks(model, listener).remove()
     model(ids(1, 3))
     assert listener.said == []
+
+
+def test_a_base_model_alone_is_a_step_and_within_a_pass_has_its_rows(listener: Noting) -> None:
+    base = Model()
+    model = Model()
+    model.base_model = base
+    hooks = StepHooks(model, listener)
+    seen: list[Any] = []
+    base.inside = lambda: seen.append(hooks.real_rows(3))
+    base(ids(1, 3))
+    model.inside = lambda: base(inputs_embeds=torch.zeros(1, 3, 8))
+    model(input_ids=ids(1, 3), attention_mask=torch.tensor([[0, 1, 1]]))
+    assert listener.said == [("begin", 3, True), ("end", False), ("begin", 2, True), ("end", False)]
+    assert seen[0] is None
+    assert seen[1].tolist() == [False, True, True]
+
+
+def in_thread(work: Any) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_two_passes_at_once_wait_for_each_other(listener: Noting) -> None:
+    model = Model()
+    hooks = StepHooks(model, listener)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        assert hooks.running()
+        inside.set()
+        assert go_on.wait(20.0)
+
+    model.inside = hold
+    first = in_thread(lambda: model(ids(1, 3)))
+    assert inside.wait(20.0)
+    assert not hooks.running()  # that is the other thread's pass
+    model.inside = lambda: None
+    second = in_thread(lambda: model(ids(1, 1)))
+    second.join(0.2)
+    assert second.is_alive()
+    go_on.set()
+    first.join(20.0)
+    second.join(20.0)
+    assert listener.said == [
+        ("begin", 3, True),
+        ("end", False),
+        ("begin", 1, False),
+        ("end", False),
+    ]
+
+
+def test_a_thread_that_died_in_its_pass_holds_nobody_up(listener: Noting) -> None:
+    model = Model()
+    StepHooks(model, listener)
+
+    def leave() -> None:
+        raise SystemExit  # as an interrupt: torch calls no hook
+
+    def run() -> None:
+        with contextlib.suppress(SystemExit):
+            model(ids(1, 3))
+
+    model.inside = leave
+    in_thread(run).join(20.0)
+    model.inside = lambda: None
+    model(ids(1, 1))
+    assert listener.said == [("begin", 3, True), ("end", True), ("begin", 1, False), ("end", False)]
+
+
+def test_an_interrupt_that_is_told_of_lets_other_threads_go_on(listener: Noting) -> None:
+    model = Model()
+    hooks = StepHooks(model, listener)
+
+    def interrupt() -> None:
+        hooks.interrupted()
+        raise KeyboardInterrupt
+
+    model.inside = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        model(ids(1, 3))
+    model.inside = lambda: None
+    other = in_thread(lambda: model(ids(1, 1)))
+    other.join(20.0)
+    assert not other.is_alive()
+    assert listener.said == [("begin", 3, True), ("end", True), ("begin", 1, False), ("end", False)]
