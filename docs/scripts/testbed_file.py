@@ -112,7 +112,7 @@ def _bounds(kind: types.Type) -> Iterator[str]:
 
 def _number(value: float) -> str:
     """Write 2000000.0 as 2e6."""
-    return f"{value:g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
+    return f"{value:.7g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
 
 
 def _default(field: types.Field) -> str:
@@ -122,6 +122,8 @@ def _default(field: types.Field) -> str:
         return "required"
     if field.default is None:
         return "none"
+    if isinstance(field.default, tuple):
+        return f"`[{', '.join(map(_number, field.default))}]`"
     if isinstance(field.default, (bool, str)):
         text = (
             str(field.default).lower() if field.default in (True, False) else f'"{field.default}"'
