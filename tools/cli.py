@@ -16,6 +16,8 @@ import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from siftmoe.tools.terminal.text import readable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
@@ -45,8 +47,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("commands.doctor", "list what is missing on this machine and how to install it"),
 }
 
-#: Subcommands whose packages take seconds to import.
-_SLOW = ("loopback", "run", "prepare", "profile", "experiment")
+#: Subcommand -> what it does in the first seconds.
+_SLOW = {
+    **dict.fromkeys(
+        ("loopback", "run", "prepare", "profile", "experiment"), "loading PyTorch and Transformers"
+    ),
+    "solve": "loading compiled code",
+    "agent": "loading and testing the experts",
+    "status": "asking agents and boards",
+    **dict.fromkeys(("flash", "rollback", "logs", "unflash"), "logging in"),
+}
 
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 
@@ -73,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _announce(name: str) -> None:
     """Say on a terminal at once what takes seconds."""
     if name in _SLOW and sys.stderr.isatty():
-        print(f"siftmoe {name}: loading PyTorch and Transformers", file=sys.stderr, flush=True)
+        print(f"siftmoe {name}: {_SLOW[name]}", file=sys.stderr, flush=True)
 
 
 def _without_package(error: ImportError) -> int:
@@ -138,7 +148,7 @@ def _guarded(module: ModuleType, args: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except _expected_errors() as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {readable(str(error))}", file=sys.stderr)
         if args.verbose:
             logging.getLogger(__name__).debug("traceback of the error", exc_info=True)
         return _FAILED

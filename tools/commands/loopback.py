@@ -177,7 +177,7 @@ def run(args: argparse.Namespace) -> int:
             downlink_price=args.downlink_price,
             links=args.links,
         )
-        links_of(radio, [DISTANCE_M] * args.agents)  # refused before an agent starts
+        links_of(radio, [DISTANCE_M] * job.site["agents"])  # refused before an agent starts
         return radio
 
     return compare(
