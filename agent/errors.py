@@ -17,6 +17,7 @@
         ├── AgentBusy           busy                the queue is full; nothing was computed
         ├── AgentStopping       stopping            the agent is stopping; nothing was computed
         ├── OutOfMemory         out_of_memory       the work does not fit into memory
+        ├── NotFinite           not_finite          an expert computed NaN or infinity
         ├── NotSupported        not_supported       a message this agent cannot serve
         ├── NoBurst             no_burst            the receiver found no pilot
         ├── Overloaded          overload            the receiver clipped; ask with less gain
@@ -41,6 +42,7 @@ class ErrorCode(str, Enum):
     BUSY = "busy"
     STOPPING = "stopping"
     OUT_OF_MEMORY = "out_of_memory"
+    NOT_FINITE = "not_finite"
     NOT_SUPPORTED = "not_supported"
     NO_BURST = "no_burst"
     OVERLOAD = "overload"
@@ -142,6 +144,12 @@ class OutOfMemory(WireError):
     code = ErrorCode.OUT_OF_MEMORY
 
 
+class NotFinite(WireError):
+    """An expert computed NaN or infinity from finite hidden vectors."""
+
+    code = ErrorCode.NOT_FINITE
+
+
 class NotSupported(WireError):
     """A message that this agent understands but cannot serve."""
 
@@ -183,6 +191,7 @@ _CLASSES: dict[ErrorCode, type[WireError]] = {
         AgentBusy,
         AgentStopping,
         OutOfMemory,
+        NotFinite,
         NotSupported,
         NoBurst,
         Overloaded,

@@ -16,6 +16,8 @@ import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from siftmoe.tools.terminal.text import readable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
@@ -45,6 +47,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("commands.doctor", "list what is missing on this machine and how to install it"),
 }
 
+#: Subcommand -> what it does in the first seconds.
+_SLOW = {
+    **dict.fromkeys(
+        ("loopback", "run", "prepare", "profile", "experiment"), "loading PyTorch and Transformers"
+    ),
+    "solve": "loading compiled code",
+    "agent": "loading and testing the experts",
+    "status": "asking agents and boards",
+    **dict.fromkeys(("flash", "rollback", "logs", "unflash"), "logging in"),
+}
+
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 
 
@@ -54,13 +67,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = next((a for a in arguments if not a.startswith("-")), None)
     if name not in COMMANDS or arguments[0].startswith("-"):
         return _without_command(arguments)
-    module = importlib.import_module(f"siftmoe.tools.{COMMANDS[name][0]}")
-    parser = _command_parser(name, module)
-    args = parser.parse_args(arguments[1:])
-    _configure_logging(args.verbose)
-    # Python's last garbage collection would take seconds over torch's objects after a Ctrl-C.
-    atexit.register(gc.freeze)
-    return _guarded(module, args)
+    try:
+        module = importlib.import_module(f"siftmoe.tools.{COMMANDS[name][0]}")
+        parser = _command_parser(name, module)
+        args = parser.parse_args(arguments[1:])
+        _configure_logging(args.verbose)
+        # Python's last garbage collection would take seconds over torch's objects after a Ctrl-C.
+        atexit.register(gc.freeze)
+        _announce(name)
+        return _guarded(module, args)
+    except ImportError as error:
+        return _without_package(error)
+
+
+def _announce(name: str) -> None:
+    """Say on a terminal at once what takes seconds."""
+    if name in _SLOW and sys.stderr.isatty():
+        print(f"siftmoe {name}: {_SLOW[name]}", file=sys.stderr, flush=True)
+
+
+def _without_package(error: ImportError) -> int:
+    """Turn a missing package into a line that names its extra; other errors keep their traceback.
+
+    Raises
+    ------
+    ImportError
+        If the package is none of an extra's.
+    """
+    from siftmoe.tools.installation.missing import way_out
+
+    said = way_out(error)
+    if said is None:
+        raise error
+    print(f"error: {said}", file=sys.stderr)
+    return _FAILED
 
 
 def _command_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
@@ -108,7 +148,7 @@ def _guarded(module: ModuleType, args: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except _expected_errors() as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {readable(str(error))}", file=sys.stderr)
         if args.verbose:
             logging.getLogger(__name__).debug("traceback of the error", exc_info=True)
         return _FAILED

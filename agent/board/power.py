@@ -4,9 +4,9 @@ r"""Energy of the agent's board: power sampled by a thread, integrated with the 
 
 The power between two samples is unknown. In the worst case the load changes so fast that samples
 are independent of each other; then :math:`u^2 = \sum_i (\Delta P_i\,\Delta t_i)^2 / 2` (own
-derivation, docs/power.md), which overestimates the uncertainty of slower loads. The sensor's errors
-of gain and offset are the same for all samples; they are reported separately, since the offset
-cancels when the idle power is subtracted.
+derivation, docs/explanation/power.md), which overestimates the uncertainty of slower loads. The
+sensor's errors of gain and offset are the same for all samples; they are reported separately, since
+the offset cancels when the idle power is subtracted.
 
 The idle power is measured before the agent serves, with all experts loaded.
 """

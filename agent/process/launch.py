@@ -9,20 +9,22 @@ import select
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from siftmoe.agent.errors import AgentError
+from siftmoe.agent.process.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from siftmoe.agent.config import AgentConfig
 
-#: Time for an agent to end before it is killed; an idle one ends in milliseconds, and an
-#: interrupted run waits this long at most.
+#: Time for an agent to end before it is killed; an idle one ends in a quarter of a second, and an
+#: interrupted run waits this long at most, unless the machine is busy.
 _STOP_S: Final = 1.0
+#: Time between the end of an agent's output and the end of its process.
+_LAST_S: Final = 1.0
 _KEPT_CHARACTERS: Final = 2_000
 
 
@@ -80,10 +82,11 @@ class Spawned:
         stdout, line = self.process.stdout, b""
         if stdout is None:
             raise AgentFailedToStart(f"agent {self.name!r}: its output is not read")
-        end_s = time.monotonic() + timeout_s
+        limit = Patience(self.process.pid, timeout_s)
         while not line.endswith(b"\n"):
-            left_s = max(0.0, end_s - time.monotonic())
-            if not select.select([stdout], [], [], left_s)[0]:
+            if not select.select([stdout], [], [], limit.left_s())[0]:
+                if limit.left_s():  # it has waited for a processor meanwhile
+                    continue
                 break
             piece = os.read(stdout.fileno(), 1 << 16)
             if not piece:
@@ -92,8 +95,9 @@ class Spawned:
         return line
 
     def _failed(self, timeout_s: float) -> AgentFailedToStart:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(0.2)  # its output ends a moment before the process does
+        _wait(
+            self.process, Patience(self.process.pid, _LAST_S)
+        )  # its output ends a moment before the process does
         status = self.process.poll()
         self.process.kill()
         self.process.wait()
@@ -110,17 +114,23 @@ def stop_all(processes: Sequence[subprocess.Popen[bytes]]) -> list[int]:
     """Terminate processes together, kill those that do not end in time, return exit statuses."""
     for process in processes:
         process.terminate()
-    end_s = time.monotonic() + _STOP_S
+    limits = [Patience(process.pid, _STOP_S) for process in processes]
     statuses = []
-    for process in processes:
-        try:
-            statuses.append(process.wait(max(0.0, end_s - time.monotonic())))
-        except subprocess.TimeoutExpired:
+    for process, limit in zip(processes, limits, strict=True):
+        _wait(process, limit)
+        if process.returncode is None:
             process.kill()
-            statuses.append(process.wait())
+        statuses.append(process.wait())
         if process.stdout is not None:
             process.stdout.close()
     return statuses
+
+
+def _wait(process: subprocess.Popen[bytes], limit: Patience) -> None:
+    """Wait for the end of a process, within the limit."""
+    while process.poll() is None and limit.left_s():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(limit.left_s())
 
 
 def spawn(config: AgentConfig) -> Spawned:

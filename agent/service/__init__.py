@@ -3,6 +3,7 @@
 Sockets and threads are in the room `serving`; this room can be tested without them.
 
 - `requests.Service`: answers requests on a runtime
+- `finite.check_finite`: refuses results that are NaN or infinite
 - `backlog.Backlog`: requests that wait for computation, scheduled fairly between clients
 - `pace.Pace`: expected duration of computations
 - `sounding.Soundings`: pilot exchanges with the agent's radio

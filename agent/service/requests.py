@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from siftmoe.agent.board.heat import Heat
-from siftmoe.agent.errors import DeadlineExceeded, InternalFailure, NotSupported, WireError
+from siftmoe.agent.errors import (
+    DeadlineExceeded,
+    InternalFailure,
+    NotFinite,
+    NotSupported,
+    WireError,
+)
+from siftmoe.agent.service.finite import check_finite
 from siftmoe.agent.wire.messages import failure_of
 from siftmoe.agent.wire.packed import Packed, Vectors, pack_rows, plain_all, row_widths
 from siftmoe.agent.wire.packed_check import check_widths
@@ -203,7 +210,7 @@ class Service:
             )
             return [(job, self._alone(job)) for job in jobs]
         return [
-            (job, self._result(job, output, started_s))
+            (job, self._checked(job, output, started_s))
             for job, output in zip(jobs, outputs, strict=True)
         ]
 
@@ -219,6 +226,17 @@ class Service:
             self.telemetry.count("failed")
             failure = InternalFailure(f"agent {self.identity.name!r}: {error}; see its log")
             return failure_of(failure, request_id=request.id)
+        return self._checked(job, output, started_s)
+
+    def _checked(self, job: Job, output: Float32Array, started_s: float) -> Result | Failure:
+        """Return the result, or a failure if an expert has computed NaN or infinity."""
+        try:
+            check_finite(self.runtime, job.request, output)
+        except NotFinite as error:
+            logger.info("request %d failed: %s", job.request.id, error)
+            self.telemetry.count("failed")
+            failure = NotFinite(f"agent {self.identity.name!r}: {error}")
+            return failure_of(failure, request_id=job.request.id)
         return self._result(job, output, started_s)
 
     def _apply_merged(self, requests: list[Apply]) -> list[NDArray[np.float32]]:

@@ -1,7 +1,8 @@
 """Conversion of messages to frames and back, without sockets (sans-I/O).
 
-Frame 0 is a msgpack map, the other frames are raw little-endian buffers; ``docs/protocol.md`` has
-the table. :func:`decode` keeps these rules, whatever a peer sends:
+Frame 0 is a msgpack map, the other frames are raw little-endian buffers;
+``docs/reference/protocol.md`` has the table. :func:`decode` keeps these rules, whatever a peer
+sends:
 
 - it raises :class:`ProtocolError` and nothing else (:class:`UnknownWidth` is one);
 - nothing is allocated in proportion to a number in a header: every length is bounded and compared

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.flash.faults import call
+from benchmarks.flash.needs import call, debootstrap, failure, require
 from siftmoe.agent.compute.providers import open_session
 from siftmoe.agent.wire.protocol import Apply
 from siftmoe.coordinator.client.requests import Client
@@ -59,9 +59,7 @@ ssh = "board"
 @contextlib.contextmanager
 def board(userland: Path, folder: Path):
     """Run the userland's sshd under emulation; yields what ssh needs to log in."""
-    if not (userland / "etc" / "debian_version").exists():
-        options = ["--arch=arm64", "--variant=minbase", f"--include={PACKAGES}"]
-        call("debootstrap", *options, "bookworm", str(userland))
+    debootstrap("--arch=arm64", "--variant=minbase", f"--include={PACKAGES}", root=userland)
     port = free_port()
     call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "user_key"))
     ssh = userland / "root" / ".ssh"
@@ -78,7 +76,9 @@ def board(userland: Path, folder: Path):
     container = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--as-pid2"]
     sshd = "mkdir -p /run/sshd && exec /usr/sbin/sshd -D"
     command = [*container, f"--directory={userland}", "/bin/sh", "-c", f"{sshd} -p {port}"]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    log = folder / "sshd.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
         end_s = time.monotonic() + PATIENCE_S
         while True:
@@ -86,7 +86,7 @@ def board(userland: Path, folder: Path):
                 socket.create_connection(("127.0.0.1", port), 1.0).close()
                 break
             if time.monotonic() > end_s or process.poll() is not None:
-                raise TimeoutError("the emulated sshd does not answer")
+                raise RuntimeError(failure(command, process.poll(), log.read_text()))
             time.sleep(0.1)
         yield config
     finally:
@@ -151,14 +151,7 @@ def packed_alike(config: Path) -> bool:
         release = "/opt/siftmoe/current"
         cache = f"/opt/siftmoe/cache/$(basename $(readlink -f {release}/venv))"
         command = f"NUMBA_CACHE_DIR={cache} {release}/venv/bin/python - {how}"
-        there = subprocess.run(
-            ["ssh", "-F", str(config), "board", command],
-            input=PACKING,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        found.add(there.stdout)
+        found.add(call("ssh", "-F", str(config), "board", command, given=PACKING))
     return len(found) == 1
 
 
@@ -166,6 +159,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, help="folder of the userland (made if need be)")
     args = parser.parse_args()
+    require(emulator="qemu-aarch64")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         config = stack.enter_context(board((args.keep or folder) / "arm64", folder))
@@ -186,4 +180,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")

@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.flash.needs import call, debootstrap, failure, require
 from siftmoe.tools.cli import main as siftmoe
 from tests.boards import CLIENT, free_port
 from tests.bundles import shape_of, write_bundle
@@ -47,13 +48,8 @@ address = "tcp://127.0.0.1:1"
 """
 
 
-def call(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
 def make_userland(root: Path, key: Path, port: int) -> None:
-    if not (root / "etc" / "debian_version").exists():
-        call("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root))
+    debootstrap("--variant=minbase", f"--include={PACKAGES}", root=root)
     ssh = root / "root" / ".ssh"
     ssh.mkdir(mode=0o700, parents=True, exist_ok=True)
     (ssh / "authorized_keys").write_text(key.with_suffix(".pub").read_text())
@@ -83,19 +79,19 @@ class Board:
 
     def boot(self, root: Path) -> None:
         command = ["systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"]
-        self.container = subprocess.Popen(
-            [*command, "--machine=siftmoe-board", f"--directory={root}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        command += ["--machine=siftmoe-board", f"--directory={root}"]
+        log = self.folder / "container.log"
+        with log.open("w") as out:
+            self.container = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
         end_s = time.monotonic() + PATIENCE_S
         while True:
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", self.ssh_port), 1.0).close()
                 return
-            if time.monotonic() > end_s:
-                raise TimeoutError("the container does not boot")
+            if time.monotonic() > end_s or self.container.poll() is not None:
+                raise RuntimeError(failure(command, self.container.poll(), log.read_text()))
             time.sleep(0.1)
 
     def stop(self) -> None:
@@ -109,9 +105,13 @@ class Board:
 
     def siftmoe(self, command: str, *arguments: str) -> list[dict[str, Any]]:
         ssh = [] if command == "keys" else ["--ssh-config", str(self.config)]
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
-            siftmoe([command, str(self.folder / "testbed.toml"), *arguments, "--json", *ssh])
+        said, told = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told):
+            status = siftmoe(
+                [command, str(self.folder / "testbed.toml"), *arguments, "--json", *ssh]
+            )
+        if status and not said.getvalue():
+            raise RuntimeError(failure(["siftmoe", command], status, told.getvalue()))
         return [json.loads(line) for line in said.getvalue().splitlines()]
 
     def flash(self, **testbed: Any) -> dict[str, Any]:
@@ -261,6 +261,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, help="folder of the userland (made if need be)")
     args = parser.parse_args()
+    require()
     wrong = 0
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -286,4 +287,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")

@@ -26,6 +26,16 @@ NOMINAL_FLOPS_PER_S = 100e9
 #: Width that sets the nominal payload where policies choose widths: half precision.
 REFERENCE_WIDTH = 16
 
+#: SiftMoE's operating point: a Mixtral token, 4096 x 16 bit, over 2 MHz in 0.074 s.
+PAPER_BITS_PER_HERTZ = 4096 * 16 / (2e6 * 0.074)
+
+
+def token_deadline_s(radio: RadioEntry, hidden_size: int) -> float:
+    """Airtime of a token in one direction: of the settings, or of the paper's operating point."""
+    if radio.deadline_s is not None:
+        return radio.deadline_s
+    return row_bits(hidden_size, REFERENCE_WIDTH) / (radio.bandwidth_hz * PAPER_BITS_PER_HERTZ)
+
 
 def air_interface(
     radio: RadioEntry,
@@ -58,7 +68,7 @@ def air_interface(
     flops_per_token = 6.0 * shape.hidden_size * shape.intermediate_size
     air = AirInterface(
         **payload_of(shape.hidden_size, widths),
-        token_deadline_s=radio.deadline_s,
+        token_deadline_s=token_deadline_s(radio, shape.hidden_size),
         tx_power_limit_w=radio.tx_power_limit_w,
         compute_s_per_token=flops_per_token / NOMINAL_FLOPS_PER_S,
         downlink_price=radio.downlink_price,

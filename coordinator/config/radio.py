@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from siftmoe.radio.pluto.address import Address
+from siftmoe.radio.sounding import pilots
 
 Index = Annotated[int, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0.0, le=1e12)]
@@ -21,9 +22,10 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ----------
     bandwidth_hz : float, Hz
         Of one link; every helper has its own band.
-    deadline_s : float, s
+    deadline_s : float or None, s
         Airtime that one token's transmission may take, one direction; with ``deadline_shared``,
-        time for both directions and the compute between them.
+        time for both directions and the compute between them. None takes the paper's operating
+        point for the model: 0.44 bit/s/Hz at 16 bits an entry.
     deadline_shared : bool
         Uplink, compute and downlink share one deadline, divided at least energy.
     tx_power_limit_w : float, W
@@ -53,7 +55,7 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     coherence_time_s : float, s
         Time for which a simulated link keeps its response.
     carrier_hz : float, Hz
-        Sets the mean gain at 1 m: free space.
+        Of the radios; of simulated links it sets the mean gain at 1 m, free space.
     path_loss_exponent : float
         Beyond 1 m.
     gain_floor : float
@@ -67,7 +69,7 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     bandwidth_hz: Annotated[float, Meta(ge=1e3, le=1e11)] = 2e6
-    deadline_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.074
+    deadline_s: Annotated[float, Meta(gt=0.0, le=60.0)] | None = None
     deadline_shared: bool = False
     tx_power_limit_w: Positive = 1.0
     noise_figure_db: Annotated[float, Meta(ge=0.0, le=60.0)] = 5.0
@@ -80,7 +82,7 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     outage_price: Positive = 60.0
     rician_k_db: Annotated[float, Meta(ge=-60.0, le=60.0)] = 6.0
     coherence_time_s: Positive = 0.1
-    carrier_hz: Annotated[float, Meta(ge=1e6, le=1e12)] = 2.4e9
+    carrier_hz: Annotated[float, Meta(ge=1e6, le=1e12)] = 2.45e9
     path_loss_exponent: Annotated[float, Meta(ge=1.0, le=8.0)] = 3.0
     gain_floor: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.05
     seed: Index = 0
@@ -134,6 +136,9 @@ class SoundingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         "widen".
     reciprocity : bool
         Derive the downlink from the uplink where reciprocity was measured to hold.
+    band_hz : (float, float), Hz
+        Band in which the user may transmit: by default 2.4 to 2.4835 GHz. `siftmoe run` warns
+        outside it.
     """
 
     uri: Annotated[str, Meta(min_length=1)]
@@ -145,9 +150,24 @@ class SoundingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stale: Literal["widen", "refuse"] = "widen"
     max_age_s: Positive | None = None
     reciprocity: bool = False
+    band_hz: tuple[Positive, Positive] = (2.4e9, 2.4835e9)
 
     def __post_init__(self) -> None:
         Address.parse(self.uri)
+        if not self.band_hz[0] < self.band_hz[1]:
+            raise ValueError(f"band_hz must be [lowest, highest] in Hz, got {[*self.band_hz]}")
+
+    def outside_band(self, carrier_hz: float) -> str:
+        """Say in what way the occupied band leaves `band_hz`; empty if it does not."""
+        half_hz = 0.5 * self.sample_rate_hz * pilots.USED_CARRIERS / pilots.FFT_SIZE
+        low_hz, high_hz = carrier_hz - half_hz, carrier_hz + half_hz
+        if self.band_hz[0] <= low_hz and high_hz <= self.band_hz[1]:
+            return ""
+        return (
+            f"the pilots occupy {low_hz / 1e6:.2f} to {high_hz / 1e6:.2f} MHz, which leaves "
+            f"band_hz = [{self.band_hz[0] / 1e6:g} MHz, {self.band_hz[1] / 1e6:g} MHz] of "
+            f"[sounding]; change carrier_hz of [radio], or band_hz if you may transmit there"
+        )
 
     def limit_s(self, coherence_time_s: float) -> float:
         """Oldest state that is used, s."""

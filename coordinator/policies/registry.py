@@ -107,6 +107,16 @@ def _configured(name: str, target: Any, options: dict[str, Any]) -> Any:
     return partial(target, **options) if options else target
 
 
+def option_names(target: Any) -> list[str] | None:
+    """Return the options that a policy's target takes itself; None if it takes any."""
+    if not inspect.isclass(target) and hasattr(target, "select"):
+        return []
+    parameters = list(inspect.signature(target).parameters.values())
+    if any(option.kind is inspect.Parameter.VAR_KEYWORD for option in parameters):
+        return None
+    return sorted(option.name for option in parameters[0 if inspect.isclass(target) else 1 :])
+
+
 def _check_options(
     name: str, target: Callable[..., Any], options: dict[str, Any], *, given: int = 0
 ) -> None:

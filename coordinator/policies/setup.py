@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from siftmoe.coordinator.policies.registry import POLICIES, make_policy
+from siftmoe.coordinator.policies.registry import (
+    POLICIES,
+    find_policy,
+    make_policy,
+    option_names,
+)
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.coordinator.selection.policy import BUDGETS, PolicyRun
 from siftmoe.coordinator.selection.problem import Budget, BudgetKind
@@ -79,6 +84,7 @@ def prepare_policy(
     ValueError
         If an option is unknown or missing, or the policy needs a profile and there is none.
     """
+    check_options(spec)
     traits = spec.traits
     budgets = [name for name in BUDGETS if name in spec.options]
     rescale = bool(spec.options.get(_RESCALE, bool(traits.budgets) and budgets == ["price"]))
@@ -99,6 +105,27 @@ def prepare_policy(
     )
     select = make_policy(spec.name, target=spec.target, run=run, **options)
     return PreparedPolicy(select, tables, widths)
+
+
+def check_options(spec: PolicySpec, *, also: Sequence[str] = ()) -> None:
+    """Raise ValueError for an option that a policy does not have; the message lists those it has.
+
+    Parameters
+    ----------
+    spec : PolicySpec
+    also : sequence of str
+        Options that the caller handles itself.
+    """
+    own = option_names(find_policy(spec.name) if spec.target is None else spec.target)
+    if own is None:
+        return
+    of_tables = (*spec.traits.budgets, _RESCALE, _RESPONSE) if spec.traits.budgets else ()
+    known = list(dict.fromkeys([*also, *of_tables, BITS, DOWNLINK_BITS, *own]))
+    # a budget that the policy does not spend is refused with the tables
+    if unknown := sorted(set(spec.options) - {*known, *BUDGETS}):
+        raise ValueError(
+            f"policy {spec.name!r} has no option {', '.join(unknown)}; it has {', '.join(known)}"
+        )
 
 
 def _missing(spec: PolicySpec, what: str) -> Callable[[], Any]:

@@ -153,13 +153,13 @@ def _package(drawing: Drawing, package: str, x: float, y: float, width: float) -
     drawing.box(x, y - 26, width, height, fill="#fafbfc")
     drawing.text(x + 10, y - 7, package, size=14.5, bold=True)
     for floor in stack:
-        share = (width - 16) / len(floor)
-        for number, room in enumerate(floor):
-            drawing.box(x + 8 + share * number, y + 4, share - 4, 28, fill=COLOURS[package])
-            size = round(min(12.5, 1.6 * share / len(room.title)), 1)
-            drawing.text(
-                x + 6 + share * (number + 0.5), y + 22, room.title, size=size, anchor="middle"
-            )
+        left, unit = x + 8, (width - 12) / sum(len(room.title) + 4 for room in floor)
+        for room in floor:
+            share = unit * (len(room.title) + 4)
+            drawing.box(left, y + 4, share - 4, 28, fill=COLOURS[package])
+            size = round(min(12.5, 1.6 * (share - 4) / len(room.title)), 1)
+            drawing.text(left + share / 2 - 2, y + 22, room.title, size=size, anchor="middle")
+            left += share
         y += 34
     return y
 

@@ -52,6 +52,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         name = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
     for name, page in GENERATED.items():
+        if (stub := files.get_file_from_path(name)) is not None:  # for readers without the site
+            files.remove(stub)
         files.append(File.generated(config, name, content=page()))
     return files
 

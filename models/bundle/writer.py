@@ -98,13 +98,15 @@ def prepare_bundle(
     report: OnProgress = on_progress or (lambda _: None)
     root = Path(out)
     files = CheckpointFiles.open(model_dir)
-    hashes = files.hashes(_counter(report, "hash", files.num_bytes))
+    count = _counter(report, "hash", files.num_bytes)
     if (root / MANIFEST_NAME).is_file():
-        return _open_same(root, files, hashes, dtype=dtype, report=report)
-    with Journal(root, Header(source_sha256=hashes.weights, dtype=dtype)) as journal:
-        from siftmoe.models.checkpoint.reader import Checkpoint
+        return _open_same(root, files, files.hashes(count), dtype=dtype, report=report)
 
-        checkpoint = Checkpoint.open(model_dir)
+    from siftmoe.models.checkpoint.reader import Checkpoint
+
+    checkpoint = Checkpoint.open(model_dir)  # what is refused is refused before hours of hashing
+    hashes = files.hashes(count)
+    with Journal(root, Header(source_sha256=hashes.weights, dtype=dtype)) as journal:
         document = Document(
             format=FORMAT,
             source=Source(

@@ -1,7 +1,7 @@
 """Measures a bundle's profile: similarity, sensitivity, response, amplification, bit widths.
 
-The bundle's own experts are measured in torch on calibration text; docs/profile.md has the
-formulas.
+The bundle's own experts are measured in torch on calibration text; docs/explanation/profile.md has
+the formulas.
 
 - `bundle.add_profile`: measures a profile and puts it into the bundle.
 - `preflight.check_calibration`: checks tokenizer and text before a bundle is prepared.

@@ -10,7 +10,7 @@ its prefix is not; attention is causal, so this equals a decoding step on an und
 The figure includes changes of later routing; it is an average, not a Lipschitz constant.
 
 SiftMoE (arXiv 2603.23888) has such a factor in its Theorem 1; the measurement is this project's own
-(docs/theory.md, section 0).
+(docs/explanation/theory.md, section 0).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Fisher sensitivity a_l of `siftmoe.models.profiling.sensitivity`. Top-K routing 
 probability that a deviation changes the routing of a later layer grows with its norm, not with its
 square, and gradients do not include it. So :math:`\hat a_l \ge a_l`, equal in the last layer.
 
-This project's own derivation: docs/theory.md, section 8.
+This project's own derivation: docs/explanation/theory.md, section 8.
 """
 
 from __future__ import annotations

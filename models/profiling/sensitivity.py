@@ -8,7 +8,7 @@ curvature of the Kullback-Leibler divergence from the undisturbed model. A devia
 :math:`\delta` of one token in a random direction then costs about
 :math:`\tfrac12 a_l \|\delta\|^2` nats.
 
-This project's own derivation: docs/theory.md, section 8.
+This project's own derivation: docs/explanation/theory.md, section 8.
 """
 
 from __future__ import annotations

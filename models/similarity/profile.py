@@ -130,7 +130,7 @@ class Profile:
     ) -> Estimate:
         r"""Return the expected loss by one slot's deviation, per squared gate weight.
 
-        This project's own derivation (docs/theory.md, section 8):
+        This project's own derivation (docs/explanation/theory.md, section 8):
 
         .. math:: q_{ij} = \tfrac12\, a\,
             \frac{\mathbb E[w^2\,\|y_i - c_{ij}\,y_j\|^2]}{\mathbb E[w^2]}

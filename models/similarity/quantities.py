@@ -30,7 +30,7 @@ The six ``narrow_`` arrays are the cost of serving when the token travels in few
 the ``widths`` of the calibration: :math:`y_j = \mathrm{FFN}_j(Q_b z)`, while y_i is computed from
 the exact token. At these widths a slot's own expert is not exact either.
 
-Every mean has its standard error. docs/profile.md has the formulas.
+Every mean has its standard error. docs/explanation/profile.md has the formulas.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Names and paths of the shipped checkpoints and evaluation sets.
 
-Importing this module loads no torch. ``docs/checkpoints.md`` says how the files were made.
+Importing this module loads no torch. ``docs/explanation/checkpoints.md`` says how the files were
+made.
 """
 
 from __future__ import annotations

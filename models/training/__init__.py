@@ -1,4 +1,6 @@
-"""Makes the shipped checkpoints and evaluation sets; docs/checkpoints.md has the commands.
+"""Makes the shipped checkpoints and evaluation sets.
+
+docs/explanation/checkpoints.md has the commands.
 
 Every module is a command, in this order:
 

@@ -23,7 +23,7 @@ Rows are rotated first, so that no single entry determines the step
 (`siftmoe.models.vectors.rotation`).
 
 The optimal steps are those of J. Max, "Quantizing for minimum distortion", IRE Trans. Inf. Theory 6
-(1960). docs/theory.md, section 8.
+(1960). docs/explanation/theory.md, section 8.
 """
 
 from __future__ import annotations

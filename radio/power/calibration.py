@@ -5,7 +5,8 @@ drifts by an amount that was not measured, so the uncertainty grows:
 
 .. math:: u^2(f, T) = u_0^2 + (a_f\,(f - f_0))^2 + (a_T\,(T - T_0))^2
 
-and beyond ``REACH_HZ`` or ``REACH_K`` the entry does not hold. Both slopes are this project's
+and beyond ``REACH_HZ`` or ``REACH_K`` the entry does not hold, nor on the other side of the sample
+rate at which the transceiver's filter changes by 6 dB. Both slopes are this project's
 assumption about the analog path of an AD936x and its baluns, not a figure of a data sheet
 (docs/explanation/power.md).
 """
@@ -16,6 +17,8 @@ import math
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
+
+from siftmoe.radio.power.conversion import FIR_BY_4_RATE_HZ
 
 #: Assumed drift of a level along the carrier, 1 dB in 100 MHz, and with temperature.
 DRIFT_DB_PER_HZ: Final = 1e-8
@@ -33,6 +36,7 @@ Carrier = Annotated[float, Meta(ge=1e6, le=1e11)]
 Level = Annotated[float, Meta(ge=-60.0, le=60.0)]
 Deviation = Annotated[float, Meta(gt=0.0, le=20.0)]
 Temperature = Annotated[float, Meta(ge=-60.0, le=150.0)]
+SampleRate = Annotated[float, Meta(ge=1e5, le=1e9)]
 Note = Annotated[str, Meta(max_length=200)]
 
 
@@ -51,6 +55,8 @@ class LevelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Standard uncertainty.
     temperature_c : float or None, °C
         Of the unit during the measurement.
+    sample_rate_hz : float, Hz
+        During the measurement; entries of older versions were made at 2 MS/s.
     measured_at : str
         Time of the measurement, ISO 8601.
     method : str
@@ -63,11 +69,16 @@ class LevelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     full_scale_dbm: Level
     std_db: Deviation
     temperature_c: Temperature | None = None
+    sample_rate_hz: SampleRate = 2e6
     measured_at: Note = ""
     method: Note = ""
 
-    def std_at(self, carrier_hz: float, temperature_c: float | None) -> float | None:
+    def std_at(
+        self, carrier_hz: float, temperature_c: float | None, *, sample_rate_hz: float
+    ) -> float | None:
         """Return the standard uncertainty elsewhere, dB; None where the entry does not hold."""
+        if not same_filter(self.sample_rate_hz, sample_rate_hz):
+            return None
         drift = _drift(self.carrier_hz, carrier_hz, [(self.temperature_c, temperature_c)])
         return None if drift is None else math.hypot(self.std_db, drift)
 
@@ -77,6 +88,7 @@ class LevelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             isinstance(other, LevelEntry)
             and (self.serial, self.path, self.carrier_hz)
             == (other.serial, other.path, other.carrier_hz)
+            and same_filter(self.sample_rate_hz, other.sample_rate_hz)
             and _close(self.temperature_c, other.temperature_c)
         )
 
@@ -95,6 +107,7 @@ class PairEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     std_db : float, dB
     transmitter_c, receiver_c : float or None, °C
         Temperatures.
+    sample_rate_hz : float, Hz
     measured_at, method : str
     """
 
@@ -105,13 +118,21 @@ class PairEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     std_db: Deviation
     transmitter_c: Temperature | None = None
     receiver_c: Temperature | None = None
+    sample_rate_hz: SampleRate = 2e6
     measured_at: Note = ""
     method: Note = ""
 
     def std_at(
-        self, carrier_hz: float, transmitter_c: float | None, receiver_c: float | None
+        self,
+        carrier_hz: float,
+        transmitter_c: float | None,
+        receiver_c: float | None,
+        *,
+        sample_rate_hz: float,
     ) -> float | None:
         """Return the standard uncertainty elsewhere, dB; None where the entry does not hold."""
+        if not same_filter(self.sample_rate_hz, sample_rate_hz):
+            return None
         pairs = [(self.transmitter_c, transmitter_c), (self.receiver_c, receiver_c)]
         drift = _drift(self.carrier_hz, carrier_hz, pairs)
         return None if drift is None else math.hypot(self.std_db, drift)
@@ -122,6 +143,7 @@ class PairEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             isinstance(other, PairEntry)
             and (self.transmitter, self.receiver, self.carrier_hz)
             == (other.transmitter, other.receiver, other.carrier_hz)
+            and same_filter(self.sample_rate_hz, other.sample_rate_hz)
             and _close(self.transmitter_c, other.transmitter_c)
             and _close(self.receiver_c, other.receiver_c)
         )
@@ -129,6 +151,11 @@ class PairEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 #: Temperatures within this are the same for a new entry; further apart both are kept.
 _SAME_K: Final = 5.0
+
+
+def same_filter(first_hz: float, second_hz: float) -> bool:
+    """Whether two sample rates have the same filter in the transceiver."""
+    return (first_hz <= FIR_BY_4_RATE_HZ) is (second_hz <= FIR_BY_4_RATE_HZ)
 
 
 def _close(first: float | None, second: float | None) -> bool:

@@ -21,30 +21,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from siftmoe.radio.channel.link import Source
 from siftmoe.radio.device import PowerReference
-from siftmoe.radio.power.calibration import LevelEntry, PairEntry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siftmoe.radio.device import RadioSettings
 
-_Entry = TypeVar("_Entry", bound=LevelEntry | PairEntry)
-
 #: Typical of a Pluto: full-scale carrier at 0 dB attenuation, and at 0 dB gain.
 TYPICAL_TX_DBM: Final = 7.0
+TYPICAL_RX_DBM: Final = 0.0
+TYPICAL_STD_DB: Final = 3.0
 #: Up to this rate pyadi-iio loads a FIR filter that interpolates by 4, with taps that sum to 2 at
 #: GAIN 0: the transmitter has half the amplitude. Above it interpolates by 2. The receiver's has
 #: GAIN -6, which makes up for the sum.
 FIR_BY_4_RATE_HZ: Final = 20e6
 FIR_BY_4_DB: Final = 20.0 * math.log10(2.0 / 4.0)
-TYPICAL_RX_DBM: Final = 0.0
-TYPICAL_STD_DB: Final = 3.0
 
 _NEPER_PER_DB: Final = math.log(10.0) / 10.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -41,9 +42,9 @@ class UnitCalibration:
         Of several entries that hold there, the one with the least uncertainty there is used. If
         none holds, the figure is typical of the sample rate and *derived*.
         """
-        typical = typical_tx_dbm(sample_rate_hz)
-        sent = self._level("transmit", carrier_hz, temperature_c, typical=typical)
-        heard = self._level("receive", carrier_hz, temperature_c, typical=TYPICAL_RX_DBM)
+        level = partial(self._level, carrier_hz, temperature_c, sample_rate_hz=sample_rate_hz)
+        sent = level(path="transmit", typical=typical_tx_dbm(sample_rate_hz))
+        heard = level(path="receive", typical=TYPICAL_RX_DBM)
         return PowerReference(
             tx_full_scale_dbm=sent[0],
             std_db=sent[1],
@@ -66,10 +67,19 @@ class UnitCalibration:
         return replace(self, entries=_with(self.entries, entry))
 
     def _level(
-        self, path: Side, carrier_hz: float, temperature_c: float | None, *, typical: float
+        self,
+        carrier_hz: float,
+        temperature_c: float | None,
+        *,
+        sample_rate_hz: float,
+        path: Side,
+        typical: float,
     ) -> tuple[float, float, Source]:
         best = _best(
-            (entry.std_at(carrier_hz, temperature_c), entry.full_scale_dbm)
+            (
+                entry.std_at(carrier_hz, temperature_c, sample_rate_hz=sample_rate_hz),
+                entry.full_scale_dbm,
+            )
             for entry in self.entries
             if entry.path == path
         )
@@ -155,7 +165,10 @@ class CalibrationStore:
         )
         std_db = math.hypot(sent.std_db, heard.receiver_std_db)
         best = _best(
-            (entry.std_at(carrier_hz, transmitter_c, receiver_c), entry.difference_db)
+            (
+                entry.std_at(carrier_hz, transmitter_c, receiver_c, sample_rate_hz=sample_rate_hz),
+                entry.difference_db,
+            )
             for entry in self.pairs
             if (entry.transmitter, entry.receiver) == (transmitter, receiver)
         )
@@ -182,7 +195,9 @@ class CalibrationStore:
         temperature_c = pair.transmitter_c if path == "transmit" else pair.receiver_c
         for entry in self.levels:
             if (entry.serial, entry.path) == (serial, path):
-                std_db = entry.std_at(pair.carrier_hz, temperature_c)
+                std_db = entry.std_at(
+                    pair.carrier_hz, temperature_c, sample_rate_hz=pair.sample_rate_hz
+                )
                 if std_db is not None:
                     yield entry.full_scale_dbm, std_db
 
@@ -196,6 +211,7 @@ def _deduced(pair: PairEntry, path: Side, level_dbm: float, known_std_db: float)
         full_scale_dbm=level_dbm,
         std_db=math.hypot(pair.std_db, known_std_db),
         temperature_c=pair.receiver_c if receiving else pair.transmitter_c,
+        sample_rate_hz=pair.sample_rate_hz,
         measured_at=pair.measured_at,
         method=f"pair with {pair.transmitter if receiving else pair.receiver}",
     )

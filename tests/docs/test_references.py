@@ -94,6 +94,12 @@ def test_the_public_reference_has_every_public_name():
     assert "Other names" not in page, "put the new name under its subject"
 
 
+def test_a_reader_without_the_site_finds_where_a_generated_page_comes_from():
+    folder = rooms.ROOT / "docs" / "reference"
+    for name in ("command-line", "testbed", "ledger", "rooms", "api/index"):
+        assert "make docs" in (folder / f"{name}.md").read_text(encoding="utf-8")
+
+
 def test_docstrings_become_markdown():
     text = (
         "A sum :math:`a_i`, see :class:`Plan`.\n\n.. math:: S = \\sum_i a_i\n\nAs::\n\n    run it\n"
@@ -101,6 +107,12 @@ def test_docstrings_become_markdown():
     assert to_markdown(text) == (
         "A sum $a_i$, see `Plan`.\n\n\n$$S = \\sum_i a_i$$\n\nAs:\n\n```text\nrun it\n```"
     )
+
+
+def test_parameters_that_share_a_line_are_told_apart():
+    text = "Parameters\n----------\na, b : float, s\n    Times.\nc : int\n"
+    expected = "Parameters\n----------\na : float, s\n    Times.\nb : float, s\n    Times.\nc : int"
+    assert to_markdown(text) == expected
 
 
 def test_formulas_become_mathml():

@@ -22,7 +22,8 @@ LIMIT_S = 1.0
 
 #: Transmits until it is ended; says which processes do.
 PROGRAM = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in background
 from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.opening import open_radio
 from siftmoe.radio.sounding.sounder import frame

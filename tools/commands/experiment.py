@@ -2,7 +2,7 @@
 
 Every cell (setting, policy, seed) runs the coordinator with real experts in processes of this
 machine and simulated links. Finished cells are kept, and the same command continues an interrupted
-study. docs/experiments.md describes each study and which choices are this project's.
+study. docs/explanation/experiments.md describes each study and which choices are this project's.
 """
 
 from __future__ import annotations

@@ -129,11 +129,12 @@ def _num_agents(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run the comparison; an interrupt leaves a readable folder and no process."""
+    from siftmoe.coordinator.links.sources import links_of
     from siftmoe.tools.commands.arguments import job_of
     from siftmoe.tools.comparing.comparison import compare
     from siftmoe.tools.comparing.job import simulated_radio
     from siftmoe.tools.comparing.local_fleet import check_agents
-    from siftmoe.tools.comparing.local_site import local_site
+    from siftmoe.tools.comparing.local_site import DISTANCE_M, local_site
     from siftmoe.tools.comparing.resumption import (
         job_again,
         radio_of,
@@ -161,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
     def settings(hidden_size: int) -> RadioEntry:
         if before is not None:
             return radio_of(before)
-        return simulated_radio(
+        radio = simulated_radio(
             hidden_size,
             deadline_s=args.deadline,
             bandwidth_hz=args.bandwidth,
@@ -176,6 +177,8 @@ def run(args: argparse.Namespace) -> int:
             downlink_price=args.downlink_price,
             links=args.links,
         )
+        links_of(radio, [DISTANCE_M] * job.site["agents"])  # refused before an agent starts
+        return radio
 
     return compare(
         job,

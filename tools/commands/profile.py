@@ -1,7 +1,7 @@
 """Show the similarity of a bundle's experts: the profile measured by `siftmoe prepare`.
 
 Prints a line per layer and, for small models, the matrix of cosines between the experts' outputs;
---out draws all matrices into a file. docs/profile.md explains each figure.
+--out draws all matrices into a file. docs/explanation/profile.md explains each figure.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ The agents must be running on the addresses in the file. If the file has a [soun
 sound every link at the start and once per coherence time, and the policies use the measured
 channel. A link without a radio is simulated, and every result says so.
 
-An agent that fails is left out until it works again (docs/faults.md). --resume continues a run
-that was killed; the agents need not be restarted.
+An agent that fails is left out until it works again (docs/explanation/faults.md). --resume
+continues a run that was killed; the agents need not be restarted.
 """
 
 from __future__ import annotations
@@ -70,10 +70,12 @@ def run(args: argparse.Namespace) -> int:
 
     from siftmoe.coordinator.config.testbed import load_testbed
     from siftmoe.coordinator.connect import placement_of
+    from siftmoe.coordinator.links.sources import links_of
     from siftmoe.tools.commands.arguments import job_of
     from siftmoe.tools.comparing.comparison import compare
-    from siftmoe.tools.comparing.job import with_options
+    from siftmoe.tools.comparing.job import at_operating_point, with_options
     from siftmoe.tools.comparing.testbed_site import testbed_site
+    from siftmoe.tools.terminal.console import stderr_console
     from siftmoe.tools.watching.metrics import with_metrics
 
     job, before = _again(args) if args.resume else (None, None)
@@ -96,10 +98,15 @@ def run(args: argparse.Namespace) -> int:
         links=job.site.get("links"),  # a run of an older version has none
     )
     testbed = msgspec.structs.replace(testbed, radio=radio)
+    links_of(radio, [agent.distance_m for agent in testbed.agent])  # refused at once
+    if testbed.sounding is not None and (
+        outside := testbed.sounding.outside_band(radio.carrier_hz)
+    ):
+        stderr_console().print(f"warning: {outside}", soft_wrap=True)
     return compare(
         job,
         model=testbed.model.bundle,
-        settings=lambda _hidden_size: radio,
+        settings=partial(at_operating_point, radio),
         check=partial(placement_of, testbed.agent),
         open_site=with_metrics(
             partial(

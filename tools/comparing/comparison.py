@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -44,7 +45,7 @@ from siftmoe.tools.showing.comparison_table import (
 from siftmoe.tools.showing.remarks import remarks
 from siftmoe.tools.showing.report import CONFIG_FILE, write_report
 from siftmoe.tools.terminal.console import stderr_console, stdout_console
-from siftmoe.tools.terminal.progress import progress_bar
+from siftmoe.tools.terminal.progress import progress_bar, working
 from siftmoe.tools.terminal.tables import table
 
 if TYPE_CHECKING:
@@ -108,12 +109,14 @@ class Comparison:
         console.print(f"\n{label}", style="bold", end="")
         console.print(f"  {self.job.prompt}", end="")
         with self._coordinated(answer_label(label), resolved):
-            answer = self.session.generate(
-                self.job.prompt,
-                max_new_tokens=self.job.answer_tokens,
-                on_text=lambda text: console.print(text, end="", style="green"),
-            )
-        console.print()
+            try:
+                answer = self.session.generate(
+                    self.job.prompt,
+                    max_new_tokens=self.job.answer_tokens,
+                    on_text=lambda text: console.print(text, end="", style="green"),
+                )
+            finally:
+                console.print()  # an error has a line of its own
         with self._coordinated(label, resolved):
             metrics = self._evaluate(label)
         self.scores[label] = {"answer": answer, "metrics": metrics, "policy": str(resolved)}
@@ -186,11 +189,12 @@ def compare(
     profile = load_profile(bundle)
     radio = settings(bundle.shape.hidden_size)
     check_policies(policies, bundle, profile, radio)
-    tokenizer = bundle.load_tokenizer()
-    tasks = [
-        load_task(spec, tokenizer=tokenizer, limit=job.items, context=bundle.context_length)
-        for spec in job.tasks
-    ]
+    with working("reading the tasks"):
+        tokenizer = bundle.load_tokenizer()
+        tasks = [
+            load_task(spec, tokenizer=tokenizer, limit=job.items, context=bundle.context_length)
+            for spec in job.tasks
+        ]
     config = describe(job, radio, bundle, model=model)
     console.print(config["operating_point"])
     if before is None:
@@ -210,12 +214,14 @@ def compare(
                 config |= {"note": site.note, "helpers": _helpers(site)}
                 console.print(f"{config['helpers']}. {site.note}")
                 (out / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+                with working("loading the model"):
+                    session = Session(bundle.load_backbone(), tokenizer)
                 comparison = Comparison(
                     job=job,
                     radio=radio,
                     bundle=bundle,
                     profile=profile,
-                    session=Session(bundle.load_backbone(), tokenizer),
+                    session=session,
                     tasks=tasks,
                     site=site,
                     ledger=ledger,
@@ -228,8 +234,8 @@ def compare(
             interrupted = True
     if interrupted:
         console.print(
-            f"\ninterrupted; what was booked is in {out / LEDGER_FILE}; "
-            f"go on with: siftmoe {job.name} --resume {out}",
+            f"\ninterrupted; what was booked is in {out / LEDGER_FILE}; go on with:\n"
+            f"siftmoe {job.name} --resume {shlex.quote(str(out))}",
             soft_wrap=True,
         )
         return _INTERRUPTED
@@ -256,7 +262,8 @@ def _helpers(site: Site) -> str:
 
 def _show(job: Job, out: Path, config: dict[str, Any]) -> None:
     results = load_results(out)
-    report = write_report(out, results, config)
+    with working("writing the report"):
+        report = write_report(out, results, config)
     if job.as_json:
         rows = [
             {

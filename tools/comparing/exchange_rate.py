@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 #: The search ends when the loss is met within this share of itself.
 _CLOSE = 0.04
 _MOST_TRIALS = 12
+#: Runs of the policy and of the reference in a search, at most.
+MOST_RUNS = 1 + _MOST_TRIALS
 #: A loss may exceed the stated one by this share.
 _TOLERABLE = 0.5
 #: About 4,000 tokens: a trial takes a second; a paired change of perplexity is known to 0.3 %.

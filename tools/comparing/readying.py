@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.policies.setup import prepare_policy
-from siftmoe.tools.comparing.exchange_rate import Trials, find_rate, validation_task
+from siftmoe.tools.comparing.exchange_rate import MOST_RUNS, Trials, find_rate, validation_task
 from siftmoe.tools.comparing.job import LOSS
 from siftmoe.tools.terminal.progress import progress_bar
 
@@ -69,7 +69,7 @@ def with_price(
         bits=radio.bits,
         downlink_bits=radio.downlink_bits,
     )
-    with progress_bar(f"{policy}: rate on validation text", None) as advance:
+    with progress_bar(f"{policy}: rate on validation text", MOST_RUNS, at_most=True) as advance:
         rate = find_rate(
             replace(policy, options=options), trials, loss=loss, on_trial=lambda: advance(1)
         )

@@ -116,10 +116,16 @@ async def _connect(
 async def _find_python(
     connection: asyncssh.SSHClientConnection, *, name: str, python: str | None
 ) -> str:
-    """Return the first interpreter that is new enough."""
+    """Return the first interpreter that is new enough; those after it are not started."""
     tried = PYTHONS if python is None else (python,)
-    ask = "import sys; print(sys.executable, sys.version_info[0], sys.version_info[1])"
-    script = "; ".join(f'echo "{_MARK} $({shlex.quote(p)} -c "{ask}" 2>/dev/null)"' for p in tried)
+    ask = (
+        "import sys; print(sys.executable, sys.version_info[0], sys.version_info[1]); "
+        f"sys.exit(sys.version_info < {_OLDEST})"
+    )
+    script = (
+        f'for p in {" ".join(map(shlex.quote, tried))}; do o=$("$p" -c "{ask}" 2>/dev/null); s=$?; '
+        f'echo "{_MARK} $o"; [ $s -eq 0 ] && exit 0; done'
+    )
     found: dict[str, tuple[int, int]] = {}
     for line in await _lines(connection, script, name=name):
         parts = line.rsplit(maxsplit=2)

@@ -27,6 +27,7 @@ class Bars:
             TimeElapsedColumn(),
             field_column("fields[phase]"),
             console=stderr_console(),
+            disable=not stderr_console().is_terminal,
         )
         self._tasks: dict[str, TaskID] = {
             name: self._progress.add_task(name, total=None, phase="waits") for name in boards
@@ -47,6 +48,8 @@ class Bars:
     def phase(self, board: str, text: str) -> None:
         """Show the phase that a board is in."""
         self._progress.update(self._tasks[board], phase=text)
+        if not self._progress.console.is_terminal:
+            self._progress.console.print(f"{board}: {text}", soft_wrap=True)
 
     def expect(self, board: str, num_bytes: int) -> None:
         """Set the number of bytes that will be sent."""

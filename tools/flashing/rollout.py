@@ -147,9 +147,7 @@ class Rollout:
             facts, inventory = preflight.facts, preflight.inventory
             target = Target(facts["python"], facts["machine"], facts["libc"])
             self.report.phase(agent.name, "build")
-            release = await asyncio.to_thread(
-                self.site.release, index, target, keep=not self.dry_run
-            )
+            release = await asyncio.to_thread(self.site.release, index, target)
             preflight.check_release(
                 release,
                 signer=self.site.signer().line,
@@ -211,6 +209,7 @@ class Rollout:
             await self._switch(link, index, release, before=inventory["current"])
             result = "flashed"
         await link.call("prove", release.name)
+        self.site.record(index, release)
         if self.forget:
             await link.call("forget")
         detail = _described(tested) + (f"; {preflight.clock}" if preflight.clock else "")

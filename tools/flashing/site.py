@@ -140,15 +140,13 @@ class Site:
             raise ConfigError(f"there is no folder {str(self.keys)!r}; run 'siftmoe keys' first")
         return Signer.of(self.keys)
 
-    def release(self, index: int, target: Target, *, keep: bool = True) -> Release:
+    def release(self, index: int, target: Target) -> Release:
         """Build an agent's release for its board's Python and machine.
 
         Parameters
         ----------
         index : int
         target : Target
-        keep : bool
-            Write the release's number down; a dry run does not.
 
         Raises
         ------
@@ -172,8 +170,13 @@ class Site:
                 keys=None if agent.key is None else self.keys,
                 program=self.program,
                 signer=self.signer(),
-                counters=Counters(self.keys, keep=keep),
+                counters=Counters(self.keys),
             )
+
+    def record(self, index: int, release: Release) -> None:
+        """Write down the release that an agent's board serves now."""
+        with self._building:
+            Counters(self.keys).record(self.agent(index).name, release.content, release.counter)
 
     def _wheels_for(self, target: Target, *, radio: bool) -> list[Path]:
         compiler = self.testbed.flash.packing == "compiled"

@@ -2,5 +2,6 @@
 
 - `packages.PACKAGES`, `packages.OPTIONAL`: distributions by extra
 - `packages.remedy`: the command that installs an extra
+- `missing.way_out`: what installs a package that a command could not import
 - `checks.checks`: the findings of ``siftmoe doctor``
 """

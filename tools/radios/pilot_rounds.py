@@ -30,9 +30,14 @@ _MEASURED = (
     "cfo_hz",
     "cfo_std_hz",
     "noise_dbm",
+    "noise_std_db",
+    "noise_source",
     "timing_samples",
     "tx_power_dbm",
+    "tx_power_std_db",
+    "tx_power_source",
 )
+_DB_PER_NEPER = 10.0 / math.log(10.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +126,7 @@ def _measured(
 ) -> dict[str, Any]:
     channel, estimates = got.channel, got.estimate
     spread = math.sqrt(float((estimates.gain_std**2).sum())) / float(estimates.gain.sum())
-    repeat_db = 10.0 / math.log(10.0) * spread
+    repeat_db = _DB_PER_NEPER * spread
     # A calibration of the pair is more accurate than those of its two radios.
     path = store.pair(
         pair[0].info.serial,
@@ -134,15 +139,19 @@ def _measured(
     assumed_db = pair[0].reference.tx_full_scale_dbm - pair[1].reference.rx_full_scale_dbm
     values = (
         linear_to_db(channel.gain) + assumed_db - path.difference_db,
-        math.hypot(repeat_db, path.std_db, 10.0 / math.log(10.0) * got.checks.relative_std),
+        math.hypot(repeat_db, path.std_db, _DB_PER_NEPER * got.checks.relative_std),
         repeat_db,
         path.source.value,
         linear_to_db(got.snr),
         got.cfo_hz,
         got.cfo_std_hz,
         watt_to_dbm(channel.noise_psd * channel.bandwidth_hz),
+        _DB_PER_NEPER * channel.noise_psd_std / channel.noise_psd,
+        channel.noise_source.value,
         got.detection.start,
         watt_to_dbm(got.tx_power_w),
+        _DB_PER_NEPER * got.tx_power_std_w / got.tx_power_w,
+        got.tx_power_source.value,
     )
     return dict(zip(_MEASURED, values, strict=True))
 
@@ -157,6 +166,7 @@ def describe(exchange: dict[str, Any]) -> str:
         f"({exchange['path_gain_source']}; repeats within "
         f"{exchange['path_gain_repeat_std_db']:.2f} dB), SNR {exchange['snr_db']:.1f} dB, "
         f"CFO {exchange['cfo_hz']:.1f} ± {exchange['cfo_std_hz']:.1f} Hz, noise "
-        f"{exchange['noise_dbm']:.1f} dBm"
+        f"{exchange['noise_dbm']:.1f} ± {exchange['noise_std_db']:.1f} dBm "
+        f"({exchange['noise_source']})"
         f"{'; uncertain: ' if exchange['reason'] else ''}{exchange['reason']}"
     )

@@ -24,8 +24,7 @@ from siftmoe.agent.security.keys import KeyPair
 from siftmoe.radio.device import RadioSettings
 from siftmoe.radio.opening import open_radio
 from siftmoe.tools.flashing.keys import make_keys
-from siftmoe.tools.flashing.rollout import Outcome, Rollout
-from siftmoe.tools.flashing.site import Site
+from siftmoe.tools.flashing.rollout import Rollout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -257,27 +256,6 @@ def test_a_board_compiles_what_packs_vectors_once_and_before_the_switch(
     assert agent_said(flashed)["packing"] == "numpy"
     assert list((flashed.root / "cache").iterdir()) == []
     flashed.serving(capsys)
-
-
-def test_nothing_follows_a_failure(flashed: Bench, monkeypatch) -> None:
-    site = flashed.site()
-    calls = []
-
-    class Failing(Rollout):
-        async def _flash(self, index: int) -> Outcome:
-            calls.append(index)
-            result = "failed" if len(calls) == 2 else "flashed"
-            return Outcome(board=str(index), result=result, begun=True)
-
-    monkeypatch.setattr(Site, "agent", lambda *_: site.testbed.agent[0])
-    done = asyncio.run(Failing(site=site, report=Watch(), batch=2).run([0, 1, 2, 3, 4]))
-    assert calls == [0, 1, 2]
-    assert [outcome.result for outcome in done] == [
-        "flashed",
-        "failed",
-        "flashed",
-        *["skipped"] * 2,
-    ]
 
 
 def test_a_board_that_cannot_be_logged_in_to_is_named(flashed: Bench, tmp_path: Path) -> None:

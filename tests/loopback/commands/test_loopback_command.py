@@ -164,6 +164,8 @@ def prepared(
         (["--policy", "topq"], 1, "no policy is named 'topq'; known are "),
         (["--policy", "topk,topk"], 1, "--policy wants different names"),
         (["--task", "chess"], 1, "chess"),
+        (["--policy", "siftmoe:los=0.1"], 1, "no option los; it has loss, tolerance, average, "),
+        (["--links", "nowhere"], 1, "no source of links is named 'nowhere'"),
         (["--task", "piqa:nowhere.jsonl"], 1, "nowhere.jsonl"),
         (["--model", "nowhere"], 1, "no model 'nowhere': name upcycled, scratch, or the folder"),
         (["--model", "mixtral"], 1, "is a checkpoint, not a bundle; run: siftmoe prepare"),

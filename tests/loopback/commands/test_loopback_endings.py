@@ -43,6 +43,7 @@ def test_an_interrupt_ends_it_in_order(start: Start, tmp_path: Path) -> None:
     status, out, err = finish(process)
     assert (status, out) == (130, "")
     assert "interrupted; what was booked is in run/ledger.sqlite" in err
+    assert "siftmoe loopback --resume run" in err.splitlines()
     assert "Traceback" not in err
     assert_gone(agents)
     assert_whole_steps(tmp_path / "run" / "ledger.sqlite")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 OLD_PYTHON = """\
 #!/bin/sh
 echo "$0 3 {minor}"
+exit 1
 """
 
 

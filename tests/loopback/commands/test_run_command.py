@@ -180,9 +180,12 @@ def test_a_radio_that_is_unplugged_costs_its_link_until_it_is_back(
 
 def test_simulation_can_be_asked_for_and_says_so(testbed: Testbed, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = [str(testbed.file()), *SMALL, "--policy", "topk", "--radio", "simulated"]
+    file = testbed.file(band_hz=[2.46e9, 2.48e9])
+    arguments = [str(file), *SMALL, "--policy", "topk", "--radio", "simulated"]
     status, text, err = command(*arguments, "--json", "--out", str(out))
     assert status == 0, err
+    assert "warning: the pilots occupy 2449.22 to 2450.78 MHz, which leaves band_hz" in err
+    assert "over 2 MHz at 2.45 GHz in" in json.loads(text)["config"]["operating_point"]
     assert "SIMULATED links, no radio was used (asked for)" in json.loads(text)["config"]["note"]
     assert rows(out, SoundingRow) == []
     assert {row.channel_origin for row in rows(out, TransmissionRow)} == {ChannelOrigin.SIMULATED}

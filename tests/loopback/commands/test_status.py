@@ -132,11 +132,20 @@ def test_the_table(testbed: Testbed, capsys: Any) -> None:
     assert "service" not in out  # no board is reached over SSH here
 
 
+def background(command: list[str]) -> subprocess.Popen[str]:
+    """Start a process as a shell starts one in the background: it ignores SIGINT at first."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def following(path: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", PROGRAM, "status", str(path), "gone", "cool"]
     command += ["--watch", "--every", "0.2", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with background(command) as process:
         watchdog = threading.Timer(3 * PATIENCE_S, process.kill)
         watchdog.start()
         try:

@@ -83,19 +83,9 @@ def add_ssh(parser: argparse.ArgumentParser) -> None:
 
 
 def load_site(args: argparse.Namespace, *, wheels: Path | None = None) -> Site:
-    """Read the testbed file of a command.
+    """Read the testbed file of a command."""
+    from siftmoe.tools.flashing.site import Site
 
-    Raises
-    ------
-    ReleaseError
-        If the SSH library is not installed.
-    """
-    try:
-        from siftmoe.tools.flashing.site import Site
-    except ModuleNotFoundError as error:
-        from siftmoe.tools.flashing.errors import ReleaseError
-
-        raise ReleaseError(f"{error.name} is missing; pip install 'siftmoe[fleet]'") from error
     # asyncio logs a broken session once per packet; the command reports it once.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     return Site.load(args.testbed, ssh_config=args.ssh_config, wheels=wheels)

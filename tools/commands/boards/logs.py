@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siftmoe.tools.commands.boards.flash import add_ssh, load_site
+from siftmoe.tools.terminal.text import readable
 
 if TYPE_CHECKING:
     import argparse
@@ -33,5 +34,5 @@ def run(args: argparse.Namespace) -> int:
 
     (index,) = site.boards([args.agent])
     said = asyncio.run(command(site, index, "log", str(args.lines)))
-    print(json.dumps(said) if args.json else said["log"])
+    print(json.dumps(said) if args.json else readable(said["log"]))
     return 0

@@ -74,6 +74,7 @@ def _once(site: Site, chosen: list[int], args: argparse.Namespace) -> list[Row]:
 def _follow(site: Site, chosen: list[int], args: argparse.Namespace) -> list[Row]:
     from contextlib import nullcontext
 
+    from siftmoe.tools.interrupts import terminable
     from siftmoe.tools.watching.agents import watching
     from siftmoe.tools.watching.table import Screen
 
@@ -81,6 +82,7 @@ def _follow(site: Site, chosen: list[int], args: argparse.Namespace) -> list[Row
     looks = 0
     try:
         with (
+            terminable(),
             watching(site, chosen, timeout_s=_HELLO_S) as agents,
             nullcontext() if args.json else Screen() as screen,
         ):

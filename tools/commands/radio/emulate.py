@@ -2,7 +2,7 @@
 
 The devices share one simulated air that runs in real time. Without --config every pair of devices
 has the same static path; with --config a file describes the devices and their links
-(docs/emulator.md). Ctrl-C stops the emulator.
+(docs/reference/emulator.md). Ctrl-C stops the emulator.
 """
 
 from __future__ import annotations

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from siftmoe.coordinator.air.assembly import REFERENCE_WIDTH, air_interface, payload_of
+from siftmoe.coordinator.air.assembly import (
+    PAPER_BITS_PER_HERTZ,
+    REFERENCE_WIDTH,
+    air_interface,
+    payload_of,
+)
 from siftmoe.coordinator.air.slotted import SlottedAir
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
@@ -31,7 +36,7 @@ from siftmoe.models.vectors.packing import row_bits
 from siftmoe.radio.channel.link import transmit_energy
 from siftmoe.tools.bundles import open_model
 from siftmoe.tools.comparing.inprocess import AllReady, ExpertsInProcess
-from siftmoe.tools.comparing.job import PAPER_BITS_PER_HERTZ, load_profile
+from siftmoe.tools.comparing.job import SIMULATED_CARRIER_HZ, load_profile
 from siftmoe.tools.experiments.cells.probe import Probe
 from siftmoe.tools.experiments.cells.records import TaskRecord
 from siftmoe.tools.results.width_mix import mean_bits, mix_of
@@ -191,6 +196,7 @@ def _radio(setting: Setting, seed: int) -> RadioEntry:
         gain_floor=setting.gain_floor,
         seed=seed,
         links=setting.links,
+        carrier_hz=SIMULATED_CARRIER_HZ,
     )
 
 

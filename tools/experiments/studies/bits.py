@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from siftmoe.tools.comparing.job import PAPER_BITS_PER_HERTZ
+from siftmoe.coordinator.air.assembly import PAPER_BITS_PER_HERTZ
 from siftmoe.tools.experiments.cells.records import Setting
 from siftmoe.tools.experiments.studies import curves
 from siftmoe.tools.experiments.studies.axes import ENERGY, PERCENT, SAVED, USUAL_LOSS

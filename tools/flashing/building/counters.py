@@ -21,34 +21,29 @@ COUNTERS_FILE = "releases.json"
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """The numbers in a folder of keys.
-
-    Parameters
-    ----------
-    folder : Path
-    keep : bool
-        Write new numbers; a dry run does not.
-    """
+    """The numbers in a folder of keys."""
 
     folder: Path
-    keep: bool = True
 
     def number(self, board: str, content: str) -> int:
         """Return the number of a board's release, given a hash of its content.
+
+        It is that of the last release that was recorded if the content is the same, else the next.
 
         Raises
         ------
         ReleaseError
             If the file is damaged.
         """
+        last = self._read().get(board, {"counter": 0, "content": ""})
+        return int(last["counter"]) + int(last["content"] != content)
+
+    def record(self, board: str, content: str, counter: int) -> None:
+        """Write down the release that a board serves now."""
         known = self._read()
-        last = known.get(board, {"counter": 0, "content": ""})
-        if last["content"] == content:
-            return int(last["counter"])
-        counter = int(last["counter"]) + 1
-        if self.keep:
-            self._write({**known, board: {"counter": counter, "content": content}})
-        return counter
+        entry = {"counter": counter, "content": content}
+        if known.get(board) != entry:
+            self._write({**known, board: entry})
 
     def _read(self) -> dict[str, Any]:
         path = self.folder / COUNTERS_FILE

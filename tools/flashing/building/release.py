@@ -60,6 +60,7 @@ class Release:
     """A board's release, ready to be pushed."""
 
     name: str
+    content: str
     counter: int
     manifest: bytes
     signature: bytes
@@ -141,6 +142,7 @@ def build_release(
     counter = counters.number(agent.name, content)
     manifest = json.dumps(document | {"counter": counter}, sort_keys=True, indent=1).encode()
     return Release(
+        content=content,
         counter=counter,
         name=hashlib.sha256(manifest).hexdigest()[:16],
         manifest=manifest,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from siftmoe.coordinator.air.assembly import token_deadline_s
 from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.errors import ConfigError
@@ -79,9 +80,10 @@ def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
 
 def test_defaults_are_the_papers_operating_point(tmp_path: Path) -> None:
     testbed = load_testbed(write(tmp_path, MINIMAL))
-    assert testbed.radio.bandwidth_hz * testbed.radio.deadline_s == pytest.approx(
-        4096 * 16 / 0.443, rel=1e-3
-    )
+    deadline_s = token_deadline_s(testbed.radio, 4096)
+    assert testbed.radio.bandwidth_hz * deadline_s == pytest.approx(4096 * 16 / 0.443, rel=1e-3)
+    assert token_deadline_s(testbed.radio, 128) == pytest.approx(deadline_s / 32)
+    assert testbed.radio.carrier_hz == 2.45e9
     assert testbed.agent[0].expert_list(num_layers=4, num_experts=4) is None
     assert testbed.policy.name == "topk"
 

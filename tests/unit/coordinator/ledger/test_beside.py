@@ -37,6 +37,10 @@ def sounding(**changes: Any) -> SoundingRow:
         snr=100.0,
         cfo_hz=-1200.0,
         noise_psd=1e-20,
+        gain_source=Source.DERIVED,
+        noise_psd_std=1e-21,
+        noise_source=Source.MEASURED,
+        cfo_std_hz=1.5,
         response=RESPONSE.tobytes(),
     )
     return dataclasses.replace(row, **changes)
@@ -49,6 +53,10 @@ LOST = {
     "snr": None,
     "cfo_hz": None,
     "noise_psd": None,
+    "gain_source": None,
+    "noise_psd_std": None,
+    "noise_source": None,
+    "cfo_std_hz": None,
     "reason": "no burst found",
     "response": b"",
 }

@@ -6,6 +6,7 @@ import math
 import stat
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -103,6 +104,19 @@ def test_the_typical_power_follows_the_filter_of_the_sample_rate() -> None:
     }
     # pyadi-iio's taps sum to 2; interpolating by 4 that is half the amplitude
     assert at == pytest.approx({2e6: 0.98, 20e6: 0.98, 20.1e6: 7.0, 40e6: 7.0}, abs=0.01)
+
+
+def test_an_entry_holds_on_its_side_of_the_filters_step_only() -> None:
+    fast = msgspec.structs.replace(SENT, sample_rate_hz=30e6, full_scale_dbm=7.5)
+    unit = UnitCalibration("A1", (SENT,)).with_entry(fast)
+    assert len(unit.entries) == 2  # neither replaces the other
+    at = {
+        rate: unit.reference(carrier_hz=LO, sample_rate_hz=rate, temperature_c=40.0)
+        for rate in (1e6, 20e6, 25e6)
+    }
+    assert [each.tx_full_scale_dbm for each in at.values()] == [6.4, 6.4, 7.5]
+    slow_only = UnitCalibration("A1", (SENT,)).reference(carrier_hz=LO, sample_rate_hz=25e6)
+    assert (slow_only.tx_full_scale_dbm, slow_only.source) == (7.0, Source.DERIVED)
 
 
 def test_uncertainty_grows_away_from_the_entry_until_it_says_nothing() -> None:

@@ -23,6 +23,7 @@ FACTS = {
 INVENTORY = {"signers": "me", "board": "left", "counter": 3, "releases": [], "blobs": {}}
 RELEASE = Release(
     name="0123456789abcdef",
+    content="",
     counter=4,
     manifest=b"{}",
     signature=b"",

@@ -31,10 +31,11 @@ def test_a_text_is_printed_as_it_is(text: str, capsys: pytest.CaptureFixture[str
     with progress_bar(text, 1) as advance:
         advance(1)
     with Bars([text]) as bars:
-        bars.phase(text, text)
+        bars.phase(text, text)  # a line where there is no terminal
     said = capsys.readouterr()
     assert said.out.splitlines()[0] == text
     assert said.out.count(text) == 3
+    assert f"{text}: {text}" in said.err
     assert said.err.count(text) >= 4
 
 

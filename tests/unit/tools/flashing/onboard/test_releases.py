@@ -152,7 +152,7 @@ def test_a_release_writes_nowhere_else(parts, tmp_path: Path) -> None:
     text = json.dumps(manifest).encode()
     name = hashlib.sha256(text).hexdigest()[:16]
     signature = parts["signer"].sign(text)
-    evil = Release(name=name, counter=1, manifest=text, signature=signature, pieces={})
+    evil = Release(name=name, content="", counter=1, manifest=text, signature=signature, pieces={})
     laid_out(evil, board)
     with pytest.raises(BoardError, match="would not be inside"):
         install(board, name)
