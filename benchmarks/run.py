@@ -38,6 +38,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "selection.bandwidth": [],
     "models.prepare_memory": [],
     "radio.estimation": ["--figures", "benchmarks/figures"],
+    "radio.checks": [],
     "radio.emulator": [],
     "radio.pluto": [],
     "radio.rounds": [],

@@ -7,6 +7,7 @@ import contextlib
 import numpy as np
 import zmq
 from bundles import reference, shape_of
+from patience import scaled_s
 
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import launch
@@ -15,7 +16,7 @@ from siftmoe.agent.wire import protocol
 SHAPE = shape_of()
 #: Large enough that a run of many rows takes a while.
 SLOW = shape_of(num_layers=1, num_experts=1, hidden_size=512, intermediate_size=2048)
-PATIENCE_S = 30.0
+PATIENCE_S = scaled_s(30.0)
 
 
 def config(folder, **options):

@@ -8,12 +8,13 @@ import time
 from collections import Counter
 
 import zmq
+from patience import scaled_s
 
 from siftmoe.agent.security.authenticator import Authenticator
 from siftmoe.agent.security.keys import Credentials, KeyPair
 from siftmoe.agent.serving.sockets import endpoint_of, open_router
 
-PATIENCE_S = 20.0
+PATIENCE_S = scaled_s(20.0)
 FRIEND, STRANGER, AGENT = KeyPair.generate(), KeyPair.generate(), KeyPair.generate()
 
 

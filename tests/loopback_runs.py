@@ -10,6 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from patience import scaled_s
 
 from siftmoe.coordinator.errors import LedgerError
 from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow
@@ -35,14 +36,14 @@ AIR += ["--policy", f"topk,{SIFTMOE}"]
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=PATIENCE_S)
+    out, err = process.communicate(timeout=scaled_s(PATIENCE_S))
     return process.returncode, out, err
 
 
 def wait_until(condition: Callable[[], Any]) -> Any:
-    end_s = time.monotonic() + PATIENCE_S
+    began_s = time.monotonic()
     while not (found := condition()):
-        assert time.monotonic() < end_s, "waited in vain"
+        assert time.monotonic() - began_s < scaled_s(PATIENCE_S), "waited in vain"
         time.sleep(0.02)
     return found
 
@@ -64,7 +65,7 @@ def evaluating(process: subprocess.Popen[str], out: Path) -> list[psutil.Process
 
 
 def assert_gone(processes: list[psutil.Process]) -> None:
-    assert psutil.wait_procs(processes, timeout=PATIENCE_S)[1] == []
+    assert psutil.wait_procs(processes, timeout=scaled_s(PATIENCE_S))[1] == []
 
 
 def assert_whole_steps(path: Path, *, num_layers: int = 4) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import zmq
 from bundles import reference, shape_of
+from patience import scaled_s
 
 from siftmoe.agent.compute.runtime import Runtime
 from siftmoe.agent.service.requests import Identity, Service
@@ -19,7 +20,7 @@ from siftmoe.agent.wire.protocol import decode, encode
 from siftmoe.models.bundle.manifest import Manifest
 
 SHAPE = shape_of()
-PATIENCE_MS = 20_000
+PATIENCE_MS = int(scaled_s(20.0) * 1e3)
 
 
 class Gate:

@@ -23,11 +23,13 @@ import iio
 import numpy as np
 
 from siftmoe.radio.channel.fading import FadingKind, FadingModel
+from siftmoe.radio.channel.link import Source
 from siftmoe.radio.channel.multipath import AirPath
-from siftmoe.radio.device import RadioSettings
+from siftmoe.radio.device import PowerReference, RadioSettings
 from siftmoe.radio.emulator.config import AirConfig, DeviceEntry, LinkEntry
 from siftmoe.radio.emulator.launch import EmulatedPlutos
 from siftmoe.radio.opening import open_radio
+from siftmoe.radio.power.conversion import typical_tx_dbm
 from siftmoe.radio.power.store import CalibrationStore
 from siftmoe.radio.simulated.air import Air
 from siftmoe.radio.simulated.front_end import DeviceModel, convert
@@ -51,7 +53,7 @@ PATHS = {
 }
 BLOCK = 10_240
 #: Gain of the path, for SNRs over the sample rate of about 0, 10, 20 and 30 dB.
-GAINS_DB = (-94.0, -84.0, -74.0, -64.0)
+GAINS_DB = (-88.0, -78.0, -68.0, -58.0)
 
 
 def render_rate(path: AirPath, transmitters: int, *, seconds: float = 0.5) -> float:
@@ -110,7 +112,13 @@ def soundings(sender, receiver, count: int, cfo_hz: float) -> tuple[list, float]
 
 def direct(gain_db: float, count: int) -> dict[str, float]:
     """Soundings on the air itself."""
-    air = Air({"a": DeviceModel(ppm=4.0), "b": DeviceModel(ppm=-6.0)}, sample_rate_hz=2e6, seed=2)
+    reference = PowerReference(
+        tx_full_scale_dbm=typical_tx_dbm(2e6), std_db=0.0, source=Source.MODELLED
+    )
+    devices = {
+        name: DeviceModel(ppm=ppm, reference=reference) for name, ppm in (("a", 4.0), ("b", -6.0))
+    }
+    air = Air(devices, sample_rate_hz=2e6, seed=2)
     air.connect("a", "b", AirPath(gain=10 ** (gain_db / 10), delay_s=1e-7))
     radios = [SimulatedRadio(air, name) for name in ("a", "b")]
     cfo_hz = air.cfo_hz("a", "b", SETTINGS.carrier_hz)

@@ -211,6 +211,7 @@ class Dispatcher:
             hidden_size=hidden.shape[1],
         )
         bits = check_bits(checks, hidden.shape[1], reply_width)
+        planned = [s for s in remote if not checks or s.tokens.min() < len(hidden)]
         return DispatchResult(
             output=total[: len(hidden)],
             timings=tuple(
@@ -227,12 +228,13 @@ class Dispatcher:
             given_up_s=given_up_s,
             uplink_bits={
                 s.helper: s.payload_bits - bits.get(s.helper, (0, 0))[0]
-                for s in remote
+                for s in planned
                 if s.helper in exchange.sent
             },
             downlink_bits={
-                helper: 8 * answer.output.nbytes - bits.get(helper, (0, 0))[1]
-                for helper, answer in answers.items()
+                s.helper: 8 * answers[s.helper].output.nbytes - bits.get(s.helper, (0, 0))[1]
+                for s in planned
+                if s.helper in answers
             },
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -16,6 +17,7 @@ from siftmoe.coordinator.dispatch.plausibility import Scores
 from siftmoe.coordinator.dispatch.sampling import Sampler, only_checks
 from siftmoe.coordinator.errors import AgentDistrusted
 from siftmoe.coordinator.selection.problem import LOCAL
+from siftmoe.models.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     BoolArray = NDArray[np.bool_]
     Rows = NDArray[np.floating[Any]]
 
+
+_log = logging.getLogger(__name__)
 
 #: Largest share of a run's time in which the user's device computes rows again.
 MOST_SHARE: Final = 0.01
@@ -143,7 +147,12 @@ class Verifier:
         pairs = np.stack((np.zeros_like(check.expert), check.expert), axis=1).astype(np.int32)
         weights = check.weight.astype(np.float32)
         began_s = self._clock()
-        row: Rows = self._reference(layer, vector.astype(np.float32), pairs, weights)[0]
+        try:
+            row: Rows = self._reference(layer, vector.astype(np.float32), pairs, weights)[0]
+        except ModelError as error:
+            _log.warning("the user's device cannot compute rows again, replicas will: %s", error)
+            self._reference = None
+            return None
         self._spent_s += self._clock() - began_s
         return row
 

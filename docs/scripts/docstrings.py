@@ -19,6 +19,10 @@ _BLOCK = re.compile(
 )
 _FORMULA = re.compile(r":math:`(?P<latex>[^`]+)`")
 _ROLE = re.compile(r":(?:class|func|meth|data|attr|mod|exc):`~?(?P<name>[^`]+)`")
+#: Parameters that share a description; Griffe would give all of them the first one's default.
+_TOGETHER = re.compile(
+    r"^(?P<names>\w+(?:, \w+)+) : (?P<type>[^\n]*)\n(?P<meaning>(?:(?: +[^\n]+)?\n(?! *\n))*)", re.M
+)
 _LITERAL = re.compile(r"::\n\n(?P<body>(?:(?: +[^\n]*)?\n)+)")
 
 
@@ -34,10 +38,16 @@ class PlainDocstrings(griffe.Extension):
 
 def to_markdown(text: str) -> str:
     """Return a docstring with Markdown in place of reStructuredText."""
-    text = _BLOCK.sub(_block, text + "\n")
+    text = _TOGETHER.sub(_apart, text + "\n\n")
+    text = _BLOCK.sub(_block, text)
     text = _LITERAL.sub(_literal, text)
     text = _FORMULA.sub(lambda found: f"${' '.join(found['latex'].split())}$", text)
     return _ROLE.sub(r"`\g<name>`", text).rstrip("\n")
+
+
+def _apart(found: re.Match[str]) -> str:
+    entry = f" : {found['type']}\n{found['meaning']}"
+    return "".join(name + entry for name in found["names"].split(", "))
 
 
 def _block(found: re.Match[str]) -> str:

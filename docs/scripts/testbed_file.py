@@ -112,7 +112,9 @@ def _bounds(kind: types.Type) -> Iterator[str]:
 
 def _number(value: float) -> str:
     """Write 2000000.0 as 2e6."""
-    return f"{value:g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
+    short = f"{value:g}"
+    text = short if float(short) == value else f"{value:.9g}"
+    return text.replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
 
 
 def _default(field: types.Field) -> str:
@@ -122,9 +124,13 @@ def _default(field: types.Field) -> str:
         return "required"
     if field.default is None:
         return "none"
+    if isinstance(field.default, tuple):
+        return f"`[{', '.join(map(_number, field.default))}]`"
     if isinstance(field.default, (bool, str)):
         text = (
             str(field.default).lower() if field.default in (True, False) else f'"{field.default}"'
         )
         return f"`{text}`"
+    if isinstance(field.default, tuple):
+        return f"`[{', '.join(_number(value) for value in field.default)}]`"
     return f"`{_number(field.default)}`"

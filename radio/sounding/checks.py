@@ -23,12 +23,14 @@ late paths or a spur on a carrier.
 *Compression*: saturation is told from other misfits by the form of the residual. With the fitted
 waveform :math:`x` of a pilot, the residual is regressed on :math:`x|x|^2` less its own projection
 on 16 taps; the coefficient :math:`\beta` gives the compression
-:math:`-\beta\, \overline{|x|^4} / \overline{|x|^2}` of the amplitude.
+:math:`-\beta\, \overline{|x|^4} / \overline{|x|^2}` of the amplitude. One coefficient is found far
+below the noise of 184.
 
-A finding widens the uncertainty of the gain: by :math:`|c|`, by :math:`2\sqrt{\rho}` for a share
-:math:`\rho` of the energy that is not explained, since an unexplained amplitude can add coherently,
-and by the compression. Beyond ``REFUSED_CONTRAST_DB``, ``REFUSED_SHARE`` or ``SATURATED_DB`` the
-sounding is refused. This project's rules; docs/explanation/radio.md.
+A finding widens the uncertainty of the gain: by :math:`|c|`; by :math:`\rho` for a share
+:math:`\rho` of the energy that is not explained, which may be the link's, and by
+:math:`2 \sqrt{16 \rho / 184}`, since as much per dimension lies within the 16 of the fit, where it
+adds to the amplitude; and by the compression. Beyond ``REFUSED_CONTRAST_DB``, ``REFUSED_SHARE`` or
+``SATURATED_DB`` the sounding is refused. This project's rules; docs/explanation/radio.md.
 """
 
 from __future__ import annotations
@@ -55,8 +57,8 @@ if TYPE_CHECKING:
 
 #: Contrast that is refused, either way: a wrong carrier offset leaves 7.9 dB and more.
 REFUSED_CONTRAST_DB: Final = 3.0
-#: Share of unexplained energy that is refused: it could change the gain by 3 dB.
-REFUSED_SHARE: Final = 0.125
+#: Share of unexplained energy that is refused: it makes the gain uncertain by 2 dB.
+REFUSED_SHARE: Final = 0.5
 _REFUSED_RATIO: Final = 10.0 ** (REFUSED_CONTRAST_DB / 10.0)
 #: Contrast that filters and echoes cause at high SNR, 0.25 dB.
 _CONTRAST_FLOOR: Final = 0.06
@@ -70,8 +72,9 @@ _ECHO, _EARLY = 64, 32
 _GAP: Final = FRAME_LENGTH - pilots.BURST_LENGTH - _ECHO - _EARLY
 #: Compression that is refused: the receiver saturates.
 SATURATED_DB: Final = 0.5
-#: Part of the residual that compression must explain; any other misfit leaves 1/184.
+#: Part of the misfit beyond noise that compression must explain; any other misfit leaves 1/184.
 _COMPRESSING: Final = 0.2
+_COMPRESSION_SIGMAS: Final = 6.0
 #: Variance of the response by the steps of a 12-bit converter of full scale 1.
 _STEP_VARIANCE: Final = pilots.USED_CARRIERS / pilots.FFT_SIZE * 2.0 * (2.0**-11) ** 2 / 12.0
 _FREEDOM: Final = pilots.USED_CARRIERS - pilots.MAX_TAPS
@@ -139,7 +142,7 @@ class Checks:
                 f"the bursts hold {_in_db(1.0 + self.contrast)} of the power that the estimated "
                 "gain explains (wrong carrier offset, another transmitter, or late paths)"
             )
-        if self._fit_excess > 0.0:
+        if self._fit_excess > 0.0 or self.compression > 0.0:
             cause = "interference or late paths"
             if self.compression:
                 cause = f"saturation, which takes {self.compression_db:.1f} dB or more of the gain"
@@ -161,7 +164,8 @@ class Checks:
 
     @property
     def _fit_excess(self) -> float:
-        return 2.0 * math.sqrt(self._share_excess)
+        share = self._share_excess
+        return math.hypot(2.0 * math.sqrt(share * pilots.MAX_TAPS / _FREEDOM), share)
 
 
 def check(samples: ComplexArray, got: ChannelEstimate, *, start: int, sequence: int = 0) -> Checks:
@@ -195,12 +199,14 @@ def check(samples: ComplexArray, got: ChannelEstimate, *, start: int, sequence: 
         fit_std=math.hypot(1.0 / math.sqrt(_FREEDOM), noise_relative_std())
         / math.sqrt(len(misfit)),
         share=max(0.0, unexplained) / gain,
-        compression=_compression(got, sequence) if unexplained > _SHARE_FLOOR * gain else 0.0,
+        compression=_compression(got, sequence, expected=expected, misfit=misfit),
         level_dbfs=linear_to_db(signal),
     )
 
 
-def _compression(got: ChannelEstimate, sequence: int) -> float:
+def _compression(
+    got: ChannelEstimate, sequence: int, *, expected: FloatArray, misfit: FloatArray
+) -> float:
     """Relative loss of amplitude by saturation; 0 if the residual has another form."""
     carriers, symbols = pilots.carriers(), pilots.pilot_symbols(sequence)
     grid = np.zeros((len(got.response), pilots.FFT_SIZE), dtype=np.complex128)
@@ -209,9 +215,12 @@ def _compression(got: ChannelEstimate, sequence: int) -> float:
     power = np.abs(wave) ** 2
     cubic = np.fft.fft(wave * power)[:, carriers] / symbols
     cubic -= tap_limited(cubic)  # what a channel would explain of it
-    residual = got.response_ls - got.response
-    common, energy = np.vdot(cubic, residual), float(np.vdot(cubic, cubic).real)
-    if abs(common) ** 2 < _COMPRESSING * energy * float(np.vdot(residual, residual).real):
+    common = np.vdot(cubic, got.response_ls - got.response)
+    energy = float(np.vdot(cubic, cubic).real)
+    found = abs(common) ** 2 / energy  # energy of the residual that it explains
+    noise = float(np.mean(expected)) / _FREEDOM
+    beyond = max(0.0, float(np.sum(misfit - expected)))
+    if found < max(_COMPRESSION_SIGMAS**2 * noise, _COMPRESSING * beyond):
         return 0.0
     return max(0.0, -float(common.real) / energy * float(np.mean(power**2) / np.mean(power)))
 

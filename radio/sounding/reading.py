@@ -8,7 +8,7 @@ better of the two readings counts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -113,14 +113,27 @@ def _best(
     """Return the first reading that is confirmed, else the best; and the last detection."""
     readings: list[Reading] = []
     for search in searches:
-        # Two frames hold a complete burst wherever they start.
-        detection = acquire(samples[: 2 * FRAME_LENGTH], search)
+        detection = _acquire(samples, search)
         if detection.detected:
             readings.append(_reading(samples, detection, search, bursts=bursts))
             if readings[-1].confirmed:
                 return readings[-1], detection
     best = max(readings, key=lambda reading: reading._rank, default=None)
     return best, detection
+
+
+def _acquire(samples: ComplexArray, search: Search) -> Detection:
+    """Find a burst before which there are as many samples as a channel has taps."""
+    # Two frames hold a complete burst wherever they start.
+    detection = acquire(samples[: 2 * FRAME_LENGTH], search)
+    if not detection.detected or detection.start >= pilots.MAX_TAPS:
+        return detection
+    # At the capture's start the estimate would lack the first part of the channel's window.
+    shift = FRAME_LENGTH // 2
+    later = acquire(samples[shift : shift + 2 * FRAME_LENGTH], search)
+    if not later.detected:
+        return detection
+    return replace(later, start=later.start + shift, origin=later.origin + shift)
 
 
 def _reading(samples: ComplexArray, first: Detection, search: Search, *, bursts: int) -> Reading:

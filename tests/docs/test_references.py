@@ -109,6 +109,12 @@ def test_docstrings_become_markdown():
     )
 
 
+def test_parameters_that_share_a_line_are_told_apart():
+    text = "Parameters\n----------\na, b : float, s\n    Times.\nc : int\n"
+    expected = "Parameters\n----------\na : float, s\n    Times.\nb : float, s\n    Times.\nc : int"
+    assert to_markdown(text) == expected
+
+
 def test_formulas_become_mathml():
     page = '<p>x <span class="arithmatex">\\(a &lt; b\\)</span></p>'
     assert "<mo>&lt;</mo>" in formulas_to_mathml(page)

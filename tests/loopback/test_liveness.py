@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from bundles import reference, shape_of, write_bundle
+from patience import scaled_s
 
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import launch
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 #: Large enough that `MANY` rows take one core about a second, and few are quick.
 SHAPE = shape_of(num_layers=1, num_experts=2, hidden_size=512, intermediate_size=2048)
 MANY = 8192
-DEADLINE_S = 60.0
-SOON_S = 20.0
+SOON_S = scaled_s(20.0)
+DEADLINE_S = 3 * SOON_S
 
 
 @pytest.fixture(scope="module")

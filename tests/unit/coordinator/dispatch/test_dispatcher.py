@@ -195,3 +195,19 @@ def test_a_helper_that_is_not_ready_is_not_asked() -> None:
 def test_a_deadline_is_positive() -> None:
     with pytest.raises(ValueError, match="deadline_s must be positive"):
         Dispatcher(None, deadline_s=0.0)  # type: ignore[arg-type]
+
+
+def test_checks_are_not_counted_as_payload_of_the_plan() -> None:
+    residents = tuple((0, e) for e in range(E))
+    peers = [Peer(answer, hidden_size=D, residents=residents) for _ in range(4)]
+    hidden = vectors(4)
+    with dispatching(*peers, check_one_in=1) as dispatcher:
+        checked = dispatcher.attempt(PLAN, hidden, layer=0)
+    peers = [Peer(answer, hidden_size=D, residents=residents) for _ in range(4)]
+    with dispatching(*peers) as dispatcher:
+        plain = dispatcher.attempt(PLAN, hidden, layer=0)
+    np.testing.assert_array_equal(checked.output, plain.output)
+    assert checked.failures == {}
+    assert (checked.uplink_bits, checked.downlink_bits) == (plain.uplink_bits, plain.downlink_bits)
+    tokens = {t.helper: t.tokens for t in checked.timings}
+    assert {n: tokens[n] for n in range(3)} == {0: 2, 1: 2, 2: 2}

@@ -14,6 +14,7 @@ from layer_bench import HIDDEN, WHOLE, Bench, answer, benches
 from siftmoe.agent.wire.protocol import Result
 from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.ledger.store import FaultRow
+from siftmoe.models.errors import BundleCorrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,3 +157,13 @@ def test_times_that_exceed_the_round_trip_are_not_believed(start: Any) -> None:
     total = bench.ledger.summary()
     assert (total.latency.compute_s, total.latency.queue_s) == (0.0, 0.0)
     assert len(HIDDEN) == total.tokens
+
+
+def test_a_user_device_that_cannot_compute_leaves_it_to_replicas(start: Any) -> None:
+    def damaged(*_: Any) -> Any:
+        raise BundleCorrupt("expert 0 of layer 0 has another hash")
+
+    bench = start(saying(LIES["zeros"]), check_one_in=1, reference=damaged)
+    bench.serve()
+    np.testing.assert_allclose(bench.serve(), WHOLE, rtol=1e-5)
+    assert states(bench)[:2] == [AgentState.DISTRUSTED, AgentState.READY]

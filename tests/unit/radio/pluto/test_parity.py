@@ -104,7 +104,7 @@ def _simulated(gain_db: float, settings: RadioSettings) -> Figures:
     )
 
 
-@pytest.mark.parametrize(("gain_db", "rx_gain_db"), [(-70.0, 40.0), (-94.0, 60.0)])
+@pytest.mark.parametrize(("gain_db", "rx_gain_db"), [(-64.0, 40.0), (-88.0, 60.0)])
 def test_the_driver_stack_changes_no_estimate_by_more_than_a_fifth_of_a_decibel(
     tmp_path, gain_db, rx_gain_db
 ):

@@ -46,8 +46,8 @@ def test_show_prints_a_line_for_each_layer(prepared, capsys):
     profile = read_profile(Bundle.open(prepared / "b").manifest)
     for layer in range(2):
         assert f"layer {layer}: cosine in %" in out
-        assert f"{profile.output_norm.value[layer]:.3g} ±" in out
-        assert f"{profile.sensitivity.value[layer]:.3g} ±" in out
+        assert f"{profile.output_norm.value[layer]:.3g}" in out
+        assert f"{profile.sensitivity.value[layer]:.3g}" in out
     assert "1024 tokens of calibration.txt" in out
 
 
