@@ -270,7 +270,7 @@ def test_a_board_that_cannot_be_logged_in_to_is_named(flashed: Bench, tmp_path: 
 
 def test_logs_and_unflash(flashed: Bench, capsys) -> None:
     capsys.readouterr()
-    assert flashed.command("logs", "one", "--lines", "1") == 0
+    assert flashed.command("logs", "one", "--lines", "50") == 0
     assert '"name": "one"' in capsys.readouterr().out
     process = agent_process(flashed)
     assert flashed.command("unflash", "one") == 0
