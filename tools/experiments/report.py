@@ -13,7 +13,7 @@ from siftmoe.tools.experiments.summary import summary_of
 from siftmoe.tools.experiments.table import rows_of, write_csv
 from siftmoe.tools.showing.page import Section, html_figures, html_table, write_page
 from siftmoe.tools.terminal.console import stderr_console, stdout_console
-from siftmoe.tools.terminal.tables import table, two_lines
+from siftmoe.tools.terminal.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +43,7 @@ def report(finished: Finished, *, as_json: bool, wide: bool = False) -> Path:
     console = stdout_console(wide=wide)
     for summary in summaries:
         console.print(f"\n{summary.title}", style="bold")
-        cells = [[two_lines(cell) for cell in row] for row in summary.rows]
-        console.print(table(summary.header, summary.rows if wide else cells))
+        console.print(table(summary.header, summary.rows))
     console.print(SIMULATED)
     stderr_console().print(f"report: {page}", soft_wrap=True)
     return page

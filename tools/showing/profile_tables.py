@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from siftmoe.tools.results.similarity import PER_LAYER, layer_summary
-from siftmoe.tools.terminal.tables import two_lines
 
 if TYPE_CHECKING:
     from siftmoe.models.similarity.profile import Profile
@@ -44,7 +43,7 @@ def likeness_table(profile: Profile) -> Table:
 def influence_table(profile: Profile) -> Table:
     """Return the influence of each layer's output on the model's."""
     rows = [
-        (str(layer), *(two_lines(_figure(getattr(profile, name), layer)) for name in PER_LAYER))
+        (str(layer), *(_figure(getattr(profile, name), layer) for name in PER_LAYER))
         for layer in range(profile.num_layers)
     ]
     header = ("layer", "output norm", "sensitivity", "response", *_AMPLIFICATIONS)

@@ -53,12 +53,14 @@ class FittedTable:
     def __rich_console__(
         self, _console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
-        """Yield the layout that fits."""
-        widths = self._widths(options.max_width)
-        if widths is None:
-            yield from self._stacked(options.max_width)
-        else:
-            yield self._side_by_side(widths)
+        """Yield the first layout that fits: as it is, uncertainties below, stacked."""
+        below = [[two_lines(c) if isinstance(c, str) else c for c in row] for row in self.rows]
+        for candidate in (self, FittedTable(self.header, below, self.foldable)):
+            widths = candidate._widths(options.max_width)
+            if widths is not None:
+                yield candidate._side_by_side(widths)
+                return
+        yield from self._stacked(options.max_width)
 
     def _widths(self, available: int) -> list[int] | None:
         """Return the columns' widths; None if the table does not fit."""

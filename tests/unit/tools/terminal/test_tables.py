@@ -47,6 +47,15 @@ def test_names_are_folded_after_punctuation_before_anything_else() -> None:
     assert [line.split()[0] for line in lines[2:]] == ["siftmoe:", "bits=auto:", "loss=0.025"]
 
 
+def test_uncertainties_stand_below_before_rows_are_stacked() -> None:
+    header, rows = ["layer", "norm", "response"], [["0", "1.234567 ± 0.01", "0.0042 ± 0.00012"]]
+    assert "1.234567 ± 0.01" in printed(50, header, rows)[2]
+    assert [line.split() for line in printed(26, header, rows)[2:]] == [
+        ["0", "1.234567", "0.0042"],
+        ["±", "0.01", "±", "0.00012"],
+    ]
+
+
 def test_a_row_that_is_too_wide_is_stacked() -> None:
     header, rows = ["agent", "queue", "memory"], [["one", "1" * 25, ""], ["two", "2" * 25, "3" * 9]]
     assert printed(40, header, rows) == [
