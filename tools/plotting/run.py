@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -59,7 +60,9 @@ def figures(results: Sequence[PolicyResult]) -> dict[str, str]:
 
 def _draw(plot: Callable[..., None], results: Sequence[PolicyResult], **options: Any) -> str:
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5.2, 3.2))
+        # Room for names that are broken into lines, and for many policies.
+        lines = sum(in_lines(result.policy).count("\n") + 1 for result in results)
+        figure, axes = plt.subplots(figsize=(5.2, max(3.2, 1.2 + 0.25 * lines)))
         plot(axes, results, **options)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata=NO_METADATA)
@@ -67,23 +70,25 @@ def _draw(plot: Callable[..., None], results: Sequence[PolicyResult], **options:
     return text.getvalue()
 
 
-def _stacked(
-    axes: Any, names: Sequence[str], parts: dict[str, FloatArray], *, horizontal: bool
-) -> None:
-    """Draw stacked bars."""
+def in_lines(policy: str, width: int = 24) -> str:
+    """Break the name of a policy at its colons and dots, so that it leaves room for a figure."""
+    lines = [""]
+    for part in re.findall(rf"[^:.]{{1,{width}}}[:.]?", policy):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def _stacked(axes: Any, names: Sequence[str], parts: dict[str, FloatArray]) -> None:
+    """Draw stacked bars, one line of them for each name."""
     place = np.arange(len(names))
     base = np.zeros(len(names))
     for colour, (label, values) in zip(COLOURS, parts.items(), strict=False):
-        if horizontal:
-            axes.barh(place, values, left=base, color=colour, label=label, height=0.6)
-        else:
-            axes.bar(place, values, bottom=base, color=colour, label=label, width=0.6)
+        axes.barh(place, values, left=base, color=colour, label=label, height=0.6)
         base = base + values
-    if horizontal:
-        axes.set_yticks(place, names)
-        axes.invert_yaxis()
-    else:
-        axes.set_xticks(place, names, rotation=20 if len(names) > 4 else 0)
+    axes.set_yticks(place, [in_lines(name) for name in names])
+    axes.invert_yaxis()
     axes.legend(frameon=False, ncols=len(parts), loc="lower left", bbox_to_anchor=(0.0, 1.0))
 
 
@@ -93,8 +98,8 @@ def _energy(axes: Any, results: Sequence[PolicyResult]) -> None:
         "uplink": np.array([r.uplink_j_per_token for r in results]) * scale,
         "downlink": np.array([r.downlink_j_per_token for r in results]) * scale,
     }
-    _stacked(axes, [r.policy for r in results], parts, horizontal=False)
-    axes.set_ylabel("radio energy per token / nJ")
+    _stacked(axes, [r.policy for r in results], parts)
+    axes.set_xlabel("radio energy per token / nJ")
 
 
 def _decisions(axes: Any, results: Sequence[PolicyResult]) -> None:
@@ -103,7 +108,7 @@ def _decisions(axes: Any, results: Sequence[PolicyResult]) -> None:
         "replace": np.array([r.replaced for r in results]) * 100,
         "skip": np.array([r.skipped for r in results]) * 100,
     }
-    _stacked(axes, [r.policy for r in results], parts, horizontal=True)
+    _stacked(axes, [r.policy for r in results], parts)
     axes.set_xlabel("share of slots / %")
     axes.set_xlim(0, 100)
 
@@ -114,7 +119,7 @@ def _latency(axes: Any, results: Sequence[PolicyResult]) -> None:
         "helper compute": np.array([r.latency_s_per_token - r.airtime_s_per_token for r in results])
         * 1e3,
     }
-    _stacked(axes, [r.policy for r in results], parts, horizontal=True)
+    _stacked(axes, [r.policy for r in results], parts)
     axes.set_xlabel("latency per token, virtual clock / ms")
 
 
@@ -130,12 +135,12 @@ def _trade_off(axes: Any, results: Sequence[PolicyResult], *, metric: str) -> No
             fmt="o",
             capsize=3,
             color=COLOURS[index % len(COLOURS)],
-            label=result.policy,
+            label=in_lines(result.policy),
         )
     axes.set_xlabel("uplink energy per token / nJ")
     axes.set_ylabel(metric)
     axes.set_xlim(left=0)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0.0, 1.0))
 
 
 def _links(axes: Any, results: Sequence[PolicyResult]) -> None:
