@@ -41,20 +41,11 @@ class SharedRouter:
         The ROUTER, bound.
     count : callable
         Called with the name of a counter for each reply that cannot be delivered.
-    on_message : callable or None
-        Called with a connection's descriptor for each message received by it.
     """
 
-    def __init__(
-        self,
-        socket: zmq.Socket[bytes],
-        *,
-        count: Callable[[str], None],
-        on_message: Callable[[int], None] | None = None,
-    ) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], *, count: Callable[[str], None]) -> None:
         self._socket = socket
         self._count = count
-        self._on_message = on_message
         self._lock = threading.Lock()  # around every use of the socket
         self._unread = Unread()
         self._closed = False
@@ -82,7 +73,7 @@ class SharedRouter:
         with self._lock:
             if self._closed or not has_arrived(self._socket):
                 return None
-            return receive(self._socket, on_message=self._on_message)
+            return receive(self._socket)
 
     def check_unread(self, peer: bytes) -> None:
         """Raise AgentBusy if a peer has too many replies to read before it may ask for more."""

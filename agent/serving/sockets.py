@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,7 +37,6 @@ _LINGER_MS: Final = 200
 
 
 # As plain numbers: combining pyzmq's enumerations costs more than the calls they are for.
-_SOURCE = int(zmq.SRCFD)
 _EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
 _NO_WAIT, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 
@@ -127,16 +125,11 @@ def remove_path(endpoint: str) -> None:
         Path(path).unlink(missing_ok=True)
 
 
-def receive(
-    router: zmq.Socket[bytes],
-    *,
-    flags: int = _NO_WAIT,
-    on_message: Callable[[int], None] | None = None,
-) -> list[Frame]:
+def receive(router: zmq.Socket[bytes], *, flags: int = _NO_WAIT) -> list[Frame]:
     """Receive a message that has arrived, or wait with flags 0; large frames are not copied.
 
     This takes half the time of ``recv_multipart``, which asks the socket for RCVMORE after each
-    frame. ``on_message`` is called with the descriptor of the connection that the message came by.
+    frame.
     """
     frames: list[Frame] = []
     more = True
@@ -144,9 +137,6 @@ def receive(
         frame = router.recv(flags, copy=False)
         frames.append(frame.bytes if len(frame) < _SMALL_BYTES else frame.buffer)
         more = frame.more
-    if on_message is not None:
-        with contextlib.suppress(zmq.ZMQError):  # unknown for the first message of a ZMTP 1 peer
-            on_message(frame.get(_SOURCE))
     return frames
 
 
