@@ -147,7 +147,7 @@ def test_a_testbed_names_them(siftmoe: Command, bundle: Bundle, agent: str, tmp_
 
 def test_what_a_policy_lacks_is_said_before_anything_starts(siftmoe: Command) -> None:
     for text, message in (
-        ("confident:shar=1", "policy 'confident' has no option shar; it has share"),
+        ("confident:shar=1", "policy 'confident' has no option shar; it has "),
         ("confident:price=1", "confident has no budget, so no price"),
         ("confident:bits=auto", "confident does not choose widths"),
         ("siftmoe_example.policies:Shy", "has no attribute 'Shy'"),

@@ -83,7 +83,7 @@ def test_widths_are_chosen_sent_and_reported(
     for policy in policies:
         assert results[policy]["uplink_j_per_token"] > 0.0
     page = (out / "report.html").read_text()
-    assert "In how many bits an entry vectors went to helpers" in page
+    assert "Bits of an entry of uplink vectors, over the channel gain" in page
     assert (out / "figures" / "widths.svg").exists()
 
 

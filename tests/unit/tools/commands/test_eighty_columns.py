@@ -39,7 +39,9 @@ def cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     yield lines
     lines += capsys.readouterr().out.splitlines()
     assert len(lines) > 2
-    assert [line for line in lines if "…" in line or len(line) > 80] == []
+    # The path of a report is never broken, so that it can be copied; how long it is is the user's.
+    tables = [line for line in lines if not line.startswith("report: ")]
+    assert [line for line in tables if "…" in line or len(line) > 80] == []
 
 
 def job(*, wide: bool = False) -> Any:
