@@ -9,6 +9,7 @@ import numpy as np
 
 from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.air.slotted import SlottedAir
+from siftmoe.coordinator.energy.circuit import CircuitPower
 from siftmoe.coordinator.links.assembly import simulated_links
 from siftmoe.coordinator.selection.widths import AUTO, Widths
 from siftmoe.models.vectors.packing import row_bits
@@ -73,6 +74,12 @@ def air_interface(
         compute_s_per_token=flops_per_token / NOMINAL_FLOPS_PER_S,
         downlink_price=radio.downlink_price,
         deadline_shared=radio.deadline_shared,
+        circuit=CircuitPower(
+            user_tx_w=radio.user_tx_w,
+            user_rx_w=radio.user_rx_w,
+            helper_tx_w=radio.helper_tx_w,
+            helper_rx_w=radio.helper_rx_w,
+        ),
     )
     if not radio.fading_slots:
         return air

@@ -97,5 +97,6 @@ def lose(problem: SelectionProblem, plan: SelectionPlan, lost: BoolArray) -> Sel
         expert=np.where(lost, nobody, plan.expert),
         weight=np.where(lost, 0.0, plan.weight),
         width=np.where(lost, 0, plan.width),
+        reply_width=None if plan.reply_width is None else np.where(lost, 0, plan.reply_width),
         deviation=plan.deviation + added,
     )

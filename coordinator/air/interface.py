@@ -50,7 +50,7 @@ class AirInterface(AirPrices):
         del policy
         tokens = problem.num_tokens
         load = self.load(plan, problem.num_helpers)
-        back = self.load_of(load.tokens, Direction.DOWN)
+        back = self.load_back(plan, problem.num_helpers)
         return Transfer(
             plan=plan,
             up=self.bursts(load, links, tokens=tokens, direction=Direction.UP),
@@ -65,6 +65,25 @@ class AirInterface(AirPrices):
             count=plan.loads_by_width(num_helpers, widths),
             width=widths,
             bits=np.array(bits, dtype=np.float64),
+            control=np.zeros(num_helpers),
+        )
+
+    def load_back(self, plan: SelectionPlan, num_helpers: int) -> Load:
+        """Answers to a plan by helper and width.
+
+        Raises
+        ------
+        ValueError
+            If the plan asks for answers of a width that the air has no bits for.
+        """
+        if plan.reply_width is None:
+            return self.load_of(plan.loads(num_helpers), Direction.DOWN)
+        bits = self.reply_width_bits or {self.reply_width: self.bits(Direction.DOWN)}
+        return Load(
+            count=plan.replies_by_width(num_helpers, list(bits)),
+            width=tuple(bits),
+            bits=np.array(list(bits.values()), dtype=np.float64),
+            control=np.zeros(num_helpers),
         )
 
     def load_of(self, tokens: IntArray, direction: Direction) -> Load:
@@ -74,6 +93,7 @@ class AirInterface(AirPrices):
             count=tokens[:, None],
             width=(width,),
             bits=np.array([self.bits(direction)], dtype=np.float64),
+            control=np.zeros(len(tokens)),
         )
 
     def bursts(self, load: Load, links: LinkStates, *, tokens: int, direction: Direction) -> Bursts:
@@ -94,10 +114,15 @@ class AirInterface(AirPrices):
         """
         count = load.tokens
         helper = np.flatnonzero(count)
-        airtime = self._airtimes(count, links, tokens=tokens, direction=direction)[helper]
         bits = load.payload_bits[helper]
-        way = self._way(links, direction)
-        energy = burst_energy(load, way, helper, airtime_s=airtime, together=self.shared_window)
+        spent = burst_energy(
+            load,
+            self._way(links, direction),
+            helper,
+            airtime_s=self._airtimes(count, links, tokens=tokens, direction=direction)[helper],
+            together=self.shared_window,
+            circuit_power_w=self.circuit.of(direction),
+        )
         return Bursts(
             direction=direction,
             helper=helper,
@@ -106,10 +131,13 @@ class AirInterface(AirPrices):
             by_width=load.count[helper],
             width=load.width,
             payload_bits=bits,
-            tx_power_w=energy / airtime,
-            airtime_s=airtime,
-            energy_j=energy,
-            rate_bps=bits / airtime,
+            tx_power_w=spent.radiated_j / spent.airtime_s,
+            airtime_s=spent.airtime_s,
+            energy_j=spent.radiated_j,
+            rate_bps=bits / spent.airtime_s,
+            control_bits=load.control[helper],
+            circuit_tx_j=self.circuit.sender_w(direction) * spent.airtime_s,
+            circuit_rx_j=self.circuit.receiver_w(direction) * spent.airtime_s,
             window_s=self.window_s(tokens),
         )
 
@@ -134,7 +162,7 @@ class AirInterface(AirPrices):
             return 0.0
         if self.deadline_shared:
             return float((up.airtime_s + down.airtime_s).max())
-        return up.window_s + down.window_s
+        return self._taken_s(up) + self._taken_s(down)
 
     def latency_s(self, up: Bursts, down: Bursts) -> float:
         """Time until attention can go on: the slowest helper's uplink, compute and downlink."""
@@ -143,4 +171,10 @@ class AirInterface(AirPrices):
         if self.deadline_shared:
             return up.window_s
         compute_s = self.compute_s_per_token * float(up.tokens.max())
-        return up.window_s + compute_s + down.window_s
+        return self._taken_s(up) + compute_s + self._taken_s(down)
+
+    def _taken_s(self, bursts: Bursts) -> float:
+        """Time of one direction: the window, or less where circuits end all bursts early."""
+        if not self.circuit.of(bursts.direction):
+            return bursts.window_s
+        return float(bursts.airtime_s.max(initial=0.0))

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.coordinator.energy.circuit import CircuitPower
 from siftmoe.coordinator.energy.pricing import Pricing, pooled_pricing, separate_pricing
 from siftmoe.coordinator.energy.roundtrip import OneWay, RoundTrip
 from siftmoe.coordinator.energy.tables import uplink_energy_table
@@ -56,6 +57,10 @@ class AirPrices:
     width_bits : mapping of int to int, bit
         Bits of a token's hidden state by the widths that a policy may choose from, ascending;
         empty where there is one width. ``payload_bits`` is then only a unit for comparison.
+    reply_width_bits : mapping of int to int, bit
+        Bits of a token's vector on its way back by the widths that a policy may choose from,
+        ascending; empty where there is one width. ``reply_width`` is then that of plans which
+        choose none.
     token_deadline_s : float, s
         Airtime that a token's transmission may take, one direction; with ``deadline_shared``,
         time for both directions and the compute between them.
@@ -71,6 +76,9 @@ class AirPrices:
     deadline_shared : bool
         Uplink, compute and downlink share one deadline, divided at least priced energy; at a price
         of 0 helpers answer as fast as their power limit allows.
+    circuit : CircuitPower
+        Of both ends while a burst is on the air; bursts then end early where that costs less, and
+        the prices contain it. None by default, as in the paper's setting.
     """
 
     payload_bits: int
@@ -80,10 +88,12 @@ class AirPrices:
     width: int = 16
     reply_width: int = 16
     width_bits: Mapping[int, int] = field(default_factory=dict)
+    reply_width_bits: Mapping[int, int] = field(default_factory=dict)
     compute_s_per_token: float = 0.0
     downlink_price: float = 0.0
     shared_window: bool = True
     deadline_shared: bool = False
+    circuit: CircuitPower = field(default_factory=CircuitPower)
 
     def __post_init__(self) -> None:
         for name in ("payload_bits", "token_deadline_s", "tx_power_limit_w"):
@@ -93,17 +103,29 @@ class AirPrices:
             raise ValueError(f"air interface: price and compute time cannot be negative: {self}")
         if len(self.width_bits) == 1 or list(self.width_bits) != sorted(self.width_bits):
             raise ValueError(f"air interface: width_bits must be several and ascend, got {self}")
+        if list(self.reply_width_bits) != sorted(self.reply_width_bits):
+            raise ValueError(f"air interface: reply_width_bits must ascend, got {self}")
         priced = self.shared_window and self.downlink_price > 0.0
         if self.width_bits and (self.deadline_shared or priced):
             raise ValueError(
                 'widths are chosen (bits = "auto") with a window for each direction and no price '
                 "of the downlink; leave out deadline_shared and downlink_price, or name one width"
             )
+        if self.deadline_shared and self.circuit != CircuitPower():
+            raise ValueError(
+                "air interface: circuit power goes with a window for each direction; leave out "
+                "deadline_shared, or the powers of the circuits"
+            )
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Widths of the vectors that helpers get: one, or several to choose from."""
         return tuple(self.width_bits) or (self.width,)
+
+    @property
+    def reply_widths(self) -> tuple[int, ...]:
+        """Widths of the vectors that helpers send: one, or several to choose from."""
+        return tuple(self.reply_width_bits) or (self.reply_width,)
 
     def bits_per_hertz(self, bandwidth_hz: float) -> float:
         """Spectral efficiency of a single token, bit/s/Hz."""
@@ -126,6 +148,7 @@ class AirPrices:
                 tokens=tokens,
                 window_s=self.window_s(max(tokens, 1)),
                 reply_table_j=back,
+                circuit_power_w=self.circuit.of(Direction.UP),
             )
         up = [
             self._one_way_table(links, most, Direction.UP, bits=bits)[:, -1]
@@ -170,6 +193,7 @@ class AirPrices:
             gain=way.gain,
             noise_psd=way.noise_psd,
             tx_power_limit_w=way.tx_power_limit_w,
+            circuit_power_w=self.circuit.of(direction),
         )
 
     def _way(self, links: LinkStates, direction: Direction) -> OneWay:

@@ -151,7 +151,7 @@ class SlottedAir(AirInterface):
             lost=int(lost.sum()),
             up=self._up(plan, arrived, sent, tokens),
             down=self.bursts(
-                self.load_of(arrived.loads(count), Direction.DOWN),
+                self.load_back(arrived, count),
                 links,
                 tokens=tokens,
                 direction=Direction.DOWN,
@@ -202,6 +202,9 @@ class SlottedAir(AirInterface):
             airtime_s=airtime,
             energy_j=energy,
             rate_bps=bits / on_air,
+            control_bits=np.zeros(len(helper)),
+            circuit_tx_j=self.circuit.sender_w(Direction.UP) * airtime,
+            circuit_rx_j=self.circuit.receiver_w(Direction.UP) * airtime,
             window_s=self.window_s(tokens),
         )
 

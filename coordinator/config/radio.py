@@ -61,6 +61,10 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     gain_floor : float
         Least fading gain, linear, over its mean: deeper fades are cut, since the mean energy of
         inverting a Rayleigh channel does not exist. Later blocks of fast fading have none.
+    user_tx_w, user_rx_w, helper_tx_w, helper_rx_w : float, W
+        Power of the circuits of a device while it sends or receives a burst, beside what is
+        radiated. Bursts then end before their window where that costs less. 0: not counted, as in
+        the paper's setting; docs/explanation/power.md has typical values.
     seed : int
         Of the simulated links.
     links : str
@@ -85,6 +89,10 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     carrier_hz: Annotated[float, Meta(ge=1e6, le=1e12)] = 2.45e9
     path_loss_exponent: Annotated[float, Meta(ge=1.0, le=8.0)] = 3.0
     gain_floor: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.05
+    user_tx_w: NotNegative = 0.0
+    user_rx_w: NotNegative = 0.0
+    helper_tx_w: NotNegative = 0.0
+    helper_rx_w: NotNegative = 0.0
     seed: Index = 0
     links: Annotated[str, Meta(min_length=1)] = "simulated"
 
@@ -93,6 +101,11 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(
                 'bits = "auto" goes with a window for each direction; leave out deadline_shared, '
                 "or name a number of bits"
+            )
+        if self.deadline_shared and self.has_circuits:
+            raise ValueError(
+                "the powers of circuits (user_tx_w, user_rx_w, helper_tx_w, helper_rx_w) go with a "
+                "window for each direction; leave out deadline_shared, or them"
             )
         if not self.fading_slots:
             return
@@ -111,6 +124,11 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 "fading_slots: fast fading has a window for each direction and no price of the "
                 "downlink; leave out deadline_shared and downlink_price, or fading_slots"
             )
+
+    @property
+    def has_circuits(self) -> bool:
+        """Whether circuits take power beside what is radiated."""
+        return any((self.user_tx_w, self.user_rx_w, self.helper_tx_w, self.helper_rx_w))
 
 
 class SoundingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

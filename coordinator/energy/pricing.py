@@ -112,6 +112,7 @@ def pooled_pricing(
     tokens: int,
     window_s: float,
     reply_table_j: FloatArray,
+    circuit_power_w: float = 0.0,
 ) -> Pricing:
     """Price vectors of several widths that share a helper's window.
 
@@ -126,6 +127,8 @@ def pooled_pricing(
     window_s : float, s
     reply_table_j : (N, T+1) float64, J
         Energy of the replies, infinite where they do not fit.
+    circuit_power_w : float, W
+        Of the circuits of both ends while a burst is on the air.
     """
     counted = common_units(width_bits, tokens)
     columns = counted.columns
@@ -137,6 +140,7 @@ def pooled_pricing(
         gain=way.gain,
         noise_psd=way.noise_psd,
         tx_power_limit_w=way.tx_power_limit_w,
+        circuit_power_w=circuit_power_w,
     )
     # most replies that fit; fewer units than one more token needs at least are no more tokens
     answers = np.isfinite(reply_table_j).sum(axis=1) - 1  # [N]

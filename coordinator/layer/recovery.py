@@ -167,7 +167,7 @@ def joined(
     """
     rows = rest.rows
     slots = {}
-    for name in _SLOTS:
+    for name in _SLOTS if plan.reply_width is None else (*_SLOTS, "reply_width"):
         slots[name] = getattr(plan, name).copy()
         slots[name][rows] = np.where(rest.open, getattr(second, name), slots[name][rows])
     infeasible = Status.INFEASIBLE in (plan.status, second.status)
@@ -192,6 +192,8 @@ def given_up(problem: SelectionProblem, plan: SelectionPlan, lacking: BoolArray)
         "weight": np.where(lacking, 0.0, plan.weight),
         "width": np.where(lacking, 0, plan.width),
     }
+    if plan.reply_width is not None:
+        slots["reply_width"] = np.where(lacking, 0, plan.reply_width)
     short = replace(plan, status=Status.INFEASIBLE, lower_bound_j=float("nan"))
     return _with_slots(problem, short, slots)
 

@@ -108,4 +108,5 @@ def leave_empty(plan: SelectionPlan, empty: BoolArray, *, num_experts: int) -> S
         expert=np.where(empty, num_experts, plan.expert),
         weight=np.where(empty, 0.0, plan.weight),
         width=np.where(empty, 0, plan.width),
+        reply_width=None if plan.reply_width is None else np.where(empty, 0, plan.reply_width),
     )

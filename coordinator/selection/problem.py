@@ -231,6 +231,9 @@ class SelectionPlan:
     width : (T, K) int64, bit
         Of an entry of the token's vector sent to the slot's helper; 0 where none is sent. A token
         is sent to a helper once, hence at one width.
+    reply_width : (T, K) int64, bit, or None
+        Of an entry of the token's vector on its way back from the slot's helper; 0 where none is
+        sent. One per token and helper. None: all answers have the air's ``reply_width``.
     status : Status
         ``INFEASIBLE`` plans are still valid: least deviation on the reachable helpers.
     energy_j : float, J
@@ -253,6 +256,7 @@ class SelectionPlan:
     lower_bound_j: float
     deviation: FloatArray
     solve_s: float = 0.0
+    reply_width: IntArray | None = None
 
     def loads(self, num_helpers: int) -> IntArray:
         """Tokens sent to each helper, (N,); a token counts once per helper."""
@@ -273,12 +277,27 @@ class SelectionPlan:
         ValueError
             If a token is sent at another width.
         """
+        return self._by_width(self.width, num_helpers, widths)
+
+    def replies_by_width(self, num_helpers: int, widths: Sequence[int]) -> IntArray:
+        """Tokens that come back from each helper at each of these widths, (N, V).
+
+        Raises
+        ------
+        ValueError
+            If the plan chooses no widths of answers, or another one.
+        """
+        if self.reply_width is None:
+            raise ValueError("this plan chooses no widths of answers: all have the air's one")
+        return self._by_width(self.reply_width, num_helpers, widths)
+
+    def _by_width(self, width: IntArray, num_helpers: int, widths: Sequence[int]) -> IntArray:
         tokens, slots = self.helper.shape
         sent = self.helper.reshape(-1) >= 0
         rows = np.repeat(np.arange(tokens), slots)[sent]
-        at = np.searchsorted(widths, self.width.reshape(-1)[sent])
-        if not np.array_equal(np.append(widths, 0)[at], self.width.reshape(-1)[sent]):
-            raise ValueError(f"a plan sends vectors of {np.unique(self.width)} bits, not {widths}")
+        at = np.searchsorted(widths, width.reshape(-1)[sent])
+        if not np.array_equal(np.append(widths, 0)[at], width.reshape(-1)[sent]):
+            raise ValueError(f"a plan sends vectors of {np.unique(width)} bits, not {widths}")
         used = np.zeros((tokens, num_helpers, len(widths)), dtype=bool)
         used[rows, self.helper.reshape(-1)[sent], at] = True
         counts: IntArray = used.sum(axis=0, dtype=np.int64)
