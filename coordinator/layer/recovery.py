@@ -46,7 +46,7 @@ def unserved(plan: SelectionPlan, helpers: Collection[int]) -> BoolArray:
 def slot_deviation(problem: SelectionProblem, plan: SelectionPlan) -> FloatArray:
     """Deviation of every slot as planned, (T, K); a slot without weight has none."""
     weights = problem.slot_weights()
-    deviation = problem.serving_deviation(plan.expert, plan.width)
+    deviation = problem.serving_deviation(plan.expert, plan.width, plan.reply_width)
     return np.where(weights > 0.0, weights * deviation, 0.0)
 
 
@@ -80,7 +80,7 @@ class Remainder:
         """State the remaining problem on the remaining helpers."""
         precision = whole.precision
         if precision is not None:
-            precision = replace(precision, units=pricing.units, rounded=pricing.rounded)
+            precision = precision.priced(pricing)
         return replace(
             whole,
             routed_experts=self.routed_experts,

@@ -106,9 +106,9 @@ class SelectionProblem:
     width : int, bit
         Of an entry of the vectors sent to helpers, where there is one width for all.
     precision : Precision or None
-        Widths to choose from, where there are several. ``energy`` is then a table over its
-        ``resource`` and ``units``, and ``deviation`` and ``scale`` hold for exact vectors: those of
-        skips and of local experts.
+        Widths to choose from, where there are several, to helpers or back. ``energy`` is then a
+        table over its ``resource`` and ``units``, and ``deviation`` and ``scale`` hold for exact
+        vectors: those of skips and of local experts.
     """
 
     routed_experts: IntArray
@@ -157,7 +157,9 @@ class SelectionProblem:
             )
         if self.energy.size and not self.energy.min() >= 0.0:  # a NaN is the minimum
             row, load = (int(i[0]) for i in np.nonzero(~(self.energy >= 0.0)))
-            helper = row * self.num_helpers // len(self.energy)
+            helper = row % self.num_helpers
+            if self.precision is not None and not self.precision.pooled:
+                helper = row * self.num_helpers // len(self.energy)
             raise ValueError(
                 f"selection problem: energy of load {load} on helper {helper} is "
                 f"{self.energy[row, load]}; must not be negative or NaN (infinite: out of reach)"
@@ -183,17 +185,25 @@ class SelectionProblem:
         """E."""
         return int(self.hosts.shape[1])
 
-    def serving_deviation(self, expert: IntArray, width: IntArray) -> FloatArray:
-        """Deviation of each slot, (T, K), before its weight: served by ``expert`` at ``width``.
+    def serving_deviation(
+        self, expert: IntArray, width: IntArray, reply_width: IntArray | None = None
+    ) -> FloatArray:
+        """Deviation of each slot, (T, K), before its weight: served by ``expert`` at these widths.
 
         Parameters
         ----------
         expert : (T, K) int64
             E for a skipped slot.
-        width : (T, K) int64, bit
-            0 where the token is not sent.
+        width, reply_width : (T, K) int64, bit
+            As of ``SelectionPlan``; 0 where the token is not sent.
         """
-        return self._served(self.deviation, "deviation", expert, width)
+        served = self._served(self.deviation, "deviation", expert, width)
+        if self.precision is None:
+            return served
+        noise = self.precision.reply_noise(reply_width, served.shape)
+        skip = self.deviation[self.routed_experts, self.num_experts]
+        back = noise * self.precision.returned(served, skip)
+        return np.where(width > 0, served + back, served)
 
     def serving_scale(self, expert: IntArray, width: IntArray) -> FloatArray:
         """Factor on each slot's output, (T, K); arguments as `serving_deviation`."""

@@ -114,7 +114,7 @@ class PricedGame:
     def at_unit_prices(self, prices: FloatArray, price: float) -> tuple[IntArray, FloatArray]:
         """Choose at fixed prices of a unit of each resource (R,)."""
         model = self._model
-        return self.at_prices(model.units * prices[model.resource], price)
+        return self.at_prices(model.at_unit_prices(prices), price)
 
     def improve(self, found: _Priced, budget: float, effort: Effort) -> _Priced:
         """Use the budget that ``found`` leaves over, or win back what it lacks; then search."""
@@ -155,10 +155,12 @@ class PricedGame:
         return model.slope(model.loads(sets))
 
     def first_prices(self, sets: IntArray) -> FloatArray:
-        """Prices at which the ascent starts, (N,)."""
+        """Prices at which the ascent starts, (R,)."""
         model = self._model
         if model.independent and model.by_unit:
-            return np.where(model.reachable, model.first, 0.0)
+            prices = np.zeros(model.capacity.size)
+            prices[model.resource[:, 0]] = np.where(model.reachable, model.first, 0.0)
+            return prices
         return self.scale(sets)
 
     def _respond(
