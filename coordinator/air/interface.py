@@ -5,12 +5,13 @@ The energy model stands in `siftmoe.coordinator.air.prices`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from siftmoe.coordinator.air.bursts import Bursts, Load, Transfer, burst_energy
+from siftmoe.coordinator.air.control import plan_control_bits
 from siftmoe.coordinator.air.prices import AirPrices
 from siftmoe.coordinator.links.states import Direction
 
@@ -49,13 +50,21 @@ class AirInterface(AirPrices):
         """
         del policy
         tokens = problem.num_tokens
-        load = self.load(plan, problem.num_helpers)
-        back = self.load_back(plan, problem.num_helpers)
+        load, back = self.loads(problem, plan)
         return Transfer(
             plan=plan,
             up=self.bursts(load, links, tokens=tokens, direction=Direction.UP),
             down=self.bursts(back, links, tokens=tokens, direction=Direction.DOWN),
         )
+
+    def loads(self, problem: SelectionProblem, plan: SelectionPlan) -> tuple[Load, Load]:
+        """Return a plan's loads in both directions, with their control where it counts."""
+        load = self.load(plan, problem.num_helpers)
+        back = self.load_back(plan, problem.num_helpers)
+        if not self.control:
+            return load, back
+        up, down = plan_control_bits(plan, problem.hosts, reply_width=self.reply_width)
+        return replace(load, control=up), replace(back, control=down)
 
     def load(self, plan: SelectionPlan, num_helpers: int) -> Load:
         """Tokens of a plan by helper and width."""

@@ -47,8 +47,7 @@ class AirPrices:
     Parameters
     ----------
     payload_bits : int, bit
-        Bits of one token's hidden state on its way to a helper. Routing indices and weights that
-        travel beside it are control traffic and not counted.
+        Bits of one token's hidden state on its way to a helper, without what travels beside it.
     reply_bits : int or None, bit
         Bits of one token's vector on its way back; None: the same.
     width, reply_width : int, bit
@@ -79,6 +78,9 @@ class AirPrices:
     circuit : CircuitPower
         Of both ends while a burst is on the air; bursts then end early where that costs less, and
         the prices contain it. None by default, as in the paper's setting.
+    control : bool
+        Whether bursts carry, and pay for, headers and what travels beside the vectors
+        (`siftmoe.coordinator.air.control`). Not by default, as in the paper's setting.
     """
 
     payload_bits: int
@@ -94,6 +96,7 @@ class AirPrices:
     shared_window: bool = True
     deadline_shared: bool = False
     circuit: CircuitPower = field(default_factory=CircuitPower)
+    control: bool = False
 
     def __post_init__(self) -> None:
         for name in ("payload_bits", "token_deadline_s", "tx_power_limit_w"):
