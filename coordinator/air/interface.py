@@ -130,7 +130,7 @@ class AirInterface(AirPrices):
             helper,
             airtime_s=self._airtimes(count, links, tokens=tokens, direction=direction)[helper],
             together=self.shared_window,
-            circuit_power_w=self.circuit.of(direction),
+            circuit_power_w=self.circuit_power_w(direction),
         )
         return Bursts(
             direction=direction,
@@ -184,6 +184,6 @@ class AirInterface(AirPrices):
 
     def _taken_s(self, bursts: Bursts) -> float:
         """Time of one direction: the window, or less where circuits end all bursts early."""
-        if not self.circuit.of(bursts.direction):
+        if not self.circuit_power_w(bursts.direction):
             return bursts.window_s
         return float(bursts.airtime_s.max(initial=0.0))

@@ -5,7 +5,7 @@ per token. For every load the deadline is divided between the two so that the ma
 airtime is equal in both directions.
 
 .. math:: e_n(q) = \min_{T_u + T_d = T - \tau_0 - \tau_n q}
-          E(q s_u, T_u; g^u_n) + w_d\, E(q s_d, T_d; g^d_n)
+          w_u\, E(q s_u, T_u; g^u_n) + w_d\, E(q s_d, T_d; g^d_n)
 
 Both energies are perspective functions, jointly convex in (payload, airtime), so the minimum over
 the convex set of divisions is convex in q. A power limit is a least airtime that grows linearly
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.coordinator.compiled import plain
 from siftmoe.coordinator.energy.division import divide
 from siftmoe.coordinator.energy.tables import check_powers, check_sizes
 from siftmoe.radio.channel.link import MAX_BITS_PER_HERTZ, shannon_rate, transmit_energy
@@ -107,9 +108,9 @@ class RoundTrip:
     compute_s : (N,) float64, s
         Compute time :math:`\tau_n` of one token on each helper.
     uplink, downlink : OneWay
-    downlink_price : float
-        :math:`w_d`, price of a helper's joule; 0 counts only the user's energy, and the helper then
-        answers as fast as its power limit allows.
+    uplink_price, downlink_price : float
+        :math:`w_u, w_d`, prices of the user's joule and of a helper's; a side without a price sends
+        as fast as its power limit allows.
 
     Raises
     ------
@@ -126,6 +127,7 @@ class RoundTrip:
     uplink: OneWay
     downlink: OneWay
     downlink_price: float
+    uplink_price: float = 1.0
 
     def __post_init__(self) -> None:
         check_sizes(max_load=0, payload_bits=self.uplink_bits)
@@ -136,6 +138,7 @@ class RoundTrip:
             ("fixed_s", self.fixed_s),
             ("compute_s", self.compute_s.min(initial=0.0)),
             ("downlink_price", self.downlink_price),
+            ("uplink_price", self.uplink_price),
         ):
             if not value >= 0.0:
                 raise ValueError(f"{name} must not be negative, got {value}")
@@ -155,20 +158,10 @@ class RoundTrip:
         (2, N, m) float64, s
             Airtimes of uplink and downlink; 0 for no load, NaN where a load does not fit.
         """
-        up, down = self.uplink, self.downlink
-        back = self.downlink_bits
-        result: FloatArray = divide(
-            np.ascontiguousarray(loads, dtype=np.int64),
-            self.uplink_bits * up.seconds_per_bit(),
-            back * down.seconds_per_bit() if back else np.zeros(len(self.compute_s)),
-            self.uplink_bits / up.bandwidth_hz,
-            back / down.bandwidth_hz,
-            up.noise_psd * up.bandwidth_hz / up.gain,
-            self.downlink_price * down.noise_psd * down.bandwidth_hz / down.gain,
-            self.compute_s,
-            self.window_s - self.fixed_s,
+        count = np.asarray(loads, dtype=np.float64)
+        return self._divided(
+            count * self.uplink_bits, count * self.downlink_bits, count * self.compute_s[:, None]
         )
-        return result
 
     def table(self, max_load: int) -> RoundTripTable:
         """Price every load up to ``max_load``."""
@@ -176,8 +169,61 @@ class RoundTrip:
         loads = np.tile(np.arange(max_load + 1), (len(self.compute_s), 1))  # [N, Q+1]
         count = loads.astype(np.float64)
         up_s, down_s = self.airtimes(loads)
-        energy = self.uplink.energy_j(count * self.uplink_bits, up_s)
-        if self.downlink_price > 0.0:
-            back = self.downlink.energy_j(count * self.downlink_bits, down_s)
-            energy += self.downlink_price * back
+        energy = self._priced(count * self.uplink_bits, up_s, count * self.downlink_bits, down_s)
         return RoundTripTable(energy_j=energy, uplink_s=up_s, downlink_s=down_s)
+
+    def alone(self, uplink_bits: FloatArray, downlink_bits: FloatArray) -> FloatArray:
+        """Priced energy of one token at every pair of sizes, (N, B, V) J.
+
+        Parameters
+        ----------
+        uplink_bits : (B,) float64, bit
+        downlink_bits : (V,) float64, bit
+            In the place of the token's own.
+        """
+        helpers = len(self.compute_s)
+        up, down = (
+            part.reshape(-1) for part in np.meshgrid(uplink_bits, downlink_bits, indexing="ij")
+        )
+        up, down = np.tile(up, (helpers, 1)), np.tile(down, (helpers, 1))  # [N, B * V]
+        up_s, down_s = self._divided(up, down, np.tile(self.compute_s[:, None], up.shape[1]))
+        return self._priced(up, up_s, down, down_s).reshape(
+            helpers, len(uplink_bits), len(downlink_bits)
+        )
+
+    def _divided(self, up: FloatArray, down: FloatArray, compute_s: FloatArray) -> FloatArray:
+        """Airtimes (2, N, m) of payloads (N, m) bit, and of the compute between them."""
+        rows = {}
+        for name, way, price in (
+            ("up", self.uplink, self.uplink_price),
+            ("down", self.downlink, self.downlink_price),
+        ):
+            rows[name] = (
+                way.seconds_per_bit()[:, None],
+                1.0 / way.bandwidth_hz[:, None],
+                price * way.noise_psd * way.bandwidth_hz / way.gain,
+            )
+        result: FloatArray = divide(
+            plain(up * rows["up"][0], np.float64),
+            plain(down * rows["down"][0], np.float64),
+            plain(up * rows["up"][1], np.float64),
+            plain(down * rows["down"][1], np.float64),
+            plain(rows["up"][2], np.float64),
+            plain(rows["down"][2], np.float64),
+            plain(compute_s, np.float64),
+            self.window_s - self.fixed_s,
+        )
+        return result
+
+    def _priced(
+        self, up: FloatArray, up_s: FloatArray, down: FloatArray, down_s: FloatArray
+    ) -> FloatArray:
+        """Priced energy of payloads at their airtimes, (N, m) J; infinite where there is none."""
+        energy = np.where(np.isnan(up_s), np.inf, 0.0)
+        for way, price, bits, airtime in (
+            (self.uplink, self.uplink_price, up, up_s),
+            (self.downlink, self.downlink_price, down, down_s),
+        ):
+            if price > 0.0:
+                energy += price * way.energy_j(bits, airtime)
+        return energy

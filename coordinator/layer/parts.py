@@ -167,9 +167,13 @@ class Parts:
         return "; ".join(text for text in texts if text)
 
     def known(self) -> BoolArray:
-        """Which helper supports which of the air's widths, and its reply width, (N, B)."""
-        answers: BoolArray = self.fleet.knows((self.air.reply_width,))
+        """Which helper supports which of the air's widths, and one of its answers', (N, B)."""
+        answers: BoolArray = self.answers().any(axis=1)[:, np.newaxis]
         return self.fleet.knows(self.air.widths) & answers
+
+    def answers(self) -> BoolArray:
+        """Which helper can answer in which of the air's widths of answers, (N, V)."""
+        return self.fleet.knows(self.air.reply_widths)
 
     def _unable(self) -> str:
         """Ready helpers that support none of the widths, as text; empty if there are none."""
@@ -178,4 +182,5 @@ class Parts:
             return ""
         names = ", ".join(self.fleet.names[n] for n in np.flatnonzero(unable))
         bits = ", ".join(map(str, self.air.widths))
-        return f"{names}: knows not both {bits} bits and answers of {self.air.reply_width}"
+        answers = ", ".join(map(str, self.air.reply_widths))
+        return f"{names}: knows not both {bits} bits and answers of {answers}"

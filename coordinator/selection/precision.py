@@ -238,7 +238,9 @@ class Precision:
         way = (helper * self.num_widths + up) * self.num_replies + back
         return np.where((helper >= 0) & (width > 0), way, -1)
 
-    def at(self, table: FloatArray, routed: IntArray, expert: IntArray, width: IntArray) -> FloatArray:
+    def at(
+        self, table: FloatArray, routed: IntArray, expert: IntArray, width: IntArray
+    ) -> FloatArray:
         """Look up ``deviation`` or ``scale`` of slots sent at a width, (T, K) each."""
         row = np.searchsorted(self.width, np.maximum(width, self.width[0]))
         found: FloatArray = table[row, routed, expert]
@@ -264,7 +266,9 @@ class Precision:
         if reply is None:
             return np.full(shape, self.replies.noise[0])
         widths = self.replies.width
-        noise: FloatArray = self.replies.noise[np.searchsorted(widths, np.maximum(reply, widths[0]))]
+        noise: FloatArray = self.replies.noise[
+            np.searchsorted(widths, np.maximum(reply, widths[0]))
+        ]
         return noise
 
 
