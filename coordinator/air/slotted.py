@@ -126,7 +126,7 @@ class SlottedAir(AirInterface):
         return joined_tables([up, down], requests, answers)
 
     def _expected_j(self, n: int, links: LinkStates, tokens: int) -> FloatArray:
-        """Expected energy of every load of helper n in units, priced outage included."""
+        """Return the expected energy of helper n's loads in units, priced outage included."""
         to_go = self._to_go(n, tokens)
         state = to_go.link.states.state_of(float(links.uplink_gain[n]))
         return to_go.expected_j(state=state)[:: _steps(self._units(tokens))]

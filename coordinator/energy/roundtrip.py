@@ -61,6 +61,12 @@ class OneWay:
         result: FloatArray = np.maximum(at_limit, 1.0 / (MAX_BITS_PER_HERTZ * self.bandwidth_hz))
         return result
 
+    def seconds(self, bits: FloatArray) -> FloatArray:
+        """Shortest airtime of payloads at the power limit, (N, m) s; 0 of none."""
+        sent = bits > 0.0
+        per_bit = np.broadcast_to(self.seconds_per_bit()[:, None], bits.shape)
+        return np.multiply(bits, per_bit, out=np.zeros_like(bits), where=sent)
+
     def energy_j(self, bits: FloatArray, airtime_s: FloatArray) -> FloatArray:
         """Least energy of payloads at their airtimes, (N, m) J; infinite where there is none."""
         table = np.where(np.isnan(airtime_s), np.inf, 0.0)
@@ -193,26 +199,12 @@ class RoundTrip:
 
     def _divided(self, up: FloatArray, down: FloatArray, compute_s: FloatArray) -> FloatArray:
         """Airtimes (2, N, m) of payloads (N, m) bit, and of the compute between them."""
-        rows = {}
-        for name, way, price in (
-            ("up", self.uplink, self.uplink_price),
-            ("down", self.downlink, self.downlink_price),
-        ):
-            rows[name] = (
-                way.seconds_per_bit()[:, None],
-                1.0 / way.bandwidth_hz[:, None],
-                price * way.noise_psd * way.bandwidth_hz / way.gain,
-            )
-        result: FloatArray = divide(
-            plain(up * rows["up"][0], np.float64),
-            plain(down * rows["down"][0], np.float64),
-            plain(up * rows["up"][1], np.float64),
-            plain(down * rows["down"][1], np.float64),
-            plain(rows["up"][2], np.float64),
-            plain(rows["down"][2], np.float64),
-            plain(compute_s, np.float64),
-            self.window_s - self.fixed_s,
-        )
+        ways = ((self.uplink, self.uplink_price, up), (self.downlink, self.downlink_price, down))
+        least = [way.seconds(bits) for way, _, bits in ways]
+        hertz_s = [bits / way.bandwidth_hz[:, None] for way, _, bits in ways]
+        noise_w = [price * way.noise_psd * way.bandwidth_hz / way.gain for way, price, _ in ways]
+        parts = (plain(part, np.float64) for part in (*least, *hertz_s, *noise_w, compute_s))
+        result: FloatArray = divide(*parts, self.window_s - self.fixed_s)
         return result
 
     def _priced(

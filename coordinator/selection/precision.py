@@ -247,7 +247,7 @@ class Precision:
         return found
 
     def returned(self, deviation: FloatArray, skip: FloatArray) -> FloatArray:
-        """What returns of a slot, in units of its deviation.
+        """Return what comes back of a slot, in units of its deviation.
 
         Parameters
         ----------

@@ -96,7 +96,8 @@ class SelectionProblem:
     scale : (E, E+1) float64
         Factor on the stand-in's output; 1 without rescaling.
     energy : (N, Q+1) float64, J
-        :math:`e_n(q)`, least energy to serve a load of q tokens: convex and nondecreasing in q,
+        :math:`e_n(q)`, least priced energy to serve a load of q tokens, both directions: convex
+        and nondecreasing in q,
         ``energy[:, 0] == 0``, infinite beyond the power limit; Q >= T.
     budget : Budget
     weight_power : int
@@ -247,7 +248,7 @@ class SelectionPlan:
     status : Status
         ``INFEASIBLE`` plans are still valid: least deviation on the reachable helpers.
     energy_j : float, J
-        Predicted transmit energy of the plan.
+        Predicted energy of the plan, as the problem's table prices it.
     lower_bound_j : float, J
         Certificate: no feasible plan needs less; NaN if none was computed. Under a price it bounds
         energy plus price times deviation.

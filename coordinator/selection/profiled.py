@@ -137,7 +137,6 @@ def price_tables(
     -----
     This project's own derivation (docs/explanation/theory.md, section 8).
     """
-
     back = 16 if widths.chosen else widths.down[0]
 
     def at(width: int) -> tuple[FloatArray, FloatArray]:

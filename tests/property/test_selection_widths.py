@@ -272,7 +272,7 @@ def test_separate_windows_are_exact_for_any_batch(joint: bool) -> None:
     total = 0.0
     for t in range(20):
         total += min(
-            sum(token_j[n, *way] for n, way in enumerate(choice) if way)
+            sum(token_j[(n, *way)] for n, way in enumerate(choice) if way)
             + 5.0 * best_of_token(problem, t, choice)
             for choice in choices_of(problem)
         )

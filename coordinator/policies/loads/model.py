@@ -67,7 +67,7 @@ class LoadModel:
         return len(self.resource)
 
     def ways(self) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-        """Resources and units of each way (H, D), its group (H,), first way of each group (G+1,)."""
+        """Resources and units (H, D) and group (H,) of each way, first way of each group (G+1,)."""
         fresh = np.ones(self.num_ways, dtype=bool)
         fresh[1:] = self.resource[1:, 0] != self.resource[:-1, 0]
         begin = np.append(np.flatnonzero(fresh), self.num_ways)

@@ -74,10 +74,10 @@ def _slopes(model: LoadModel, tokens: int) -> tuple[FloatArray, FloatArray]:
 @compiled
 def _deviates_no_more(served: FloatArray, k: int, h: int) -> bool:
     """Whether way k deviates no more than h for any expert."""
+    no_more = True
     for e in range(served.shape[1]):
-        if served[k, e] > served[h, e]:
-            return False
-    return True
+        no_more = no_more and served[k, e] <= served[h, e]
+    return no_more
 
 
 @compiled

@@ -179,9 +179,9 @@ def cover_respond(
 ) -> int:
     """One pass of best response: tokens leave, choose anew at marginal prices, return.
 
-    ``total``, ``resource``, ``units``, ``group``, ``begin`` and ``loads`` are those of ``occupancy``,
-    ``order`` the tokens to visit. Changes ``sets`` and ``loads`` in place; a token whose set is
-    empty is inserted. Returns the moves.
+    ``total``, ``resource``, ``units``, ``group``, ``begin`` and ``loads`` are those of
+    ``occupancy``, ``order`` the tokens to visit. Changes ``sets`` and ``loads`` in place; a token
+    whose set is empty is inserted. Returns the moves.
     """
     slots = routed.shape[1]
     moves = 0
