@@ -158,7 +158,7 @@ class AirInterface(AirPrices):
         windows = np.ones(len(loads)) if together else loads.astype(np.float64)
         if not self.deadline_shared:
             return windows * self.window_s(tokens if together else 1)
-        trip = self._round_trip(links, tokens if together else 1)
+        trip = self.round_trip(links, tokens if together else 1)
         both = trip.airtimes((loads if together else np.minimum(loads, 1))[:, None])  # [2, N, 1]
         if np.isnan(both).any():
             raise ValueError(f"loads {loads.tolist()} do not fit a deadline of {trip.window_s} s")

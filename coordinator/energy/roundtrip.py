@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 
+#: Share of a deadline that stands for none: nothing can be sent in it, and it is still a window.
+_NO_TIME = 1e-9
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneWay:
     """One direction of every helper's link.
@@ -196,6 +200,41 @@ class RoundTrip:
         return self._priced(up, up_s, down, down_s).reshape(
             helpers, len(uplink_bits), len(downlink_bits)
         )
+
+    def of_payloads(
+        self, uplink_bits: FloatArray, downlink_bits: FloatArray, tokens: IntArray
+    ) -> RoundTripTable:
+        """Divide the deadline for one payload each way of every helper, (N,) each.
+
+        Returns
+        -------
+        RoundTripTable
+            With arrays of shape (N,).
+        """
+        up, down = uplink_bits[:, None], downlink_bits[:, None]
+        up_s, down_s = self._divided(up, down, (tokens * self.compute_s)[:, None])
+        energy = self._priced(up, up_s, down, down_s)
+        return RoundTripTable(
+            energy_j=energy[:, 0], uplink_s=up_s[:, 0], downlink_s=down_s[:, 0]
+        )
+
+    def parts(
+        self, uplink_bits: FloatArray, downlink_bits: FloatArray, tokens: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Divide the deadline, less the compute of ``tokens``, in the proportion of payloads (N,).
+
+        Returns
+        -------
+        pair of (N,) float64, s
+            For requests and for answers; halves where there is no payload or it does not fit.
+        """
+        found = self.of_payloads(uplink_bits, downlink_bits, np.full(len(self.compute_s), tokens))
+        total = found.uplink_s + found.downlink_s
+        known = total > 0.0  # not NaN either
+        share = np.divide(found.uplink_s, total, out=np.full(len(total), 0.5), where=known)
+        window = self.window_s - self.fixed_s - tokens * self.compute_s
+        window = np.maximum(window, _NO_TIME * self.window_s)
+        return window * share, window * (1.0 - share)
 
     def _divided(self, up: FloatArray, down: FloatArray, compute_s: FloatArray) -> FloatArray:
         """Airtimes (2, N, m) of payloads (N, m) bit, and of the compute between them."""

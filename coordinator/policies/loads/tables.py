@@ -78,6 +78,11 @@ class HelperTables:
     width: IntArray
     reply_width: IntArray | None = None
 
+    def exclusive(self, problem: SelectionProblem) -> IntArray | None:
+        """Helper of each way where a token may go one way to each; None where that is no limit."""
+        precision = problem.precision
+        return self.helper if precision is not None and precision.joint else None
+
     def only(self, ways: IntArray) -> HelperTables:
         """Tables of some ways, in this order."""
         cut = {name: getattr(self, name)[:, ways] for name in _BY_WAY}
