@@ -44,6 +44,10 @@ class Helpers(Protocol):
         """Which helper supports vectors of which widths, (N, B)."""
         ...
 
+    def answers_mixed(self) -> NDArray[np.bool_]:
+        """Which helper gives answers of several widths in one message, (N,)."""
+        ...
+
     def excluded(self) -> str:
         """Excluded helpers, with reasons; empty if there are none."""
         ...
@@ -167,8 +171,10 @@ class Parts:
         return "; ".join(text for text in texts if text)
 
     def known(self) -> BoolArray:
-        """Which helper supports which of the air's widths, and its reply width, (N, B)."""
-        answers: BoolArray = self.fleet.knows((self.air.reply_width,))
+        """Which helper supports which of the air's widths, and all widths of answers, (N, B)."""
+        answers: BoolArray = self.fleet.knows(self.air.reply_widths).all(axis=1, keepdims=True)
+        if len(self.air.reply_widths) > 1:
+            answers &= self.fleet.answers_mixed()[:, np.newaxis]
         return self.fleet.knows(self.air.widths) & answers
 
     def _unable(self) -> str:
@@ -178,4 +184,5 @@ class Parts:
             return ""
         names = ", ".join(self.fleet.names[n] for n in np.flatnonzero(unable))
         bits = ", ".join(map(str, self.air.widths))
-        return f"{names}: knows not both {bits} bits and answers of {self.air.reply_width}"
+        answers = ", ".join(map(str, self.air.reply_widths))
+        return f"{names}: knows not both {bits} bits and answers of {answers}"

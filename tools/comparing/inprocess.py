@@ -188,6 +188,10 @@ class AllReady:
         """Return which helper knows which width, (N, B): all of them."""
         return np.ones((len(self._names), len(widths)), dtype=bool)
 
+    def answers_mixed(self) -> NDArray[np.bool_]:
+        """Return which helper gives answers of several widths, (N,): all of them."""
+        return np.ones(len(self._names), dtype=bool)
+
     def excluded(self) -> str:
         """Return the helpers that are left out: none."""
         return ""
