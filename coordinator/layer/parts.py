@@ -172,7 +172,7 @@ class Parts:
 
     def known(self) -> BoolArray:
         """Which helper supports which of the air's widths, and all widths of answers, (N, B)."""
-        answers: BoolArray = self.fleet.knows(self.air.reply_widths).all(axis=1, keepdims=True)
+        answers: BoolArray = np.all(self.fleet.knows(self.air.reply_widths), axis=1, keepdims=True)
         if len(self.air.reply_widths) > 1:
             answers &= self.fleet.answers_mixed()[:, np.newaxis]
         return self.fleet.knows(self.air.widths) & answers
