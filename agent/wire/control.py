@@ -27,6 +27,8 @@ APPLY_BYTES: Final = 8
 RESULT_BYTES: Final = 7
 #: Bytes of a run of fewer than 128 rows: its widths, and the number of its rows.
 RUN_BYTES: Final = 2
+#: Lowest bits of an id that a short header has; a coordinator asks an agent one thing at a time.
+ID_BITS: Final = 16
 #: Bits of the header of a message with one run, in both directions.
 HEADER_BITS: Final = (8 * (APPLY_BYTES + RUN_BYTES), 8 * (RESULT_BYTES + RUN_BYTES))
 #: Most experts of one row that a short header has room for.
@@ -91,7 +93,8 @@ def as_codes(weights: Float32Array, bits: int) -> NDArray[np.uint32]:
 def of_codes(codes: NDArray[np.uint32], bits: int) -> Float32Array:
     """Weights of codes, (m,)."""
     if bits not in _LARGEST:
-        return codes.astype(np.uint32).view(np.float32)
+        patterns: Float32Array = codes.astype(np.uint32).view(np.float32)
+        return patterns
     signed = codes.astype(np.int64)
     signed -= (signed >> (bits - 1)) << bits
     return signed.astype(np.float32) / np.float32(_LARGEST[bits])

@@ -44,6 +44,10 @@ class Helpers(Protocol):
         """Which helper supports vectors of which widths, (N, B)."""
         ...
 
+    def answers_mixed(self) -> NDArray[np.bool_]:
+        """Which helper gives answers of several widths in one message, (N,)."""
+        ...
+
     def excluded(self) -> str:
         """Excluded helpers, with reasons; empty if there are none."""
         ...
@@ -169,6 +173,8 @@ class Parts:
     def known(self) -> BoolArray:
         """Which helper supports which of the air's widths, and one of its answers', (N, B)."""
         answers: BoolArray = self.answers().any(axis=1)[:, np.newaxis]
+        if len(self.air.reply_widths) > 1:
+            answers = answers \& self.fleet.answers_mixed()[:, np.newaxis]
         return self.fleet.knows(self.air.widths) & answers
 
     def answers(self) -> BoolArray:
