@@ -81,7 +81,9 @@ class PricedWay:
     price: float
     circuit_power_w: float = 0.0
 
-    def table(self, *, max_load: int, payload_bits: float, window_s: FloatArray | float) -> FloatArray:
+    def table(
+        self, *, max_load: int, payload_bits: float, window_s: FloatArray | float
+    ) -> FloatArray:
         """Priced energy of loads of so many bits a unit, (N, max_load+1) J."""
         energy = uplink_energy_table(
             max_load=max_load,

@@ -214,9 +214,7 @@ class RoundTrip:
         up, down = uplink_bits[:, None], downlink_bits[:, None]
         up_s, down_s = self._divided(up, down, (tokens * self.compute_s)[:, None])
         energy = self._priced(up, up_s, down, down_s)
-        return RoundTripTable(
-            energy_j=energy[:, 0], uplink_s=up_s[:, 0], downlink_s=down_s[:, 0]
-        )
+        return RoundTripTable(energy_j=energy[:, 0], uplink_s=up_s[:, 0], downlink_s=down_s[:, 0])
 
     def parts(
         self, uplink_bits: FloatArray, downlink_bits: FloatArray, tokens: int

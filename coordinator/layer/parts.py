@@ -174,7 +174,7 @@ class Parts:
         """Which helper supports which of the air's widths, and one of its answers', (N, B)."""
         answers: BoolArray = self.answers().any(axis=1)[:, np.newaxis]
         if len(self.air.reply_widths) > 1:
-            answers = answers \& self.fleet.answers_mixed()[:, np.newaxis]
+            answers = answers & self.fleet.answers_mixed()[:, np.newaxis]
         return self.fleet.knows(self.air.widths) & answers
 
     def answers(self) -> BoolArray:

@@ -79,7 +79,7 @@ class HelperTables:
     reply_width: IntArray | None = None
 
     def exclusive(self, problem: SelectionProblem) -> IntArray | None:
-        """Helper of each way where a token may go one way to each; None where that is no limit."""
+        """Return the helper of each way where one way to each is a limit; None where it is not."""
         precision = problem.precision
         return self.helper if precision is not None and precision.joint else None
 
