@@ -39,7 +39,7 @@ PRICES = tuple(float(x) for x in np.geomspace(50.0, 1600.0, 7))
 VALIDATION_SEED = 7_919
 BOTH, UP_ONLY = "auto/auto", "auto/8"
 #: Fixed pairs that the sweep on validation text compares.
-FIXED = tuple(f"{up}/{down}" for up, down in product((3, 4, 5, 6), repeat=2) if abs(up - down) <= 1)
+FIXED = tuple(f"{up}/{down}" for up, down in product((4, 5, 6), repeat=2) if abs(up - down) <= 1)
 
 
 @dataclass(frozen=True)
