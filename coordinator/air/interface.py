@@ -53,11 +53,10 @@ class AirInterface(AirPrices):
         if self.deadline_shared and self.width_choice and tokens > 1:
             plan = settled(self, problem, plan, links, policy=policy)
         load, back = self.loads(problem, plan)
-        common = {"links": links, "tokens": tokens}
         return Transfer(
             plan=plan,
-            up=self.bursts(load, direction=Direction.UP, other=back, **common),
-            down=self.bursts(back, direction=Direction.DOWN, other=load, **common),
+            up=self.bursts(load, links, tokens=tokens, direction=Direction.UP, other=back),
+            down=self.bursts(back, links, tokens=tokens, direction=Direction.DOWN, other=load),
         )
 
     def loads(self, problem: SelectionProblem, plan: SelectionPlan) -> tuple[Load, Load]:
@@ -179,8 +178,8 @@ class AirInterface(AirPrices):
         loads, together = load.tokens, self.shared_window
         if self.deadline_shared and together and other is not None:
             up = direction is Direction.UP
-            both = (load, other) if up else (other, load)
-            found = divided(self, *both, links, tokens=tokens)
+            sent, back = (load, other) if up else (other, load)
+            found = divided(self, sent, back, links, tokens=tokens)
             return found.uplink_s if up else found.downlink_s
         windows = np.ones(len(loads)) if together else loads.astype(np.float64)
         if not self.deadline_shared:
