@@ -75,9 +75,9 @@ def _one_width_each(problem: SelectionProblem, plan: SelectionPlan) -> Selection
     together = (helper[:, None] == helper) & (helper >= 0)  # [K, K]
     width = np.where(together, plan.width[0], 0).max(axis=1)[None]  # [1, K]
     reply, same = plan.reply_width, np.array_equal(width, plan.width)
-    if reply is not None:
-        reply = np.where(together, reply[0], 0).max(axis=1)[None]
-        same = same and np.array_equal(reply, plan.reply_width[0][None])
+    if plan.reply_width is not None:
+        reply = np.where(together, plan.reply_width[0], 0).max(axis=1)[None]
+        same = same and np.array_equal(reply, plan.reply_width)
     if same:
         return plan
     served = problem.serving_deviation(plan.expert, width, reply)
