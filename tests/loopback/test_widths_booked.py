@@ -127,8 +127,8 @@ def serve(
 @pytest.mark.parametrize(
     "policy",
     [
-        "siftmoe:price=3e-10:bits=auto",
-        "siftmoe:price=3e-10:bits=auto:downlink_bits=5",
+        "siftmoe:price=1e-10:bits=auto",
+        "siftmoe:price=1e-10:bits=auto:downlink_bits=5",
         "skip-only:price=1e-9:bits=auto",
         "channel-width:price=1e-10:bits=auto",
         "topk:bits=8",
@@ -158,7 +158,7 @@ def test_the_ledger_has_the_bits_that_travelled(
             sent += sum(row.tokens for row in booked.values())
     assert sent > 0
     up = [row for row in rows if row.direction == "up"]
-    if policy.startswith("siftmoe:price=3e-10:bits=auto"):
+    if policy.startswith("siftmoe:price=1e-10:bits=auto"):
         assert len({part.split(":")[0] for row in up for part in row.widths.split()}) > 1
     for layer, selection in enumerate(selections):
         energy = sum(row.energy_j for row in rows if row.layer == layer)  # both directions
