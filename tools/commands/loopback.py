@@ -36,7 +36,7 @@ SUMMARY = "run the main job on this machine, policies compared"
 #: Agents that are started if no number is given.
 AGENTS = 8
 DEFAULT_POLICIES = "topk,topk-1,siftmoe"
-#: Added where widths can be chosen: each direction has a window, and the channel lasts for it.
+#: Added where the run's widths are not said.
 CHOSEN_WIDTHS = "siftmoe:bits=auto"
 
 
@@ -134,8 +134,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _usual(args: argparse.Namespace) -> str:
     """Return the policies that are compared by default."""
-    one_width = args.deadline_shared or args.bits
-    return DEFAULT_POLICIES if one_width else f"{DEFAULT_POLICIES},{CHOSEN_WIDTHS}"
+    return DEFAULT_POLICIES if args.bits else f"{DEFAULT_POLICIES},{CHOSEN_WIDTHS}"
 
 
 def _num_agents(args: argparse.Namespace) -> int:
