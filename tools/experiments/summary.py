@@ -52,7 +52,7 @@ def summary_of(study: str, rows: Sequence[Row]) -> list[Summary]:
 
 
 def _equal_quality(name: str, rows: Sequence[Row]) -> Summary:
-    """Return the energy saved at stated rises of the perplexity on the test text."""
+    """Return the energy of both directions saved at stated rises of the test perplexity."""
     scored = [row for row in rows if row[_RISE] is not None]
     header = ["policy", *(f"saved at +{loss:.1%}" for loss in LOSSES)]
     lines = []
@@ -64,7 +64,9 @@ def _equal_quality(name: str, rows: Sequence[Row]) -> Summary:
             lines.append([f"{label}: {point}", *("" for _ in LOSSES)])
             continue
         lines.append([label, *(_percent(saved_at(members, loss)) for loss in LOSSES)])
-    return Summary(f"{name}: energy saved at equal measured perplexity", header, lines)
+    return Summary(
+        f"{name}: energy of both directions saved at equal measured perplexity", header, lines
+    )
 
 
 def _against(name: str, rows: Sequence[Row], baseline: str) -> Summary:
@@ -78,7 +80,9 @@ def _against(name: str, rows: Sequence[Row], baseline: str) -> Summary:
             ratios = [_percent(more_energy_at(members, base, loss)) for loss in LOSSES]
             lines.append([label, *ratios])
     header = ["policy", *(f"at +{loss:.1%}" for loss in LOSSES)]
-    return Summary(f"{name}: energy over that of '{baseline}', less one", header, lines)
+    return Summary(
+        f"{name}: energy of both directions over that of '{baseline}', less one", header, lines
+    )
 
 
 def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
@@ -94,8 +98,9 @@ def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
         "rise",
         "next token",
         "choice",
-        "uplink / token",
+        "both ways / token",
         "saved",
+        "uplink saved",
         *(("latency, even", "latency, best") if latency else ()),
         "kept / repl. / skipped",
     ]
@@ -112,8 +117,8 @@ def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
         line += [_plain(_mean(text, "perplexity"), 2), _percent(_mean(text, _RISE))]
         line += [_plain(_mean(members, "next_token_accuracy"), 3)]
         line += [_plain(_mean(members, "accuracy"), 3)]
-        line += [si(_mean(text or members, "uplink_j").value, "J")]
-        line += [_percent(_mean(text or members, "saved"))]
+        line += [si(_mean(text or members, "radio_j").value, "J")]
+        line += [_percent(_mean(text or members, kind)) for kind in ("saved", "saved_uplink")]
         if latency:
             line += [si(_mean(text, f"latency_{kind}_s").value, "s") for kind in _BANDS]
         shares = [_mean(text or members, kind).value for kind in ("kept", "replaced", "skipped")]

@@ -66,14 +66,16 @@ BITS = Study(
     figures=(
         Figure(
             name="energy-perplexity",
-            caption="Uplink energy over the rise of perplexity.",
+            caption="Energy of both directions over the rise of perplexity.",
             **{**PERCENT, "x_max": 12.0},
+            frontier="least",
             **ENERGY,
         ),
         Figure(
             name="saved-perplexity",
-            caption="Energy saved over the rise of perplexity.",
+            caption="Energy of both directions saved over the rise of perplexity.",
             **{**PERCENT, "x_max": 12.0},
+            frontier="most",
             **SAVED,
         ),
         Figure(

@@ -122,7 +122,9 @@ def _over(column: str, label: str, **axis: Any) -> tuple[Figure, ...]:
     """Figures of energy and of perplexity over the varied quantity."""
     x = {"x": column, "x_label": label, "by_x": True, **axis}
     return (
-        Figure(name=f"energy-{column}", caption="Uplink energy per token.", **x, **ENERGY),
+        Figure(
+            name=f"energy-{column}", caption="Energy of both directions per token.", **x, **ENERGY
+        ),
         Figure(name=f"saved-{column}", caption="Energy saved against Top-K.", **x, **SAVED),
         Figure(
             name=f"perplexity-{column}",
@@ -152,6 +154,7 @@ STUDIES: dict[str, Study] = {
             Figure(
                 name="saved-perplexity",
                 caption="Energy saved over the rise of perplexity.",
+                frontier="most",
                 **PERCENT,
                 **SAVED,
             ),
@@ -189,7 +192,12 @@ STUDIES: dict[str, Study] = {
                 log_y=name == "energy",
             )
             for name, column, label, caption in (
-                ("energy", "uplink_j", "uplink energy per token / J", "Uplink energy."),
+                (
+                    "energy",
+                    "radio_j",
+                    "energy of both directions per token / J",
+                    "Both directions.",
+                ),
                 ("accuracy", "accuracy", "accuracy, multiple choice", "Multiple choice."),
                 ("next-token", "next_token_accuracy", "next-token accuracy", "Next token."),
                 ("perplexity", "perplexity", "perplexity", "Perplexity."),

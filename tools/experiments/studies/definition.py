@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from siftmoe.tools.experiments.cells.records import Cell
 
@@ -73,6 +73,8 @@ class Figure:
     x_max : float or None
         Upper end of the axis, in its unit.
     log_x, log_y : bool
+    frontier : "least", "most" or None
+        Which end of y is better, where the best of all curves together is drawn as a line.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Figure:
     x_max: float | None = None
     log_x: bool = False
     log_y: bool = False
+    frontier: Literal["least", "most"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
