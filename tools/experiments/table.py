@@ -62,7 +62,8 @@ def rows_of(outcomes: Iterable[Outcome]) -> list[Row]:
     Returns
     -------
     list of dict
-        ``saved`` is the share of the reference's radiated energy of both directions,
+        ``relative`` is the radiated energy of both directions over the reference's, ``saved`` the
+        share of it that is not spent,
         ``saved_uplink`` that of its uplink alone, ``perplexity_rise`` relative,
         ``accuracy_change`` and ``next_token_accuracy_change`` absolute; empty where the study has
         no reference on that seed and setting.
@@ -184,11 +185,12 @@ def _place(row: Row) -> tuple[Any, ...]:
 
 
 def _compare(row: Row, reference: Row | None) -> None:
-    row |= dict.fromkeys(("saved", "saved_uplink", "perplexity_rise"))
+    row |= dict.fromkeys(("relative", "saved", "saved_uplink", "perplexity_rise"))
     row |= dict.fromkeys(("accuracy_change", "next_token_accuracy_change"))
     if reference is None:
         return
-    row["saved"] = 1.0 - row["radio_j"] / reference["radio_j"]
+    row["relative"] = row["radio_j"] / reference["radio_j"]
+    row["saved"] = 1.0 - row["relative"]
     row["saved_uplink"] = 1.0 - row["uplink_j"] / reference["uplink_j"]
     if row["perplexity"] is not None:
         row["perplexity_rise"] = row["perplexity"] / reference["perplexity"] - 1.0

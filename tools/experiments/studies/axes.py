@@ -20,6 +20,13 @@ ENERGY: dict[str, Any] = {
     "y_label": "energy of both directions per token / J",
     "log_y": True,
 }
+#: Of the same seed's reference: paired, so that the channel's spread between seeds is not in it.
+RELATIVE: dict[str, Any] = {
+    "y": "relative",
+    "y_label": "energy of both directions over Top-K's / %",
+    "y_scale": 100.0,
+    "log_y": True,
+}
 SAVED: dict[str, Any] = {
     "y": "saved",
     "y_label": "energy of both directions saved / %",

@@ -10,7 +10,7 @@ import msgspec
 from siftmoe.coordinator.air.assembly import PAPER_BITS_PER_HERTZ
 from siftmoe.tools.experiments.cells.records import Setting
 from siftmoe.tools.experiments.studies import curves
-from siftmoe.tools.experiments.studies.axes import ENERGY, PERCENT, SAVED, USUAL_LOSS
+from siftmoe.tools.experiments.studies.axes import PERCENT, RELATIVE, SAVED, USUAL_LOSS
 from siftmoe.tools.experiments.studies.definition import Figure, Study, at_loss, swept
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ BITS = Study(
             caption="Energy of both directions over the rise of perplexity.",
             **{**PERCENT, "x_max": 12.0},
             frontier="least",
-            **ENERGY,
+            **RELATIVE,
         ),
         Figure(
             name="saved-perplexity",
@@ -83,14 +83,14 @@ BITS = Study(
             x="accuracy",
             x_label="accuracy, multiple choice",
             caption="Energy over accuracy in multiple choice.",
-            **ENERGY,
+            **RELATIVE,
         ),
         Figure(
             name="energy-next-token",
             x="next_token_accuracy",
             x_label="next-token accuracy",
             caption="Energy over next-token accuracy.",
-            **ENERGY,
+            **RELATIVE,
         ),
     ),
 )

@@ -9,7 +9,14 @@ import msgspec
 
 from siftmoe.tools.experiments.cells.records import SELECTIONS, Setting
 from siftmoe.tools.experiments.studies import curves
-from siftmoe.tools.experiments.studies.axes import ENERGY, LOSSES, PERCENT, SAVED, USUAL_LOSS
+from siftmoe.tools.experiments.studies.axes import (
+    ENERGY,
+    LOSSES,
+    PERCENT,
+    RELATIVE,
+    SAVED,
+    USUAL_LOSS,
+)
 from siftmoe.tools.experiments.studies.bits import BITS
 from siftmoe.tools.experiments.studies.definition import Figure, Study, at_loss, swept
 
@@ -163,14 +170,14 @@ STUDIES: dict[str, Study] = {
                 x="next_token_accuracy",
                 x_label="next-token accuracy",
                 caption="Energy over next-token accuracy.",
-                **ENERGY,
+                **RELATIVE,
             ),
             Figure(
                 name="energy-choice",
                 x="accuracy",
                 x_label="accuracy, multiple choice",
                 caption="Energy over accuracy in multiple choice.",
-                **ENERGY,
+                **RELATIVE,
             ),
         ),
     ),

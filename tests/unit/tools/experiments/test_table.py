@@ -56,7 +56,7 @@ def test_what_is_saved_is_a_share_of_both_directions():
         ]
     )
     assert rows[1]["radio_j"] == 5.0
-    assert rows[1]["saved"] == pytest.approx(0.5)
+    assert rows[1]["saved"] == rows[1]["relative"] == pytest.approx(0.5)
     assert rows[1]["saved_uplink"] == pytest.approx(0.75)
 
 
