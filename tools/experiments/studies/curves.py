@@ -53,6 +53,21 @@ CHANNEL_SCALED = Curve(
     template="channel-width:price={}:bits=auto",
     values=_WIDTH_PRICES,
 )
+#: Our selection at one width up and one back.
+FIXED = tuple(
+    Curve(
+        label=f"siftmoe, {up} up {back} back",
+        template=f"siftmoe:price={{}}:bits={up}:downlink_bits={back}",
+        values=_WIDTH_PRICES,
+    )
+    for up, back in ((6, 6), (5, 5), (4, 6), (4, 4), (3, 4))
+)
+#: The width to the helper chosen, 8 bits back.
+JOINT_UP = Curve(
+    label="siftmoe, joint, 8 back",
+    template="siftmoe:price={}:bits=auto:downlink_bits=8",
+    values=_WIDTH_PRICES,
+)
 JOINT = Curve(label="siftmoe, joint", template="siftmoe:price={}:bits=auto", values=_WIDTH_PRICES)
 JOINT_SKIP = Curve(
     label="skip-only, joint", template="skip-only:price={}:bits=auto", values=_WIDTH_PRICES[2:]

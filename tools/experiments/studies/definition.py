@@ -107,8 +107,8 @@ class Study:
     figures : tuple of Figure
     choice : bool
         Whether multiple choice is evaluated beside the text.
-    baseline : str or None
-        Curve that the others' energies are also compared with.
+    baselines : tuple of str
+        Curves with the best of which, at each loss, the others' energies are also compared.
     """
 
     title: str
@@ -116,7 +116,7 @@ class Study:
     cells: Callable[[Ask], list[Cell]]
     figures: tuple[Figure, ...]
     choice: bool = False
-    baseline: str | None = None
+    baselines: tuple[str, ...] = ()
 
 
 def swept(
