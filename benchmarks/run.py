@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "models.quantisers": [],
     "coordinator.cost": [],
     "coordinator.liveness": [],
+    "coordinator.serving": [],
     "chaos": [],
     "fuzz.protocol": [],
     "agents.encryption": [],
