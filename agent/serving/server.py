@@ -212,7 +212,7 @@ class Server:
 
     def _handle(self, peer: bytes, frames: list[Frame]) -> None:
         try:
-            message = decode(frames)
+            message = decode(frames, self._service.runtime)
         except ProtocolError as error:
             self._peer_log.warn_once("message", peer=peer.hex(), reason=str(error))
             self._refuse(peer, error, request_id=error.request_id)

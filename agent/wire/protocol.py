@@ -1,8 +1,8 @@
 """Conversion of messages to frames and back, without sockets (sans-I/O).
 
-Frame 0 is a msgpack map, the other frames are raw little-endian buffers;
-``docs/reference/protocol.md`` has the table. :func:`decode` keeps these rules, whatever a peer
-sends:
+Frame 0 is a msgpack map, or for peers that know it a short header (`siftmoe.agent.wire.short`);
+the other frames are raw little-endian buffers; ``docs/reference/protocol.md`` has the tables.
+:func:`decode` keeps these rules, whatever a peer sends:
 
 - it raises :class:`ProtocolError` and nothing else (:class:`UnknownWidth` is one);
 - nothing is allocated in proportion to a number in a header: every length is bounded and compared
@@ -42,7 +42,15 @@ from siftmoe.agent.wire.messages import (
     error_of,
     failure_of,
 )
-from siftmoe.agent.wire.packed import Packed, Vectors, pack_rows, packed, plain, plain_all
+from siftmoe.agent.wire.packed import (
+    Packed,
+    Vectors,
+    pack_rows,
+    pack_runs,
+    packed,
+    plain,
+    plain_all,
+)
 from siftmoe.agent.wire.packed_check import check_widths, packed_of
 from siftmoe.agent.wire.payload import (
     ZERO_COPY_BYTES,
@@ -54,6 +62,7 @@ from siftmoe.agent.wire.payload import (
     runs_and_rotation,
     weights_of,
 )
+from siftmoe.agent.wire.short import Hosted, decode_short, encode_apply, encode_result, is_short
 from siftmoe.agent.wire.sound import Burst, Heard, PilotPower
 from siftmoe.agent.wire.work import Apply, ApplyHeader, Result, ResultHeader
 from siftmoe.models.vectors.records import ROW_WIDTHS
@@ -85,6 +94,7 @@ __all__ = [
     "error_of",
     "failure_of",
     "pack_rows",
+    "pack_runs",
     "packed",
     "plain",
     "plain_all",
@@ -105,7 +115,11 @@ def encode(message: Message) -> list[Frame]:
         If an array has a dtype or shape that the protocol does not allow, or a number is too large.
     """
     if isinstance(message, Apply):
-        return _encode_apply(message)
+        _check_apply(message)
+        return encode_apply(message) or _encode_apply(message)
+    if isinstance(message, Result) and message.short:
+        dtype_name(message.output, "output")
+        return encode_result(message)
     if isinstance(message, Result):
         output = message.output
         name = dtype_name(output, "output")
@@ -124,15 +138,21 @@ def encode(message: Message) -> list[Frame]:
     return [_pack(message)]
 
 
-def _encode_apply(message: Apply) -> list[Frame]:
-    hidden, pairs, weights = message.hidden, message.pairs, message.weights
-    name = dtype_name(hidden, "hidden")
+def _check_apply(message: Apply) -> None:
+    pairs, weights = message.pairs, message.weights
+    dtype_name(message.hidden, "hidden")
     if pairs.dtype != np.int32 or weights.dtype != np.float32:
         raise TypeError(f"pairs are int32 and weights float32, got {pairs.dtype}, {weights.dtype}")
     if pairs.shape != (len(weights), 2) or weights.ndim != 1:
         raise ValueError(f"pairs are [m, 2], weights [m]; got {pairs.shape}, {weights.shape}")
-    if message.reply_width is not None:
-        check_widths((message.reply_width,), known=ROW_WIDTHS, what="reply_width")
+    check_widths((width for width, _ in message.answer_runs), known=ROW_WIDTHS, what="reply_width")
+    if sum(rows for _, rows in message.answer_runs) != len(message.hidden):
+        raise ValueError(f"reply_runs {message.reply_runs} are not of {len(message.hidden)} rows")
+
+
+def _encode_apply(message: Apply) -> list[Frame]:
+    hidden, pairs, weights = message.hidden, message.pairs, message.weights
+    name = dtype_name(hidden, "hidden")
     deadline_ms = None if message.deadline_s is None else message.deadline_s * _S_TO_MS
     widths, rotation = runs_and_rotation(hidden)
     header = ApplyHeader(
@@ -146,6 +166,7 @@ def _encode_apply(message: Apply) -> list[Frame]:
         rotation=rotation,
         reply_width=UNSET if message.reply_width is None else message.reply_width,
         reply_rotation=UNSET if message.reply_rotation == "none" else message.reply_rotation,
+        reply_widths=UNSET if message.reply_runs is None else message.reply_runs,
     )
     return [_pack(header), frame_of(hidden), frame_of(pairs), frame_of(weights)]
 
@@ -157,8 +178,14 @@ def _pack(header: msgspec.Struct) -> bytes:
         raise ValueError(f"a number in {header!r} does not fit into 64 bit") from error
 
 
-def decode(frames: Sequence[Frame]) -> Message:
+def decode(frames: Sequence[Frame], hosted: Hosted | None = None) -> Message:
     """Convert frames to a message; its arrays are views into the frames.
+
+    Parameters
+    ----------
+    frames : sequence of bytes-like
+    hosted : Hosted or None
+        What short headers are read by; None: they are an error.
 
     Raises
     ------
@@ -169,6 +196,8 @@ def decode(frames: Sequence[Frame]) -> Message:
         raise ProtocolError("a message has at least one frame, got none")
     if len(frames[0]) > MAX_HEADER_BYTES:
         raise ProtocolError(f"header of {len(frames[0])} bytes, at most {MAX_HEADER_BYTES}")
+    if is_short(frames[0]):
+        return decode_short(frames, hosted)
     try:
         header = _FREQUENT.decode(frames[0])
     except _INVALID:  # another kind or not valid: decode slowly, to name the error
@@ -257,6 +286,9 @@ def _decode_apply(header: ApplyHeader, frames: Sequence[Frame]) -> Message:
     deadline_ms, reply_width = header.deadline_ms, header.reply_width
     if reply_width is not UNSET:
         check_widths((reply_width,), known=ROW_WIDTHS, what="reply_width", request_id=header.id)
+    reply_runs = None if header.reply_widths is UNSET else header.reply_widths
+    if reply_runs is not None:
+        _check_reply_runs(reply_runs, header)
     return Apply(
         id=header.id,
         layer=header.layer,
@@ -266,7 +298,18 @@ def _decode_apply(header: ApplyHeader, frames: Sequence[Frame]) -> Message:
         deadline_s=None if deadline_ms is None else deadline_ms / _S_TO_MS,
         reply_width=None if reply_width is UNSET else reply_width,
         reply_rotation="none" if header.reply_rotation is UNSET else header.reply_rotation,
+        reply_runs=reply_runs,
     )
+
+
+def _check_reply_runs(runs: tuple[tuple[int, int], ...], header: ApplyHeader) -> None:
+    widths = (width for width, _ in runs)
+    check_widths(widths, known=ROW_WIDTHS, what="reply_widths", request_id=header.id)
+    rows = sum(count for _, count in runs)
+    if rows != header.shape[0]:
+        raise ProtocolError(
+            f"reply_widths are of {rows} rows, the request has {header.shape[0]}", header.id
+        )
 
 
 def _vectors(frame: Frame, header: ApplyHeader | ResultHeader, what: str) -> Vectors:

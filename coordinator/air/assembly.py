@@ -9,6 +9,8 @@ import numpy as np
 
 from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.air.slotted import SlottedAir
+from siftmoe.coordinator.energy.circuit import CircuitPower
+from siftmoe.coordinator.energy.objective import Objective
 from siftmoe.coordinator.links.assembly import simulated_links
 from siftmoe.coordinator.selection.widths import AUTO, Widths
 from siftmoe.models.vectors.packing import row_bits
@@ -63,7 +65,11 @@ def air_interface(
     """
     if widths is None:
         bits = REFERENCE_WIDTH if radio.bits == AUTO else radio.bits
-        widths = Widths.of((bits,), radio.downlink_bits)
+        back = None if radio.downlink_bits == AUTO else radio.downlink_bits
+        widths = Widths.of((bits,), back)
+    objective = Objective.named(
+        radio.minimise, uplink_price=radio.uplink_price, downlink_price=radio.downlink_price
+    )
     # Three matrices of d x I, a multiplication and an addition per entry.
     flops_per_token = 6.0 * shape.hidden_size * shape.intermediate_size
     air = AirInterface(
@@ -71,8 +77,17 @@ def air_interface(
         token_deadline_s=token_deadline_s(radio, shape.hidden_size),
         tx_power_limit_w=radio.tx_power_limit_w,
         compute_s_per_token=flops_per_token / NOMINAL_FLOPS_PER_S,
-        downlink_price=radio.downlink_price,
+        uplink_price=objective.uplink_price,
+        downlink_price=objective.downlink_price,
+        price_circuits=objective.circuits,
         deadline_shared=radio.deadline_shared,
+        circuit=CircuitPower(
+            user_tx_w=radio.user_tx_w,
+            user_rx_w=radio.user_rx_w,
+            helper_tx_w=radio.helper_tx_w,
+            helper_rx_w=radio.helper_rx_w,
+        ),
+        control=radio.control and not radio.fading_slots,
     )
     if not radio.fading_slots:
         return air
@@ -90,11 +105,18 @@ def air_interface(
 
 def payload_of(hidden_size: int, widths: Widths) -> dict[str, Any]:
     """Payload arguments of `AirInterface` for vectors of ``hidden_size`` entries."""
-    one = REFERENCE_WIDTH if widths.chosen else widths.up[0]
+    up = REFERENCE_WIDTH if len(widths.up) > 1 else widths.up[0]
+    down = REFERENCE_WIDTH if len(widths.down) > 1 else widths.down[0]
     return {
-        "payload_bits": row_bits(hidden_size, one),
-        "reply_bits": row_bits(hidden_size, widths.down),
-        "width": one,
-        "reply_width": widths.down,
-        "width_bits": {b: row_bits(hidden_size, b) for b in widths.up} if widths.chosen else {},
+        "payload_bits": row_bits(hidden_size, up),
+        "reply_bits": row_bits(hidden_size, down),
+        "width": up,
+        "reply_width": down,
+        "width_bits": _several(hidden_size, widths.up),
+        "reply_width_bits": _several(hidden_size, widths.down),
     }
+
+
+def _several(hidden_size: int, widths: Sequence[int]) -> dict[int, int]:
+    """Bits of a vector by the widths to choose from; empty where there is one."""
+    return {b: row_bits(hidden_size, b) for b in widths} if len(widths) > 1 else {}

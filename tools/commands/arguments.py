@@ -46,9 +46,10 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--downlink-bits",
-        type=whole_bits,
+        type=bits,
         metavar="B",
-        help="bits of an entry on the downlink (as the uplink at 16 or 32, else 8)",
+        help="bits of an entry on the downlink: auto, or a number (auto where --bits is, as the "
+        "uplink at 16 or 32, else 8)",
     )
     add("--audit", action="store_true", help="recompute every layer undivided, book the deviation")
     add("--json", action="store_true", help="print the results as one JSON object")
@@ -105,14 +106,6 @@ def bits(text: str) -> Bits:
         return parse_bits(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def whole_bits(text: str) -> int:
-    """Read a number of bits."""
-    found = bits(text)
-    if not isinstance(found, int):
-        raise argparse.ArgumentTypeError(f"must be one of {_WIDTHS}, got {text!r}")
-    return found
 
 
 def slots(text: str) -> int:

@@ -101,18 +101,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="real time after which a layer continues without missing results, s (30)",
     )
     add(
-        "--downlink-price",
-        type=not_negative,
-        default=0.0,
-        metavar="X",
-        help="price of a helper's joule over the user's in the selection (0)",
+        "--minimise",
+        default="total",
+        choices=("total", "radiated", "user", "helpers"),
+        help="what the selection minimises: all energy of both directions, what is radiated of it, "
+        "or what one side's batteries give (total)",
     )
+    for side, whose in (("uplink", "the user's"), ("downlink", "a helper's")):
+        add(
+            f"--{side}-price",
+            type=not_negative,
+            metavar="X",
+            help=f"price of {whose} joule in the selection (as --minimise has it: 1 or 0)",
+        )
     parser.epilog = "example: siftmoe loopback --agents 4 --policy topk,siftmoe:tolerance=0.2"
 
 
 def _usual(args: argparse.Namespace) -> str:
     """Return the policies that are compared by default."""
-    one_width = args.deadline_shared or args.downlink_price or args.bits
+    one_width = args.deadline_shared or args.bits
     return DEFAULT_POLICIES if one_width else f"{DEFAULT_POLICIES},{CHOSEN_WIDTHS}"
 
 
@@ -174,6 +181,8 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             bits=16 if args.bits is None else args.bits,
             downlink_bits=args.downlink_bits,
+            minimise=args.minimise,
+            uplink_price=args.uplink_price,
             downlink_price=args.downlink_price,
             links=args.links,
         )

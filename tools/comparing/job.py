@@ -128,7 +128,7 @@ def with_options(
     radio: RadioEntry,
     *,
     bits: Bits | None = None,
-    downlink_bits: int | None = None,
+    downlink_bits: Bits | None = None,
     links: str | None = None,
 ) -> RadioEntry:
     """Replace settings of a testbed by those of the command line, where it gives them."""

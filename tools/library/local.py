@@ -32,7 +32,7 @@ def local(
     policy: Any = "topk",
     links: Any = None,
     bits: Bits = 16,
-    downlink_bits: int | None = None,
+    downlink_bits: Bits | None = None,
     ledger: str | Path | None = None,
     tokenizer: Any = None,
     seed: int = 0,
@@ -63,7 +63,7 @@ def local(
         callable that makes them of ``(radio, distances_m)``. None simulates Rayleigh fading.
     bits : int or "auto"
         Of an entry on the way to a helper.
-    downlink_bits : int or None
+    downlink_bits : int, "auto" or None
         Of an entry on the way back.
     ledger : str, Path or None
         File that keeps the books; one that exists gets another run. None: a temporary folder.
