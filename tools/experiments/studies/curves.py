@@ -10,7 +10,7 @@ _PER_WEIGHT = (100.0, 60.0, 45.0, 35.0, 28.0)
 _TOLERANCES = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 #: Prices for policies that choose widths: a token needs less energy, so prices are lower.
-_WIDTH_PRICES = (400.0, 200.0, 100.0, 70.0, 50.0, 35.0, 20.0)
+_WIDTH_PRICES = (800.0, 400.0, 200.0, 100.0, 70.0, 50.0, 35.0, 20.0)
 
 TOPK = Curve(label="topk", template="topk")
 TOP_ONE = Curve(label="topk-1", template="topk-1")
