@@ -191,15 +191,13 @@ class RoundTrip:
         downlink_bits : (V,) float64, bit
             In the place of the token's own.
         """
-        helpers = len(self.compute_s)
-        up, down = (
-            part.reshape(-1) for part in np.meshgrid(uplink_bits, downlink_bits, indexing="ij")
-        )
-        up, down = np.tile(up, (helpers, 1)), np.tile(down, (helpers, 1))  # [N, B * V]
-        up_s, down_s = self._divided(up, down, np.tile(self.compute_s[:, None], up.shape[1]))
-        return self._priced(up, up_s, down, down_s).reshape(
-            helpers, len(uplink_bits), len(downlink_bits)
-        )
+        shape = len(self.compute_s), len(uplink_bits), len(downlink_bits)
+        flat = shape[0], shape[1] * shape[2]
+        up = np.broadcast_to(uplink_bits[:, None], shape).reshape(flat)
+        down = np.broadcast_to(downlink_bits, shape).reshape(flat)
+        compute_s = np.broadcast_to(self.compute_s[:, None], flat)
+        up_s, down_s = self._divided(up, down, compute_s)
+        return self._priced(up, up_s, down, down_s).reshape(shape)
 
     def of_payloads(
         self, uplink_bits: FloatArray, downlink_bits: FloatArray, tokens: IntArray
@@ -240,8 +238,13 @@ class RoundTrip:
         least = [way.seconds(bits) for way, _, bits in ways]
         hertz_s = [bits / way.bandwidth_hz[:, None] for way, _, bits in ways]
         noise_w = [price * way.noise_psd * way.bandwidth_hz / way.gain for way, price, _ in ways]
-        parts = (plain(part, np.float64) for part in (*least, *hertz_s, *noise_w, compute_s))
-        result: FloatArray = divide(*parts, self.window_s - self.fixed_s)
+        result: FloatArray = divide(
+            *_pair(least),
+            *_pair(hertz_s),
+            *_pair(noise_w),
+            plain(compute_s, np.float64),
+            self.window_s - self.fixed_s,
+        )
         return result
 
     def _priced(
@@ -256,3 +259,8 @@ class RoundTrip:
             if price > 0.0:
                 energy += price * way.energy_j(bits, airtime)
         return energy
+
+
+def _pair(parts: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """Of requests and of answers, as compiled code takes them."""
+    return plain(parts[0], np.float64), plain(parts[1], np.float64)

@@ -172,7 +172,7 @@ class Parts:
 
     def known(self) -> BoolArray:
         """Which helper supports which of the air's widths, and one of its answers', (N, B)."""
-        answers: BoolArray = self.answers().any(axis=1)[:, np.newaxis]
+        answers: BoolArray = np.any(self.answers(), axis=1, keepdims=True)
         if len(self.air.reply_widths) > 1:
             answers = answers & self.fleet.answers_mixed()[:, np.newaxis]
         return self.fleet.knows(self.air.widths) & answers
