@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.tools.commands.arguments import (
+    add_channel_options,
     add_job_options,
     add_resume,
     links_help,
@@ -51,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="simulated: simulate all links even if there are radios (auto)",
     )
     add("--links", metavar="NAME", help=links_help("the file's"))
+    add_channel_options(parser, default="the file's")
     add(
         "--metrics-port",
         type=int,
@@ -88,6 +90,13 @@ def run(args: argparse.Namespace) -> int:
             "bits": args.bits,
             "downlink_bits": args.downlink_bits,
             "links": args.links,
+            "air": {
+                "gain_floor": args.gain_floor,
+                "coherence_time_s": args.coherence,
+                "deadline_per": args.deadline_per,
+                "operating_point": args.operating_point,
+            },
+            "distances_m": [agent.distance_m for agent in testbed.agent],
             "sample_rate_hz": None if testbed.sounding is None else testbed.sounding.sample_rate_hz,
         }
         job = job_of(args, name="run", policies=policies, site=where)
@@ -96,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
         bits=job.site["bits"],
         downlink_bits=job.site["downlink_bits"],
         links=job.site.get("links"),  # a run of an older version has none
+        **job.site.get("air", {}),
     )
     testbed = msgspec.structs.replace(testbed, radio=radio)
     links_of(radio, [agent.distance_m for agent in testbed.agent])  # refused at once

@@ -15,7 +15,7 @@ from siftmoe.coordinator.connect import connected
 from siftmoe.coordinator.links.replayed import ReplayedLinks
 from siftmoe.coordinator.links.sources import links_of
 from siftmoe.coordinator.sounding.channel import open_channel
-from siftmoe.tools.comparing.job import fading_text
+from siftmoe.tools.comparing.captions import fading_text
 from siftmoe.tools.comparing.site import Site
 
 if TYPE_CHECKING:

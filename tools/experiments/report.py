@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from siftmoe.tools.comparing.job import SIMULATED
+from siftmoe.tools.comparing.captions import SIMULATED
 from siftmoe.tools.experiments.studies.axes import USUAL_LOSS
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.summary import summary_of

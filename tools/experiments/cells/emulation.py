@@ -36,7 +36,7 @@ from siftmoe.models.vectors.packing import row_bits
 from siftmoe.radio.channel.link import transmit_energy
 from siftmoe.tools.bundles import open_model
 from siftmoe.tools.comparing.inprocess import AllReady, ExpertsInProcess
-from siftmoe.tools.comparing.job import SIMULATED_CARRIER_HZ, load_profile
+from siftmoe.tools.comparing.job import load_profile
 from siftmoe.tools.experiments.cells.probe import Probe
 from siftmoe.tools.experiments.cells.records import TaskRecord
 from siftmoe.tools.results.breakdown import breakdown_of
@@ -197,7 +197,6 @@ def _radio(setting: Setting, seed: int) -> RadioEntry:
         gain_floor=setting.gain_floor,
         seed=seed,
         links=setting.links,
-        carrier_hz=SIMULATED_CARRIER_HZ,
     )
 
 
