@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
-from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.errors import PlacementError
 from siftmoe.coordinator.links.sources import links_of
 from siftmoe.coordinator.placing.problem import PlacementProblem
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.air.interface import AirInterface
     from siftmoe.coordinator.config.entries import AgentEntry
     from siftmoe.coordinator.config.radio import RadioEntry
     from siftmoe.coordinator.links.states import Links, LinkStates
@@ -118,19 +118,11 @@ def drawn_states(
     return states[:1] if (gains == gains[0]).all() else states
 
 
-def link_prices(
-    radio: RadioEntry,
-    shape: ModelShape,
-    states: Sequence[LinkStates],
-    *,
-    distances_m: Sequence[float] = (),
-) -> FloatArray:
+def link_prices(air: AirInterface, states: Sequence[LinkStates]) -> FloatArray:
     """Price of one token's vector to each helper in each state, (S, N) J; infinite: out of reach.
 
-    It is what the air counts for a single token in its own window, in the width of the settings
-    (16 bits where policies choose it).
+    It is what the air counts for a single token in its own window. The air has one width.
     """
-    air = air_interface(radio, shape, distances_m=distances_m)
     prices = np.stack([air.pricing(s, 1).energy_j[:, 1] for s in states])
     reached = np.stack([s.available() for s in states])
     return np.where(reached, prices, np.inf)

@@ -29,6 +29,7 @@ NAMES = (
     "latency",
     "bound",
     "bits",
+    "placement",
 )
 
 

@@ -28,6 +28,7 @@ CONFIDENCE = 0.95
 _SETTING = (
     "num_helpers",
     "distance_m",
+    "distances_m",
     "tx_power_limit_w",
     "bandwidth_hz",
     "deadline_s",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.errors import CoordinatorError
 from siftmoe.coordinator.fleet.placement import Placement, place
@@ -169,9 +170,10 @@ def plan_placement(wanted: Wanted) -> Placed:
     distances = [agent.distance_m for agent in testbed.agent]
     choose_by, compare_by = _states(wanted, testbed, distances)
     sizes = sizes_of(bundle.manifest)
+    air = air_interface(testbed.radio, bundle.shape, distances_m=distances)
     problem = placement_problem(
         demand_of(profile, bundle.shape, price_j_per_nat=wanted.price_j_per_nat),
-        link_prices(testbed.radio, bundle.shape, choose_by, distances_m=distances),
+        link_prices(air, choose_by),
         num_bytes=sizes,
         capacity_bytes=memories_of(testbed.agent, default=wanted.memory_bytes),
         most_hosts=wanted.most_hosts,
@@ -181,9 +183,7 @@ def plan_placement(wanted: Wanted) -> Placed:
     others = {ROUND_ROBIN: _round_robin(bundle.shape, len(distances))}
     if (written := _as_written(testbed, bundle.shape, sizes)) is not None:
         others[AS_WRITTEN] = written
-    held_out = replace(
-        problem, link_j=link_prices(testbed.radio, bundle.shape, compare_by, distances_m=distances)
-    )
+    held_out = replace(problem, link_j=link_prices(air, compare_by))
     return Placed(
         agents=tuple(agent.name for agent in testbed.agent),
         distances_m=tuple(distances),

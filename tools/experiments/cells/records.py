@@ -15,6 +15,8 @@ KNOB = "{}"
 #: Fast fading: how the energy of a load is predicted: its energy-to-go, or its energy if the gain
 #: stayed constant, or were the mean gain.
 SELECTIONS = ("energy-to-go", "current-gain", "mean-gain")
+#: How experts are placed: in turn, chosen by energy, or by energy and priced loss.
+PLACEMENTS = ("round-robin", "energy", "loss")
 
 
 class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,9 +25,10 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Parameters
     ----------
     num_helpers : int
-        Helper n hosts the experts e with e mod N = n.
     distance_m, tx_power_limit_w : float
         All helpers have the same distance; their links differ in fading alone.
+    distances_m : tuple of float
+        Of each helper, where they differ; prices are counted in energies at ``distance_m`` still.
     bandwidth_hz : float
     deadline_s : float or None
         Airtime of a token in one direction; None takes the paper's 0.44 bit/s/Hz.
@@ -52,10 +55,19 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Compute the undivided output too and compare.
     links : str
         Where the states of links come from, as ``links`` in ``[radio]`` of a testbed.
+    placement : str
+        One of ``PLACEMENTS``: helper n hosts the experts e with e mod N = n, and the next
+        helpers its replicas; or `siftmoe.coordinator.placing` chooses, by mean routing alone or
+        with losses priced too.
+    most_hosts : int
+        Hosts of an expert; exactly so many in turn, at most so many where they are chosen.
+    memory_experts : int
+        Experts that a helper can hold, over all layers, where they are chosen.
     """
 
     num_helpers: int = 8
     distance_m: float = 20.0
+    distances_m: tuple[float, ...] = ()
     tx_power_limit_w: float = 1.0
     bandwidth_hz: float = 2e6
     deadline_s: float | None = None
@@ -70,6 +82,9 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     outage_price: float = 60.0
     audit: bool = False
     links: str = "simulated"
+    placement: str = PLACEMENTS[0]
+    most_hosts: int = 1
+    memory_experts: int = 0
 
 
 class Cell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

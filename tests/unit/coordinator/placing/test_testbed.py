@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from profiles import EXPERTS, LAYERS, profile_of
 
+from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.errors import PlacementError
@@ -60,7 +61,7 @@ def test_demand_is_the_profiles() -> None:
 
 def test_prices_are_those_of_a_token_on_the_air() -> None:
     states = drawn_states(RADIO, [10.0, 40.0], count=8)
-    prices = link_prices(RADIO, SHAPE, states)
+    prices = link_prices(air_interface(RADIO, SHAPE), states)
     assert prices.shape == (8, 2)
     wanted = transmit_energy(
         payload_bits=float(row_bits(16, 16)),
@@ -70,7 +71,8 @@ def test_prices_are_those_of_a_token_on_the_air() -> None:
         noise_psd=states[3].noise_psd[1],
     )
     assert prices[3, 1] == pytest.approx(float(wanted))
-    both = link_prices(msgspec.structs.replace(RADIO, downlink_price=1.0), SHAPE, states)
+    answered = msgspec.structs.replace(RADIO, downlink_price=1.0)
+    both = link_prices(air_interface(answered, SHAPE), states)
     assert both[3, 1] == pytest.approx(2 * prices[3, 1])
 
 
@@ -85,7 +87,7 @@ def test_states_are_independent_and_of_no_run() -> None:
 
 def test_a_helper_out_of_reach_is_named() -> None:
     weak = msgspec.structs.replace(RADIO, tx_power_limit_w=1e-12)
-    prices = link_prices(weak, SHAPE, drawn_states(weak, [10.0, 1e4], count=2))
+    prices = link_prices(air_interface(weak, SHAPE), drawn_states(weak, [10.0, 1e4], count=2))
     with pytest.raises(PlacementError, match="agent number 0 is out of reach in all 2"):
         placement_problem(
             demand_of(profile_of(0), SHAPE, price_j_per_nat=None),

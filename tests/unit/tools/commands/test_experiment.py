@@ -12,7 +12,10 @@ from siftmoe.models.tiny.files import checkpoint_dir, data_path
 from siftmoe.tools.cli import main
 from siftmoe.tools.commands.experiment import NAMES
 from siftmoe.tools.experiments.cells.store import CELLS_FILE
+from siftmoe.tools.experiments.cells.worker import Job, Work, Worker
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
+from siftmoe.tools.experiments.studies.definition import Ask
+from siftmoe.tools.experiments.table import rows_of
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +149,16 @@ def test_widths_are_compared(bundle, tmp_path, capsys):
         energies = [spent[curve, knob] for knob in knobs]
         assert energies == sorted(energies, reverse=True)
         assert all(2.0 <= bits[curve, knob] < 16.0 for knob in knobs)
+
+
+def test_placed_experts_are_nearer_and_compute_the_same(bundle):
+    """The cells of the study of placement, Top-K alone, on a small random model."""
+    ask = Ask(models=(str(bundle),), seeds=1, tasks=("perplexity",), quick=True, shared_window=True)
+    cells = [cell for cell in STUDIES["placement"].cells(ask) if cell.template == "topk"]
+    assert [cell.curve for cell in cells] == ["topk", "topk, placed"]
+    worker = Worker(work=Work(items=1))
+    rows = rows_of(worker.do(Job.of(cell)) for cell in cells)
+    assert rows[0]["saved"] == 0.0
+    assert rows[1]["saved"] > 0.5  # of the energy with one host each in turn, 7 to 40 m
+    assert abs(rows[1]["perplexity_rise"]) < 1e-4
+    assert rows[1]["kept"] == 1.0
