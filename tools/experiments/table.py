@@ -42,6 +42,7 @@ _SETTING = (
 _METRICS = ("perplexity", "next_token_accuracy", "accuracy", "rouge_l")
 _FIGURES = (
     "uplink_j",
+    "uplink_shared_j",
     "downlink_j",
     "airtime_s",
     "latency_s",

@@ -157,6 +157,9 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     latency_uniform_s, latency_optimal_s : float, s per token
         At full power, with the band divided evenly or optimally among the helpers in use; attention
         waits for the slowest.
+    uplink_shared_j : float or None, J per token
+        Of the same plans in one band: that of all helpers, divided at least energy among those in
+        use. None where each token has a window of its own.
     kept, replaced, skipped : float
         Shares of slots.
     infeasible : float
@@ -191,6 +194,7 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     uplink_bits: float = 16.0
     mix: tuple[tuple[float, dict[int, int]], ...] = ()
     wall_s: float = 0.0
+    uplink_shared_j: float | None = None
     layers: tuple[dict[str, float], ...] = ()
 
 
