@@ -103,7 +103,7 @@ def _placed(block: Sequence[str], experts: Mapping[str, Sequence[ExpertId]]) -> 
         kept.append(line)
         if found := _NAME.match(line):
             name, at = found[1], len(kept)
-    if name not in experts:
+    if name is None or name not in experts:
         return list(block)  # the comparison afterwards refuses it
     return [block[0], *kept[:at], *_lines(experts[name]), *kept[at:]]
 

@@ -33,6 +33,7 @@ def layer_problem(
     hosts: BoolArray,
     known: BoolArray,
     pricing: Pricing,
+    router_logits: FloatArray | None = None,
 ) -> SelectionProblem:
     """State the problem of one layer.
 
@@ -47,6 +48,8 @@ def layer_problem(
         Which helper supports which of the air's widths.
     pricing : Pricing
         Present energy of loads.
+    router_logits : (T, E) or None
+        Of the model's router.
     """
     table = tables[layer]
     narrow, precision = table.narrow, None
@@ -72,6 +75,7 @@ def layer_problem(
         weight_power=table.weight_power,
         width=table.width,
         precision=precision,
+        router_logits=router_logits,
     )
 
 

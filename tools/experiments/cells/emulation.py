@@ -126,6 +126,7 @@ class Emulation:
                 tables=prepared.tables,
                 ledger=ledger,
                 reference=self.experts.undivided if setting.audit else None,
+                reads_router=prepared.reads_router,
             )
             began = time.perf_counter()
             with coordinator.attached(self.session.model):
@@ -258,6 +259,9 @@ def _record(
         skipped=shares["skipped"],
         infeasible=summary.status.get("infeasible", 0) / selections if selections else math.nan,
         outage=summary.outage if summary.lost else 0.0,
+        uplink_shared_j=None
+        if math.isnan(probe.shared_j)
+        else probe.shared_j / max(1, summary.tokens),
         uplink_bits=mean_bits(mix),
         mix=mix,
         wall_s=wall_s,
