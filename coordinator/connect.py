@@ -162,6 +162,7 @@ def connect(
             tables=policy.tables,
             ledger=books,
             clock=channel.clock,
+            reads_router=policy.reads_router,
         )
         with board_energy(there.client, books):
             try:

@@ -28,6 +28,7 @@ CONFIDENCE = 0.95
 _SETTING = (
     "num_helpers",
     "distance_m",
+    "distances_m",
     "tx_power_limit_w",
     "bandwidth_hz",
     "deadline_s",
@@ -42,6 +43,7 @@ _METRICS = ("perplexity", "next_token_accuracy", "accuracy", "rouge_l")
 _FIGURES = (
     "radio_j",
     "uplink_j",
+    "uplink_shared_j",
     "downlink_j",
     "airtime_s",
     "latency_s",

@@ -17,6 +17,8 @@ KNOB = "{}"
 #: Fast fading: how the energy of a load is predicted: its energy-to-go, or its energy if the gain
 #: stayed constant, or were the mean gain.
 SELECTIONS = ("energy-to-go", "current-gain", "mean-gain")
+#: How experts are placed: in turn, chosen by energy, or by energy and priced loss.
+PLACEMENTS = ("round-robin", "energy", "loss")
 
 
 class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,9 +27,10 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Parameters
     ----------
     num_helpers : int
-        Helper n hosts the experts e with e mod N = n.
     distance_m, tx_power_limit_w : float
         All helpers have the same distance; their links differ in fading alone.
+    distances_m : tuple of float
+        Of each helper, where they differ; prices are counted in energies at ``distance_m`` still.
     bandwidth_hz : float
     deadline_s : float or None
         Airtime of a token in one direction; None takes the paper's 0.44 bit/s/Hz.
@@ -54,10 +57,19 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Compute the undivided output too and compare.
     links : str
         Where the states of links come from, as ``links`` in ``[radio]`` of a testbed.
+    placement : str
+        One of ``PLACEMENTS``: helper n hosts the experts e with e mod N = n, and the next
+        helpers its replicas; or `siftmoe.coordinator.placing` chooses, by mean routing alone or
+        with losses priced too.
+    most_hosts : int
+        Hosts of an expert; exactly so many in turn, at most so many where they are chosen.
+    memory_experts : int
+        Experts that a helper can hold, over all layers, where they are chosen.
     """
 
     num_helpers: int = 8
     distance_m: float = 20.0
+    distances_m: tuple[float, ...] = ()
     tx_power_limit_w: float = 1.0
     bandwidth_hz: float = 2e6
     deadline_s: float | None = None
@@ -72,6 +84,9 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     outage_price: float = 60.0
     audit: bool = False
     links: str = "simulated"
+    placement: str = PLACEMENTS[0]
+    most_hosts: int = 1
+    memory_experts: int = 0
 
 
 class Cell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -145,6 +160,9 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     latency_uniform_s, latency_optimal_s : float, s per token
         At full power, with the band divided evenly or optimally among the helpers in use; attention
         waits for the slowest.
+    uplink_shared_j : float or None, J per token
+        Of the same plans in one band: that of all helpers, divided at least energy among those in
+        use. None where each token has a window of its own.
     kept, replaced, skipped : float
         Shares of slots.
     infeasible : float
@@ -182,6 +200,7 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mix: tuple[tuple[float, dict[int, int]], ...] = ()
     breakdown: Breakdown = msgspec.field(default_factory=Breakdown)
     wall_s: float = 0.0
+    uplink_shared_j: float | None = None
     layers: tuple[dict[str, float], ...] = ()
 
     @property

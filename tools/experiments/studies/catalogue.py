@@ -19,6 +19,7 @@ from siftmoe.tools.experiments.studies.axes import (
 )
 from siftmoe.tools.experiments.studies.bits import BITS
 from siftmoe.tools.experiments.studies.definition import Figure, Study, at_loss, swept
+from siftmoe.tools.experiments.studies.placement import PLACEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -151,6 +152,7 @@ _AT_LOSS_ABOUT = (
 
 STUDIES: dict[str, Study] = {
     "bits": BITS,
+    "placement": PLACEMENT,
     "quality": Study(
         title="Energy at equal measured quality",
         about="Every policy swept over its knob; energy against what the model then scores. "
