@@ -142,13 +142,7 @@ class BlockCode:
             version=version,
             bits_per_symbol=bits_per_symbol,
         )
-        flat = totals.reshape(-1)
-        if len(table) <= self._buffer:
-            flat[table] = np.clip(flat[table] + soft, -_SUM_LIMIT, _SUM_LIMIT)
-        else:  # the circular buffer repeats: a bit occurs more than once
-            sums = np.bincount(table, weights=soft, minlength=len(flat))
-            sent = np.unique(table)
-            flat[sent] = np.clip(flat[sent] + sums[sent], -_SUM_LIMIT, _SUM_LIMIT)
+        kernels.add_soft(totals.reshape(-1), table, soft, _SUM_LIMIT)
 
     def decode(
         self, totals: Int16Array, *, rows: int, iterations: int = DEFAULT_ITERATIONS
@@ -178,12 +172,6 @@ class BlockCode:
         )
         word = twice[:, : graph.size] < 0
         return Decoded(word=word, iterations=abs(used), consistent=used > 0)
-
-    @property
-    def _buffer(self) -> int:
-        """Bits of the circular buffer without fillers."""
-        graph = self.graph
-        return graph.length - graph.information * graph.size + self.payload - 2 * graph.size
 
 
 @lru_cache(maxsize=64)

@@ -174,3 +174,11 @@ def decode(
         if satisfied(totals, starts, columns, shifts, rows):
             return iteration + 1
     return -iterations
+
+
+@compiled
+def add_soft(totals: Any, table: Any, soft: Any, limit: Any) -> None:
+    """Add soft bits to the totals at the positions of a table, within the limit."""
+    for i in range(len(table)):
+        total = np.int32(totals[table[i]]) + np.int32(soft[i])
+        totals[table[i]] = np.int16(min(max(total, -limit), limit))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +25,7 @@ from siftmoe.radio.modem.framing.header import (
 )
 from siftmoe.radio.modem.framing.layout import Layout, layout_of
 from siftmoe.radio.modem.framing.preamble import PILOT_LENGTH, SYNC_LENGTH
-from siftmoe.radio.modem.receiving.response import TapSums, tap_sums, waves
+from siftmoe.radio.modem.receiving.response import Comb, TapSums
 from siftmoe.radio.modem.receiving.tracking import PhaseState, smooth
 from siftmoe.radio.modem.receiving.windows import Timing, cut, symbols
 from siftmoe.radio.modem.symbols.demapper import demap
@@ -46,6 +45,8 @@ if TYPE_CHECKING:
 _SYNC_CENTRE = pilots.PREFIX + 0.5 * pilots.SYNC_LENGTH
 #: Offsets that are tried for a header, in standard deviations of the coarse offset.
 _TRIES = (0.0, 1.5, -1.5)
+_HALF_COMB = Comb(pilots.HALF, pilots.sync_carriers())
+_COMB = Comb(SHORT.fft_size, SHORT.carriers)
 #: Samples that are cut beyond the last symbol's own, for clock drift.
 MARGIN = 8
 
@@ -58,13 +59,13 @@ class Segment:
     ----------
     time : float
         Its middle, samples since the burst's start.
-    basis : (K, 16) complex64
-        Waves of its carriers.
+    comb : Comb
+        Its carriers.
     sent, received : (K,) complex64
     """
 
     time: float
-    basis: Cells
+    comb: Comb
     sent: Cells
     received: Cells
 
@@ -99,12 +100,6 @@ class Opened:
     header_amplitude: float
 
 
-@lru_cache(maxsize=1)
-def _bases() -> tuple[Cells, Cells]:
-    """Waves at the carriers of a sync half, and of all symbols of 256."""
-    return waves(pilots.sync_carriers() / pilots.HALF), waves(SHORT.carriers / SHORT.fft_size)
-
-
 def open_burst(
     samples: Cells, turn: float, form: Format, *, drift_per_turn: float, walk: float
 ) -> Opened:
@@ -132,9 +127,7 @@ def open_burst(
     sums = _sums(known[:2], np.zeros(2))
     gain, noise = _level(sums, known[:2], np.zeros(2))
     prior = _prior(gain / noise)
-    heads = symbols(
-        samples, SHORT, first=form.header_start, count=HEADER_SYMBOLS, timing=timing
-    )
+    heads = _header_carriers(samples, form, timing)
     for deviations in _TRIES:
         first = replace(prior, turn=deviations * math.sqrt(prior.covariance[2]))
         header = _try_header(known, heads, form, first, sums, noise, walk)
@@ -143,15 +136,24 @@ def open_burst(
     raise HeaderInvalid("header: no checksum holds at any of the offsets")
 
 
+def _header_carriers(samples: Cells, form: Format, timing: Timing) -> Cells:
+    """Carriers of the header's symbols as received, (2, 200)."""
+    data = np.empty((HEADER_SYMBOLS, SHORT.data_cells), np.complex64)
+    tones = np.empty((HEADER_SYMBOLS, len(SHORT.pilots)), np.complex64)
+    symbols(samples, SHORT, first=form.header_start, timing=timing, data=data, tones=tones)
+    heads = np.empty((HEADER_SYMBOLS, SHORT.used), np.complex64)
+    heads[:, SHORT.data_places], heads[:, SHORT.pilot_places] = data, tones
+    return heads
+
+
 def _preamble_segments(samples: Cells, timing: Timing, form: Format) -> list[Segment]:
     """Halves and pilot symbols as received."""
-    half_basis, basis = _bases()
     halves = cut(samples, np.array([32.0, 160.0]), pilots.HALF, timing)
     carriers = np.fft.fft(halves)[:, pilots.sync_carriers()]
     carriers = (carriers * (math.sqrt(carriers.shape[1]) / pilots.HALF)).astype(np.complex64)
     sent = pilots.sync_symbols(form.sequence).astype(np.complex64)
     segments = [
-        Segment(time=s.centre, basis=half_basis, sent=sent, received=c)
+        Segment(time=s.centre, comb=_HALF_COMB, sent=sent, received=c)
         for s, c in zip(pilots.sync_segments(), carriers, strict=True)
     ]
     firsts = SYNC_LENGTH + pilots.PREFIX + PILOT_LENGTH * np.arange(float(form.pilot_symbols))
@@ -159,7 +161,7 @@ def _preamble_segments(samples: Cells, timing: Timing, form: Format) -> list[Seg
     sent = pilots.pilot_symbols(form.sequence).astype(np.complex64)
     for first, received in zip(firsts, SHORT.demodulate(bodies), strict=True):
         time = float(first) + 0.5 * SHORT.fft_size
-        segments.append(Segment(time=time, basis=basis, sent=sent, received=received))
+        segments.append(Segment(time=time, comb=_COMB, sent=sent, received=received))
     return segments
 
 
@@ -171,7 +173,7 @@ def _header_segments(heads: Cells, sent: Cells, form: Format) -> list[Segment]:
         + SHORT.symbol_length * np.arange(HEADER_SYMBOLS)
     )
     return [
-        Segment(time=float(t), basis=_bases()[1], sent=s, received=r)
+        Segment(time=float(t), comb=_COMB, sent=s, received=r)
         for t, s, r in zip(times, sent, heads, strict=True)
     ]
 
@@ -182,7 +184,7 @@ def _sums(segments: list[Segment], phases: FloatArray) -> TapSums:
     for segment, phase in zip(segments, phases, strict=True):
         matched = segment.sent.conj() * segment.received * np.complex64(np.exp(-1j * phase))
         power = np.abs(segment.sent) ** 2
-        parts.append(tap_sums(segment.basis, matched, power, count=float(np.count_nonzero(power))))
+        parts.append(segment.comb.sums(matched, power, count=float(len(power))))
     total = parts[0]
     for part in parts[1:]:
         total += part
@@ -191,24 +193,24 @@ def _sums(segments: list[Segment], phases: FloatArray) -> TapSums:
 
 def _level(sums: TapSums, segments: list[Segment], phases: FloatArray) -> tuple[float, float]:
     """Mean square of the response, and noise variance of a cell, from what does not fit."""
-    taps = sums.taps(1e-3 * sums.count)
+    taps = sums.taps()
     errors, count, gain = 0.0, 0, 0.0
     for segment, phase in zip(segments, phases, strict=True):
-        response = segment.basis @ taps
-        turned = segment.received * np.exp(-1j * phase)
-        used = segment.sent != 0
-        errors += float(np.sum(np.abs(turned - response * segment.sent)[used] ** 2))
-        count += int(used.sum())
+        response = segment.comb.response(taps)
+        turned = segment.received * np.complex64(np.exp(-1j * phase))
+        errors += float(np.sum(np.abs(turned - response * segment.sent) ** 2))
+        count += len(turned)
         gain = float(np.mean(np.abs(response) ** 2))
     return gain, max(errors / (count - len(taps)), 1e-9 * gain, 1e-30)
 
 
 def _prior(snr: float) -> PhaseState:
     """Phase and offset after the sync part, with the uncertainty of the repetition [D]."""
+    snr = max(snr, 1e-3)
     per_sample = snr * pilots.USED_CARRIERS / pilots.FFT_SIZE
     angle = (1.0 / per_sample + 0.5 / per_sample**2) / pilots.HALF
     angle = min(angle, 1.0)
-    cells = pilots.USED_CARRIERS * max(snr, 1e-3)
+    cells = pilots.USED_CARRIERS * snr
     covariance = np.array([0.5 / cells, 0.0, angle / pilots.HALF**2])
     return PhaseState(time=_SYNC_CENTRE, phase=0.0, turn=0.0, covariance=covariance)
 
@@ -217,13 +219,18 @@ def _phases(
     segments: list[Segment], sums: TapSums, state: PhaseState, noise: float, walk: float
 ) -> tuple[FloatArray, PhaseState]:
     """Smoothed phases of segments against a response."""
-    taps = sums.taps(1e-3 * sums.count)
-    expected = [s.basis @ taps * s.sent for s in segments]
+    taps = sums.taps()
+    expected = [s.comb.response(taps) * s.sent for s in segments]
     matched = [np.vdot(e, s.received) for e, s in zip(expected, segments, strict=True)]
     energy = [float(np.vdot(e, e).real) / noise for e in expected]
     times = np.array([s.time for s in segments])
     return smooth(
-        state, times=times, matched=np.array(matched), energy=np.array(energy), walk=walk
+        state,
+        times=times,
+        matched=np.array(matched, np.complex128),
+        energy=np.array(energy),
+        walk=walk,
+        passed=len(times),
     )
 
 
@@ -244,7 +251,7 @@ def _try_header(
     if known[2:]:
         pilot_phases = phases[: len(known) - 2]
         sums = sums + _sums(known[2:], pilot_phases)
-    response = (_bases()[1] @ sums.taps(1e-3 * sums.count)).astype(np.complex64)
+    response = _COMB.response(sums.taps())
     turned = heads * np.exp(-1j * phases[-HEADER_SYMBOLS:, None]).astype(np.complex64)
     places = SHORT.data_places
     soft = demap(
@@ -315,6 +322,6 @@ def _refine(
 
 def _amplitude(heads: Cells, sent: Cells, sums: TapSums) -> float:
     """Amplitude of the header over that of the preamble."""
-    expected = (_bases()[1] @ sums.taps(1e-3 * sums.count)) * sent
+    expected = _COMB.response(sums.taps()) * sent
     matched = np.abs(np.sum(expected.conj() * heads, axis=1))
     return float(matched.sum() / np.sum(np.abs(expected) ** 2))

@@ -8,6 +8,7 @@ the sums as long as they explain the new ones.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,10 @@ import numpy as np
 
 from siftmoe.radio.modem.coding.code import SOFT_SCALE
 from siftmoe.radio.modem.framing.carriers import NUMEROLOGIES, PREFIX
+from siftmoe.radio.modem.receiving.cells import accumulate, correlate
 from siftmoe.radio.modem.receiving.opening import MARGIN
 from siftmoe.radio.modem.receiving.reception import BlockReport
-from siftmoe.radio.modem.receiving.response import tap_sums, waves
+from siftmoe.radio.modem.receiving.response import Comb
 from siftmoe.radio.modem.receiving.tracking import smooth
 from siftmoe.radio.modem.receiving.windows import symbols
 from siftmoe.radio.modem.symbols.constellation import modulate
@@ -45,10 +47,11 @@ _EXCESS = 0.02
 
 
 @lru_cache(maxsize=len(NUMEROLOGIES))
-def _waves(numerology: Numerology) -> tuple[Cells, Cells]:
-    """Waves at the data cells, in the order of sending, and at the pilots."""
-    basis = waves(numerology.carriers / numerology.fft_size)
-    return basis[numerology.data_places], basis[numerology.pilot_places]
+def _combs(numerology: Numerology) -> tuple[Comb, Comb]:
+    """Carriers of the data cells, in the order of sending, and of the pilots."""
+    carriers, size = numerology.carriers, numerology.fft_size
+    data, tones = carriers[numerology.data_places], carriers[numerology.pilot_places]
+    return Comb(size, data), Comb(size, tones)
 
 
 class PayloadReader:
@@ -83,14 +86,22 @@ class PayloadReader:
         self._state = opened.state
         self._timing = opened.timing
         self._sums = opened.sums
-        self.taps = opened.sums.taps(1e-3 * opened.sums.count)
         numerology, count = self.layout.numerology, self.layout.symbols
+        self._comb, self._tone_comb = _combs(numerology)
         self._data = np.empty((count, numerology.data_cells), np.complex64)
         self._tones = np.empty((count, len(numerology.pilot_places)), np.complex64)
         self._known = np.zeros((count, numerology.data_cells), np.complex64)
-        self._phases = np.zeros(count)
+        self._phasors = np.ones(count, np.complex64)
         self._cut = 0  # symbols that were cut out of the samples
+        self._decided = 0  # cells up to the end of the last decoded block
         self._settled = 0  # symbols that the phase filter has passed
+        self._respond(opened.sums.taps())
+
+    def _respond(self, taps: NDArray[np.complex128]) -> None:
+        """Take a response over."""
+        self.taps = taps
+        self._response = self._comb.response(taps)
+        self._expected = self._tone_comb.response(taps) * self.layout.numerology.pilots
 
     @property
     def done(self) -> bool:
@@ -121,10 +132,10 @@ class PayloadReader:
         self._track(last)
         soft = self._soft_bits(begin, end)
         report = self._decode(place, soft, begin, end)
-        settled = end // cells
         if report.received:
-            self._fit(max(begin, end - _FIT_CELLS), end)
-        self._track(settled, settle=True)
+            report = replace(report, evm=self._fit(max(begin, end - _FIT_CELLS), end))
+        else:
+            self._track(last, settle=end // cells)
         self.reports.append(report)
         return report
 
@@ -133,28 +144,33 @@ class PayloadReader:
         if last <= self._cut:
             return
         first = self._form.payload_start + self._cut * numerology.symbol_length
-        received = symbols(
-            samples, numerology, first=first, count=last - self._cut, timing=self._timing
+        symbols(
+            samples,
+            numerology,
+            first=first,
+            timing=self._timing,
+            data=self._data[self._cut : last],
+            tones=self._tones[self._cut : last],
         )
-        self._data[self._cut : last] = received[:, numerology.data_places]
-        self._tones[self._cut : last] = received[:, numerology.pilot_places]
         self._cut = last
 
-    def _track(self, last: int, *, settle: bool = False) -> None:
-        """Phases of the symbols from the first unsettled one on."""
+    def _track(self, last: int, *, settle: int = 0) -> None:
+        """Phases of the symbols from the first unsettled one on; the filter passes ``settle``."""
         first = self._settled
         if last <= first:
             return
         numerology = self.layout.numerology
-        data_waves, pilot_waves = _waves(numerology)
-        expected = (pilot_waves @ self.taps) * numerology.pilots  # [8]
-        matched = self._tones[first:last] @ expected.conj()
-        energy = np.full(last - first, float(np.vdot(expected, expected).real))
-        known = self._known[first:last]
-        if known.any():
-            model = (data_waves @ self.taps).astype(np.complex64) * known
-            matched = matched + np.einsum("ij,ij->i", model.conj(), self._data[first:last])
-            energy += np.einsum("ij,ij->i", model.conj(), model).real
+        matched, energy = np.empty(last - first, np.complex128), np.empty(last - first)
+        decided = -(-self._decided // numerology.data_cells)  # symbols with a known cell
+        correlate(
+            self._tones[first:last],
+            self._expected,
+            self._data[first:last],
+            self._known[first : max(first, min(decided, last))],
+            self._response,
+            matched,
+            energy,
+        )
         length = numerology.symbol_length
         times = (
             self._form.payload_start
@@ -162,31 +178,25 @@ class PayloadReader:
             + 0.5 * numerology.fft_size
             + length * np.arange(first, last, dtype=np.float64)
         )
+        passed = max(settle - first, 0)
         phases, state = smooth(
-            self._state, times=times, matched=matched, energy=energy / self.noise, walk=self._walk
+            self._state,
+            times=times,
+            matched=matched,
+            energy=energy / self.noise,
+            walk=self._walk,
+            passed=passed,
         )
-        self._phases[first:last] = phases
-        if settle:
-            self._state, self._settled = state, last
-
-    def _turned(self, begin: int, end: int) -> Cells:
-        """Cells of a range with their phase removed, (end - begin,)."""
-        cells = self.layout.numerology.data_cells
-        first, last = begin // cells, -(-end // cells)
-        turn = np.exp(-1j * self._phases[first:last, None]).astype(np.complex64)
-        turned = (self._data[first:last] * turn).reshape(-1)
-        return np.asarray(turned[begin - first * cells : end - first * cells])
-
-    def _response(self, begin: int, end: int) -> Cells:
-        cells = self.layout.numerology.data_cells
-        first, last = begin // cells, -(-end // cells)
-        response = (_waves(self.layout.numerology)[0] @ self.taps).astype(np.complex64)
-        return np.asarray(np.tile(response, last - first)[begin - first * cells :][: end - begin])
+        self._phasors[first:last] = np.exp(1j * phases)
+        self._state, self._settled = state, first + passed
 
     def _soft_bits(self, begin: int, end: int) -> NDArray[np.int16]:
+        cells = self.layout.numerology.data_cells
+        first, last = begin // cells, -(-end // cells)
+        expected = np.multiply.outer(self._phasors[first:last], self._response).reshape(-1)
         return demap(
-            self._turned(begin, end),
-            self._response(begin, end),
+            self._data.reshape(-1)[begin:end],
+            expected[begin - first * cells : end - first * cells],
             noise=self.noise,
             order=self.layout.scheme.order,
             scale=SOFT_SCALE,
@@ -211,17 +221,11 @@ class PayloadReader:
                 self._partial.soft[block] = totals
             return BlockReport(block=block, received=False, iterations=decoded.iterations)
         self._partial.blocks[block] = content
-        bits = code.select(
-            decoded.word.view(np.uint8), sent=len(soft), version=version, bits_per_symbol=order
-        )
-        sent = modulate(bits, order)
-        self._known.reshape(-1)[begin:end] = sent
-        return BlockReport(
-            block=block,
-            received=True,
-            iterations=decoded.iterations,
-            evm=self._error(begin, end, sent),
-        )
+        word = decoded.word.view(np.uint8)
+        bits = code.select(word, sent=len(soft), version=version, bits_per_symbol=order)
+        self._known.reshape(-1)[begin:end] = modulate(bits, order)
+        self._decided = end
+        return BlockReport(block=block, received=True, iterations=decoded.iterations)
 
     def _content(self, decoded: Decoded) -> bytes | None:
         if not decoded.consistent:
@@ -230,40 +234,21 @@ class PayloadReader:
         bits = decoded.word.reshape(-1)[: segmentation.code.payload]
         return segmentation.bytes_of(bits.view(np.uint8))
 
-    def _error(self, begin: int, end: int, sent: Cells) -> float:
-        """Error vector magnitude of a decided range, at the receiver's own scale."""
-        response = self._response(begin, end)
-        wanted = response * sent
-        error = self._turned(begin, end) - wanted
-        power = float(np.vdot(wanted, wanted).real)
-        return math.sqrt(float(np.vdot(error, error).real) / power)
-
-    def _fit(self, begin: int, end: int) -> None:
-        """Fit response and noise to decided cells."""
+    def _fit(self, begin: int, end: int) -> float:
+        """Fit response and noise to decided cells; error vector magnitude before the fit."""
         cells = self.layout.numerology.data_cells
-        self._track(-(-end // cells))  # the decided cells make the phases precise
         first, last = begin // cells, -(-end // cells)
+        self._track(last, settle=end // cells)  # the decided cells make the phases precise
         sent = self._known[first:last].copy()
-        flat = sent.reshape(-1)
-        flat[: begin - first * cells] = 0
-        turn = np.exp(-1j * self._phases[first:last, None]).astype(np.complex64)
-        received = self._data[first:last] * turn
-        basis = _waves(self.layout.numerology)[0]
-        power = np.einsum("ij,ij->ij", sent, sent.conj()).real
-        matched = np.sum(sent.conj() * received, axis=0)
+        sent.reshape(-1)[: begin - first * cells] = 0
+        data, phasors = self._data[first:last], self._phasors[first:last]
+        matched = np.empty(cells, np.complex64)
+        power = np.empty(cells, np.float32)
+        error, wanted = accumulate(data, sent, phasors, self._response, matched, power)
         count = float(end - begin)
-        fresh = tap_sums(basis, matched, power.sum(axis=0), count=count)
-        old = (basis @ self.taps).astype(np.complex64)
-        used = sent != 0
-        excess = _mean_square((received - old * sent)[used]) / self.noise - 1.0
-        stands = excess < _EXCESS + 3.0 / math.sqrt(count)
+        fresh = self._comb.sums(matched, power, count=count)
+        stands = error / count < self.noise * (1.0 + _EXCESS + 3.0 / math.sqrt(count))
         self._sums = fresh + self._sums.faded(_FADE) if stands else fresh
-        self.taps = self._sums.taps(1e-4 * self._sums.count)
-        new = (basis @ self.taps).astype(np.complex64)
-        noise = _mean_square((received - new * sent)[used])
-        self.noise = max(noise, 1e-9 * float(np.mean(np.abs(new) ** 2)), 1e-30)
-
-
-def _mean_square(values: Cells) -> float:
-    return float(np.vdot(values, values).real) / max(len(values), 1)
-
+        self._respond(self._sums.taps())
+        self.noise = max(error / count, 1e-9 * wanted / count, 1e-30)
+        return math.sqrt(error / wanted)

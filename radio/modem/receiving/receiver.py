@@ -15,11 +15,13 @@ import numpy as np
 
 from siftmoe.radio.errors import BadSamples, HeaderInvalid
 from siftmoe.radio.modem.coding.code import DEFAULT_ITERATIONS
-from siftmoe.radio.modem.receiving.acquisition import LOOK_AHEAD, Acquisition
+from siftmoe.radio.modem.framing.carriers import SHORT
+from siftmoe.radio.modem.receiving.acquisition import Acquisition
 from siftmoe.radio.modem.receiving.memory import Partial, SoftMemory
 from siftmoe.radio.modem.receiving.opening import MARGIN, Opened, open_burst
 from siftmoe.radio.modem.receiving.payload import PayloadReader
 from siftmoe.radio.modem.receiving.reception import Reception
+from siftmoe.radio.modem.receiving.stream import Stream
 from siftmoe.radio.modem.receiving.tracking import frequency_walk
 from siftmoe.radio.modem.transmitter import Format
 from siftmoe.radio.sounding import pilots
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     Samples = NDArray[np.complex64]
 
+#: Magnitude of a sample, relative to full scale, that no receiver delivers.
+_LARGEST = 1e3
 #: Samples before a search that are kept: a burst starts up to its prefix and taps before its peak.
 _KEPT = pilots.PREFIX + pilots.MAX_TAPS
 #: Samples after a false detection at which the search goes on.
@@ -136,8 +140,7 @@ class Receiver:
         self._memory = SoftMemory() if memory is None else memory
         self._walk = frequency_walk(settings.doppler_hz, settings.sample_rate_hz)
         self._turn = None if settings.cfo_hz is None else settings.turn(settings.cfo_hz)
-        self._samples = np.zeros(0, np.complex64)
-        self._base = 0  # sample of the stream that stands first in the array
+        self._stream = Stream()
         self._position = 0  # sample of the array at which the search goes on
         self._burst: _Burst | None = None
         self._failures = 0
@@ -172,10 +175,14 @@ class Receiver:
         """
         if samples.ndim != 1 or not np.iscomplexobj(samples):
             raise ValueError(f"receiver: samples must be a complex row, got {samples.shape}")
-        if not np.isfinite(samples.sum()) and not np.isfinite(samples).all():
+        parts = np.ascontiguousarray(samples).view(samples.real.dtype)
+        if not np.abs(parts).max(initial=0.0) <= _LARGEST:  # not a number compares as false
             self.reset()
-            raise BadSamples("receiver: a sample is not finite; the burst in progress is lost")
-        self._samples = np.concatenate([self._samples, samples.astype(np.complex64)])
+            raise BadSamples(
+                f"receiver: a sample is not finite or beyond {_LARGEST:g} times full scale; "
+                "the burst in progress is lost"
+            )
+        self._stream.append(samples)
         receptions: list[Reception] = []
         while self._step(receptions):
             pass
@@ -184,8 +191,7 @@ class Receiver:
 
     def reset(self) -> None:
         """Forget the samples that are held, after a gap in the stream; offsets are kept."""
-        self._base += len(self._samples)
-        self._samples = np.zeros(0, np.complex64)
+        self._stream.drop(len(self._stream.samples))
         self._position = 0
         self._burst = None
 
@@ -204,7 +210,7 @@ class Receiver:
             turn=self._turn,
             turn_range=settings.turn(settings.cfo_range_hz),
         )
-        found, self._position = search.find(self._samples, self._position)
+        found, self._position = search.find(self._stream.samples, self._position)
         if found is None:
             return False
         self.counters.detected += 1
@@ -214,11 +220,11 @@ class Receiver:
     def _open(self, burst: _Burst, receptions: list[Reception]) -> bool:
         """Read the header of a burst once it is there."""
         settings = self._settings
-        if len(self._samples) < burst.start + settings.form.payload_start + MARGIN:
+        if len(self._stream.samples) < burst.start + settings.form.payload_start + MARGIN:
             return False
         try:
             opened = open_burst(
-                self._samples[burst.start :],
+                self._stream.samples[burst.start :],
                 burst.turn,
                 settings.form,
                 drift_per_turn=settings.drift_per_turn,
@@ -236,7 +242,7 @@ class Receiver:
         if opened.layout is None:
             receptions.append(self._finish(burst, opened))
             return True
-        burst.partial = self._memory.open(opened.header, now=self._base + burst.start)
+        burst.partial = self._memory.open(opened.header, now=self._stream.base + burst.start)
         burst.reader = PayloadReader(
             opened,
             settings.form,
@@ -259,9 +265,9 @@ class Receiver:
         reader, opened = burst.reader, burst.opened
         if reader is None or opened is None:
             raise RuntimeError("receiver: a burst without a reader")
-        if len(self._samples) < burst.start + reader.needed:
+        if len(self._stream.samples) < burst.start + reader.needed:
             return False
-        report = reader.read_block(self._samples[burst.start :])
+        report = reader.read_block(self._stream.samples[burst.start :])
         self.counters.blocks += report.received
         self.counters.lost_blocks += not report.received
         if reader.done:
@@ -273,13 +279,13 @@ class Receiver:
         length = self._settings.form.length(header)
         payload, missing = self._payload(header, burst)
         self.counters.payloads += payload is not None
-        taps = opened.sums.taps(1e-3 * opened.sums.count) if reader is None else reader.taps
+        taps = opened.sums.taps() if reader is None else reader.taps
         reception = Reception(
             header=header,
             payload=payload,
             missing=missing,
             blocks=() if reader is None else tuple(reader.reports),
-            start=self._base + burst.start,
+            start=self._stream.base + burst.start,
             samples=length,
             cfo_hz=opened.timing.turn * self._settings.sample_rate_hz / (2.0 * math.pi),
             gain=band_gain(taps),
@@ -303,18 +309,13 @@ class Receiver:
     def _drop(self) -> None:
         """Forget the samples that nothing needs any more."""
         first = self._position - _KEPT if self._burst is None else self._burst.start
-        first = min(max(first, 0), len(self._samples))
-        if self._burst is None or first > LOOK_AHEAD:
-            self._samples = self._samples[first:].copy()
-            self._base += first
-            self._position -= first
-            if self._burst is not None:
-                self._burst.start -= first
+        dropped = self._stream.drop(max(first, 0))
+        self._position -= dropped
+        if self._burst is not None:
+            self._burst.start -= dropped
 
 
 def band_gain(taps: NDArray[np.complex128]) -> float:
     """Mean square of the response of taps over the carriers in use."""
-    from siftmoe.radio.modem.framing.carriers import SHORT
-
     spectrum = np.fft.fft(taps, SHORT.fft_size)[SHORT.carriers]
     return float(np.mean(np.abs(spectrum) ** 2))

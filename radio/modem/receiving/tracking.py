@@ -61,10 +61,11 @@ def frequency_walk(doppler_hz: float, sample_rate_hz: float) -> float:
 
 @compiled
 def _smooth(
-    times: Any, real: Any, imaginary: Any, energy: Any, state: Any, walk: Any, phases: Any
+    times: Any, matched: Any, energy: Any, state: Any, walk: Any, passed: Any, phases: Any
 ) -> None:
-    """Filter forwards into ``state``, then smooth backwards into ``phases``."""
+    """Smooth into ``phases``; the state after the first ``passed`` symbols into ``state``."""
     count = len(times)
+    after = state.copy()
     kept = np.empty((count, 10))  # predicted (5), filtered (5): phase, turn, covariances
     for i in range(count):
         step = times[i] - state[0]
@@ -75,7 +76,8 @@ def _smooth(
         kept[i, 0], kept[i, 1], kept[i, 2], kept[i, 3], kept[i, 4] = phase, turn, pp, pw, ww
         cosine, sine = math.cos(phase), math.sin(phase)
         error = math.atan2(
-            imaginary[i] * cosine - real[i] * sine, real[i] * cosine + imaginary[i] * sine
+            matched[i].imag * cosine - matched[i].real * sine,
+            matched[i].real * cosine + matched[i].imag * sine,
         )
         total = pp + 0.5 / max(energy[i], 1e-9)
         gain, follow = pp / total, pw / total
@@ -84,6 +86,8 @@ def _smooth(
         state[3], state[4], state[5] = pp * (1.0 - gain), pw * (1.0 - gain), ww - follow * pw
         for j in range(5):
             kept[i, 5 + j] = state[1 + j]
+        if i + 1 == passed:
+            after[:] = state
     phase, turn = state[1], state[2]
     for i in range(count - 1, -1, -1):
         if i + 1 < count:
@@ -98,12 +102,19 @@ def _smooth(
             phase = kept[i, 5] + g00 * dp + g01 * dw
             turn = kept[i, 6] + g10 * dp + g11 * dw
         phases[i] = phase
+    state[:] = after
 
 
 def smooth(
-    state: PhaseState, *, times: FloatArray, matched: ComplexArray, energy: FloatArray, walk: float
+    state: PhaseState,
+    *,
+    times: FloatArray,
+    matched: ComplexArray,
+    energy: FloatArray,
+    walk: float,
+    passed: int,
 ) -> tuple[FloatArray, PhaseState]:
-    """Phases of consecutive symbols, and the filter's state after the last.
+    """Phases of consecutive symbols, and the filter's state after some of them.
 
     Parameters
     ----------
@@ -117,6 +128,8 @@ def smooth(
         Sums e; 0 where a symbol has no known cell.
     walk : float
         See ``frequency_walk``.
+    passed : int
+        Symbols after which the state is wanted.
 
     Returns
     -------
@@ -125,9 +138,7 @@ def smooth(
     """
     vector = np.array([state.time, state.phase, state.turn, *state.covariance])
     phases = np.empty(len(times))
-    z = np.asarray(matched, np.complex128)
-    real, imaginary = np.ascontiguousarray(z.real), np.ascontiguousarray(z.imag)
-    _smooth(times, real, imaginary, np.asarray(energy, np.float64), vector, walk, phases)
+    _smooth(times, matched, energy, vector, walk, passed, phases)
     after = PhaseState(
         time=float(vector[0]),
         phase=float(vector[1]),

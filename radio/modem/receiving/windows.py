@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from siftmoe.radio.compiled import compiled
-from siftmoe.radio.modem.framing.carriers import PREFIX
+from siftmoe.radio.compiled import compiled, compiled_fast
+from siftmoe.radio.modem.framing.carriers import NUMEROLOGIES, PREFIX
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,10 +88,49 @@ def _whole(offsets: FloatArray, timing: Timing) -> NDArray[np.int64]:
     return np.rint(offsets * (1.0 + timing.drift)).astype(np.int64)
 
 
+@compiled_fast
+def _place(spectrum: Any, ramps: Any, scale: Any, places: Any, data: Any, tones: Any) -> None:
+    """Scale the carriers, turn them by a ramp, and put them at their places."""
+    size, used = spectrum.shape[1], places.shape[0]
+    for row in range(spectrum.shape[0]):
+        angle = ramps[row]
+        step = complex(math.cos(angle), math.sin(angle))
+        angle *= -(used // 2)
+        phase = scale * complex(math.cos(angle), math.sin(angle))
+        for k in range(used):
+            carrier = k - used // 2
+            if k == used // 2:
+                phase *= step  # DC is not used
+            if carrier >= 0:
+                carrier += 1
+            value = spectrum[row, carrier if carrier > 0 else size + carrier] * phase
+            phase *= step
+            place = places[k]
+            if place >= 0:
+                data[row, place] = value
+            else:
+                tones[row, -1 - place] = value
+
+
+@lru_cache(maxsize=len(NUMEROLOGIES))
+def _places(numerology: Numerology) -> NDArray[np.int64]:
+    """Place of every carrier among the data cells; that of a pilot p as -1 - p."""
+    places = np.empty(numerology.used, np.int64)
+    places[numerology.data_places] = np.arange(numerology.data_cells)
+    places[numerology.pilot_places] = -1 - np.arange(len(numerology.pilot_places))
+    return places
+
+
 def symbols(
-    samples: ComplexArray, numerology: Numerology, *, first: int, count: int, timing: Timing
-) -> ComplexArray:
-    """Carriers of consecutive OFDM symbols.
+    samples: ComplexArray,
+    numerology: Numerology,
+    *,
+    first: int,
+    timing: Timing,
+    data: ComplexArray,
+    tones: ComplexArray,
+) -> None:
+    """Cells of consecutive OFDM symbols, scaled so that a cell sent as 1 is 1.
 
     Parameters
     ----------
@@ -99,17 +139,15 @@ def symbols(
     numerology : Numerology
     first : int
         Sample of the burst at which the first symbol's prefix begins.
-    count : int
     timing : Timing
-
-    Returns
-    -------
-    (count, used) complex64
+    data : (S, data_cells) complex64
+        Receives the data cells in the order of sending.
+    tones : (S, 8) complex64
+        Receives the pilots.
     """
-    offsets = first + PREFIX + numerology.symbol_length * np.arange(count, dtype=np.float64)
-    received = numerology.demodulate(cut(samples, offsets, numerology.fft_size, timing))
+    size = numerology.fft_size
+    offsets = first + PREFIX + numerology.symbol_length * np.arange(len(data), dtype=np.float64)
+    spectrum = np.fft.fft(cut(samples, offsets, size, timing)).astype(np.complex64, copy=False)
     late = offsets * (1.0 + timing.drift) - _whole(offsets, timing)  # the window is too early
-    if np.abs(late).max(initial=0.0) < 1e-3:
-        return received
-    ramp = np.exp(2j * math.pi / numerology.fft_size * np.outer(late, numerology.carriers))
-    return np.asarray(received * ramp, np.complex64)
+    scale = math.sqrt(numerology.used) / size
+    _place(spectrum, 2.0 * math.pi / size * late, scale, _places(numerology), data, tones)

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from siftmoe.radio.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,8 +87,15 @@ def modulate(bits: Bits, order: int) -> ComplexArray:
     """
     if len(bits) % _check(order):
         raise ValueError(f"constellation: {len(bits)} bits are no symbols of {order} bits")
-    groups = bits.reshape(-1, order)
-    value = groups[:, 0].astype(np.intp)
-    for position in range(1, order):
-        value = value << 1 | groups[:, position]
-    return np.asarray(points(order)[value])
+    symbols = np.empty(len(bits) // order, np.complex64)
+    _modulate(bits, points(order), order, symbols)
+    return symbols
+
+
+@compiled
+def _modulate(bits: Any, table: Any, order: Any, symbols: Any) -> None:
+    for i in range(len(symbols)):
+        value = 0
+        for position in range(order):
+            value = value << 1 | bits[i * order + position]
+        symbols[i] = table[value]
