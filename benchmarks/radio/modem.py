@@ -19,8 +19,8 @@ import os
 import time
 from dataclasses import dataclass
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from siftmoe.radio.modem.transmitter import Format, announce, burst
 RATE_HZ, CARRIER_HZ, CFO_HZ = 2e6, 2.45e9, 3210.0
 BAND = 200 / 256
 TARGET = 0.01
+FORM = Format()
 
 
 def db(ratio: float) -> float:
@@ -76,7 +77,7 @@ def measure(
     snr_db: float,
     packets: int,
     *,
-    form: Format = Format(),
+    form: Format = FORM,
     header_amplitude: float = 1.0,
     taps: int = 1,
 ) -> Point:
@@ -120,7 +121,26 @@ def threshold(rng, scheme, length, start_db, packets, *, step_db=0.2, **options)
 
 
 #: Where the search starts, dB by scheme.
-STARTS = (-3.6, -1.4, 0.9, 3.2, 5.2, 6.4, 7.5, 8.7, 10.4, 11.9, 13.4, 14.9, 16.1, 18.1, 19.1, 20.2, 21.4, 22.6)
+STARTS = (
+    -3.6,
+    -1.4,
+    0.9,
+    3.2,
+    5.2,
+    6.4,
+    7.5,
+    8.7,
+    10.4,
+    11.9,
+    13.4,
+    14.9,
+    16.1,
+    18.1,
+    19.1,
+    20.2,
+    21.4,
+    22.6,
+)
 
 
 def gaps(rng: np.random.Generator, packets: int) -> None:
@@ -131,7 +151,10 @@ def gaps(rng: np.random.Generator, packets: int) -> None:
         count = packets if scheme.rate > 0.25 else max(packets // 2, 1)
         found = threshold(rng, number, 8192, STARTS[number], count)
         gap = db(shannon_gap(10 ** (found.snr_db / 10), found.efficiency))
-        print(f"| {scheme.name} | {found.snr_db:.2f} | {found.efficiency:.2f} | {gap:.2f} |", flush=True)
+        print(
+            f"| {scheme.name} | {found.snr_db:.2f} | {found.efficiency:.2f} | {gap:.2f} |",
+            flush=True,
+        )
 
 
 def short(rng: np.random.Generator, packets: int) -> None:
@@ -171,10 +194,17 @@ def fading(rng: np.random.Generator, packets: int) -> None:
 
 def speed(rng: np.random.Generator) -> None:
     print("\nProcessing, one thread, processor time, medians of 30; pieces of 2,048 samples:\n")
-    print("| burst | SNR, dB | airtime at 2 MS/s, ms | transmit, ms | receive, ms | times real time | after the last sample, ms |")
+    print(
+        "| burst | SNR, dB | airtime at 2 MS/s, ms | transmit, ms | receive, ms "
+        "| times real time | after the last sample, ms |"
+    )
     print("|---|---:|---:|---:|---:|---:|---:|")
     for number, length, snr_db in (
-        (2, 1024, 3.0), (2, 8192, 3.0), (5, 8192, 8.5), (10, 1024, 16.0), (10, 8192, 16.0),
+        (2, 1024, 3.0),
+        (2, 8192, 3.0),
+        (5, 8192, 8.5),
+        (10, 1024, 16.0),
+        (10, 8192, 16.0),
         (13, 8192, 21.0),
     ):
         payload = rng.bytes(length)
@@ -197,8 +227,9 @@ def speed(rng: np.random.Generator) -> None:
         transmit, receive, after = np.median(rows, axis=0)
         air = len(sent) / RATE_HZ
         print(
-            f"| {length} bytes {SCHEMES[number].name} | {snr_db:g} | {1e3 * air:.1f} | {1e3 * transmit:.2f} "
-            f"| {1e3 * receive:.2f} | {air / receive:.1f} | {1e3 * after:.2f} |",
+            f"| {length} bytes {SCHEMES[number].name} | {snr_db:g} | {1e3 * air:.1f} "
+            f"| {1e3 * transmit:.2f} | {1e3 * receive:.2f} | {air / receive:.1f} "
+            f"| {1e3 * after:.2f} |",
             flush=True,
         )
 

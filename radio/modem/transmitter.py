@@ -50,7 +50,7 @@ class Format:
         return self.header_start + HEADER_LENGTH
 
     def length(self, header: Header) -> int:
-        """Samples of a burst with this header."""
+        """Return the samples of a burst with this header."""
         layout = layout_of(header)
         return self.payload_start + (0 if layout is None else layout.samples)
 
@@ -87,7 +87,7 @@ def announce(
 def burst(
     payload: bytes,
     header: Header,
-    form: Format = Format(),  # noqa: B008  frozen
+    form: Format = Format(),
     *,
     header_amplitude: float = 1.0,
 ) -> ComplexArray:

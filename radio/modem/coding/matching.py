@@ -115,4 +115,3 @@ def _columns_used(number: int, payload: int) -> int:
     if number == 1:
         return 22
     return 10 if payload > 640 else 9 if payload > 560 else 8 if payload > 192 else 6
-

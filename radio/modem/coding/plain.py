@@ -14,7 +14,7 @@ rows before it found.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from siftmoe.radio.modem.coding.graphs import LiftedGraph
 
     Int16Array = NDArray[np.int16]
+
+_T = TypeVar("_T", bound=np.generic)
 
 _MESSAGE_LIMIT = 127
 #: Magnitudes are limited before they are scaled, so that the product fits 16 bits.
@@ -47,10 +49,11 @@ def violated(signs: NDArray[np.bool_], graph: LiftedGraph, *, rows: int) -> int:
 
 
 def _parity(signs: NDArray[np.bool_], graph: LiftedGraph, row: int) -> NDArray[np.bool_]:
-    return np.logical_xor.reduce(_rotated(signs, graph, row), axis=0)
+    parity: NDArray[np.bool_] = np.logical_xor.reduce(_rotated(signs, graph, row), axis=0)
+    return parity
 
 
-def _rotated(words: NDArray[np.generic], graph: LiftedGraph, row: int) -> NDArray[np.generic]:
+def _rotated(words: NDArray[_T], graph: LiftedGraph, row: int) -> NDArray[_T]:
     """Bits of a row's checks, (degree, Z)."""
     columns, shifts = graph.edges(row)
     return np.stack([np.roll(words[c], -s) for c, s in zip(columns, shifts, strict=True)])
@@ -76,14 +79,14 @@ def decode(
     iterations : int
         Used; negative if a check is still violated.
     """
-    totals = totals.astype(np.int64)
+    sums = totals.astype(np.int64)
     messages = [np.zeros((len(graph.edges(r)[0]), graph.size), np.int64) for r in range(rows)]
     for iteration in range(iterations):
         for row in range(rows):
-            messages[row] = _layer(totals, messages[row], graph, row, int(weights[row]))
-        if violated(totals < 0, graph, rows=rows) == 0:
-            return totals.astype(np.int16), iteration + 1
-    return totals.astype(np.int16), -iterations
+            messages[row] = _layer(sums, messages[row], graph, row, int(weights[row]))
+        if violated(sums < 0, graph, rows=rows) == 0:
+            return sums.astype(np.int16), iteration + 1
+    return sums.astype(np.int16), -iterations
 
 
 def _layer(

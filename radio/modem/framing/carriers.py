@@ -83,10 +83,11 @@ class Numerology:
     def pilots(self) -> ComplexArray:
         """QPSK symbols of the pilots, unit modulus, (8,)."""
         quarter = np.random.Philox(key=_PILOT_KEY).random_raw(_PILOTS) >> np.uint64(62)
-        return np.exp(0.5j * math.pi * (quarter.astype(float) + 0.5)).astype(np.complex64)
+        symbols = np.exp(0.5j * math.pi * (quarter.astype(float) + 0.5))
+        return np.asarray(symbols, np.complex64)
 
     def modulate(self, cells: ComplexArray) -> ComplexArray:
-        """Data cells to samples of mean power 1, symbol by symbol.
+        """Turn data cells into samples of mean power 1, symbol by symbol.
 
         Parameters
         ----------

@@ -31,7 +31,7 @@ MAX_PILOTS = pilots.SYMBOLS
 
 
 def preamble_length(pilot_symbols: int) -> int:
-    """Samples of a preamble.
+    """Return the number of samples of a preamble.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def preamble(sequence: int, pilot_symbols: int) -> ComplexArray:
     pilot_symbols : int
         0 to 4.
     """
-    samples = pilots.burst_waveform(sequence)[: preamble_length(pilot_symbols)]
-    samples = samples.astype(np.complex64)
+    burst = pilots.burst_waveform(sequence)
+    samples: ComplexArray = burst[: preamble_length(pilot_symbols)].astype(np.complex64)
     samples.setflags(write=False)
     return samples

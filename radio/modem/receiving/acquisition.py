@@ -111,12 +111,14 @@ class Acquisition:
         return None, first
 
     def _metric(self, samples: ComplexArray, turn: float) -> FloatArray:
-        return matched_filter(samples, cfo=turn / (2.0 * math.pi), sequence=self.sequence)
+        return matched_filter(
+            samples.astype(np.complex128), cfo=turn / (2.0 * math.pi), sequence=self.sequence
+        )
 
     def _decide(
         self, samples: ComplexArray, first: int, metric: FloatArray, candidate: int, turn: float
     ) -> Acquired:
-        """Timing and offset at the strongest peak within reach of a candidate."""
+        """Return timing and offset at the strongest peak within reach of a candidate."""
         peak = candidate + int(metric[candidate : candidate + _REACH].argmax())
         position = first + peak
         angle = _repetition(samples[position : position + _SYNC])

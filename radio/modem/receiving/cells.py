@@ -1,4 +1,4 @@
-"""Compiled sums over the cells of a payload: what phase filter and tap fit need, in one pass each."""
+"""Compiled sums over the cells of a payload, for the phase filter and the tap fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from siftmoe.radio.compiled import compiled_fast
 def correlate(
     tones: Any, expected: Any, data: Any, known: Any, response: Any, matched: Any, energy: Any
 ) -> None:
-    """Sums of (H X)* Y and of \\|H X\\|² over pilots and known cells of every symbol.
+    r"""Compute the sums of (H X)* Y and of \|H X\|² over pilots and known cells of every symbol.
 
     Parameters
     ----------
@@ -49,10 +49,8 @@ def correlate(
 
 
 @compiled_fast
-def accumulate(
-    data: Any, known: Any, phasors: Any, response: Any, matched: Any, power: Any
-) -> Any:
-    """Sums over symbols at every carrier for the fit, and the error of the present response.
+def accumulate(data: Any, known: Any, phasors: Any, response: Any, matched: Any, power: Any) -> Any:
+    r"""Compute the fit's sums at every carrier, and the error of the present response.
 
     Parameters
     ----------
@@ -63,12 +61,12 @@ def accumulate(
     matched : (K,) complex64
         Receives the sums of X* Y, phases removed.
     power : (K,) float32
-        Receives the sums of \\|X\\|².
+        Receives the sums of \|X\|².
 
     Returns
     -------
     tuple of float
-        Sum of \\|Y - H X\\|² and of \\|H X\\|² over the known cells.
+        Sum of \|Y - H X\|² and of \|H X\|² over the known cells.
     """
     matched[:] = 0
     power[:] = 0

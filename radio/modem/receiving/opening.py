@@ -26,7 +26,8 @@ from siftmoe.radio.modem.framing.header import (
 from siftmoe.radio.modem.framing.layout import Layout, layout_of
 from siftmoe.radio.modem.framing.preamble import PILOT_LENGTH, SYNC_LENGTH
 from siftmoe.radio.modem.receiving.response import Comb, TapSums
-from siftmoe.radio.modem.receiving.tracking import PhaseState, smooth
+from siftmoe.radio.modem.receiving.segments import Segment, level_of, phases_of, sums_of
+from siftmoe.radio.modem.receiving.tracking import PhaseState
 from siftmoe.radio.modem.receiving.windows import Timing, cut, symbols
 from siftmoe.radio.modem.symbols.demapper import demap
 from siftmoe.radio.sounding import pilots
@@ -49,25 +50,6 @@ _HALF_COMB = Comb(pilots.HALF, pilots.sync_carriers())
 _COMB = Comb(SHORT.fft_size, SHORT.carriers)
 #: Samples that are cut beyond the last symbol's own, for clock drift.
 MARGIN = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """One known symbol of the start.
-
-    Parameters
-    ----------
-    time : float
-        Its middle, samples since the burst's start.
-    comb : Comb
-        Its carriers.
-    sent, received : (K,) complex64
-    """
-
-    time: float
-    comb: Comb
-    sent: Cells
-    received: Cells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +106,8 @@ def open_burst(
     """
     timing = Timing(turn=turn, drift=turn * drift_per_turn)
     known = _preamble_segments(samples, timing, form)
-    sums = _sums(known[:2], np.zeros(2))
-    gain, noise = _level(sums, known[:2], np.zeros(2))
+    sums = sums_of(known[:2], np.zeros(2))
+    gain, noise = level_of(sums, known[:2], np.zeros(2))
     prior = _prior(gain / noise)
     heads = _header_carriers(samples, form, timing)
     for deviations in _TRIES:
@@ -178,32 +160,6 @@ def _header_segments(heads: Cells, sent: Cells, form: Format) -> list[Segment]:
     ]
 
 
-def _sums(segments: list[Segment], phases: FloatArray) -> TapSums:
-    """Normal equations of segments whose phases are known."""
-    parts = []
-    for segment, phase in zip(segments, phases, strict=True):
-        matched = segment.sent.conj() * segment.received * np.complex64(np.exp(-1j * phase))
-        power = np.abs(segment.sent) ** 2
-        parts.append(segment.comb.sums(matched, power, count=float(len(power))))
-    total = parts[0]
-    for part in parts[1:]:
-        total += part
-    return total
-
-
-def _level(sums: TapSums, segments: list[Segment], phases: FloatArray) -> tuple[float, float]:
-    """Mean square of the response, and noise variance of a cell, from what does not fit."""
-    taps = sums.taps()
-    errors, count, gain = 0.0, 0, 0.0
-    for segment, phase in zip(segments, phases, strict=True):
-        response = segment.comb.response(taps)
-        turned = segment.received * np.complex64(np.exp(-1j * phase))
-        errors += float(np.sum(np.abs(turned - response * segment.sent) ** 2))
-        count += len(turned)
-        gain = float(np.mean(np.abs(response) ** 2))
-    return gain, max(errors / (count - len(taps)), 1e-9 * gain, 1e-30)
-
-
 def _prior(snr: float) -> PhaseState:
     """Phase and offset after the sync part, with the uncertainty of the repetition [D]."""
     snr = max(snr, 1e-3)
@@ -213,25 +169,6 @@ def _prior(snr: float) -> PhaseState:
     cells = pilots.USED_CARRIERS * snr
     covariance = np.array([0.5 / cells, 0.0, angle / pilots.HALF**2])
     return PhaseState(time=_SYNC_CENTRE, phase=0.0, turn=0.0, covariance=covariance)
-
-
-def _phases(
-    segments: list[Segment], sums: TapSums, state: PhaseState, noise: float, walk: float
-) -> tuple[FloatArray, PhaseState]:
-    """Smoothed phases of segments against a response."""
-    taps = sums.taps()
-    expected = [s.comb.response(taps) * s.sent for s in segments]
-    matched = [np.vdot(e, s.received) for e, s in zip(expected, segments, strict=True)]
-    energy = [float(np.vdot(e, e).real) / noise for e in expected]
-    times = np.array([s.time for s in segments])
-    return smooth(
-        state,
-        times=times,
-        matched=np.array(matched, np.complex128),
-        energy=np.array(energy),
-        walk=walk,
-        passed=len(times),
-    )
 
 
 def _try_header(
@@ -247,10 +184,10 @@ def _try_header(
     tones = np.zeros_like(heads)
     tones[:, SHORT.pilot_places] = SHORT.pilots
     later = [*known[2:], *_header_segments(heads, tones, form)]
-    phases, _ = _phases(later, sums, prior, noise, walk)
+    phases, _ = phases_of(later, sums, prior, noise, walk)
     if known[2:]:
         pilot_phases = phases[: len(known) - 2]
-        sums = sums + _sums(known[2:], pilot_phases)
+        sums = sums + sums_of(known[2:], pilot_phases)
     response = _COMB.response(sums.taps())
     turned = heads * np.exp(-1j * phases[-HEADER_SYMBOLS:, None]).astype(np.complex64)
     places = SHORT.data_places
@@ -296,15 +233,15 @@ def _refine(
     sent = np.empty_like(heads)
     sent[:, SHORT.pilot_places] = SHORT.pilots
     sent[:, SHORT.data_places] = header_cells(header)
-    sums = _sums(known[:2], np.zeros(2))
+    sums = sums_of(known[:2], np.zeros(2))
     amplitude = _amplitude(heads, sent, sums)
     segments = [*known, *_header_segments(heads, (sent * amplitude).astype(np.complex64), form)]
     state = replace(prior, time=known[0].time)
     state = replace(state, covariance=prior.covariance + np.array([1.0, 0.0, 0.0]))
     for _ in range(2):
-        phases, after = _phases(segments, sums, state, noise, walk)
-        sums = _sums(segments, phases)
-        _, noise = _level(sums, segments, phases)
+        phases, after = phases_of(segments, sums, state, noise, walk)
+        sums = sums_of(segments, phases)
+        _, noise = level_of(sums, segments, phases)
     turn = timing.turn + after.turn
     refined = Timing(turn=turn, drift=turn * drift_per_turn)
     # The payload is cut with the refined offset; its phase is 0 at the start of the burst.

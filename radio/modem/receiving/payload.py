@@ -202,9 +202,7 @@ class PayloadReader:
             scale=SOFT_SCALE,
         )
 
-    def _decode(
-        self, place: int, soft: NDArray[np.int16], begin: int, end: int
-    ) -> BlockReport:
+    def _decode(self, place: int, soft: NDArray[np.int16], begin: int, end: int) -> BlockReport:
         """Add soft bits to the block's buffer and decode; a decoded block becomes known cells."""
         block = self.layout.blocks[place]
         segmentation, order = self.layout.segmentation, self.layout.scheme.order

@@ -45,9 +45,7 @@ def _respond(real: Any, imaginary: Any, taps: Any, response: Any) -> None:
 
 
 @compiled_fast
-def _adjoint(
-    real: Any, imaginary: Any, power: Any, values: Any, lags: Any, matched: Any
-) -> None:
+def _adjoint(real: Any, imaginary: Any, power: Any, values: Any, lags: Any, matched: Any) -> None:
     sums = np.zeros((4, MAX_TAPS), np.float32)
     for k in range(values.shape[0]):
         p, a, b = power[k], values[k].real, values[k].imag
@@ -112,7 +110,7 @@ class Comb:
         return response
 
     def sums(self, matched: Carriers, power: Float32Array, *, count: float) -> TapSums:
-        r"""Sums over symbols on these carriers.
+        r"""Return the sums over symbols on these carriers.
 
         Parameters
         ----------
@@ -148,7 +146,7 @@ class TapSums:
     count: float
 
     def __add__(self, other: TapSums) -> TapSums:
-        """Sums over the symbols of both."""
+        """Return the sums over the symbols of both."""
         return TapSums(
             lags=self.lags + other.lags,
             matched=self.matched + other.matched,

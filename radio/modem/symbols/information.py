@@ -95,7 +95,7 @@ def mean_information(snr: ArrayLike, order: int) -> float:
         raise ValueError("information: every SNR must be at least 0 and linear")
     grid, curve = _curve(order)
     decibel = 10.0 * np.log10(np.maximum(values, 1e-12))
-    return float(np.mean(np.interp(decibel, grid, curve, left=0.0)))
+    return float(np.interp(decibel, grid, curve, left=0.0).mean())
 
 
 def snr_for_information(bits: float, order: int) -> float:
@@ -109,7 +109,8 @@ def snr_for_information(bits: float, order: int) -> float:
     grid, curve = _curve(order)
     if not 0.0 < bits < curve[-1]:
         raise ValueError(f"information: {bits} bits do not lie between 0 and {order} per symbol")
-    return float(10.0 ** (np.interp(bits, curve, grid) / 10.0))
+    decibel = float(np.interp(bits, curve, grid))
+    return 10.0 ** (decibel / 10.0)
 
 
 def effective_snr(snr: ArrayLike, order: int) -> float:
@@ -127,8 +128,9 @@ def effective_snr(snr: ArrayLike, order: int) -> float:
     """
     least = 10.0 ** (_LOW_DB / 10.0)
     grid, curve = _curve(order)
-    bits = float(np.clip(mean_information(snr, order), curve[0], curve[-1] * (1.0 - 1e-9)))
-    return max(least, float(10.0 ** (np.interp(bits, curve, grid) / 10.0)))
+    bits = min(max(mean_information(snr, order), curve[0]), curve[-1])
+    decibel = float(np.interp(bits, curve, grid))
+    return max(least, 10.0 ** (decibel / 10.0))
 
 
 def soft_information(soft: ArrayLike, bits: Bits, *, scale: float) -> float:
@@ -144,7 +146,7 @@ def soft_information(soft: ArrayLike, bits: Bits, *, scale: float) -> float:
     """
     ratio = np.asarray(soft, dtype=np.float64) / scale
     signed = np.where(bits, -ratio, ratio)
-    return float(1.0 - np.mean(np.logaddexp(0.0, -signed)) / math.log(2.0))
+    return 1.0 - float(np.mean(np.logaddexp(0.0, -signed))) / math.log(2.0)
 
 
 def error_vector_magnitude(equalised: ComplexArray, sent: ComplexArray) -> float:
@@ -159,7 +161,7 @@ def error_vector_magnitude(equalised: ComplexArray, sent: ComplexArray) -> float
     equalised, sent : (n,) complex
     """
     error = np.abs(equalised - sent) ** 2
-    return math.sqrt(float(error.sum() / (np.abs(sent) ** 2).sum()))
+    return math.sqrt(float(error.sum()) / float((np.abs(sent) ** 2).sum()))
 
 
 def shannon_gap(snr: float, efficiency: float) -> float:
