@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from siftmoe.radio.modem.symbols.constellation import levels, unit
+from siftmoe.radio.units import db_to_linear
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -109,8 +110,7 @@ def snr_for_information(bits: float, order: int) -> float:
     grid, curve = _curve(order)
     if not 0.0 < bits < curve[-1]:
         raise ValueError(f"information: {bits} bits do not lie between 0 and {order} per symbol")
-    decibel = float(np.interp(bits, curve, grid))
-    return 10.0 ** (decibel / 10.0)
+    return db_to_linear(float(np.interp(bits, curve, grid)))
 
 
 def effective_snr(snr: ArrayLike, order: int) -> float:
@@ -126,11 +126,9 @@ def effective_snr(snr: ArrayLike, order: int) -> float:
     float
         Linear; limited to the range of the table.
     """
-    least = 10.0 ** (_LOW_DB / 10.0)
     grid, curve = _curve(order)
     bits = min(max(mean_information(snr, order), curve[0]), curve[-1])
-    decibel = float(np.interp(bits, curve, grid))
-    return max(least, 10.0 ** (decibel / 10.0))
+    return max(db_to_linear(_LOW_DB), db_to_linear(float(np.interp(bits, curve, grid))))
 
 
 def soft_information(soft: ArrayLike, bits: Bits, *, scale: float) -> float:
@@ -146,7 +144,8 @@ def soft_information(soft: ArrayLike, bits: Bits, *, scale: float) -> float:
     """
     ratio = np.asarray(soft, dtype=np.float64) / scale
     signed = np.where(bits, -ratio, ratio)
-    return 1.0 - float(np.mean(np.logaddexp(0.0, -signed))) / math.log(2.0)
+    lost = np.logaddexp(0.0, -signed) / math.log(2.0)
+    return 1.0 - float(np.mean(lost))
 
 
 def error_vector_magnitude(equalised: ComplexArray, sent: ComplexArray) -> float:
@@ -177,8 +176,10 @@ def shannon_gap(snr: float, efficiency: float) -> float:
     Raises
     ------
     ValueError
-        If the efficiency is not positive.
+        If one of them is not positive.
     """
-    if not efficiency > 0.0:
-        raise ValueError(f"information: efficiency must be positive, got {efficiency}")
+    if not (efficiency > 0.0 and snr > 0.0):
+        raise ValueError(
+            f"information: SNR and efficiency must be positive, got {snr}, {efficiency}"
+        )
     return snr / (2.0**efficiency - 1.0)
