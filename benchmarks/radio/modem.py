@@ -103,7 +103,7 @@ def measure(
     return Point(snr_db, lost / blocks, 8 * length / samples / BAND)
 
 
-def threshold(rng, scheme, length, start_db, packets, *, step_db=0.2, **options) -> Point:
+def threshold(rng, scheme, length, start_db, packets, *, step_db=0.15, **options) -> Point:
     """Point of 1% loss by interpolation of its logarithm."""
     before = None
     snr_db = start_db

@@ -17,6 +17,8 @@ import numpy as np
 from siftmoe.radio.modem.coding.code import SOFT_SCALE
 from siftmoe.radio.modem.framing.carriers import NUMEROLOGIES, PREFIX
 from siftmoe.radio.modem.receiving.cells import accumulate, correlate
+from siftmoe.radio.modem.receiving.decoding import decode_block
+from siftmoe.radio.modem.receiving.following import follow
 from siftmoe.radio.modem.receiving.opening import MARGIN
 from siftmoe.radio.modem.receiving.reception import BlockReport
 from siftmoe.radio.modem.receiving.response import Comb
@@ -28,7 +30,6 @@ from siftmoe.radio.modem.symbols.demapper import demap
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from siftmoe.radio.modem.coding.code import Decoded
     from siftmoe.radio.modem.framing.carriers import Numerology
     from siftmoe.radio.modem.framing.layout import Layout
     from siftmoe.radio.modem.receiving.memory import Partial
@@ -39,8 +40,13 @@ if TYPE_CHECKING:
 
 #: Decided cells at the end of a block that the response is fitted to.
 _FIT_CELLS = 3200
+#: The same while the channel changes from block to block.
+_MOVING_CELLS = 1200
 #: Weight of older symbols in the fit while they explain the new ones.
 _FADE = 0.7
+#: Error of a symbol's pilots over the noise at which it counts as disturbed. Noise alone exceeds it
+#: with probability 1e-5.
+_DISTURBED = 4.0
 #: Excess of the error, relative to the noise, at which older symbols no longer do; three standard
 #: deviations of its mean are added.
 _EXCESS = 0.02
@@ -130,8 +136,11 @@ class PayloadReader:
         last = -(-end // cells)
         self._cut_symbols(samples, last)
         self._track(last)
-        soft = self._soft_bits(begin, end)
-        report = self._decode(place, soft, begin, end)
+        earlier = self._partial.soft.pop(self.layout.blocks[place], None)
+        report = self._decode(place, self._soft_bits(begin, end), earlier)
+        if not report.received:  # perhaps the channel moved on during the block
+            soft = self._soft_bits(begin, end, self._follow(begin // cells, last))
+            report = self._decode(place, soft, earlier, keep=True)
         if report.received:
             report = replace(report, evm=self._fit(max(begin, end - _FIT_CELLS), end))
         else:
@@ -190,47 +199,94 @@ class PayloadReader:
         self._phasors[first:last] = np.exp(1j * phases)
         self._state, self._settled = state, first + passed
 
-    def _soft_bits(self, begin: int, end: int) -> NDArray[np.int16]:
+    def _follow(self, first: int, last: int) -> list[NDArray[np.complex128]]:
+        """Taps of every symbol of a block, by soft decisions; the last ones are taken over."""
+        numerology = self.layout.numerology
+        error = self._tones[first:last] - self._phasors[first:last, None] * self._expected
+        taps, self._sums = follow(
+            self._data[first:last],
+            self._phasors[first:last],
+            self._sums,
+            comb=self._comb,
+            noise=self._present_noise(np.mean(error.real**2 + error.imag**2, axis=1)),
+            order=self.layout.scheme.order,
+            symbol_length=numerology.symbol_length,
+        )
+        self._respond(taps[-1])
+        return taps
+
+    def _soft_bits(
+        self, begin: int, end: int, taps: list[NDArray[np.complex128]] | None = None
+    ) -> NDArray[np.int16]:
+        """Soft bits of a range of cells, with the present response or taps for every symbol."""
         cells = self.layout.numerology.data_cells
         first, last = begin // cells, -(-end // cells)
-        expected = np.multiply.outer(self._phasors[first:last], self._response).reshape(-1)
-        return demap(
+        phasors = self._phasors[first:last, None]
+        if taps is None:
+            expected, tones = phasors * self._response, phasors * self._expected
+        else:
+            pilots = self.layout.numerology.pilots
+            expected = phasors * np.stack([self._comb.response(t) for t in taps])
+            tones = phasors * pilots * np.stack([self._tone_comb.response(t) for t in taps])
+        error = self._tones[first:last] - tones
+        power = np.mean(error.real**2 + error.imag**2, axis=1)  # [symbols]
+        noise = self._present_noise(power)
+        soft = demap(
             self._data.reshape(-1)[begin:end],
-            expected[begin - first * cells : end - first * cells],
-            noise=self.noise,
+            expected.reshape(-1)[begin - first * cells : end - first * cells],
+            noise=noise,
             order=self.layout.scheme.order,
             scale=SOFT_SCALE,
         )
+        if not np.any(power > _DISTURBED * noise):
+            return soft
+        # Soft bits are smaller in symbols whose pilots are disturbed: a gap, an interferer.
+        weight = np.where(power > _DISTURBED * noise, noise / np.maximum(power, 1e-30), 1.0)
+        by_cell = np.repeat(weight, cells)[begin - first * cells :][: end - begin]
+        weighted = soft * np.repeat(by_cell, self.layout.scheme.order)
+        return np.asarray(np.rint(weighted), np.int16)
 
-    def _decode(self, place: int, soft: NDArray[np.int16], begin: int, end: int) -> BlockReport:
-        """Add soft bits to the block's buffer and decode; a decoded block becomes known cells."""
-        block = self.layout.blocks[place]
-        segmentation, order = self.layout.segmentation, self.layout.scheme.order
-        code, version = segmentation.code, self._header.redundancy
-        totals = self._partial.soft.pop(block, None)
-        earlier = totals is not None
-        totals = code.blank() if totals is None else totals
-        code.add(totals, soft, version=version, bits_per_symbol=order)
-        rows = code.graph.rows if earlier else code.rows(len(soft), version)
-        decoded = code.decode(totals, rows=rows, iterations=self._iterations)
-        content = self._content(decoded)
-        if content is None:
-            if block not in self._partial.blocks:
-                self._partial.soft[block] = totals
-            return BlockReport(block=block, received=False, iterations=decoded.iterations)
-        self._partial.blocks[block] = content
-        word = decoded.word.view(np.uint8)
+    def _present_noise(self, power: NDArray[np.float32]) -> float:
+        """Noise of a block by the errors of its pilots, where the response does not fit any more.
+
+        A response that is a block old is wrong by more than the noise; soft bits must know.
+        """
+        level = float(np.median(power))
+        spread = 3.0 / math.sqrt(self._tones.shape[1] * len(power))
+        return level if level > self.noise * (1.0 + spread) else self.noise
+
+    def _decode(
+        self,
+        place: int,
+        soft: NDArray[np.int16],
+        earlier: NDArray[np.int16] | None,
+        *,
+        keep: bool = False,
+    ) -> BlockReport:
+        """Decode a block with what was received earlier; what is decoded becomes known cells.
+
+        Without success, and if ``keep``, its soft bits are kept for a retransmission.
+        """
+        block, order = self.layout.blocks[place], self.layout.scheme.order
+        version = self._header.redundancy
+        outcome = decode_block(
+            self.layout,
+            soft,
+            version=version,
+            earlier=earlier,
+            iterations=self._iterations,
+        )
+        if outcome.content is None:
+            if keep and block not in self._partial.blocks:
+                self._partial.soft[block] = outcome.totals
+            return BlockReport(block=block, received=False, iterations=outcome.iterations)
+        self._partial.blocks[block] = outcome.content
+        begin, end = self.layout.range_of(place)
+        code, word = self.layout.segmentation.code, outcome.word.view(np.uint8)
         bits = code.select(word, sent=len(soft), version=version, bits_per_symbol=order)
         self._known.reshape(-1)[begin:end] = modulate(bits, order)
         self._decided = end
-        return BlockReport(block=block, received=True, iterations=decoded.iterations)
-
-    def _content(self, decoded: Decoded) -> bytes | None:
-        if not decoded.consistent:
-            return None
-        segmentation = self.layout.segmentation
-        bits = decoded.word.reshape(-1)[: segmentation.code.payload]
-        return segmentation.bytes_of(bits.view(np.uint8))
+        return BlockReport(block=block, received=True, iterations=outcome.iterations)
 
     def _fit(self, begin: int, end: int) -> float:
         """Fit response and noise to decided cells; error vector magnitude before the fit."""
@@ -244,9 +300,16 @@ class PayloadReader:
         power = np.empty(cells, np.float32)
         error, wanted = accumulate(data, sent, phasors, self._response, matched, power)
         count = float(end - begin)
-        fresh = self._comb.sums(matched, power, count=count)
-        stands = error / count < self.noise * (1.0 + _EXCESS + 3.0 / math.sqrt(count))
-        self._sums = fresh + self._sums.faded(_FADE) if stands else fresh
+        if error / count < self.noise * (1.0 + _EXCESS + 3.0 / math.sqrt(count)):
+            fresh = self._comb.sums(matched, power, count=count)
+            self._sums = fresh + self._sums.faded(_FADE)
+        else:  # the channel moves: only the latest cells, nothing older
+            late = max(begin, end - _MOVING_CELLS)
+            sent.reshape(-1)[: late - first * cells] = 0
+            accumulate(data, sent, phasors, self._response, matched, power)
+            count = float(end - late)
+            self._sums = self._comb.sums(matched, power, count=count)
         self._respond(self._sums.taps())
-        self.noise = max(error / count, 1e-9 * wanted / count, 1e-30)
+        left, _ = accumulate(data, sent, phasors, self._response, matched, power)
+        self.noise = max(left / count, 1e-9 * wanted / count, 1e-30)
         return math.sqrt(error / wanted)

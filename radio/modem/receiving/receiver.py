@@ -75,6 +75,7 @@ class Receiver:
         self._position = 0  # sample of the array at which the search goes on
         self._burst: _Burst | None = None
         self._failures = 0
+        self._last_header = 0  # sample of the stream
         self.counters = Counters()
 
     @property
@@ -135,18 +136,30 @@ class Receiver:
         return self._read(self._burst, receptions)
 
     def _search(self) -> bool:
-        settings = self._settings
-        search = Acquisition(
-            sequence=settings.form.sequence,
-            turn=self._turn,
-            turn_range=settings.turn(settings.cfo_range_hz),
-        )
-        found, self._position = search.find(self._stream.samples, self._position)
+        first = self._position
+        found, self._position = self._acquisition(self._turn).find(self._stream.samples, first)
+        if found is None and self._turn is not None and self._silent:
+            wide, position = self._acquisition(None).find(self._stream.samples, first)
+            found, self._position = wide, min(position, self._position)
         if found is None:
             return False
         self.counters.detected += 1
         self._burst = _Burst(start=max(found.start, 0), turn=found.turn)
         return True
+
+    def _acquisition(self, turn: float | None) -> Acquisition:
+        settings = self._settings
+        return Acquisition(
+            sequence=settings.form.sequence,
+            turn=turn,
+            turn_range=settings.turn(settings.cfo_range_hz),
+        )
+
+    @property
+    def _silent(self) -> bool:
+        """Whether there was no header for so long that the offset may have moved."""
+        since = self._stream.base + self._position - self._last_header
+        return since > self._settings.patience_s * self._settings.sample_rate_hz
 
     def _open(self, burst: _Burst, receptions: list[Reception]) -> bool:
         """Read the header of a burst once it is there."""
@@ -165,6 +178,7 @@ class Receiver:
             self._miss(burst)
             return True
         self._failures = 0
+        self._last_header = self._stream.base + burst.start
         self.counters.headers += 1
         turn = opened.timing.turn
         if self._turn is None or abs(turn - self._turn) > _SAME_TURN:

@@ -27,6 +27,9 @@ class Settings:
         Of the channel, for the tracking of the phase.
     iterations : int
         Of the decoder, at most.
+    patience_s : float, s
+        Without a header for so long, a transmitter whose offset moved away is looked for as at
+        first contact, beside the search at the last offset.
     """
 
     sample_rate_hz: float
@@ -36,9 +39,10 @@ class Settings:
     cfo_range_hz: float = 120e3
     doppler_hz: float = 5.0
     iterations: int = DEFAULT_ITERATIONS
+    patience_s: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate_hz", "carrier_hz", "doppler_hz"):
+        for name in ("sample_rate_hz", "carrier_hz", "doppler_hz", "patience_s"):
             value = getattr(self, name)
             if not (value > 0.0 and math.isfinite(value)):
                 raise ValueError(f"receiver: {name} must be positive, got {value}")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Grid of the tables, dB of SNR; outside of it the information is 0 or all bits within 1e-3.
 _LOW_DB, _HIGH_DB, _STEP_DB = -30.0, 45.0, 0.25
 #: Standard deviations and points of the quadrature over the noise.
-_REACH, _POINTS = 7.0, 401
+_REACH, _POINTS = 7.0, 201
 
 
 def bit_information(snr: float, order: int) -> float:
@@ -145,7 +145,7 @@ def soft_information(soft: ArrayLike, bits: Bits, *, scale: float) -> float:
     ratio = np.asarray(soft, dtype=np.float64) / scale
     signed = np.where(bits, -ratio, ratio)
     lost = np.logaddexp(0.0, -signed) / math.log(2.0)
-    return 1.0 - float(np.mean(lost))
+    return 1.0 - float(lost.mean())
 
 
 def error_vector_magnitude(equalised: ComplexArray, sent: ComplexArray) -> float:
@@ -182,4 +182,5 @@ def shannon_gap(snr: float, efficiency: float) -> float:
         raise ValueError(
             f"information: SNR and efficiency must be positive, got {snr}, {efficiency}"
         )
-    return snr / (2.0**efficiency - 1.0)
+    needed: float = 2.0**efficiency - 1.0
+    return snr / needed
