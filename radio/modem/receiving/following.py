@@ -6,8 +6,8 @@ Symbol by symbol the expected value of what was sent, given the response of the 
           p(a | z) \propto e^{-|h|^2 (z - a)^2 / \sigma^2}
 
 (each axis by itself) takes the place of a known symbol in the fit of the taps, and
-:math:`\mathrm{E}|x|^2` that of its power: one step of expectation maximisation. With hundreds of
-cells for 16 taps wrong decisions hardly matter.
+:math:`\mathrm{E}|x|^2` that of its power: expectation maximisation. With hundreds of cells for 16
+taps wrong decisions hardly matter.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
     Cells = NDArray[np.complex64]
 
-#: Weight of the symbols before in the fit, per sample: half after 1,000 samples.
-_HALF_LIFE = 1000.0
+#: Samples after which a symbol counts half in the fit.
+_HALF_LIFE = 500.0
+#: Steps of expectation and fit for every symbol. One alone goes a third of the way.
+_STEPS = 3
 
 
 @compiled_fast
@@ -115,8 +117,11 @@ def follow(
     # The sums of long ago must not outweigh the first symbol.
     sums = sums.faded(min(1.0, data.shape[1] / max(sums.count, 1.0)))
     for cells, phasor in zip(data, phasors, strict=True):
-        response = comb.response(sums.taps())
-        _expect(cells, phasor, response, np.float32(noise), amplitudes, matched, power)
-        sums = comb.sums(matched, power, count=float(len(cells))) + sums.faded(share)
-        taps.append(sums.taps())
+        latest, before = sums.taps(), sums.faded(share)
+        for _ in range(_STEPS):
+            response = comb.response(latest)
+            _expect(cells, phasor, response, np.float32(noise), amplitudes, matched, power)
+            sums = comb.sums(matched, power, count=float(len(cells))) + before
+            latest = sums.taps()
+        taps.append(latest)
     return taps, sums

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.radio.modem.coding.code import SOFT_SCALE
 from siftmoe.radio.modem.framing.carriers import NUMEROLOGIES, PREFIX
 from siftmoe.radio.modem.receiving.cells import accumulate, correlate
 from siftmoe.radio.modem.receiving.decoding import decode_block
@@ -22,10 +21,10 @@ from siftmoe.radio.modem.receiving.following import follow
 from siftmoe.radio.modem.receiving.opening import MARGIN
 from siftmoe.radio.modem.receiving.reception import BlockReport
 from siftmoe.radio.modem.receiving.response import Comb
+from siftmoe.radio.modem.receiving.softening import present_noise, soft_bits, symbol_errors
 from siftmoe.radio.modem.receiving.tracking import smooth
 from siftmoe.radio.modem.receiving.windows import symbols
 from siftmoe.radio.modem.symbols.constellation import modulate
-from siftmoe.radio.modem.symbols.demapper import demap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,9 +43,6 @@ _FIT_CELLS = 3200
 _MOVING_CELLS = 1200
 #: Weight of older symbols in the fit while they explain the new ones.
 _FADE = 0.7
-#: Error of a symbol's pilots over the noise at which it counts as disturbed. Noise alone exceeds it
-#: with probability 1e-5.
-_DISTURBED = 4.0
 #: Excess of the error, relative to the noise, at which older symbols no longer do; three standard
 #: deviations of its mean are added.
 _EXCESS = 0.02
@@ -208,7 +204,7 @@ class PayloadReader:
             self._phasors[first:last],
             self._sums,
             comb=self._comb,
-            noise=self._present_noise(np.mean(error.real**2 + error.imag**2, axis=1)),
+            noise=present_noise(symbol_errors(error), noise=self.noise, tones=error.shape[1]),
             order=self.layout.scheme.order,
             symbol_length=numerology.symbol_length,
         )
@@ -228,32 +224,16 @@ class PayloadReader:
             pilots = self.layout.numerology.pilots
             expected = phasors * np.stack([self._comb.response(t) for t in taps])
             tones = phasors * pilots * np.stack([self._tone_comb.response(t) for t in taps])
-        error = self._tones[first:last] - tones
-        power = np.mean(error.real**2 + error.imag**2, axis=1)  # [symbols]
-        noise = self._present_noise(power)
-        soft = demap(
-            self._data.reshape(-1)[begin:end],
-            expected.reshape(-1)[begin - first * cells : end - first * cells],
-            noise=noise,
+        soft = soft_bits(
+            self._data[first:last],
+            expected,
+            self._tones[first:last] - tones,
+            noise=self.noise,
             order=self.layout.scheme.order,
-            scale=SOFT_SCALE,
-        )
-        if not np.any(power > _DISTURBED * noise):
-            return soft
-        # Soft bits are smaller in symbols whose pilots are disturbed: a gap, an interferer.
-        weight = np.where(power > _DISTURBED * noise, noise / np.maximum(power, 1e-30), 1.0)
-        by_cell = np.repeat(weight, cells)[begin - first * cells :][: end - begin]
-        weighted = soft * np.repeat(by_cell, self.layout.scheme.order)
-        return np.asarray(np.rint(weighted), np.int16)
-
-    def _present_noise(self, power: NDArray[np.float32]) -> float:
-        """Noise of a block by the errors of its pilots, where the response does not fit any more.
-
-        A response that is a block old is wrong by more than the noise; soft bits must know.
-        """
-        level = float(np.median(power))
-        spread = 3.0 / math.sqrt(self._tones.shape[1] * len(power))
-        return level if level > self.noise * (1.0 + spread) else self.noise
+        )  # [symbols, cells * order]
+        order = self.layout.scheme.order
+        offset = (begin - first * cells) * order
+        return np.asarray(soft.reshape(-1)[offset : offset + (end - begin) * order])
 
     def _decode(
         self,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 #: Ridge of a fit, relative to the known symbols in its sums.
-RIDGE = 1e-3
+RIDGE = 1e-4
 
 
 @compiled_fast
