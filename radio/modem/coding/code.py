@@ -1,4 +1,4 @@
-"""One block's LDPC code: encoding, soft buffers that add up retransmissions, decoding [S].
+"""One block's LDPC code: encoding, soft buffers that add up retransmissions, decoding.
 
 Soft bits are log-likelihood ratios in steps of 1 / ``SOFT_SCALE``, positive for 0, limited to 127
 each. A soft buffer is the word's totals, (columns, Z) int16; every transmission of the block is

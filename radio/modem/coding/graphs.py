@@ -1,4 +1,4 @@
-r"""Base graphs of the LDPC codes of 5G NR and their lifting [S].
+r"""Base graphs of the LDPC codes of 5G NR and their lifting.
 
 A base graph is a matrix of circulants. Row r, column c with shift s says: check z of row r holds
 bit :math:`(z + s) \bmod Z` of column c. Every base graph has eight sets of shifts; the lifting

@@ -1,4 +1,4 @@
-r"""Rate matching of 5G NR: which bits of the mother code are sent, and in which order [S].
+r"""Rate matching of 5G NR: which bits of the mother code are sent, and in which order.
 
 The mother code without its first two columns is a circular buffer of N bits. A redundancy version
 starts at one of four places in it and takes E bits, filler bits left out; it repeats when the

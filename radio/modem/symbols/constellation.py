@@ -1,4 +1,4 @@
-r"""Constellations of 5G NR: QPSK, 16QAM, 64QAM, 256QAM, Gray-mapped, unit mean power [S].
+r"""Constellations of 5G NR: QPSK, 16QAM, 64QAM, 256QAM, Gray-mapped, unit mean power.
 
 The even bits of a symbol choose its real part, the odd bits its imaginary part, each by the same
 Gray mapping of an amplitude (3GPP TS 38.211 V17, 5.1). For 16QAM
