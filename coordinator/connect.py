@@ -30,6 +30,7 @@ from siftmoe.coordinator.config.entries import Testbed
 from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
+from siftmoe.coordinator.dispatch.reference import BundleExperts
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.fleet.placement import listed, place
 from siftmoe.coordinator.ledger.store import Ledger
@@ -103,7 +104,10 @@ def connected(
     with Client(fleet, security=ClientSecurity.of(testbed), heats=heats) as client:
         missing = client.connect(timeout_s=CONNECT_TIMEOUT_S, require_all=require_all)
         dispatcher = Dispatcher(
-            client, rotation=rotation_of(bundle), deadline_s=faults.layer_deadline_s
+            client,
+            rotation=rotation_of(bundle),
+            deadline_s=faults.layer_deadline_s,
+            reference=BundleExperts.of(bundle.manifest),
         )
         yield Connection(fleet, client, dispatcher, _described(missing, fleet.orphans()))
 
