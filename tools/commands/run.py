@@ -4,8 +4,9 @@ The agents must be running on the addresses in the file. If the file has a [soun
 sound every link at the start and once per coherence time, and the policies use the measured
 channel. A link without a radio is simulated, and every result says so.
 
-An agent that fails is left out until it works again (docs/explanation/faults.md). --resume
-continues a run that was killed; the agents need not be restarted.
+An agent that is missing after 20 s, or fails later, is named and left out until it works; experts
+that no other hosts are replaced or skipped (docs/explanation/faults.md). --resume continues a
+run that was killed; the agents need not be restarted.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "simulated"),
         default="auto",
         help="simulated: simulate all links even if there are radios (auto)",
+    )
+    add(
+        "--require-all",
+        action="store_true",
+        help="do not begin while an agent is missing; usually the run goes on with the others",
     )
     add("--links", metavar="NAME", help=links_help("the file's"))
     add_channel_options(parser, default="the file's")
@@ -97,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
                 "operating_point": args.operating_point,
             },
             "distances_m": [agent.distance_m for agent in testbed.agent],
+            "require_all": args.require_all,
             "sample_rate_hz": None if testbed.sounding is None else testbed.sounding.sample_rate_hz,
         }
         job = job_of(args, name="run", policies=policies, site=where)
@@ -123,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
                 testbed_site,
                 testbed=testbed,
                 choice=job.site["radio"],
-                tolerant=before is not None,
+                require_all=job.site.get("require_all", False),
                 realtime=job.realtime,
             ),
             args.metrics_port,
