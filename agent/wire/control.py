@@ -27,6 +27,8 @@ APPLY_BYTES: Final = 8
 RESULT_BYTES: Final = 7
 #: Bytes of a run of fewer than 128 rows: its widths, and the number of its rows.
 RUN_BYTES: Final = 2
+#: Lowest bits of an id that a short header has; a coordinator asks an agent one thing at a time.
+ID_BITS: Final = 16
 #: Bits of the header of a message with one run, in both directions.
 HEADER_BITS: Final = (8 * (APPLY_BYTES + RUN_BYTES), 8 * (RESULT_BYTES + RUN_BYTES))
 #: Most experts of one row that a short header has room for.

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from siftmoe.agent.errors import ProtocolError
 from siftmoe.agent.wire.bounds import MAX_HEADER_BYTES, MAX_LAYERS
-from siftmoe.agent.wire.control import bits_for, tag_of
+from siftmoe.agent.wire.control import ID_BITS, bits_for, tag_of
 from siftmoe.agent.wire.packed import Packed, Vectors, runs_of
 from siftmoe.agent.wire.packed_check import packed_of
 from siftmoe.agent.wire.payload import Frame, frame_of, matrix_of
@@ -31,8 +31,7 @@ from siftmoe.agent.wire.work import Apply, Result
 from siftmoe.models.vectors.packing import FLOAT_WIDTHS
 from siftmoe.models.vectors.quantise import Rotation
 
-#: A short header has the lowest bits of an id: an agent has one request of a coordinator at a time.
-ID_MASK: Final = 0xFFFF
+ID_MASK: Final = (1 << ID_BITS) - 1
 _RESULT, _ROTATED, _REPLY_ROTATED, _DEADLINE, _MIXED = 0x10, 0x08, 0x04, 0x02, 0x01
 _UNKNOWN: Final = 0xE0
 _ROTATIONS: tuple[Rotation, Rotation] = ("none", "hadamard")

@@ -87,6 +87,7 @@ def air_interface(
             helper_tx_w=radio.helper_tx_w,
             helper_rx_w=radio.helper_rx_w,
         ),
+        control=radio.control and not radio.fading_slots,
     )
     if not radio.fading_slots:
         return air

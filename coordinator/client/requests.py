@@ -12,7 +12,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from siftmoe.agent.errors import ProtocolError
-from siftmoe.agent.wire.protocol import Apply, Failure, decode
+from siftmoe.agent.wire.protocol import Apply, Failure, Result, decode
+from siftmoe.agent.wire.short import ID_MASK
 from siftmoe.coordinator.client.connections import Connections
 from siftmoe.coordinator.client.exchange import Exchange, garbled, missed, refused, unreachable
 from siftmoe.coordinator.client.health.checks import AgentChecks
@@ -33,6 +34,18 @@ _log = logging.getLogger(__name__)
 
 #: Messages processed between two readings of the clock, so that a flood cannot delay a deadline.
 _DRAIN: Final = 256
+
+
+class _Model:
+    """What answers with short headers are read by."""
+
+    def __init__(self, hidden_size: int) -> None:
+        self.hidden_size = hidden_size
+
+    def experts_of(self, layer: int) -> tuple[int, ...]:
+        """No expert is hosted here: a request is none for a coordinator."""
+        del layer
+        return ()
 
 
 class Client:
@@ -71,6 +84,7 @@ class Client:
         self._checks = AgentChecks(
             fleet, heats=heats, send=self._send, next_id=self.next_id, clock=clock
         )
+        self._known = _Model(fleet.shape.hidden_size)
         self._ids = itertools.count(1)
         self._last_id = 0
         self._round = Exchange()
@@ -258,17 +272,25 @@ class Client:
 
     def _handle(self, index: int, frames: list[Frame]) -> None:
         try:
-            message = decode(frames)
+            message = decode(frames, self._known)
         except ProtocolError as error:
             self._take_garbage(index, error)
             return
-        if self._pending.get(message.id) == index:
-            self._take_reply(index, message)
+        request_id = self._whole_id(index, message)
+        if self._pending.get(request_id) == index:
+            self._take_reply(index, request_id, message)
         elif not self._checks.take(index, message):
             self.discarded += 1
 
-    def _take_reply(self, index: int, message: Message) -> None:
-        del self._pending[message.id], self._asked[index]
+    def _whole_id(self, index: int, message: Message) -> int:
+        """Id of a reply; that to a short header has the lowest bits of its request's."""
+        asked = self._asked.get(index)
+        if asked is None or not isinstance(message, Result | Failure):
+            return message.id
+        return asked if message.id == asked & ID_MASK else message.id
+
+    def _take_reply(self, index: int, request_id: int, message: Message) -> None:
+        del self._pending[request_id], self._asked[index]
         if isinstance(message, Failure):
             self._fail(index, refused(self.fleet[index], message))
             return

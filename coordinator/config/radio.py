@@ -71,6 +71,9 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Power of the circuits of a device while it sends or receives a burst, beside what is
         radiated. Bursts then end before their window where that costs less. 0: not counted, as in
         the paper's setting; docs/explanation/power.md has typical values.
+    control : bool
+        Count what travels beside the vectors as payload: headers, which experts, weights. False is
+        the papers' setting. Fast fading leaves it out of the bursts.
     seed : int
         Of the simulated links.
     links : str
@@ -101,6 +104,7 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     user_rx_w: NotNegative = 0.0
     helper_tx_w: NotNegative = 0.0
     helper_rx_w: NotNegative = 0.0
+    control: bool = True
     seed: Index = 0
     links: Annotated[str, Meta(min_length=1)] = "simulated"
 

@@ -44,6 +44,10 @@ class Helpers(Protocol):
         """Which helper supports vectors of which widths, (N, B)."""
         ...
 
+    def answers_mixed(self) -> NDArray[np.bool_]:
+        """Which helper gives answers of several widths in one message, (N,)."""
+        ...
+
     def excluded(self) -> str:
         """Excluded helpers, with reasons; empty if there are none."""
         ...
@@ -173,7 +177,10 @@ class Parts:
 
     def answers(self) -> BoolArray:
         """Which helper can answer in which of the air's widths of answers, (N, V)."""
-        return self.fleet.knows(self.air.reply_widths)
+        answers = self.fleet.knows(self.air.reply_widths)
+        if len(self.air.reply_widths) > 1:
+            answers = answers & self.fleet.answers_mixed()[:, np.newaxis]
+        return answers
 
     def _unable(self) -> str:
         """Ready helpers that support none of the widths, as text; empty if there are none."""

@@ -35,13 +35,14 @@ from siftmoe.tools.results.policies import (
     save_scores,
 )
 from siftmoe.tools.showing.comparison_table import (
-    LEGEND,
     brief_rows,
     energy_saved,
+    legend,
     perplexity_change,
     reference_of,
     table_rows,
 )
+from siftmoe.tools.showing.joule import part_rows
 from siftmoe.tools.showing.remarks import remarks
 from siftmoe.tools.showing.report import CONFIG_FILE, write_report
 from siftmoe.tools.terminal.console import stderr_console, stdout_console
@@ -269,6 +270,10 @@ def _show(job: Job, out: Path, config: dict[str, Any]) -> None:
             {
                 **asdict(result),
                 "gains_by_agent": None,
+                "parts_j_per_token": [
+                    {"part": use, "battery": owner, "energy_j": energy_j}
+                    for (use, owner), energy_j in result.parts_j_per_token.items()
+                ],
                 "perplexity_change": perplexity_change(result, reference_of(results)),
                 "energy_saved": energy_saved(result, reference_of(results)),
             }
@@ -280,7 +285,11 @@ def _show(job: Job, out: Path, config: dict[str, Any]) -> None:
     header, rows_text, caption = (*table_rows(results), "") if job.wide else brief_rows(results)
     console.print()
     console.print(table(header, rows_text))
-    console.print(f"{caption}. {LEGEND}" if caption else LEGEND)
+    said = legend(results)
+    console.print(f"{caption}. {said}" if caption else said)
+    if job.wide:
+        console.print()
+        console.print(table(*part_rows(results), foldable=(0, 1)))
     for remark in remarks(results):
         console.print(remark)
     console.print(config["operating_point"])

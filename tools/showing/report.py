@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.tools.showing.comparison_table import REFERENCE, source_rows, table_rows
+from siftmoe.tools.showing.joule import counted_in, part_rows
 from siftmoe.tools.showing.page import Section, html_figures, html_table, write_page
 from siftmoe.tools.showing.remarks import remarks
 
@@ -23,20 +24,20 @@ FIGURES = "figures"
 _WIDTHS = "widths.svg"
 _CAPTIONS = {
     _WIDTHS: "Bits of an entry of uplink vectors, over the channel gain.",
-    "energy.svg": "Radio energy per token over all layers.",
+    "energy.svg": "Energy of the radio links per token over all layers, by part.",
     "decisions.svg": "Routed slots by decision.",
     "latency.svg": "Latency per token with attention waiting for the slowest helper.",
     "links.svg": "Channel gains of the uplink bursts of the first policy, by helper.",
-    "perplexity.svg": "Perplexity over uplink energy; bars are one standard error.",
-    "accuracy.svg": "Accuracy over uplink energy; bars are one standard error.",
+    "perplexity.svg": "Perplexity over energy of both directions; bars are one standard error.",
+    "accuracy.svg": "Accuracy over energy of both directions; bars are one standard error.",
 }
 _LEGEND = (
     "Accuracy and perplexity with one standard error each; the policies share text and links, so "
-    "their differences are known better than that. The change of perplexity and the saved uplink "
-    f"energy are against {REFERENCE}. Energy per token is the radio's, over all layers; the source "
+    "their differences are known better than that. The change of perplexity and the saved energy "
+    "are against {reference}. Energy per token is that of {counted}, over all layers; the source "
     "of its channel and of its value are beside it, ± is one standard uncertainty, calibration "
-    "included. Bits are of an entry on the uplink. Latency and airtime are those of the "
-    "transmissions as modelled; tokens/s is this machine's wall clock."
+    "included. Bits are of an entry up, and back where it differs. Latency and airtime are those "
+    "of the transmissions as modelled; tokens/s is this machine's wall clock."
 )
 
 
@@ -89,6 +90,7 @@ def write_report(
         about=str(config.get("operating_point", "")),
         sections=(
             Section("Policies", _policies(results)),
+            Section("Energy by part", html_table(*part_rows(results))),
             Section("Energy by source", html_table(*source_rows(results))),
             Section("Figures", html_figures(drawn, _CAPTIONS)),
             *_links(histories, sounded),
@@ -109,7 +111,8 @@ def _policies(results: Sequence[PolicyResult]) -> str:
     """Return the table of policies with its legend and remarks."""
     said = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks(results))
     under = f"<ul>{said}</ul>" if said else ""
-    return f"{html_table(*table_rows(results))}\n<p>{_LEGEND}</p>\n{under}"
+    legend = html.escape(_LEGEND.format(reference=REFERENCE, counted=counted_in(results)))
+    return f"{html_table(*table_rows(results))}\n<p>{legend}</p>\n{under}"
 
 
 def _links(histories: Sequence[LinkHistory], figures: Mapping[str, str]) -> list[Section]:
