@@ -296,7 +296,9 @@ def _first_least(value: FloatArray, replaced: BoolArray) -> IntArray:
 
 
 def plan_energy(problem: SelectionProblem, plan: SelectionPlan) -> float:
-    """Energy of a plan, J: the sum of e_r(q_r) over what its tokens draw on."""
+    """Energy of a plan, J: the sum of e_r(q_r) over what its tokens draw on, or of its band."""
+    if problem.medium is not None:
+        return problem.medium.energy_j(plan)
     precision = problem.precision
     if precision is None:
         loads = plan.loads(problem.num_helpers)
