@@ -276,9 +276,7 @@ class OneBand:
         )
         if math.isinf(price):
             nothing = np.zeros_like(hertz_s)
-            return Divided(
-                price_w=price, airtime_s=nothing, radiated_j=nothing, circuit_j=nothing
-            )
+            return Divided(price_w=price, airtime_s=nothing, radiated_j=nothing, circuit_j=nothing)
         x = np.divide(hertz_s, airtime, out=np.zeros_like(hertz_s), where=airtime > 0.0)
         power = np.where(airtime > 0.0, self.noise_w, 0.0) * np.expm1(_LN2 * x)
         return Divided(

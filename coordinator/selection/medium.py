@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.coordinator.compiled import compiled
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -78,25 +80,30 @@ class Medium:
         ValueError
             If a token is broadcast at several widths: all hear the same vector.
         """
-        token, helper, width = _once(plan.helper, plan.width)
-        if not self.broadcast or not token.size:
-            return token, helper, width
-        # worst link last, so that it is the one that stays of each token
-        order = np.lexsort((helper, self.up.noise_w[helper], token))
-        token, helper, width = token[order], helper[order], width[order]
-        last = np.append(token[1:] != token[:-1], True)
-        if np.any((width[1:] != width[:-1]) & ~last[:-1]):
+        token, helper, width, mixed = vectors(
+            np.ascontiguousarray(plan.helper),
+            np.ascontiguousarray(plan.width),
+            self.up.noise_w,
+            self.broadcast,
+        )
+        if mixed >= 0:
             raise ValueError(
-                "a plan broadcasts a token at several widths; one vector has one width for all "
-                "who hear it"
+                f"a plan broadcasts token {mixed} at several widths; one vector has one width for "
+                f"all who hear it"
             )
-        return token[last], helper[last], width[last]
+        return token, helper, width
 
     def answers(self, plan: SelectionPlan) -> tuple[IntArray, IntArray, IntArray]:
         """Answers to a plan: token, helper and width."""
         only = next(iter(self.reply_bits))
         reply = np.full_like(plan.helper, only) if plan.reply_width is None else plan.reply_width
-        return _once(plan.helper, reply)
+        token, helper, width, _ = vectors(
+            np.ascontiguousarray(plan.helper),
+            np.ascontiguousarray(reply),
+            self.up.noise_w,
+            False,
+        )
+        return token, helper, width
 
     def heard(self, plan: SelectionPlan) -> list[list[int]]:
         """Helpers that hear each token, ascending."""
@@ -111,22 +118,29 @@ class Medium:
 
     def payloads(self, plan: SelectionPlan) -> tuple[FloatArray, FloatArray]:
         """Bits of a plan over each link, up and down, (N,) each."""
-        sides = ((self.sent(plan), self.bits), (self.answers(plan), self.reply_bits))
-        up, down = (
-            np.bincount(
-                helper,
-                weights=np.array([sizes[int(b)] for b in width], dtype=np.float64),
-                minlength=self.num_helpers,
-            )
-            for (_, helper, width), sizes in sides
+        return (
+            self._bits_by_link(self.sent(plan), self.bits),
+            self._bits_by_link(self.answers(plan), self.reply_bits),
         )
-        return up, down
+
+    def _bits_by_link(
+        self, sent: tuple[IntArray, IntArray, IntArray], sizes: dict[int, float]
+    ) -> FloatArray:
+        _, helper, width = sent
+        at = np.searchsorted(list(sizes), width)
+        if not np.array_equal(np.append(list(sizes), 0)[at], width):
+            raise ValueError(f"a plan sends vectors of {np.unique(width)} bits, not {[*sizes]}")
+        each = np.append(list(sizes.values()), 0.0)[at]
+        bits: FloatArray = np.bincount(helper, weights=each, minlength=self.num_helpers)
+        return bits
 
     def energy_j(self, plan: SelectionPlan) -> float:
         """Priced energy of a plan, J; infinite where it does not fit its windows."""
-        up, down = self.payloads(plan)
-        total = self.up.price * self.up.divide(up).energy_j
+        total = (
+            self.up.price * self.up.divide(self._bits_by_link(self.sent(plan), self.bits)).energy_j
+        )
         if self.down is not None:
+            down = self._bits_by_link(self.answers(plan), self.reply_bits)
             total += self.down.price * self.down.divide(down).energy_j
         return total
 
@@ -176,17 +190,34 @@ def _vector_costs(band: OneBand, sizes: dict[int, float], price_w: float) -> Flo
     )
 
 
-def _once(helper: IntArray, width: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """Token, helper and width of each vector: a token goes to a helper once at a width."""
-    slots = helper.shape[1]
-    flat = helper.reshape(-1)
-    sent = np.flatnonzero(flat >= 0)
-    if not sent.size:
-        nothing = np.zeros(0, dtype=np.int64)
-        return nothing, nothing, nothing
-    rows = np.stack([sent // slots, flat[sent], width.reshape(-1)[sent]], axis=1)
-    # by one number each, which is faster than by rows
-    most = int(rows[:, 1].max()) + 1
-    wide = int(rows[:, 2].max()) + 1
-    key = np.unique((rows[:, 0] * most + rows[:, 1]) * wide + rows[:, 2])
-    return key // (most * wide), key // wide % most, key % wide
+@compiled
+def vectors(
+    helper: IntArray, width: IntArray, noise_w: FloatArray, worst_only: bool
+) -> tuple[IntArray, IntArray, IntArray, int]:
+    """Vectors of a plan: token, helper and width of each; a token goes to a helper once at a width.
+
+    ``worst_only``: of each token that to its worst link. Returns last the first token that this
+    leaves at several widths, or -1.
+    """
+    tokens, slots = helper.shape
+    found = np.empty((3, tokens * slots), np.int64)
+    size, mixed = 0, -1
+    for t in range(tokens):
+        first = size
+        for i in range(slots):
+            n, b = helper[t, i], width[t, i]
+            if n < 0:
+                continue
+            if worst_only and size > first:
+                if b != found[2, first] and mixed < 0:
+                    mixed = t
+                if noise_w[n] > noise_w[found[1, first]]:
+                    found[1, first] = n
+                continue
+            known = False
+            for j in range(first, size):
+                known = known or (found[1, j] == n and found[2, j] == b)
+            if not known:
+                found[0, size], found[1, size], found[2, size] = t, n, b
+                size += 1
+    return found[0, :size].copy(), found[1, :size].copy(), found[2, :size].copy(), mixed

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.coordinator.compiled import compiled
 from siftmoe.coordinator.selection.problem import BudgetKind
 
 if TYPE_CHECKING:
@@ -54,13 +55,23 @@ def account(
     problem: SelectionProblem, tables: HelperTables, medium: Medium, sets: IntArray
 ) -> Account:
     """Add up what sets of ways cost."""
-    ways = np.sort(sets, axis=1)  # [T, W]
-    ways[:, 1:][ways[:, 1:] == ways[:, :-1]] = -1  # a token goes each way once
-    routed = problem.routed_experts
-    served = np.append(tables.served, tables.base[:, None], axis=1)
-    least = served[routed[:, :, None], ways[:, None, :]].min(axis=2)  # [T, K]
-    deviation = np.where(problem.slot_weights() > 0.0, problem.slot_weights() * least, 0.0)
-    up, down = _payloads(tables, medium, ways)
+    noise = medium.up.noise_w[tables.helper] if medium.broadcast else np.zeros(0)
+    requests, answers, deviation = _use(
+        problem.routed_experts,
+        problem.slot_weights(),
+        tables.served,
+        tables.base,
+        np.ascontiguousarray(sets),
+        np.ascontiguousarray(noise),
+    )
+    up_bits = np.tile(
+        np.repeat(list(medium.bits.values()), len(medium.reply_bits)), medium.num_helpers
+    )  # [H]
+    down_bits = np.tile(list(medium.reply_bits.values()), medium.num_helpers * len(medium.bits))
+    up, down = (
+        np.bincount(tables.helper, weights=count * bits, minlength=medium.num_helpers)
+        for count, bits in ((requests, up_bits), (answers, down_bits))
+    )
     sent = medium.up.divide(up)
     energy, down_w = medium.up.price * sent.energy_j, 0.0
     if medium.down is not None:
@@ -69,25 +80,50 @@ def account(
     return Account(
         sets=sets,
         energy_j=energy if math.isfinite(energy) else math.inf,
-        deviation=float(deviation.sum()),
+        deviation=deviation,
         up_w=sent.price_w,
         down_w=down_w,
     )
 
 
-def _payloads(
-    tables: HelperTables, medium: Medium, ways: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    """Bits over every link, up and down, (N,) each."""
-    count = medium.num_helpers
-    requests = np.repeat(np.array(list(medium.bits.values())), len(medium.reply_bits))
-    up_bits = np.tile(requests, count)  # [H]
-    down_bits = np.tile(np.array(list(medium.reply_bits.values())), count * len(medium.bits))
-    used = ways[ways >= 0]
-    down = np.bincount(tables.helper[used], weights=down_bits[used], minlength=count)
-    if medium.broadcast and used.size:
-        noise = np.append(medium.up.noise_w[tables.helper], -1.0)[ways]  # [T, W], nobody last
-        worst = np.take_along_axis(ways, noise.argmax(axis=1)[:, None], axis=1)[:, 0]
-        used = worst[worst >= 0]
-    up = np.bincount(tables.helper[used], weights=up_bits[used], minlength=count)
-    return up, down
+@compiled
+def _use(
+    routed: IntArray,
+    weights: FloatArray,
+    served: FloatArray,
+    base: FloatArray,
+    sets: IntArray,
+    noise: FloatArray,
+) -> tuple[IntArray, IntArray, float]:
+    """Requests and answers by way, (H,) each, and the sum of deviations.
+
+    ``noise`` (H,) is that of each way's link where a token is broadcast to the worst, else empty.
+    """
+    requests = np.zeros(served.shape[1], np.int64)
+    answers = np.zeros(served.shape[1], np.int64)
+    total = 0.0
+    tokens, slots = routed.shape
+    for t in range(tokens):
+        worst = -1
+        for j in range(sets.shape[1]):
+            h = sets[t, j]
+            again = h < 0
+            for k in range(j):
+                again = again or sets[t, k] == h  # a token goes each way once
+            if again:
+                continue
+            answers[h] += 1
+            if noise.size == 0:
+                requests[h] += 1
+            elif worst < 0 or noise[h] > noise[worst]:
+                worst = h
+        if worst >= 0:
+            requests[worst] += 1
+        for i in range(slots):
+            least = base[routed[t, i]]
+            for j in range(sets.shape[1]):
+                if sets[t, j] >= 0:
+                    least = min(least, served[routed[t, i], sets[t, j]])
+            if weights[t, i] > 0.0:
+                total += weights[t, i] * least
+    return requests, answers, total

@@ -115,9 +115,7 @@ class Hearing:
         way = self._way(self.helper[np.minimum(found, ranks - 1)], width[:, None], back - 1)
         return np.where((choice > 0)[:, None], way, -1)
 
-    def answered(
-        self, down_w: float, *, price: float, cap: FloatArray | None
-    ) -> FloatArray:
+    def answered(self, down_w: float, *, price: float, cap: FloatArray | None) -> FloatArray:
         """Values of every option at a price on the airtime of answers, (T, O).
 
         Parameters

@@ -40,6 +40,10 @@ _NARROW: Final = 1e-13
 #: Factor between prices while a bracket is sought, and its limits around the first price.
 _STEP: Final = 8.0
 _FAR: Final = 1e18
+#: A choice within this share of its bound is optimal: rounding.
+_EXACT: Final = 1e-12
+#: Prices at which bounds cut off most, over the price that the best choice itself makes.
+_AROUND: Final = (0.5, 0.8, 1.0, 1.25, 2.0)
 #: Most tied tokens of which every number of changes is tried.
 _MOST_TIED: Final = 64
 
@@ -121,19 +125,15 @@ def choose_options(options: Options, band: OneBand, *, near_w: float = 0.0) -> C
     bound = max(low.bound, high.bound)
     if not math.isfinite(objective):
         return Chosen(choice=best, objective=objective, bound=bound, proved=False)
-    prices = sorted({low.price_w, high.price_w, *_around(options, band, best)})
-    best, objective, proved = close_gap(options, band, best, objective, prices)
-    if proved:
-        bound = objective
-    return Chosen(choice=best, objective=objective, bound=min(bound, objective), proved=proved)
-
-
-def _around(options: Options, band: OneBand, choice: IntArray) -> list[float]:
-    """Prices at which a bound cuts off much: that of the best choice, and some about it."""
-    own = band.divide(options.payload(choice, band.noise_w.size)).price_w
-    if not 0.0 < own < math.inf:
-        return []
-    return [own * factor for factor in (0.5, 0.8, 1.0, 1.25, 2.0)]
+    own_w = band.divide(options.payload(best, band.noise_w.size)).price_w
+    bound = max(bound, _evaluate(options, band, own_w).bound)
+    if objective - bound > _EXACT * abs(objective):
+        prices = sorted({low.price_w, high.price_w, *(own_w * share for share in _AROUND)})
+        best, objective, proved = close_gap(options, band, best, objective, prices)
+        if not proved:
+            bound = min(bound, objective)
+            return Chosen(choice=best, objective=objective, bound=bound, proved=False)
+    return Chosen(choice=best, objective=objective, bound=objective, proved=True)
 
 
 def _evaluate(options: Options, band: OneBand, price_w: float) -> _At:
@@ -143,9 +143,7 @@ def _evaluate(options: Options, band: OneBand, price_w: float) -> _At:
     return _At(price_w, total - band.price * price_w * band.window_s, airtime, choice)
 
 
-def option_costs(
-    options: Options, band: OneBand, price_w: float
-) -> tuple[FloatArray, FloatArray]:
+def option_costs(options: Options, band: OneBand, price_w: float) -> tuple[FloatArray, FloatArray]:
     """Cost, J, and airtime, s, of every option at a price on airtime, (O,) each."""
     per_bit, airtime = band.bit_costs(price_w)
     sent = options.bits > 0.0
@@ -231,9 +229,7 @@ def _log_ratio(airtime: float, window: float) -> float:
     return min(max(math.log(airtime / window), -50.0), 50.0) if math.isfinite(airtime) else 50.0
 
 
-def _best_between(
-    options: Options, band: OneBand, low: _At, high: _At
-) -> tuple[IntArray, float]:
+def _best_between(options: Options, band: OneBand, low: _At, high: _At) -> tuple[IntArray, float]:
     """Best choice on the way from the low price's to the high one's, one token after the other."""
     tied = np.flatnonzero(low.choice != high.choice)
     steps = range(len(tied) + 1)

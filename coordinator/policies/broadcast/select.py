@@ -168,9 +168,7 @@ def _answered(
     return Found(account=best, bound=bound)
 
 
-def next_price(
-    low: float, high: float, tried: float, made: float
-) -> tuple[float, float, float]:
+def next_price(low: float, high: float, tried: float, made: float) -> tuple[float, float, float]:
     """Bracket of a price on airtime and the next one, after the payloads at one made another."""
     if made > tried:
         low = max(low, tried)

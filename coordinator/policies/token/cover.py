@@ -105,9 +105,7 @@ def _two_slots(d: FloatArray, cost: FloatArray, cap: float, chosen: IntArray) ->
 
 
 @compiled_over(cover_tree, relaxation)
-def solve(
-    d: FloatArray, base: FloatArray, cost: FloatArray, cap: float, chosen: IntArray
-) -> float:
+def solve(d: FloatArray, base: FloatArray, cost: FloatArray, cap: float, chosen: IntArray) -> float:
     """Cost of the cheapest set of one token; infinite, and no set, if there is none."""
     alone = 0.0
     for i in range(base.size):
