@@ -90,6 +90,7 @@ class Remainder:
             budget=self.budget,
             token_factor=self.token_factor,
             precision=precision,
+            medium=pricing.medium,
         )
 
 

@@ -83,6 +83,7 @@ def layer_problem(
         weight_power=table.weight_power,
         width=table.width,
         precision=precision,
+        medium=pricing.medium,
     )
 
 

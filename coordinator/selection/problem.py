@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from siftmoe.coordinator.selection.medium import Medium
+    from siftmoe.coordinator.energy.medium import Medium
     from siftmoe.coordinator.selection.precision import Precision
 
     FloatArray = NDArray[np.float64]

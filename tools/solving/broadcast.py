@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.coordinator.energy.medium import Medium
 from siftmoe.coordinator.energy.one_band import OneBand
-from siftmoe.coordinator.selection.medium import Medium
 from siftmoe.coordinator.selection.problem import Budget, BudgetKind, SelectionProblem
 from siftmoe.tools.solving.instance_file import CappedBroadcast, arrays_of
 

@@ -13,10 +13,10 @@ ask for helper sets of least uplink energy under a deviation cap per token:
                    ``F`` the rows ``F_row_ids`` may be given as ``F_rows``
 =================  ======================================================================
 
-Families ``bc`` and ``bp`` are of a broadcast: one band ``B`` (a number, Hz) and one window ``T`` for
-all tokens; a token that is sent is heard by every helper whose gain is at least that of the worst
-one it is meant for. ``bc`` has a cap ``eps`` per token, ``bp`` instead a price ``lam`` (joule per
-unit of deviation), and its objective is energy plus priced deviation.
+Families ``bc`` and ``bp`` are of a broadcast: one band ``B`` (a number, Hz) and one window ``T``
+for all tokens; a token that is sent is heard by every helper whose gain is at least that of the
+worst one it is meant for. ``bc`` has a cap ``eps`` per token, ``bp`` instead a price ``lam`` (joule
+per unit of deviation), and its objective is energy plus priced deviation.
 
 Family ``w`` asks for the division of a band ``B`` among devices with ``q`` tokens, ``c`` seconds
 of compute per token, ``sd`` and ``su`` bits down and up, powers ``Pb`` and ``Pk`` and gains ``gd``

@@ -10,6 +10,7 @@ import numpy as np
 
 from siftmoe.coordinator.policies.siftmoe import plan_objective
 from siftmoe.coordinator.policies.wdmoe.bandwidth import allocate_bandwidth
+from siftmoe.coordinator.selection.on_air import heard
 from siftmoe.coordinator.selection.problem import Status
 from siftmoe.tools.solving.broadcast import broadcast_problem
 from siftmoe.tools.solving.instance_file import (
@@ -43,7 +44,7 @@ def _select(instance: SelectionInstance | Broadcast, policy: Policy) -> dict[str
         "status": plan.status.value,
         "objective": plan_objective(problem, plan) if served else None,
         "lower_bound": bound,
-        "helpers": plan.helper_sets() if problem.medium is None else problem.medium.heard(plan),
+        "helpers": plan.helper_sets() if problem.medium is None else heard(problem.medium, plan),
         "bandwidth_hz": None,
         "solve_s": plan.solve_s,
     }

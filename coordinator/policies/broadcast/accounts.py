@@ -14,8 +14,8 @@ from siftmoe.coordinator.selection.problem import BudgetKind
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.energy.medium import Medium
     from siftmoe.coordinator.policies.loads.tables import HelperTables
-    from siftmoe.coordinator.selection.medium import Medium
     from siftmoe.coordinator.selection.problem import SelectionProblem
 
     FloatArray = NDArray[np.float64]
@@ -95,7 +95,7 @@ def _use(
     sets: IntArray,
     noise: FloatArray,
 ) -> tuple[IntArray, IntArray, float]:
-    """Requests and answers by way, (H,) each, and the sum of deviations.
+    """Count requests and answers by way, (H,) each, and add up deviations.
 
     ``noise`` (H,) is that of each way's link where a token is broadcast to the worst, else empty.
     """

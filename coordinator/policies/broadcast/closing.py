@@ -2,9 +2,10 @@ r"""Closes the gap of options that share a window: enumeration within reduced co
 
 At any price :math:`\nu_k` on airtime a choice o costs at least :math:`L_k + \sum_t r^k_{t,o_t}`,
 with :math:`L_k` the bound there and :math:`r^k_{t,o} \ge 0` an option's cost above its token's
-cheapest. So an option is of use only if :math:`L_k + r^k_{t,o}` is below the best objective known, for every
-k. What is left, a few options of a few tokens, is enumerated depth first under the same bounds;
-every leaf is a window divided exactly. Own derivation: docs/explanation/theory.md, section 9.
+cheapest. So an option is of use only if :math:`L_k + r^k_{t,o}` is below the best objective known,
+for every k. What is left, a few options of a few tokens, is enumerated depth first under the same
+bounds; every leaf is a window divided exactly. Own derivation: docs/explanation/theory.md,
+section 9.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from siftmoe.coordinator.compiled import compiled, compiled_over
 from siftmoe.coordinator.energy import one_band
 from siftmoe.coordinator.energy.one_band import divide_window
+from siftmoe.coordinator.policies.broadcast.options import option_costs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siftmoe.coordinator.energy.one_band import OneBand
-    from siftmoe.coordinator.policies.broadcast.search import Options
+    from siftmoe.coordinator.policies.broadcast.options import Options
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
@@ -58,7 +60,7 @@ def close_gap(
     proved : bool
         False where the search was given up.
     """
-    costs = np.array([_costs(options, band, price) for price in prices])  # [P, O]
+    costs = np.array([option_costs(options, band, price)[0] for price in prices])  # [P, O]
     cheapest = _cheapest_of_each(options.value, costs)  # [P, T]
     bound = cheapest.sum(axis=1) - band.price * band.window_s * np.array(prices)  # [P]
     room = objective * (1.0 - _CLOSE) - bound
@@ -97,11 +99,6 @@ def close_gap(
         fixed[several] = best
         return fixed, options.objective(fixed, band), proved
     return choice, objective, proved
-
-
-def _costs(options: Options, band: OneBand, price: float) -> FloatArray:
-    per_bit, _ = band.bit_costs(price)
-    return np.where(options.bits > 0.0, options.bits * per_bit[options.link], 0.0)
 
 
 @compiled

@@ -24,8 +24,8 @@ from siftmoe.coordinator.policies.token.price import price_batch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.energy.medium import Medium
     from siftmoe.coordinator.policies.loads.tables import HelperTables
-    from siftmoe.coordinator.selection.medium import Medium
     from siftmoe.coordinator.selection.problem import SelectionProblem
 
     FloatArray = NDArray[np.float64]

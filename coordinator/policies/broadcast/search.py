@@ -9,8 +9,8 @@ it is not allowed) and sends :math:`s_o` bits over link :math:`l_o`, or nothing:
 
 with E the least energy of a window (`siftmoe.coordinator.energy.one_band`). Exchanging min and max
 separates the tokens and bounds from below; the bound is concave in :math:`\nu`, its supergradient
-the airtime in use less T. Where the airtime jumps over T tokens are tied; the options within the gap
-of the bound are then enumerated, which proves the optimum. Own derivation:
+the airtime in use less T. Where the airtime jumps over T tokens are tied; the options within the
+gap of the bound are then enumerated, which proves the optimum. Own derivation:
 docs/explanation/theory.md, section 9.
 """
 
@@ -24,11 +24,13 @@ import numpy as np
 
 from siftmoe.coordinator.compiled import compiled
 from siftmoe.coordinator.policies.broadcast.closing import close_gap
+from siftmoe.coordinator.policies.broadcast.options import option_costs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siftmoe.coordinator.energy.one_band import OneBand
+    from siftmoe.coordinator.policies.broadcast.options import Options
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
@@ -46,34 +48,6 @@ _EXACT: Final = 1e-12
 _AROUND: Final = (0.5, 0.8, 1.0, 1.25, 2.0)
 #: Most tied tokens of which every number of changes is tried.
 _MOST_TIED: Final = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Options:
-    """Options of every token; the first sends nothing.
-
-    Parameters
-    ----------
-    value : (T, O) float64, J
-        Without the window's energy; infinite where a token must not take the option.
-    link : (O,) int64
-        Link that its vector is sent over; anything for the first.
-    bits : (O,) float64, bit
-        0 for the first.
-    """
-
-    value: FloatArray
-    link: IntArray
-    bits: FloatArray
-
-    def payload(self, choice: IntArray, links: int) -> FloatArray:
-        """Bits over every link, (N,)."""
-        return np.bincount(self.link[choice], weights=self.bits[choice], minlength=links)
-
-    def objective(self, choice: IntArray, band: OneBand) -> float:
-        """Value of a choice and the priced energy of its window, J."""
-        spent = band.divide(self.payload(choice, band.noise_w.size)).energy_j
-        return float(self.value[np.arange(len(choice)), choice].sum()) + band.price * spent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -141,16 +115,6 @@ def _evaluate(options: Options, band: OneBand, price_w: float) -> _At:
     choice, total = _cheapest(options.value, cost)
     airtime = float(seconds[choice].sum())
     return _At(price_w, total - band.price * price_w * band.window_s, airtime, choice)
-
-
-def option_costs(options: Options, band: OneBand, price_w: float) -> tuple[FloatArray, FloatArray]:
-    """Cost, J, and airtime, s, of every option at a price on airtime, (O,) each."""
-    per_bit, airtime = band.bit_costs(price_w)
-    sent = options.bits > 0.0
-    cost = np.where(sent, options.bits * per_bit[options.link], 0.0)
-    seconds = np.zeros(len(cost))
-    seconds[sent] = options.bits[sent] * airtime[options.link[sent]]
-    return cost, seconds
 
 
 @compiled

@@ -21,7 +21,7 @@ import numpy as np
 
 from siftmoe.coordinator.policies.broadcast.accounts import Account, account
 from siftmoe.coordinator.policies.broadcast.divided import divided
-from siftmoe.coordinator.policies.broadcast.options import Hearing
+from siftmoe.coordinator.policies.broadcast.hearing import Hearing
 from siftmoe.coordinator.policies.broadcast.search import choose_options
 from siftmoe.coordinator.policies.token.cover import caps_with_outage
 from siftmoe.coordinator.selection.problem import Budget, BudgetKind, Status
@@ -29,8 +29,8 @@ from siftmoe.coordinator.selection.problem import Budget, BudgetKind, Status
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.energy.medium import Medium
     from siftmoe.coordinator.policies.loads.tables import HelperTables
-    from siftmoe.coordinator.selection.medium import Medium
     from siftmoe.coordinator.selection.problem import SelectionProblem
 
     FloatArray = NDArray[np.float64]

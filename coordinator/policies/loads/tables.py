@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from siftmoe.coordinator.compiled import compiled
+from siftmoe.coordinator.selection.on_air import priced_energy
 from siftmoe.coordinator.selection.problem import (
     LOCAL,
     NOBODY,
@@ -313,7 +314,7 @@ def best_ways(
 def plan_energy(problem: SelectionProblem, plan: SelectionPlan) -> float:
     """Energy of a plan, J: the sum of e_r(q_r) over what its tokens draw on, or of its band."""
     if problem.medium is not None:
-        return problem.medium.energy_j(plan)
+        return priced_energy(problem.medium, plan)
     precision = problem.precision
     if precision is None:
         loads = plan.loads(problem.num_helpers)

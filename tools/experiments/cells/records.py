@@ -27,6 +27,8 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     distance_m, tx_power_limit_w : float
         All helpers have the same distance; their links differ in fading alone.
     bandwidth_hz : float
+    uplink : str
+        "unicast", a band for each helper; "tdma" or "broadcast", one band for all.
     deadline_s : float or None
         Airtime of a token in one direction; None takes the paper's 0.44 bit/s/Hz.
     hidden_size : int or None
@@ -58,6 +60,7 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     distance_m: float = 20.0
     tx_power_limit_w: float = 1.0
     bandwidth_hz: float = 2e6
+    uplink: str = "unicast"
     deadline_s: float | None = None
     hidden_size: int | None = None
     fading: str = "rayleigh"
