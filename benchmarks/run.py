@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "agents.clients": [],
     "agents.packing": [],
     "models.quantisers": [],
+    "models.weights": [],
     "coordinator.cost": [],
     "coordinator.liveness": [],
     "chaos": [],

@@ -93,7 +93,8 @@ def as_codes(weights: Float32Array, bits: int) -> NDArray[np.uint32]:
 def of_codes(codes: NDArray[np.uint32], bits: int) -> Float32Array:
     """Weights of codes, (m,)."""
     if bits not in _LARGEST:
-        return codes.astype(np.uint32).view(np.float32)
+        patterns: Float32Array = codes.astype(np.uint32).view(np.float32)
+        return patterns
     signed = codes.astype(np.int64)
     signed -= (signed >> (bits - 1)) << bits
     return signed.astype(np.float32) / np.float32(_LARGEST[bits])

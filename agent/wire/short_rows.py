@@ -35,12 +35,12 @@ _MOST_INDEX_BITS: Final = 15
 class RowControl(NamedTuple):
     """Experts and weights of a message's rows, in the order in which they are written.
 
-    ``counts`` [n]; ``index`` [m] among the hosted experts; of the weights behind each row's first,
-    ``weights`` and their ``bits`` [m - n].
+    ``counts`` [n]; ``experts`` [m], indices among the hosted ones; ``weights`` and their ``bits``
+    [m - n], those behind each row's first.
     """
 
     counts: NDArray[np.int64]
-    index: NDArray[np.int64]
+    experts: NDArray[np.int64]
     weights: NDArray[np.float32]
     bits: NDArray[np.int64]
 
@@ -59,7 +59,7 @@ class RowControl(NamedTuple):
         writer = BitWriter()
         if self.mixed:
             writer.write(self.counts - 1, bits_for(self.most))
-        writer.write(self.index, bits_for(residents))
+        writer.write(self.experts, bits_for(residents))
         for width in _WEIGHT_BITS:
             writer.write(as_codes(self.weights[self.bits == width], width), width)
         return writer.done()

@@ -38,7 +38,7 @@ from siftmoe.coordinator.energy.roundtrip import OneWay, RoundTrip
 from siftmoe.coordinator.links.states import Direction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -122,10 +122,11 @@ class AirPrices:
             raise ValueError(f"air interface: width_bits must be several and ascend, got {self}")
         if list(self.reply_width_bits) != sorted(self.reply_width_bits):
             raise ValueError(f"air interface: reply_width_bits must ascend, got {self}")
-        if self.deadline_shared and self.width_choice and self.shared_window:
+        if self.deadline_shared and self.width_choice and not self.shared_window:
             raise ValueError(
-                "air interface: widths are chosen with a window for each direction; leave out "
-                "deadline_shared, or name one width each way"
+                "air interface: widths are chosen with a deadline that a batch shares, or with a "
+                "window of its own for each token and direction; leave out deadline_shared, or "
+                "set shared_window"
             )
         if self.deadline_shared and self.circuit != CircuitPower():
             raise ValueError(
@@ -176,13 +177,39 @@ class AirPrices:
         if tokens == 1 or not self.shared_window:
             alone = self._token_energy(links, header=tokens == 1)
             return separate_pricing(alone, tokens=tokens, joint=self.deadline_shared)
+        window_s = self.window_s(max(tokens, 1))
+        if self.deadline_shared:
+            return self.divided_pricing(links, tokens)
+        return self._pooled(links, tokens, (window_s, window_s))
+
+    def divided_pricing(
+        self, links: LinkStates, tokens: int, loads: tuple[FloatArray, FloatArray] | None = None
+    ) -> Pricing:
+        """Price loads that share a deadline, divided for every helper as is best for some loads.
+
+        Parameters
+        ----------
+        links : LinkStates
+        tokens : int
+            T.
+        loads : pair of (N,) float64, bit, or None
+            Payload of each helper's requests and answers; None: half of the most, each way.
+        """
+        if loads is None:
+            most = max(self.bits_by_width(Direction.UP).values())
+            loads = (np.full(links.num_links, 0.5 * tokens * most),) * 2
+        return self._pooled(links, tokens, self.round_trip(links, tokens).parts(*loads, tokens))
+
+    def _pooled(
+        self, links: LinkStates, tokens: int, window_s: Sequence[FloatArray | float]
+    ) -> Pricing:
         return pooled_pricing(
             self._priced(links, Direction.UP),
             self._priced(links, Direction.DOWN),
             width_bits=self.bits_by_width(Direction.UP),
             reply_bits=self.bits_by_width(Direction.DOWN),
             tokens=tokens,
-            window_s=self.window_s(max(tokens, 1)),
+            window_s=window_s,
         )
 
     def energy_table(self, links: LinkStates, tokens: int) -> FloatArray:
@@ -196,7 +223,7 @@ class AirPrices:
             table[:, 1:] = alone[:, None] * np.arange(1, tokens + 1)  # no 0 * inf
             return table
         if self.deadline_shared:
-            return self._round_trip(links, tokens).table(tokens).energy_j
+            return self.round_trip(links, tokens).table(tokens).energy_j
         return self._table(links, tokens, Direction.UP) + self._table(links, tokens, Direction.DOWN)
 
     def bits_by_width(self, direction: Direction) -> dict[int, int]:
@@ -213,7 +240,7 @@ class AirPrices:
         """
         up, down = (self._vector_bits(direction, header=header) for direction in _BOTH)
         if self.deadline_shared:
-            return self._round_trip(links, 1).alone(up, down)
+            return self.round_trip(links, 1).alone(up, down)
         each = [
             self._priced(links, direction).each(bits, window_s=self.window_s(1))
             for direction, bits in zip(_BOTH, (up, down), strict=True)
@@ -253,7 +280,8 @@ class AirPrices:
             tx_power_limit_w=np.full(links.num_links, self.tx_power_limit_w),
         )
 
-    def _round_trip(self, links: LinkStates, tokens: int) -> RoundTrip:
+    def round_trip(self, links: LinkStates, tokens: int) -> RoundTrip:
+        """Both directions of every link within the deadline that a batch shares."""
         return RoundTrip(
             uplink_bits=self.bits(Direction.UP),
             downlink_bits=self.bits(Direction.DOWN),

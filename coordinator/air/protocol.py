@@ -24,7 +24,7 @@ class Air(PolicyAir, Protocol):
 
     @property
     def reply_width(self) -> int:
-        """Bits of an entry of what comes back, where a plan does not name it."""
+        """Bits of an entry of what comes back, where a plan does not choose it."""
         ...
 
     @property

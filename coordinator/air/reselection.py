@@ -74,12 +74,11 @@ def _one_width_each(problem: SelectionProblem, plan: SelectionPlan) -> Selection
     helper = plan.helper[0]
     together = (helper[:, None] == helper) & (helper >= 0)  # [K, K]
     width = np.where(together, plan.width[0], 0).max(axis=1)[None]  # [1, K]
-    reply = plan.reply_width
-    if reply is not None:
-        reply = np.where(together, reply[0], 0).max(axis=1)[None]
-    if np.array_equal(width, plan.width) and (
-        reply is None or np.array_equal(reply, plan.reply_width)
-    ):
+    reply, same = plan.reply_width, np.array_equal(width, plan.width)
+    if plan.reply_width is not None:
+        reply = np.where(together, plan.reply_width[0], 0).max(axis=1)[None]
+        same = same and np.array_equal(reply, plan.reply_width)
+    if same:
         return plan
     served = problem.serving_deviation(plan.expert, width, reply)
     return replace(

@@ -120,11 +120,6 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 "uplink_price and downlink_price are both 0, so that every plan costs nothing; "
                 "price at least one of them"
             )
-        if self.bits == "auto" and self.deadline_shared:
-            raise ValueError(
-                'bits = "auto" goes with a window for each direction; leave out deadline_shared, '
-                "or name a number of bits"
-            )
         if self.uplink != "unicast" and (self.deadline_shared or self.fading_slots):
             raise ValueError(
                 f'uplink = "{self.uplink}" has one band with a window for each direction, in which '

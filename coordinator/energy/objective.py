@@ -33,7 +33,7 @@ OBJECTIVES: Final = {
 }
 #: Price of what a sender radiates where only circuits of its bursts have a price: nearly nothing,
 #: so that the bursts are as short as the power limit allows, and their energy is still a number.
-_NEXT_TO_NOTHING: Final = 1e-9
+_NEXT_TO_NOTHING: Final = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

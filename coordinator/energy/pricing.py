@@ -85,7 +85,9 @@ class PricedWay:
     price: float
     circuit_power_w: float = 0.0
 
-    def table(self, *, max_load: int, payload_bits: float, window_s: float) -> FloatArray:
+    def table(
+        self, *, max_load: int, payload_bits: float, window_s: FloatArray | float
+    ) -> FloatArray:
         """Priced energy of loads of so many bits a unit, (N, max_load+1) J."""
         energy = uplink_energy_table(
             max_load=max_load,
@@ -163,7 +165,7 @@ def pooled_pricing(
     width_bits: Mapping[int, int],
     reply_bits: Mapping[int, int],
     tokens: int,
-    window_s: float,
+    window_s: Sequence[FloatArray | float],
 ) -> Pricing:
     """Price vectors of several widths that share a window for each helper and direction.
 
@@ -174,13 +176,13 @@ def pooled_pricing(
         Bits of a vector by width in either direction, ascending.
     tokens : int
         T.
-    window_s : float, s
-        Of each direction.
+    window_s : pair of float or (N,) float64, s
+        Of requests and of answers.
     """
     requests, answers = common_units(width_bits, tokens), common_units(reply_bits, tokens)
     tables = [
-        way.table(max_load=counted.columns, payload_bits=float(counted.bits), window_s=window_s)
-        for way, counted in ((up, requests), (down, answers))
+        way.table(max_load=counted.columns, payload_bits=float(counted.bits), window_s=window)
+        for way, counted, window in zip((up, down), (requests, answers), window_s, strict=True)
     ]
     return joined_tables(tables, requests, answers)
 

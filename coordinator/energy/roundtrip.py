@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 
+#: Share of a deadline that stands for none: nothing can be sent in it, and it is still a window.
+_NO_TIME = 1e-9
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneWay:
     """One direction of every helper's link.
@@ -187,15 +191,46 @@ class RoundTrip:
         downlink_bits : (V,) float64, bit
             In the place of the token's own.
         """
-        helpers = len(self.compute_s)
-        up, down = (
-            part.reshape(-1) for part in np.meshgrid(uplink_bits, downlink_bits, indexing="ij")
-        )
-        up, down = np.tile(up, (helpers, 1)), np.tile(down, (helpers, 1))  # [N, B * V]
-        up_s, down_s = self._divided(up, down, np.tile(self.compute_s[:, None], up.shape[1]))
-        return self._priced(up, up_s, down, down_s).reshape(
-            helpers, len(uplink_bits), len(downlink_bits)
-        )
+        shape = len(self.compute_s), len(uplink_bits), len(downlink_bits)
+        flat = shape[0], shape[1] * shape[2]
+        up = np.broadcast_to(uplink_bits[:, None], shape).reshape(flat)
+        down = np.broadcast_to(downlink_bits, shape).reshape(flat)
+        compute_s = np.broadcast_to(self.compute_s[:, None], flat)
+        up_s, down_s = self._divided(up, down, compute_s)
+        return self._priced(up, up_s, down, down_s).reshape(shape)
+
+    def of_payloads(
+        self, uplink_bits: FloatArray, downlink_bits: FloatArray, tokens: IntArray
+    ) -> RoundTripTable:
+        """Divide the deadline for one payload each way of every helper, (N,) each.
+
+        Returns
+        -------
+        RoundTripTable
+            With arrays of shape (N,).
+        """
+        up, down = uplink_bits[:, None], downlink_bits[:, None]
+        up_s, down_s = self._divided(up, down, (tokens * self.compute_s)[:, None])
+        energy = self._priced(up, up_s, down, down_s)
+        return RoundTripTable(energy_j=energy[:, 0], uplink_s=up_s[:, 0], downlink_s=down_s[:, 0])
+
+    def parts(
+        self, uplink_bits: FloatArray, downlink_bits: FloatArray, tokens: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Divide the deadline, less the compute of ``tokens``, in the proportion of payloads (N,).
+
+        Returns
+        -------
+        pair of (N,) float64, s
+            For requests and for answers; halves where there is no payload or it does not fit.
+        """
+        found = self.of_payloads(uplink_bits, downlink_bits, np.full(len(self.compute_s), tokens))
+        total = found.uplink_s + found.downlink_s
+        known = total > 0.0  # not NaN either
+        share = np.divide(found.uplink_s, total, out=np.full(len(total), 0.5), where=known)
+        window = self.window_s - self.fixed_s - tokens * self.compute_s
+        window = np.maximum(window, _NO_TIME * self.window_s)
+        return window * share, window * (1.0 - share)
 
     def _divided(self, up: FloatArray, down: FloatArray, compute_s: FloatArray) -> FloatArray:
         """Airtimes (2, N, m) of payloads (N, m) bit, and of the compute between them."""
@@ -203,8 +238,13 @@ class RoundTrip:
         least = [way.seconds(bits) for way, _, bits in ways]
         hertz_s = [bits / way.bandwidth_hz[:, None] for way, _, bits in ways]
         noise_w = [price * way.noise_psd * way.bandwidth_hz / way.gain for way, price, _ in ways]
-        parts = (plain(part, np.float64) for part in (*least, *hertz_s, *noise_w, compute_s))
-        result: FloatArray = divide(*parts, self.window_s - self.fixed_s)
+        result: FloatArray = divide(
+            *_pair(least),
+            *_pair(hertz_s),
+            *_pair(noise_w),
+            plain(compute_s, np.float64),
+            self.window_s - self.fixed_s,
+        )
         return result
 
     def _priced(
@@ -219,3 +259,8 @@ class RoundTrip:
             if price > 0.0:
                 energy += price * way.energy_j(bits, airtime)
         return energy
+
+
+def _pair(parts: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """Of requests and of answers, as compiled code takes them."""
+    return plain(parts[0], np.float64), plain(parts[1], np.float64)

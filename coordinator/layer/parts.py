@@ -172,15 +172,14 @@ class Parts:
 
     def known(self) -> BoolArray:
         """Which helper supports which of the air's widths, and one of its answers', (N, B)."""
-        answers: BoolArray = self.answers().any(axis=1)[:, np.newaxis]
+        answers: BoolArray = np.any(self.answers(), axis=1, keepdims=True)
+        if len(self.air.reply_widths) > 1:
+            answers = answers & self.fleet.answers_mixed()[:, np.newaxis]
         return self.fleet.knows(self.air.widths) & answers
 
     def answers(self) -> BoolArray:
         """Which helper can answer in which of the air's widths of answers, (N, V)."""
-        answers = self.fleet.knows(self.air.reply_widths)
-        if len(self.air.reply_widths) > 1:
-            answers = answers & self.fleet.answers_mixed()[:, np.newaxis]
-        return answers
+        return self.fleet.knows(self.air.reply_widths)
 
     def _unable(self) -> str:
         """Ready helpers that support none of the widths, as text; empty if there are none."""

@@ -162,7 +162,7 @@ def widths_of(
                 f"policy {spec}: {spec.name} does not choose widths; name one, or one of the "
                 f"policies that do: {', '.join(_choosing())}"
             )
-        one = None if down in (None, AUTO) else int(down)
+        one = None if down is None or down == AUTO else int(down)
         return Widths.of((16 if up == AUTO else int(up),), one)
     if up == AUTO and down is None:
         down = AUTO
@@ -171,7 +171,7 @@ def widths_of(
     every = _widths_to_choose(spec, profile)
     return Widths(
         every if up == AUTO else (int(up),),
-        every if down == AUTO else (int(down),),
+        every if down is None or down == AUTO else (int(down),),
     )
 
 

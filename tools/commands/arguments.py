@@ -21,6 +21,10 @@ DEFAULT_PROMPT = "Return the number of"
 _WIDTHS = "2, 3, 4, 5, 6, 8, 16, 32"
 
 
+#: Powers of circuits, as `siftmoe.coordinator.config.radio.RadioEntry` names them.
+CIRCUITS = ("user_tx_w", "user_rx_w", "helper_tx_w", "helper_rx_w")
+
+
 def add_job_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of a comparison of policies, for any fleet."""
     outside = "".join(f"{name}, " for name in sorted(plugins.installed(plugins.TASKS)))
@@ -142,6 +146,16 @@ def not_negative(text: str) -> float:
     if not 0.0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
     return value
+
+
+def circuit_powers(text: str) -> tuple[float, ...]:
+    """Read the powers of the circuits of both ends, sending and receiving, W."""
+    found = tuple(not_negative(part) for part in text.split(","))
+    if len(found) != len(CIRCUITS):
+        raise argparse.ArgumentTypeError(
+            f"must be {len(CIRCUITS)} powers in W ({', '.join(CIRCUITS)}), got {text!r}"
+        )
+    return found
 
 
 def names(text: str, option: str) -> tuple[str, ...]:

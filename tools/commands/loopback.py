@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siftmoe.tools.commands.arguments import (
+    CIRCUITS,
     add_job_options,
     add_resume,
+    circuit_powers,
     count,
     layer_deadline,
     links_help,
@@ -114,6 +116,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
             metavar="X",
             help=f"price of {whose} joule in the selection (as --minimise has it: 1 or 0)",
         )
+    add(
+        "--circuit-power",
+        type=circuit_powers,
+        default=(0.0,) * len(CIRCUITS),
+        metavar="W,W,W,W",
+        help="power that circuits take during a burst, beside what is radiated: of the user "
+        "sending and receiving, of a helper sending and receiving, W (0,0,0,0: not counted)",
+    )
+    add(
+        "--no-control",
+        action="store_true",
+        help="leave headers, experts and weights out of the bursts, as the papers do",
+    )
     parser.epilog = "example: siftmoe loopback --agents 4 --policy topk,siftmoe:tolerance=0.2"
 
 
@@ -185,6 +200,8 @@ def run(args: argparse.Namespace) -> int:
             uplink_price=args.uplink_price,
             downlink_price=args.downlink_price,
             links=args.links,
+            control=not args.no_control,
+            **dict(zip(CIRCUITS, args.circuit_power, strict=True)),
         )
         links_of(radio, [DISTANCE_M] * job.site["agents"])  # refused before an agent starts
         return radio

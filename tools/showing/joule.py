@@ -32,8 +32,10 @@ def part_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str
         ("sum", "both", present),
         ("of it radiated", "both", [key for key in present if key[0] in radiated]),
     ]
-    for owner in (owner.value for owner in Owner):
-        sums.append(("of it given by", owner, [key for key in present if key[1] == owner]))
+    sums += [
+        ("of it given by", owner, [key for key in present if key[1] == owner])
+        for owner in (owner.value for owner in Owner)
+    ]
     for name, owner, keys in sums:
         rows.append([name, owner, *(si(_sum(result, keys), "J") for result in results)])
     return ["energy per token", "battery", *(result.policy for result in results)], rows

@@ -80,6 +80,11 @@ class HelperTables:
     width: IntArray
     reply_width: IntArray | None = None
 
+    def exclusive(self, problem: SelectionProblem) -> IntArray | None:
+        """Return the helper of each way where one way to each is a limit; None where it is not."""
+        precision = problem.precision
+        return self.helper if precision is not None and precision.joint else None
+
     def only(self, ways: IntArray) -> HelperTables:
         """Tables of some ways, in this order."""
         cut = {name: getattr(self, name)[:, ways] for name in _BY_WAY}

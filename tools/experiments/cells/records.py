@@ -29,6 +29,8 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bandwidth_hz : float
     uplink : str
         "unicast", a band for each helper; "tdma" or "broadcast", one band for all.
+    minimise : str
+        As of ``[radio]``: "total", both directions, or "user", the uplink.
     deadline_s : float or None
         Airtime of a token in one direction; None takes the paper's 0.44 bit/s/Hz.
     hidden_size : int or None
@@ -61,6 +63,7 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tx_power_limit_w: float = 1.0
     bandwidth_hz: float = 2e6
     uplink: str = "unicast"
+    minimise: str = "total"
     deadline_s: float | None = None
     hidden_size: int | None = None
     fading: str = "rayleigh"
