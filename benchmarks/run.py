@@ -32,6 +32,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "models.weights": [],
     "coordinator.cost": [],
     "coordinator.liveness": [],
+    "coordinator.serving": [],
     "chaos": [],
     "fuzz.protocol": [],
     "agents.encryption": [],

@@ -39,6 +39,7 @@ from siftmoe.tools.comparing.inprocess import AllReady, ExpertsInProcess
 from siftmoe.tools.comparing.job import SIMULATED_CARRIER_HZ, load_profile
 from siftmoe.tools.experiments.cells.probe import Probe
 from siftmoe.tools.experiments.cells.records import TaskRecord
+from siftmoe.tools.results.breakdown import breakdown_of
 from siftmoe.tools.results.width_mix import mean_bits, mix_of
 
 if TYPE_CHECKING:
@@ -244,6 +245,7 @@ def _record(
         outage=summary.outage if summary.lost else 0.0,
         uplink_bits=mean_bits(mix),
         mix=mix,
+        breakdown=breakdown_of(ledger),
         wall_s=wall_s,
         layers=layers,
     )
