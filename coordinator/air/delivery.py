@@ -89,7 +89,8 @@ def lose(problem: SelectionProblem, plan: SelectionPlan, lost: BoolArray) -> Sel
     if not lost.any():
         return plan
     routed, nobody = problem.routed_experts, problem.num_experts
-    change = problem.deviation[routed, nobody] - problem.serving_deviation(plan.expert, plan.width)
+    served = problem.serving_deviation(plan.expert, plan.width, plan.reply_width)
+    change = problem.deviation[routed, nobody] - served
     added = np.where(lost, problem.slot_weights() * change, 0.0).sum(axis=1)  # [T]
     return replace(
         plan,

@@ -12,6 +12,7 @@ import numpy as np
 
 from siftmoe.coordinator.air.bursts import Bursts, Load, Transfer, burst_energy
 from siftmoe.coordinator.air.control import plan_control_bits
+from siftmoe.coordinator.air.dividing import divided, settled
 from siftmoe.coordinator.air.prices import AirPrices
 from siftmoe.coordinator.links.states import Direction
 
@@ -48,13 +49,14 @@ class AirInterface(AirPrices):
             The policy that made the plan; an air interface whose channel changes during the window
             may call it again.
         """
-        del policy
         tokens = problem.num_tokens
+        if self.deadline_shared and self.width_choice and tokens > 1:
+            plan = settled(self, problem, plan, links, policy=policy)
         load, back = self.loads(problem, plan)
         return Transfer(
             plan=plan,
-            up=self.bursts(load, links, tokens=tokens, direction=Direction.UP),
-            down=self.bursts(back, links, tokens=tokens, direction=Direction.DOWN),
+            up=self.bursts(load, links, tokens=tokens, direction=Direction.UP, other=back),
+            down=self.bursts(back, links, tokens=tokens, direction=Direction.DOWN, other=load),
         )
 
     def loads(self, problem: SelectionProblem, plan: SelectionPlan) -> tuple[Load, Load]:
@@ -105,7 +107,15 @@ class AirInterface(AirPrices):
             control=np.zeros(len(tokens)),
         )
 
-    def bursts(self, load: Load, links: LinkStates, *, tokens: int, direction: Direction) -> Bursts:
+    def bursts(
+        self,
+        load: Load,
+        links: LinkStates,
+        *,
+        tokens: int,
+        direction: Direction,
+        other: Load | None = None,
+    ) -> Bursts:
         """Bursts of given loads.
 
         Parameters
@@ -115,6 +125,9 @@ class AirInterface(AirPrices):
         tokens : int
             Size of the batch, which sets the window.
         direction : Direction
+        other : Load or None
+            Of the other direction, where both share a deadline; None: of as many tokens, of the
+            one width.
 
         Raises
         ------
@@ -128,9 +141,11 @@ class AirInterface(AirPrices):
             load,
             self._way(links, direction),
             helper,
-            airtime_s=self._airtimes(count, links, tokens=tokens, direction=direction)[helper],
+            airtime_s=self._airtimes(load, other, links, tokens=tokens, direction=direction)[
+                helper
+            ],
             together=self.shared_window,
-            circuit_power_w=self.circuit.of(direction),
+            circuit_power_w=self.circuit_power_w(direction),
         )
         return Bursts(
             direction=direction,
@@ -151,14 +166,25 @@ class AirInterface(AirPrices):
         )
 
     def _airtimes(
-        self, loads: IntArray, links: LinkStates, *, tokens: int, direction: Direction
+        self,
+        load: Load,
+        other: Load | None,
+        links: LinkStates,
+        *,
+        tokens: int,
+        direction: Direction,
     ) -> FloatArray:
         """Airtime of every helper's load, (N,) s."""
-        together = self.shared_window
+        loads, together = load.tokens, self.shared_window
+        if self.deadline_shared and together and other is not None:
+            up = direction is Direction.UP
+            sent, back = (load, other) if up else (other, load)
+            found = divided(self, sent, back, links, tokens=tokens)
+            return found.uplink_s if up else found.downlink_s
         windows = np.ones(len(loads)) if together else loads.astype(np.float64)
         if not self.deadline_shared:
             return windows * self.window_s(tokens if together else 1)
-        trip = self._round_trip(links, tokens if together else 1)
+        trip = self.round_trip(links, tokens if together else 1)
         both = trip.airtimes((loads if together else np.minimum(loads, 1))[:, None])  # [2, N, 1]
         if np.isnan(both).any():
             raise ValueError(f"loads {loads.tolist()} do not fit a deadline of {trip.window_s} s")
@@ -184,6 +210,6 @@ class AirInterface(AirPrices):
 
     def _taken_s(self, bursts: Bursts) -> float:
         """Time of one direction: the window, or less where circuits end all bursts early."""
-        if not self.circuit.of(bursts.direction):
+        if not self.circuit_power_w(bursts.direction):
             return bursts.window_s
         return float(bursts.airtime_s.max(initial=0.0))

@@ -27,7 +27,7 @@ def uplink_energy_table(
     *,
     max_load: int,
     payload_bits: float,
-    window_s: float,
+    window_s: FloatArray | float,
     bandwidth_hz: FloatArray,
     gain: FloatArray,
     noise_psd: FloatArray,
@@ -46,7 +46,7 @@ def uplink_energy_table(
         Largest load Q of the table.
     payload_bits : float, bit
         Bits :math:`s` of one token.
-    window_s : float, s
+    window_s : float or (N,) float64, s
         Airtime :math:`T` that a helper's tokens share.
     bandwidth_hz, gain, noise_psd, tx_power_limit_w : (N,) float64, Hz, 1, W/Hz, W
         One direction of each helper's link; the power limit may be infinite.
@@ -79,19 +79,20 @@ def uplink_energy_table(
         "gain": gain[:, None],
         "noise_psd": noise_psd[:, None],
     }
+    window = np.broadcast_to(np.asarray(window_s, dtype=np.float64), gain.shape)
     circuit = np.broadcast_to(np.asarray(circuit_power_w, dtype=np.float64), gain.shape)
     if circuit.any():
         table = least_energy(
-            window_s=window_s,
+            window_s=window[:, None],
             tx_power_limit_w=tx_power_limit_w[:, None],
             circuit_power_w=circuit[:, None],
             **link,
         ).energy_j  # [N, Q+1]
     else:
-        table = transmit_energy(airtime_s=window_s, **link)  # [N, Q+1]
+        table = transmit_energy(airtime_s=window[:, None], **link)  # [N, Q+1]
     capacity = payload_capacity(
         tx_power_w=tx_power_limit_w,
-        airtime_s=window_s,
+        airtime_s=window,
         bandwidth_hz=bandwidth_hz,
         gain=gain,
         noise_psd=noise_psd,

@@ -171,11 +171,15 @@ class Parts:
         return "; ".join(text for text in texts if text)
 
     def known(self) -> BoolArray:
-        """Which helper supports which of the air's widths, and all widths of answers, (N, B)."""
-        answers: BoolArray = np.all(self.fleet.knows(self.air.reply_widths), axis=1, keepdims=True)
+        """Which helper supports which of the air's widths, and one of its answers', (N, B)."""
+        answers: BoolArray = np.any(self.answers(), axis=1, keepdims=True)
         if len(self.air.reply_widths) > 1:
-            answers &= self.fleet.answers_mixed()[:, np.newaxis]
+            answers = answers & self.fleet.answers_mixed()[:, np.newaxis]
         return self.fleet.knows(self.air.widths) & answers
+
+    def answers(self) -> BoolArray:
+        """Which helper can answer in which of the air's widths of answers, (N, V)."""
+        return self.fleet.knows(self.air.reply_widths)
 
     def _unable(self) -> str:
         """Ready helpers that support none of the widths, as text; empty if there are none."""
