@@ -32,6 +32,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "models.weights": [],
     "coordinator.cost": [],
     "coordinator.liveness": [],
+    "coordinator.serving": [],
     "chaos": [],
     "fuzz.protocol": [],
     "agents.encryption": [],
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "radio.emulator": [],
     "radio.pluto": [],
     "radio.rounds": [],
+    "radio.modem": [],
 }
 PACKAGES = ("numpy", "torch", "transformers", "onnxruntime-gpu", "onnxruntime", "pyzmq", "numba")
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.client.security import ClientSecurity
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.fleet.agents import Fleet
+    from siftmoe.coordinator.fleet.status import AgentStatus
 
 _log = logging.getLogger(__name__)
 
@@ -134,10 +135,15 @@ class Client:
             self._take_in(remaining_s)
         return True
 
-    def connect(self, *, timeout_s: float, tolerant: bool = False) -> None:
-        """Wait until every agent is ready; if ``tolerant``, one ready agent is enough at the end.
+    def connect(self, *, timeout_s: float, require_all: bool = True) -> tuple[AgentStatus, ...]:
+        """Wait until every agent is ready; without ``require_all`` one ready agent is enough then.
 
         A hot agent counts as connected; it is used when it has cooled.
+
+        Returns
+        -------
+        tuple of AgentStatus
+            Agents that are not ready; each is logged, and used once it is.
 
         Raises
         ------
@@ -145,15 +151,15 @@ class Client:
             If agents are not ready in time; the message names each with its reason.
         """
         if self.wait_ready(timeout_s=timeout_s):
-            return
+            return ()
         there = (AgentState.READY, AgentState.HOT)
-        missing = [str(a) for a in self.fleet if a.state not in there]
-        if not missing:
-            return
-        text = f"not ready after {timeout_s:g} s: {'; '.join(missing)}"
-        if not (tolerant and self.fleet.ready().any()):
-            raise AgentUnreachable(text)
-        _log.warning("going on without some: %s", text)
+        missing = tuple(agent for agent in self.fleet if agent.state not in there)
+        if missing and (require_all or not self.fleet.ready().any()):
+            reasons = "; ".join(map(str, missing))
+            raise AgentUnreachable(f"not ready after {timeout_s:g} s: {reasons}")
+        for agent in missing:
+            _log.warning("going on without it, until it is ready: %s", agent)
+        return missing
 
     def poll(self) -> None:
         """Process events and messages since the client was last used, without waiting."""

@@ -34,6 +34,7 @@ from siftmoe.tools.results.policies import (
     load_scores,
     save_scores,
 )
+from siftmoe.tools.results.windows import windows_of
 from siftmoe.tools.showing.comparison_table import (
     brief_rows,
     energy_saved,
@@ -198,6 +199,7 @@ def compare(
         ]
     config = describe(job, radio, bundle, model=model)
     console.print(config["operating_point"])
+    console.print(config["channel"])
     if before is None:
         out = make_folder(job)
     else:
@@ -240,6 +242,7 @@ def compare(
             soft_wrap=True,
         )
         return _INTERRUPTED
+    config |= _windows(out, config, radio, str(policies[0]))
     _show(job, out, config)
     return 0
 
@@ -259,6 +262,16 @@ def _helpers(site: Site) -> str:
     count = len(site.fleet.names)
     about = f", {site.about}" if site.about else ""
     return f"{count} agent{'s' if count > 1 else ''}{about}"
+
+
+def _windows(out: Path, config: dict[str, Any], radio: RadioEntry, policy: str) -> dict[str, Any]:
+    """Compare the windows with the coherence time, and keep the finding with the configuration."""
+    with Ledger.open(out / LEDGER_FILE) as ledger:
+        found = windows_of(ledger, radio.coherence_time_s, run=ledger.labels().get(policy))
+    still = not config["channel"] or radio.fading == "none" or radio.fading_slots
+    finding = {"windows": {**asdict(found), "warning": "" if still else found.warning()}}
+    (out / CONFIG_FILE).write_text(json.dumps(config | finding, indent=1) + "\n", "utf-8")
+    return finding
 
 
 def _show(job: Job, out: Path, config: dict[str, Any]) -> None:
@@ -294,4 +307,7 @@ def _show(job: Job, out: Path, config: dict[str, Any]) -> None:
         console.print(remark)
     console.print(config["operating_point"])
     console.print(f"{config['helpers']}. {config['note']}")
+    for text in (config.get("channel"), config.get("windows", {}).get("warning")):
+        if text:
+            console.print(text)
     console.print(f"report: {report}", soft_wrap=True)

@@ -98,6 +98,7 @@ class Trials:
                 policy=prepared.select,
                 tables=prepared.tables,
                 ledger=ledger,
+                reads_router=prepared.reads_router,
             )
             with coordinator.attached(self.session.model):
                 result = self.session.evaluate(self.task, batch_size=self.batch_size)

@@ -17,6 +17,7 @@ from siftmoe.coordinator.ledger.file import attempt_of
 from siftmoe.coordinator.ledger.rows import FaultRow, SelectionRow, TransmissionRow
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.selection.problem import Status
+from siftmoe.tools.results.breakdown import Breakdown, breakdown_of
 from siftmoe.tools.results.width_mix import counts_by_width, mix_of
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class PolicyResult:
         Energy that they had transmitted, including that for the answer.
     mix : Mix
         Widths of uplink vectors over the channel gain.
+    breakdown : Breakdown
+        Decisions and energy by layer, energy by helper.
     """
 
     policy: str
@@ -141,6 +144,7 @@ class PolicyResult:
     attempts: int = 0
     attempts_j: float = 0.0
     mix: Mix = ()
+    breakdown: Breakdown = field(default_factory=Breakdown)
     parts_j_per_token: Mapping[tuple[str, str], float] = field(default_factory=dict)
     radiated_share: float = 1.0
     reply_mix: Mapping[int, int] = field(default_factory=dict)
@@ -257,6 +261,7 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
         attempts=attempts,
         attempts_j=attempts_j,
         mix=mix_of(bursts),
+        breakdown=breakdown_of(ledger, run),
         parts_j_per_token=_parts(summary),
         radiated_share=summary.radiated_share,
         reply_mix=counts_by_width(row for row in bursts if row.direction == "down"),

@@ -22,8 +22,12 @@ REPORT_FILE = "report.html"
 FIGURES = "figures"
 
 _WIDTHS = "widths.svg"
+_LAYERS = "layers.svg"
+_HELPERS = "helpers.svg"
 _CAPTIONS = {
     _WIDTHS: "Bits of an entry of uplink vectors, over the channel gain.",
+    _LAYERS: "Routed slots by decision in each layer, and radiated energy per token of the layer.",
+    _HELPERS: "Radiated energy per token of each helper's link, to it and back.",
     "energy.svg": "Energy of the radio links per token over all layers, by part.",
     "decisions.svg": "Routed slots by decision.",
     "latency.svg": "Latency per token with attention waiting for the slowest helper.",
@@ -65,6 +69,7 @@ def write_report(
     Path
         The page.
     """
+    from siftmoe.tools.plotting.breakdown import draw_helpers, draw_layers
     from siftmoe.tools.plotting.mix import draw_mix
     from siftmoe.tools.plotting.run import figures
     from siftmoe.tools.plotting.sounding import sounding_figures
@@ -72,6 +77,10 @@ def write_report(
     from siftmoe.tools.results.width_mix import by_width
 
     drawn = figures(results)
+    parts = {result.policy: result.breakdown for result in results}
+    for name, figure in ((_LAYERS, draw_layers(parts)), (_HELPERS, draw_helpers(parts))):
+        if figure is not None:
+            drawn[name] = figure.svg
     mixed = {r.policy: r.mix for r in results if len(by_width(r.mix)) > 1}
     if (widths := draw_mix(mixed)) is not None:
         drawn[_WIDTHS] = widths.svg
@@ -87,7 +96,7 @@ def write_report(
         title=f"siftmoe: {config.get('model', 'run')}",
         subtitle=str(config.get("started", "")),
         note=str(config.get("note", "")),
-        about=str(config.get("operating_point", "")),
+        about=_about(config),
         sections=(
             Section("Policies", _policies(results)),
             Section("Energy by part", html_table(*part_rows(results))),
@@ -99,6 +108,13 @@ def write_report(
         config=config,
     )
     return path
+
+
+def _about(config: Mapping[str, Any]) -> str:
+    """Say what the air of the run was; older runs recorded less."""
+    warning = config.get("windows", {}).get("warning", "")
+    parts = (config.get("operating_point", ""), config.get("channel", ""), warning)
+    return " ".join(str(part) for part in parts if part)
 
 
 def _sample_rate_hz(config: Mapping[str, Any]) -> float | None:
