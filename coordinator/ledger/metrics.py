@@ -218,8 +218,8 @@ class LedgerMetrics:
         source = weakest(Source(power), Source(airtime)).value
         self._counted[ENERGY][run, agent, direction, source] += energy_j
         self._counted[CONTROL][link] += control_j
-        self._counted[CIRCUITS][(*link, "sender")] += sending_j
-        self._counted[CIRCUITS][(*link, "receiver")] += receiving_j
+        self._counted[CIRCUITS][run, agent, direction, "sender"] += sending_j
+        self._counted[CIRCUITS][run, agent, direction, "receiver"] += receiving_j
         self._counted[BURSTS][link] += count
         self._counted[AIRTIME][link] += airtime_s
         self._counted[PAYLOAD][link] += bits / _BITS_PER_BYTE
