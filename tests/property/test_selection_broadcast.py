@@ -213,7 +213,13 @@ def test_widths_of_a_broadcast_are_optimal(kind, seed):
 @pytest.mark.parametrize("seed", range(6))
 def test_answers_that_have_a_price_are_chosen_within_the_certificate(kind, broadcast, seed):
     p = problem_of(
-        seed, tokens=2, helpers=3, kind=kind, answers=True, widths=seed % 2 == 1, broadcast=broadcast
+        seed,
+        tokens=2,
+        helpers=3,
+        kind=kind,
+        answers=True,
+        widths=seed % 2 == 1,
+        broadcast=broadcast,
     )
     if seed % 2 == 1:  # fewer sets to enumerate
         p = replace(p, routed_experts=p.routed_experts[:, :1], gate_weights=p.gate_weights[:, :1])

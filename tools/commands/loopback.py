@@ -17,6 +17,7 @@ from siftmoe.tools.commands.arguments import (
     CIRCUITS,
     add_job_options,
     add_resume,
+    add_uplink,
     circuit_powers,
     count,
     layer_deadline,
@@ -68,6 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of the simulated links (0)")
     add("--links", default="simulated", metavar="NAME", help=links_help("simulated"))
     add("--bandwidth", type=positive, default=2e6, metavar="HZ", help="of one link, Hz (2e6)")
+    add_uplink(parser, default="unicast", usual="unicast")
     add(
         "--deadline",
         type=positive,
@@ -188,6 +190,7 @@ def run(args: argparse.Namespace) -> int:
             hidden_size,
             deadline_s=args.deadline,
             bandwidth_hz=args.bandwidth,
+            uplink=args.uplink,
             fading=args.fading,
             fading_slots=args.fading_slots,
             outage_price=args.outage_price,

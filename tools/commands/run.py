@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from siftmoe.tools.commands.arguments import (
     add_job_options,
     add_resume,
+    add_uplink,
     links_help,
     names,
     policies_help,
@@ -51,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="simulated: simulate all links even if there are radios (auto)",
     )
     add("--links", metavar="NAME", help=links_help("the file's"))
+    add_uplink(parser, default=None, usual="the file's")
     add(
         "--metrics-port",
         type=int,
@@ -88,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
             "bits": args.bits,
             "downlink_bits": args.downlink_bits,
             "links": args.links,
+            "uplink": args.uplink,
             "sample_rate_hz": None if testbed.sounding is None else testbed.sounding.sample_rate_hz,
         }
         job = job_of(args, name="run", policies=policies, site=where)
@@ -96,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
         bits=job.site["bits"],
         downlink_bits=job.site["downlink_bits"],
         links=job.site.get("links"),  # a run of an older version has none
+        uplink=job.site.get("uplink"),
     )
     testbed = msgspec.structs.replace(testbed, radio=radio)
     links_of(radio, [agent.distance_m for agent in testbed.agent])  # refused at once

@@ -130,9 +130,10 @@ def with_options(
     bits: Bits | None = None,
     downlink_bits: Bits | None = None,
     links: str | None = None,
+    uplink: str | None = None,
 ) -> RadioEntry:
     """Replace settings of a testbed by those of the command line, where it gives them."""
-    said = {"bits": bits, "downlink_bits": downlink_bits, "links": links}
+    said = {"bits": bits, "downlink_bits": downlink_bits, "links": links, "uplink": uplink}
     given = {name: value for name, value in said.items() if value is not None}
     return _checked(msgspec.structs.asdict(radio) | given) if given else radio
 
@@ -158,7 +159,7 @@ def describe(job: Job, radio: RadioEntry, bundle: Bundle, *, model: str) -> dict
             f"{bits} bit per token at {REFERENCE_WIDTH} bits an entry over "
             f"{radio.bandwidth_hz / 1e6:g} MHz at {radio.carrier_hz / 1e9:g} GHz in "
             f"{si(deadline_s, 's')} {_each(radio)}: {density:.2f} bit/s/Hz ({where}; a batch "
-            f"shares its tokens' deadlines)"
+            f"shares its tokens' deadlines{_MEDIA[radio.uplink]})"
         ),
         "prompt": job.prompt,
         "job": {**asdict(job), "out": None if job.out is None else str(job.out)},
@@ -166,6 +167,14 @@ def describe(job: Job, radio: RadioEntry, bundle: Bundle, *, model: str) -> dict
         "model_hash": bundle.manifest.model_hash,
         "command": sys.argv[1:],
     }
+
+
+#: What the operating point says of the medium.
+_MEDIA = {
+    "unicast": "",
+    "tdma": "; one band for all helpers, one after the other",
+    "broadcast": "; one band for all helpers, requests are broadcast",
+}
 
 
 def note_of(radio: RadioEntry) -> str:

@@ -15,7 +15,7 @@ from siftmoe.tools.bundles import open_with_progress
 from siftmoe.tools.experiments.cells.pool import workers
 from siftmoe.tools.experiments.cells.store import Store
 from siftmoe.tools.experiments.cells.worker import Job, Work
-from siftmoe.tools.experiments.studies.asked import with_links, with_policies
+from siftmoe.tools.experiments.studies.asked import with_links, with_policies, with_uplink
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.studies.definition import Ask
 from siftmoe.tools.interrupts import terminable
@@ -49,6 +49,7 @@ class Options:
     out: Path | None
     policies: tuple[str, ...] = ()
     links: str = SIMULATED
+    uplink: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,8 @@ def run_study(options: Options) -> Finished:
 def _wanted(options: Options, ask: Ask) -> list[Cell]:
     """Cells of the study and of what the user adds to it, without seeds."""
     cells = with_policies(STUDIES[options.name].cells(ask), options.policies)
+    if options.uplink is not None:
+        cells = with_uplink(cells, options.uplink)
     return cells if options.links == SIMULATED else with_links(cells, options.links)
 
 
@@ -123,6 +126,7 @@ def _config(options: Options, ask: Ask, work: Work, hashes: dict[str, str]) -> d
     added = {
         **({"policies": list(options.policies)} if options.policies else {}),
         **({"links": options.links} if options.links != SIMULATED else {}),
+        **({"uplink": options.uplink} if options.uplink is not None else {}),
     }
     return {
         **added,

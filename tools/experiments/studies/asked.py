@@ -1,4 +1,4 @@
-"""What a user adds to a study: policies beside its own, and another source of links."""
+"""What a user adds to a study: policies beside its own, and another source of links or medium."""
 
 from __future__ import annotations
 
@@ -54,6 +54,27 @@ def with_links(cells: Sequence[Cell], links: str) -> list[Cell]:
         raise ValueError(f"--links {links}: this study simulates fast fading; leave out --links")
     return [
         msgspec.structs.replace(cell, setting=msgspec.structs.replace(cell.setting, links=links))
+        for cell in cells
+    ]
+
+
+def with_uplink(cells: Sequence[Cell], uplink: str) -> list[Cell]:
+    """Send every cell's requests in another medium.
+
+    Raises
+    ------
+    ValueError
+        If the study varies the medium itself, has fast fading, or windows of single tokens.
+    """
+    if len({cell.setting.uplink for cell in cells}) > 1:
+        raise ValueError(f"--uplink {uplink}: this study compares the media; leave out --uplink")
+    if uplink != "unicast" and any(c.setting.slots or not c.setting.shared_window for c in cells):
+        raise ValueError(
+            f"--uplink {uplink}: one band has a window for a whole batch, in which the channel "
+            f"stays as it is; this study has fast fading, or windows of single tokens"
+        )
+    return [
+        msgspec.structs.replace(cell, setting=msgspec.structs.replace(cell.setting, uplink=uplink))
         for cell in cells
     ]
 
