@@ -64,14 +64,14 @@ def with_uplink(cells: Sequence[Cell], uplink: str) -> list[Cell]:
     Raises
     ------
     ValueError
-        If the study varies the medium itself, has fast fading, or windows of single tokens.
+        If the study varies the medium itself, or has fast fading.
     """
     if len({cell.setting.uplink for cell in cells}) > 1:
         raise ValueError(f"--uplink {uplink}: this study compares the media; leave out --uplink")
-    if uplink != "unicast" and any(c.setting.slots or not c.setting.shared_window for c in cells):
+    if uplink != "unicast" and any(cell.setting.slots for cell in cells):
         raise ValueError(
-            f"--uplink {uplink}: one band has a window for a whole batch, in which the channel "
-            f"stays as it is; this study has fast fading, or windows of single tokens"
+            f"--uplink {uplink}: in one band the channel stays as it is within a window; this "
+            f"study has fast fading"
         )
     return [
         msgspec.structs.replace(cell, setting=msgspec.structs.replace(cell.setting, uplink=uplink))

@@ -123,7 +123,7 @@ def test_the_ledger_has_one_row_with_all_who_hear_it():
     assert [row.heard for row in transmission_rows(transfer.down, LINKS, **where)] == ["", "", ""]
 
 
-@pytest.mark.parametrize("air", [BROADCAST, APART])
+@pytest.mark.parametrize("air", [BROADCAST, APART, replace(BROADCAST, shared_window=False)])
 def test_siftmoe_uses_the_medium(air):
     problem = problem_of(air, ROUTED, price=1e-7)
     plan, kept = SiftMoE().select(problem), TopK().select(problem)
@@ -154,10 +154,23 @@ def test_bands_of_different_widths_are_no_one_band():
         BROADCAST.pricing(links, 2)
 
 
-@pytest.mark.parametrize("change", [{"deadline_shared": True}, {"shared_window": False}])
-def test_what_has_no_meaning_in_one_band_is_refused(change):
-    with pytest.raises(ValueError, match="one window per batch"):
-        OneBandAir.over(replace(UNICAST, **change), broadcast=True)
+def test_a_shared_deadline_has_no_meaning_in_one_band():
+    with pytest.raises(ValueError, match="a window for each direction"):
+        OneBandAir.over(replace(UNICAST, deadline_shared=True), broadcast=True)
+
+
+def test_tokens_with_windows_of_their_own():
+    alone = replace(BROADCAST, shared_window=False)
+    plan, transfer = sent(alone, ROUTED)
+    assert transfer.up.airtime_s.tolist() == pytest.approx([2 * 0.074, 2 * 0.074])
+    each = [sent(BROADCAST, [row])[1] for row in ROUTED]
+    for side in ("up", "down"):
+        one_by_one = sum(getattr(t, side).energy_j.sum() for t in each)
+        assert getattr(transfer, side).energy_j.sum() == pytest.approx(one_by_one, rel=1e-12)
+    booked = transfer.up.energy_j.sum() + transfer.down.energy_j.sum()
+    assert plan.energy_j == pytest.approx(booked, rel=1e-12)
+    # the answers of a token share its window, so in sum they are dearer than in a common one
+    assert transfer.down.energy_j.sum() > sent(BROADCAST, ROUTED)[1].down.energy_j.sum()
 
 
 @pytest.mark.parametrize("change", [{"deadline_shared": True}, {"fading_slots": 4}])
