@@ -3,10 +3,12 @@ r"""Air interface where all helpers share one band: broadcast, or unicast by tim
 The user has one transmitter and one band of ``bandwidth_hz``; so have the helpers together for
 their answers, on another carrier. The bursts of a direction follow each other in its window of T
 token deadlines, which is divided among them at least energy
-(`siftmoe.coordinator.energy.one_band`). With a broadcast uplink a token is sent once, for the worst
-of the helpers that it is meant for, and all helpers with a link no worse hear it: the tokens of one
-threshold are one burst. By time division each helper is sent its tokens apart, the honest baseline
-of one band. Answers follow each other in either case: no two helpers have the same ones.
+(`siftmoe.coordinator.energy.one_band`); with ``shared_window`` false every token has a window of
+one deadline, and what is sent of it shares that. With a broadcast uplink a token is sent once, for
+the worst of the helpers that it is meant for, and all helpers with a link no worse hear it: the
+tokens of one threshold are one burst. By time division each helper is sent its tokens apart, the
+honest baseline of one band. Answers follow each other in either case: no two helpers have the same
+ones.
 
 Control bits (`siftmoe.coordinator.air.control`) are each helper's own, and ride in the burst of the
 best link that it hears. Whoever hears a burst receives for as long as it lasts. Own choice:
@@ -28,7 +30,7 @@ from siftmoe.coordinator.energy.medium import Medium
 from siftmoe.coordinator.energy.one_band import OneBand
 from siftmoe.coordinator.energy.pricing import Pricing
 from siftmoe.coordinator.links.states import Direction
-from siftmoe.coordinator.selection.on_air import answers, requests
+from siftmoe.coordinator.selection.on_air import answers, requests, vector_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,19 +60,17 @@ class OneBandAir(AirInterface):
     Raises
     ------
     ValueError
-        If an option has no meaning here: a deadline that both directions share, or a window for
-        each token.
+        If both directions are to share a deadline, which has no meaning here.
     """
 
     broadcast: bool
 
     def __post_init__(self) -> None:
         AirInterface.__post_init__(self)
-        if self.deadline_shared or not self.shared_window:
+        if self.deadline_shared:
             raise ValueError(
-                'one band for all helpers (uplink = "broadcast" or "tdma") has one window per '
-                "batch and direction; leave out deadline_shared and windows of single tokens, or "
-                'name uplink = "unicast"'
+                'one band for all helpers (uplink = "broadcast" or "tdma") has a window for each '
+                'direction; leave out deadline_shared, or name uplink = "unicast"'
             )
 
     @classmethod
@@ -93,13 +93,14 @@ class OneBandAir(AirInterface):
     def medium(self, links: LinkStates, tokens: int) -> Medium:
         """Band of a batch of this size."""
         header = tokens == 1
+        together = tokens if self.shared_window else 1
         bits, back = (
             dict(zip(self.bits_by_width(way), self._vector_bits(way, header=header), strict=True))
             for way in (Direction.UP, Direction.DOWN)
         )
         down = self.band(links, Direction.DOWN, tokens=tokens)
         free = self.objective.price(Direction.DOWN, self.circuit) == 0.0
-        if free and _always_fits(down, max(back.values()) * tokens * links.num_links):
+        if free and _always_fits(down, max(back.values()) * together * links.num_links):
             down = None
         return Medium(
             broadcast=self.broadcast,
@@ -107,6 +108,7 @@ class OneBandAir(AirInterface):
             down=down,
             bits={b: float(size) for b, size in bits.items()},
             reply_bits={b: float(size) for b, size in back.items()},
+            apart=not self.shared_window,
         )
 
     def band(self, links: LinkStates, direction: Direction, *, tokens: int) -> OneBand:
@@ -129,7 +131,7 @@ class OneBandAir(AirInterface):
         circuits = [_with_receivers(self.circuit, direction, count) for count in receivers]
         return OneBand(
             bandwidth_hz=float(bandwidth[0]),
-            window_s=self.window_s(max(tokens, 1)),
+            window_s=self.window_s(max(tokens, 1) if self.shared_window else 1),
             noise_w=noise,
             tx_power_limit_w=self.tx_power_limit_w,
             circuit_w=np.array([self.objective.circuit_w(direction, c) for c in circuits]),
@@ -154,65 +156,56 @@ class OneBandAir(AirInterface):
             If the plan does not fit a window within the power limit.
         """
         del policy
-        medium = self.medium(links, problem.num_tokens)
-        load, back = self.loads_in_band(problem, plan, medium)
-        return Transfer(
-            plan=plan,
-            up=self.burst_in_turn(load, links, tokens=problem.num_tokens, direction=Direction.UP),
-            down=self.burst_in_turn(
-                back, links, tokens=problem.num_tokens, direction=Direction.DOWN
-            ),
-        )
-
-    def loads_in_band(
-        self, problem: SelectionProblem, plan: SelectionPlan, medium: Medium
-    ) -> tuple[Load, Load]:
-        """Find the loads of each link in both directions; of a broadcast over the worst only."""
+        tokens = problem.num_tokens
+        medium = self.medium(links, tokens)
         control = np.zeros(problem.num_helpers), np.zeros(problem.num_helpers)
+        sent, back = requests(medium, plan), answers(medium, plan)
         if self.control:
             control = plan_control_bits(plan, problem.hosts, reply_width=self.reply_width)
             if self.broadcast:
-                control = _riding(control[0], requests(medium, plan)[1], medium.up), control[1]
-        sides = (
-            (requests(medium, plan), Direction.UP),
-            (answers(medium, plan), Direction.DOWN),
-        )
+                control = _riding(control[0], sent[1], medium.up), control[1]
         up, down = (
-            self._load(helper, width, direction, beside)
-            for ((_, helper, width), direction), beside in zip(sides, control, strict=True)
+            self.burst_in_turn(vectors, beside, links, tokens=tokens, direction=direction)
+            for vectors, beside, direction in (
+                (sent, control[0], Direction.UP),
+                (back, control[1], Direction.DOWN),
+            )
         )
-        return up, down
-
-    def _load(
-        self, helper: IntArray, width: IntArray, direction: Direction, control: FloatArray
-    ) -> Load:
-        sizes = self.bits_by_width(direction)
-        widths = list(sizes)
-        at = np.searchsorted(widths, width)
-        count = np.zeros((len(control), len(widths)), dtype=np.int64)
-        np.add.at(count, (helper, at), 1)
-        return Load(
-            count=count,
-            width=tuple(widths),
-            bits=np.array(list(sizes.values()), dtype=np.float64),
-            control=control,
-        )
+        return Transfer(plan=plan, up=up, down=down)
 
     def burst_in_turn(
-        self, load: Load, links: LinkStates, *, tokens: int, direction: Direction
+        self,
+        vectors: tuple[IntArray, IntArray, IntArray],
+        control: FloatArray,
+        links: LinkStates,
+        *,
+        tokens: int,
+        direction: Direction,
     ) -> Bursts:
-        """Bursts of given loads, one after the other; arguments as of ``bursts``."""
+        """Bursts of given vectors, one link after the other.
+
+        Parameters
+        ----------
+        vectors : (token, helper, width), (m,) int64 each
+            By ascending token.
+        control : (N,) float64, bit
+            Beside the vectors over each link.
+        links : LinkStates
+        tokens : int
+            Size of the batch, which sets the window.
+        direction : Direction
+
+        Raises
+        ------
+        ValueError
+            If they do not fit the window within the power limit.
+        """
         band = self.band(links, direction, tokens=tokens)
+        load = self._load(vectors, direction, control)
         bits = load.payload_bits
-        divided = band.divide(bits)
-        if math.isinf(divided.price_w):
-            raise ValueError(
-                f"loads of {bits.tolist()} bit {direction.value} do not fit one band of "
-                f"{band.bandwidth_hz:g} Hz for {band.window_s:g} s at {band.tx_power_limit_w:g} W; "
-                f"give more time, band or power"
-            )
+        airtime, radiated = self._divide(band, vectors, load)
         helper = np.flatnonzero(bits > 0.0)
-        airtime = divided.airtime_s[helper]
+        airtime, radiated = airtime[helper], radiated[helper]
         together = self.broadcast and direction is Direction.UP
         heard = (band.noise_w[None, :] <= band.noise_w[:, None])[helper] if together else None
         receivers = np.ones(len(helper)) if heard is None else heard.sum(axis=1)
@@ -224,9 +217,9 @@ class OneBandAir(AirInterface):
             by_width=load.count[helper],
             width=load.width,
             payload_bits=bits[helper],
-            tx_power_w=divided.radiated_j[helper] / airtime,
+            tx_power_w=radiated / airtime,
             airtime_s=airtime,
-            energy_j=divided.radiated_j[helper],
+            energy_j=radiated,
             rate_bps=bits[helper] / airtime,
             control_bits=load.control[helper],
             circuit_tx_j=self.circuit.sender_w(direction) * airtime,
@@ -234,6 +227,49 @@ class OneBandAir(AirInterface):
             window_s=self.window_s(tokens),
             heard=heard,
         )
+
+    def _load(
+        self,
+        vectors: tuple[IntArray, IntArray, IntArray],
+        direction: Direction,
+        control: FloatArray,
+    ) -> Load:
+        """Vectors over each link by width, with the control beside them."""
+        _, helper, width = vectors
+        sizes = self.bits_by_width(direction)
+        count = np.zeros((len(control), len(sizes)), dtype=np.int64)
+        np.add.at(count, (helper, np.searchsorted(list(sizes), width)), 1)
+        return Load(
+            count=count,
+            width=tuple(sizes),
+            bits=np.array(list(sizes.values()), dtype=np.float64),
+            control=control,
+        )
+
+    def _divide(
+        self, band: OneBand, vectors: tuple[IntArray, IntArray, IntArray], load: Load
+    ) -> tuple[FloatArray, FloatArray]:
+        """Airtime and radiated energy over each link, (N,) s and J."""
+        bits = load.payload_bits
+        if self.shared_window:
+            divided = band.divide(bits)
+            airtime, radiated = divided.airtime_s, divided.radiated_j
+        else:  # every token bears an equal part of its link's control
+            token, helper, width = vectors
+            sizes = dict(zip(load.width, load.bits.tolist(), strict=True))
+            share = load.control[helper] / load.tokens[helper]
+            divided = band.divide_each(token, helper, vector_bits(width, sizes) + share)
+            airtime, radiated = (
+                np.bincount(helper, weights=each, minlength=len(bits))
+                for each in (divided.airtime_s, divided.radiated_j)
+            )
+        if math.isinf(divided.price_w):
+            raise ValueError(
+                f"loads of {bits.tolist()} bit do not fit one band of {band.bandwidth_hz:g} Hz "
+                f"for {band.window_s:g} s at {band.tx_power_limit_w:g} W; give more time, band or "
+                f"power"
+            )
+        return airtime, radiated
 
 
 def _always_fits(band: OneBand, bits: float) -> bool:

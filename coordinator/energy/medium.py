@@ -38,6 +38,8 @@ class Medium:
         Of answers; None: they are neither priced nor limited.
     bits, reply_bits : mapping of int to float, bit
         Of a vector by its width, ascending.
+    apart : bool
+        Whether every token has windows of its own, of the bands' length.
     """
 
     broadcast: bool
@@ -45,6 +47,7 @@ class Medium:
     down: OneBand | None
     bits: dict[int, float]
     reply_bits: dict[int, float]
+    apart: bool = False
 
     def __post_init__(self) -> None:
         for name in ("bits", "reply_bits"):
@@ -78,6 +81,15 @@ class Medium:
             return np.repeat(up[:, :, None], len(self.reply_bits), axis=2)
         return up[:, :, None] + _vector_costs(self.down, self.reply_bits, down_w)[:, None, :]
 
+    def alone_costs(self) -> FloatArray:
+        """Priced energy of a token alone in its windows by helper and widths, (N, B, V) J."""
+        up = np.stack([self.up.price * self.up.alone_j(b) for b in self.bits.values()], axis=1)
+        back = np.zeros((self.num_helpers, len(self.reply_bits)))
+        if self.down is not None:
+            each = [self.down.price * self.down.alone_j(b) for b in self.reply_bits.values()]
+            back = np.stack(each, axis=1)
+        return up[:, :, None] + back[:, None, :]
+
     def answer_costs(self, down_w: float) -> FloatArray:
         """Priced energy of an answer by helper and width, (N, V) J, at a price on airtime."""
         if self.down is None:
@@ -85,8 +97,9 @@ class Medium:
         return _vector_costs(self.down, self.reply_bits, down_w)
 
     def linear_table(self, tokens: int) -> FloatArray:
-        """Energy of loads by way at usual prices of airtime, (N * B * V, T+1) J."""
-        each = self.linear_costs(*self.usual_prices(tokens)).reshape(-1, 1)
+        """Energy of loads by way, (N * B * V, T+1) J: at usual prices of airtime, or alone."""
+        costs = self.alone_costs() if self.apart else self.linear_costs(*self.usual_prices(tokens))
+        each = costs.reshape(-1, 1)
         table = np.zeros((len(each), tokens + 1))
         table[:, 1:] = each * np.arange(1, tokens + 1)  # no 0 * inf
         return table

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
 
 _LN2: Final = math.log(2.0)
 #: Below it the excess is summed as a series: its closed form would cancel.
@@ -157,6 +158,74 @@ def divide_window(
 
 
 @compiled
+def window_energy(
+    hertz_s: FloatArray,
+    noise_w: FloatArray,
+    circuit_w: FloatArray,
+    limit: FloatArray,
+    window_s: float,
+) -> float:
+    """Least energy of payloads in a window, J; infinite where they do not fit."""
+    price, airtime = divide_window(hertz_s, noise_w, circuit_w, limit, window_s)
+    if price == np.inf:
+        return np.inf
+    total = 0.0
+    for g in range(hertz_s.size):
+        if airtime[g] > 0.0:
+            rise = math.expm1(_LN2 * hertz_s[g] / airtime[g])
+            total += airtime[g] * (noise_w[g] * rise + circuit_w[g])
+    return total
+
+
+@compiled
+def divide_each(
+    group: IntArray,
+    hertz_s: FloatArray,
+    noise_w: FloatArray,
+    circuit_w: FloatArray,
+    limit: FloatArray,
+    window_s: float,
+) -> tuple[FloatArray, bool]:
+    """Airtimes, (m,) s, of payloads of which each group has a window; False if one does not fit.
+
+    ``group`` (m,) ascends.
+    """
+    airtime = np.zeros(hertz_s.size)
+    first = 0
+    while first < hertz_s.size:
+        last = first
+        while last < hertz_s.size and group[last] == group[first]:
+            last += 1
+        here = slice(first, last)
+        price, found = divide_window(
+            hertz_s[here], noise_w[here], circuit_w[here], limit[here], window_s
+        )
+        if price == np.inf:
+            return airtime, False
+        airtime[here] = found
+        first = last
+    return airtime, True
+
+
+@compiled
+def alone_energies(
+    hertz_s: float,
+    noise_w: FloatArray,
+    circuit_w: FloatArray,
+    limit: FloatArray,
+    window_s: float,
+) -> FloatArray:
+    """Least energy of a payload alone in the window over each link, (N,) J; infinite: none."""
+    energy = np.empty(noise_w.size)
+    for n in range(noise_w.size):
+        here = slice(n, n + 1)
+        energy[n] = window_energy(
+            np.full(1, hertz_s), noise_w[here], circuit_w[here], limit[here], window_s
+        )
+    return energy
+
+
+@compiled
 def _fill(
     hertz_s: FloatArray,
     noise_w: FloatArray,
@@ -274,16 +343,31 @@ class OneBand:
         price, airtime = divide_window(
             hertz_s, self.noise_w, self.circuit_w, self.limit, self.window_s
         )
-        if math.isinf(price):
-            nothing = np.zeros_like(hertz_s)
-            return Divided(price_w=price, airtime_s=nothing, radiated_j=nothing, circuit_j=nothing)
-        x = np.divide(hertz_s, airtime, out=np.zeros_like(hertz_s), where=airtime > 0.0)
-        power = np.where(airtime > 0.0, self.noise_w, 0.0) * np.expm1(_LN2 * x)
-        return Divided(
-            price_w=price,
-            airtime_s=airtime,
-            radiated_j=airtime * power,
-            circuit_j=airtime * self.circuit_w,
+        return _divided(price, hertz_s, airtime, self.noise_w, self.circuit_w)
+
+    def divide_each(self, group: IntArray, link: IntArray, bits: FloatArray) -> Divided:
+        """Divide a window of each group among its payloads.
+
+        Parameters
+        ----------
+        group, link : (m,) int64
+            Of each payload; groups ascend.
+        bits : (m,) float64, bit
+
+        Returns
+        -------
+        Divided
+            Of each payload, (m,); its price is 0 where all fit.
+        """
+        hertz_s = np.ascontiguousarray(bits / self.bandwidth_hz, dtype=np.float64)
+        noise, circuit = self.noise_w[link], self.circuit_w[link]
+        airtime, fits = divide_each(group, hertz_s, noise, circuit, self.limit[link], self.window_s)
+        return _divided(0.0 if fits else math.inf, hertz_s, airtime, noise, circuit)
+
+    def alone_j(self, bits: float) -> FloatArray:
+        """Least energy of so many bits alone in the window over each link, (N,) J."""
+        return alone_energies(
+            bits / self.bandwidth_hz, self.noise_w, self.circuit_w, self.limit, self.window_s
         )
 
     def bit_costs(self, price_w: float) -> tuple[FloatArray, FloatArray]:
@@ -301,3 +385,23 @@ class OneBand:
             cost[n] = self.price * each / self.bandwidth_hz
             airtime[n] = 1.0 / (self.bandwidth_hz * x) if x > 0.0 else np.inf
         return cost, airtime
+
+
+def _divided(
+    price: float,
+    hertz_s: FloatArray,
+    airtime: FloatArray,
+    noise_w: FloatArray,
+    circuit_w: FloatArray,
+) -> Divided:
+    if math.isinf(price):
+        nothing = np.zeros_like(hertz_s)
+        return Divided(price_w=price, airtime_s=nothing, radiated_j=nothing, circuit_j=nothing)
+    x = np.divide(hertz_s, airtime, out=np.zeros_like(hertz_s), where=airtime > 0.0)
+    power = np.where(airtime > 0.0, noise_w, 0.0) * np.expm1(_LN2 * x)
+    return Divided(
+        price_w=price,
+        airtime_s=airtime,
+        radiated_j=airtime * power,
+        circuit_j=airtime * circuit_w,
+    )

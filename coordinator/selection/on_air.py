@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siftmoe.coordinator.energy.medium import Medium
+    from siftmoe.coordinator.energy.one_band import OneBand
     from siftmoe.coordinator.selection.problem import SelectionPlan
 
     FloatArray = NDArray[np.float64]
@@ -77,24 +78,45 @@ def _bits_by_link(
     medium: Medium, sent: tuple[IntArray, IntArray, IntArray], sizes: dict[int, float]
 ) -> FloatArray:
     _, helper, width = sent
-    at = np.searchsorted(list(sizes), width)
-    if not np.array_equal(np.append(list(sizes), 0)[at], width):
-        raise ValueError(f"a plan sends vectors of {np.unique(width)} bits, not {[*sizes]}")
-    each = np.append(list(sizes.values()), 0.0)[at]
-    bits: FloatArray = np.bincount(helper, weights=each, minlength=medium.num_helpers)
+    bits: FloatArray = np.bincount(
+        helper, weights=vector_bits(width, sizes), minlength=medium.num_helpers
+    )
     return bits
 
 
 def priced_energy(medium: Medium, plan: SelectionPlan) -> float:
     """Priced energy of a plan, J; infinite where it does not fit its windows."""
-    total = (
-        medium.up.price
-        * medium.up.divide(_bits_by_link(medium, requests(medium, plan), medium.bits)).energy_j
-    )
+    total = _band_energy(medium, medium.up, requests(medium, plan), medium.bits)
     if medium.down is not None:
-        down = _bits_by_link(medium, answers(medium, plan), medium.reply_bits)
-        total += medium.down.price * medium.down.divide(down).energy_j
+        total += _band_energy(medium, medium.down, answers(medium, plan), medium.reply_bits)
     return total
+
+
+def _band_energy(
+    medium: Medium,
+    band: OneBand,
+    sent: tuple[IntArray, IntArray, IntArray],
+    sizes: dict[int, float],
+) -> float:
+    if not medium.apart:
+        return band.price * band.divide(_bits_by_link(medium, sent, sizes)).energy_j
+    token, helper, width = sent
+    return band.price * band.divide_each(token, helper, vector_bits(width, sizes)).energy_j
+
+
+def vector_bits(width: IntArray, sizes: dict[int, float]) -> FloatArray:
+    """Bits of vectors of these widths, (m,).
+
+    Raises
+    ------
+    ValueError
+        If one has a width without a size.
+    """
+    at = np.searchsorted(list(sizes), width)
+    if not np.array_equal(np.append(list(sizes), 0)[at], width):
+        raise ValueError(f"a plan sends vectors of {np.unique(width)} bits, not {[*sizes]}")
+    bits: FloatArray = np.append(list(sizes.values()), 0.0)[at]
+    return bits
 
 
 @compiled

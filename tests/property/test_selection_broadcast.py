@@ -32,6 +32,7 @@ def problem_of(
     answers: bool = False,
     broadcast: bool = True,
     limited: bool = False,
+    apart: bool = False,
 ) -> SelectionProblem:
     rng = np.random.default_rng(seed)
     slots = int(rng.integers(1, 4)) if not answers else int(rng.integers(1, 3))
@@ -42,7 +43,7 @@ def problem_of(
     up, down = (
         OneBand(
             bandwidth_hz=BAND_HZ,
-            window_s=WINDOW_S * tokens,
+            window_s=WINDOW_S * (1 if apart else tokens),
             noise_w=noise_w * rng.uniform(0.5, 2.0, helpers) ** back,
             tx_power_limit_w=limit_w,
             circuit_w=np.zeros(helpers),
@@ -56,6 +57,7 @@ def problem_of(
         down=down if answers else None,
         bits=bits if widths else {16: BITS[-1]},
         reply_bits=back if widths else {16: BACK_BITS[-1]},
+        apart=apart,
     )
     usual_j = float(np.median(noise_w)) * WINDOW_S
     value = rng.uniform(0.1, 0.6) if kind is not BudgetKind.PRICE else usual_j * rng.uniform(0.3, 9)
@@ -169,7 +171,7 @@ def optimum(p: SelectionProblem) -> float:
         if p.medium.down is None:  # answers are free: whoever hears answers, as wide as it may
             order = np.argsort(p.medium.up.noise_w)
             sets += [
-                tuple((int(n), b, len(replies) - 1) for n in order[:r])
+                tuple((int(n), b, v) for n in order[:r] for v in replies)
                 for r in range(1, helpers + 1)
             ]
             continue
@@ -232,6 +234,55 @@ def test_answers_that_have_a_price_are_chosen_within_the_certificate(kind, broad
     assert best * (1 - 1e-9) <= value <= best * 1.1
     if plan.status is Status.OPTIMAL:
         assert value == pytest.approx(best, rel=1e-8)
+
+
+@pytest.mark.parametrize("broadcast", [True, False])
+@pytest.mark.parametrize("kind", [BudgetKind.PRICE, BudgetKind.PER_TOKEN])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_single_token_is_optimal_answers_included(kind, broadcast, seed):
+    p = problem_of(
+        seed,
+        tokens=1,
+        helpers=3,
+        kind=kind,
+        answers=seed % 5 != 4,
+        widths=seed % 2 == 1,
+        broadcast=broadcast,
+        limited=seed % 3 == 2,
+    )
+    if not broadcast and p.medium.down is None:  # every helper that is sent a token answers
+        p = replace(p, medium=replace(p.medium, down=p.medium.up))
+    plan, best = SiftMoE().select(p), optimum(p)
+    if math.isinf(best):
+        assert plan.status is Status.INFEASIBLE
+        return
+    assert plan.status is Status.OPTIMAL
+    assert plan_objective(p, plan) == pytest.approx(best, rel=1e-9)
+    assert plan.lower_bound_j == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", [BudgetKind.PRICE, BudgetKind.PER_TOKEN])
+@pytest.mark.parametrize("seed", range(6))
+def test_tokens_with_windows_of_their_own_are_optimal_each(kind, seed):
+    p = problem_of(
+        seed, tokens=4, helpers=3, kind=kind, answers=seed % 2 == 0, widths=True, apart=True
+    )
+    plan = SiftMoE().select(p)
+    each = [
+        replace(
+            p,
+            routed_experts=p.routed_experts[t : t + 1],
+            gate_weights=p.gate_weights[t : t + 1],
+            energy=p.energy[:, :2],
+        )
+        for t in range(4)
+    ]
+    best = sum(optimum(one) for one in each)
+    if math.isinf(best):
+        assert plan.status is Status.INFEASIBLE
+        return
+    assert plan.status is Status.OPTIMAL
+    assert plan_objective(p, plan) == pytest.approx(best, rel=1e-9)
 
 
 @pytest.mark.parametrize("answers", [False, True])

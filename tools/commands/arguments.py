@@ -123,6 +123,17 @@ def links_help(default: str) -> str:
     return f"source of the links' states: {known}, or package.module:Name ({default})"
 
 
+def add_uplink(parser: argparse.ArgumentParser, *, default: str | None, usual: str) -> None:
+    """Declare the option that names the medium of the uplink."""
+    parser.add_argument(
+        "--uplink",
+        default=default,
+        choices=("unicast", "tdma", "broadcast"),
+        help="unicast: a band for each helper; tdma: one band, one helper after the other; "
+        f"broadcast: one band, a token is sent once for all helpers that need it ({usual})",
+    )
+
+
 def add_resume(to: argparse._ActionsContainer) -> None:
     """Declare the option that continues a run that was killed."""
     to.add_argument(

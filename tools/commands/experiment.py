@@ -10,7 +10,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siftmoe.tools.commands.arguments import add_wide, count, links_help, names, policies_help
+from siftmoe.tools.commands.arguments import (
+    add_uplink,
+    add_wide,
+    count,
+    links_help,
+    names,
+    policies_help,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -30,6 +37,7 @@ NAMES = (
     "bound",
     "bits",
     "placement",
+    "broadcast",
 )
 
 
@@ -50,6 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         + policies_help(),
     )
     add("--links", default="simulated", metavar="NAME", help=links_help("simulated"))
+    add_uplink(parser, default=None, usual="the study's")
     add("--task", metavar="LIST", help="tasks; the first one is a text (the study's own)")
     add("--seeds", type=count, metavar="N", help="channels and parts of the tasks (5; quick 2)")
     add("--items", type=count, metavar="N", help="items of each task for one seed (20; quick 3)")
@@ -99,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
             policies=() if args.policy is None else names(args.policy, "--policy"),
             links=args.links,
             scheduler=args.scheduler,
+            uplink=args.uplink,
         )
     )
     report(finished, as_json=args.json, wide=args.wide)

@@ -18,6 +18,7 @@ from siftmoe.tools.commands.arguments import (
     add_channel_options,
     add_job_options,
     add_resume,
+    add_uplink,
     circuit_powers,
     count,
     distances,
@@ -84,6 +85,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="HZ",
         help="of one link, Hz (that of the operating point: 2e6)",
     )
+    add_uplink(parser, default="unicast", usual="unicast")
     add(
         "--deadline",
         type=positive,
@@ -235,6 +237,7 @@ def run(args: argparse.Namespace) -> int:
         radio = simulated_radio(
             hidden_size,
             **_operating_point(args),
+            uplink=args.uplink,
             fading=args.fading,
             fading_slots=args.fading_slots,
             outage_price=args.outage_price,

@@ -19,6 +19,7 @@ from siftmoe.tools.commands.arguments import (
     add_channel_options,
     add_job_options,
     add_resume,
+    add_uplink,
     links_help,
     names,
     policies_help,
@@ -59,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--links", metavar="NAME", help=links_help("the file's"))
     add_channel_options(parser, default="the file's")
+    add_uplink(parser, default=None, usual="the file's")
     add(
         "--metrics-port",
         type=int,
@@ -104,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
             },
             "distances_m": [agent.distance_m for agent in testbed.agent],
             "require_all": args.require_all,
+            "uplink": args.uplink,
             "sample_rate_hz": None if testbed.sounding is None else testbed.sounding.sample_rate_hz,
         }
         job = job_of(args, name="run", policies=policies, site=where)
@@ -113,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         downlink_bits=job.site["downlink_bits"],
         links=job.site.get("links"),  # a run of an older version has none
         **job.site.get("air", {}),
+        uplink=job.site.get("uplink"),
     )
     testbed = msgspec.structs.replace(testbed, radio=radio)
     links_of(radio, [agent.distance_m for agent in testbed.agent])  # refused at once

@@ -26,6 +26,14 @@ _DISTRIBUTIONS = {"rayleigh": "Rayleigh", "rician": "Rician"}
 _PROCESSES = {"block": "in blocks", "jakes": "with Clarke's spectrum", "gauss-markov": "Markov"}
 
 
+#: What the operating point says of the medium.
+_MEDIA = {
+    "unicast": "",
+    "tdma": "; one band for all helpers, one after the other",
+    "broadcast": "; one band for all helpers, requests are broadcast",
+}
+
+
 def operating_point_text(radio: RadioEntry, hidden_size: int) -> str:
     """Describe payload, band, deadline and what the deadline is of.
 
@@ -44,7 +52,7 @@ def operating_point_text(radio: RadioEntry, hidden_size: int) -> str:
         f"{bits} bit per token at {REFERENCE_WIDTH} bits an entry over "
         f"{radio.bandwidth_hz / 1e6:g} MHz at {radio.carrier_hz / 1e9:g} GHz in "
         f"{si(deadline_s, 's')} {each}: {density:.{digits}f} bit/s/Hz ({_setting(density)}; "
-        f"{_sharing(radio)})"
+        f"{_sharing(radio)}{_MEDIA[radio.uplink]})"
     )
 
 

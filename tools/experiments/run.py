@@ -16,7 +16,7 @@ from siftmoe.tools.experiments.cells.cluster import cluster_workers
 from siftmoe.tools.experiments.cells.pool import workers
 from siftmoe.tools.experiments.cells.store import Store
 from siftmoe.tools.experiments.cells.worker import Job, Work
-from siftmoe.tools.experiments.studies.asked import with_links, with_policies
+from siftmoe.tools.experiments.studies.asked import with_links, with_policies, with_uplink
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.studies.definition import Ask
 from siftmoe.tools.interrupts import terminable
@@ -52,6 +52,7 @@ class Options:
     policies: tuple[str, ...] = ()
     links: str = SIMULATED
     scheduler: str | None = None
+    uplink: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +109,8 @@ def _doers(options: Options, work: Work, hashes: dict[str, str]) -> AbstractCont
 def _wanted(options: Options, ask: Ask) -> list[Cell]:
     """Cells of the study and of what the user adds to it, without seeds."""
     cells = with_policies(STUDIES[options.name].cells(ask), options.policies)
+    if options.uplink is not None:
+        cells = with_uplink(cells, options.uplink)
     return cells if options.links == SIMULATED else with_links(cells, options.links)
 
 
@@ -134,6 +137,7 @@ def _config(options: Options, ask: Ask, work: Work, hashes: dict[str, str]) -> d
     added = {
         **({"policies": list(options.policies)} if options.policies else {}),
         **({"links": options.links} if options.links != SIMULATED else {}),
+        **({"uplink": options.uplink} if options.uplink is not None else {}),
     }
     return {
         **added,

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _RISE = "perplexity_rise"
 _LATENCY = "latency"
 _BOUND = "bound"
-_EQUAL_QUALITY = ("quality", "bits")
+_EQUAL_QUALITY = ("quality", "bits", "broadcast")
+_UPLINK_TOO = "broadcast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +46,19 @@ def summary_of(study: str, rows: Sequence[Row]) -> list[Summary]:
             continue
         if study in _EQUAL_QUALITY:
             found.append(_equal_quality(name, here))
+        if study == _UPLINK_TOO:
+            found.append(_equal_quality(name, here, uplink_alone=True))
         if baselines := STUDIES[study].baselines:
             found.append(_against(name, here, baselines))
         found.append(_points(name, here, latency=study == _LATENCY))
     return found
 
 
-def _equal_quality(name: str, rows: Sequence[Row]) -> Summary:
-    """Return the energy of both directions saved at stated rises of the test perplexity."""
+def _equal_quality(name: str, rows: Sequence[Row], *, uplink_alone: bool = False) -> Summary:
+    """Return the energy saved at stated rises of the test perplexity: of both directions, or up."""
     scored = [row for row in rows if row[_RISE] is not None]
+    if uplink_alone:
+        scored = [{**row, "saved": row["saved_uplink"]} for row in scored]
     header = ["policy", *(f"saved at +{loss:.1%}" for loss in LOSSES)]
     lines = []
     for label, members in _by_curve(scored).items():
@@ -64,9 +69,8 @@ def _equal_quality(name: str, rows: Sequence[Row]) -> Summary:
             lines.append([f"{label}: {point}", *("" for _ in LOSSES)])
             continue
         lines.append([label, *(_percent(saved_at(members, loss)) for loss in LOSSES)])
-    return Summary(
-        f"{name}: energy of both directions saved at equal measured perplexity", header, lines
-    )
+    what = "uplink energy" if uplink_alone else "energy of both directions"
+    return Summary(f"{name}: {what} saved at equal measured perplexity", header, lines)
 
 
 def _against(name: str, rows: Sequence[Row], baselines: Sequence[str]) -> Summary:

@@ -86,6 +86,19 @@ def account(
     )
 
 
+def total_deviation(problem: SelectionProblem, tables: HelperTables, sets: IntArray) -> float:
+    """Deviation of all tokens that these ways serve."""
+    _, _, deviation = _use(
+        problem.routed_experts,
+        problem.slot_weights(),
+        tables.served,
+        tables.base,
+        np.ascontiguousarray(sets),
+        np.zeros(0),
+    )
+    return float(deviation)
+
+
 @compiled
 def _use(
     routed: IntArray,

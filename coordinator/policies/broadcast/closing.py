@@ -10,14 +10,13 @@ section 9.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from siftmoe.coordinator.compiled import compiled, compiled_over
 from siftmoe.coordinator.energy import one_band
-from siftmoe.coordinator.energy.one_band import divide_window
+from siftmoe.coordinator.energy.one_band import window_energy
 from siftmoe.coordinator.policies.broadcast.options import option_costs
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 MOST_NODES: Final = 20_000
 #: What is better by less than this share is not looked for.
 _CLOSE: Final = 1e-11
-_LN2: Final = math.log(2.0)
 
 
 def close_gap(
@@ -133,26 +131,6 @@ def _allowed(
 
 
 @compiled_over(one_band)
-def _window_energy(
-    load: FloatArray,
-    noise_w: FloatArray,
-    circuit_w: FloatArray,
-    limit: FloatArray,
-    window_s: float,
-) -> float:
-    """Least energy of payloads in a window; infinite where they do not fit."""
-    price, airtime = divide_window(load, noise_w, circuit_w, limit, window_s)
-    if price == np.inf:
-        return np.inf
-    total = 0.0
-    for g in range(load.size):
-        if airtime[g] > 0.0:
-            rise = math.expm1(_LN2 * load[g] / airtime[g])
-            total += airtime[g] * (noise_w[g] * rise + circuit_w[g])
-    return total
-
-
-@compiled_over(one_band)
 def _enumerate(
     allowed: IntArray,
     count: IntArray,
@@ -184,7 +162,7 @@ def _enumerate(
     depth, nodes = 0, 0
     while depth >= 0 and nodes < MOST_NODES:
         if depth == tokens:
-            total = _window_energy(loads[depth], noise_w, circuit_w, limit, window_s)
+            total = window_energy(loads[depth], noise_w, circuit_w, limit, window_s)
             if spents[depth] + price * total < least:
                 least = spents[depth] + price * total
                 for t in range(tokens):

@@ -101,18 +101,18 @@ class Hearing:
         return Options(value=value, link=self.link(), bits=self.bits())
 
     def deviations(self) -> FloatArray:
-        """Deviation of every token by option, (T, O), with the widest answers."""
-        running = np.minimum.accumulate(self.served[..., -1], axis=2)  # [B, E, R]
+        """Deviation of every token by option, (T, O), with the best answers."""
+        running = np.minimum.accumulate(self.served.min(axis=3), axis=2)  # [B, E, R]
         table = running.transpose(1, 2, 0).reshape(len(self.base), -1)  # [E, R * B]
         return _deviations(self.routed, self.weights, np.ascontiguousarray(table), self.base)
 
     def sets(self, choice: IntArray) -> IntArray:
         """Ways, (T, K), that serve each slot best among those that hear its token."""
-        _, _, ranks, back = self.served.shape
-        first = _first_of_running_minimum(self.served[..., -1])  # [B, E, R]
+        first = _first_of_running_minimum(self.served.min(axis=3))  # [B, E, R]
         rank, width = self._of(choice)
         found = first[width[:, None], self.routed, rank[:, None]]  # [T, K]
-        way = self._way(self.helper[np.minimum(found, ranks - 1)], width[:, None], back - 1)
+        back = self.served[width[:, None], self.routed, found].argmin(axis=2)  # [T, K]
+        way = self._way(self.helper[found], width[:, None], back)
         return np.where((choice > 0)[:, None], way, -1)
 
     def answered(self, down_w: float, *, price: float, cap: FloatArray | None) -> FloatArray:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from siftmoe.coordinator.policies.broadcast.accounts import Account, account
+from siftmoe.coordinator.policies.broadcast.accounts import Account, account, total_deviation
+from siftmoe.coordinator.policies.broadcast.alone import select_alone
 from siftmoe.coordinator.policies.broadcast.divided import divided
 from siftmoe.coordinator.policies.broadcast.hearing import Hearing
 from siftmoe.coordinator.policies.broadcast.search import choose_options
@@ -109,6 +110,36 @@ def _choose(
     problem: SelectionProblem, tables: HelperTables, medium: Medium, *, cap: FloatArray | None
 ) -> Found:
     """Choose under a price of deviation, or caps."""
+    answered = medium.down is not None or not medium.broadcast
+    if medium.apart or (problem.num_tokens == 1 and answered):
+        found, proved = _alone(problem, tables, medium, cap)
+        if proved or medium.apart:
+            return found
+        other = _choose_together(problem, tables, medium, cap=cap)
+        if other.account.objective(problem) < found.account.objective(problem):
+            return other
+        return replace(found, bound=other.bound)
+    return _choose_together(problem, tables, medium, cap=cap)
+
+
+def _alone(
+    problem: SelectionProblem, tables: HelperTables, medium: Medium, cap: FloatArray | None
+) -> tuple[Found, bool]:
+    """Choose for tokens with windows of their own, and say whether that is proved."""
+    sets, value, proved = select_alone(problem, tables, medium, cap=cap)
+    deviation = total_deviation(problem, tables, sets)
+    total = float(value.sum())
+    if cap is None:
+        total -= problem.budget.value * deviation
+    found = Account(sets=sets, energy_j=total, deviation=deviation, up_w=0.0, down_w=0.0)
+    bound = found.objective(problem) if proved else math.nan
+    return Found(account=found, bound=bound), proved
+
+
+def _choose_together(
+    problem: SelectionProblem, tables: HelperTables, medium: Medium, *, cap: FloatArray | None
+) -> Found:
+    """Choose for tokens that share windows."""
     if not medium.broadcast:
         found = divided(problem, tables, medium, cap=cap)
         return Found(account=found[0], bound=found[1])

@@ -1,4 +1,4 @@
-"""What a user adds to a study: policies beside its own, and another source of links."""
+"""What a user adds to a study: policies beside its own, and another source of links or medium."""
 
 from __future__ import annotations
 
@@ -54,6 +54,27 @@ def with_links(cells: Sequence[Cell], links: str) -> list[Cell]:
         raise ValueError(f"--links {links}: this study simulates fast fading; leave out --links")
     return [
         msgspec.structs.replace(cell, setting=msgspec.structs.replace(cell.setting, links=links))
+        for cell in cells
+    ]
+
+
+def with_uplink(cells: Sequence[Cell], uplink: str) -> list[Cell]:
+    """Send every cell's requests in another medium.
+
+    Raises
+    ------
+    ValueError
+        If the study varies the medium itself, or has fast fading.
+    """
+    if len({cell.setting.uplink for cell in cells}) > 1:
+        raise ValueError(f"--uplink {uplink}: this study compares the media; leave out --uplink")
+    if uplink != "unicast" and any(cell.setting.slots for cell in cells):
+        raise ValueError(
+            f"--uplink {uplink}: in one band the channel stays as it is within a window; this "
+            f"study has fast fading"
+        )
+    return [
+        msgspec.structs.replace(cell, setting=msgspec.structs.replace(cell.setting, uplink=uplink))
         for cell in cells
     ]
 

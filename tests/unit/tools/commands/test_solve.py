@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from instances import judge, make_instance, milp_optimum, tighten_power
+from scipy.optimize import minimize
 
 from siftmoe.tools.cli import main
 
@@ -155,3 +156,84 @@ def test_device_lists_of_different_lengths(
     file = write(tmp_path, "w.json", {**bandwidth_instance(), "gu": [1e-9]})
     assert main(["solve", file]) == 1
     assert "key 'gu' has 1 entries" in capsys.readouterr().err
+
+
+def broadcast_instance(rng: np.random.Generator, *, tokens: int, family: str) -> dict[str, Any]:
+    raw = make_instance(rng, tokens=tokens, experts=8, slots=2, helpers=4)
+    raw |= {"family": family, "B": 2e6, "pmax": 1e3, "uplink": "broadcast"}
+    if family == "bp":
+        del raw["eps"]
+        raw["lam"] = float(raw["n0"] * 2e6 / np.median(raw["gain"]) * raw["T"] / tokens)
+    return raw
+
+
+def broadcast_value(raw: dict[str, Any], heard: list[list[int]]) -> float:
+    """Objective of who hears each token, the airtimes found by a general solver."""
+    gain, deviation = np.array(raw["gain"]), np.array(raw["F"])
+    worst, total = [], 0.0
+    for routed, weights, who in zip(raw["idx"], raw["g"], heard, strict=True):
+        if who:
+            worst.append(gain[who].min())
+            assert set(np.flatnonzero(gain > worst[-1])) <= set(who)
+        held = [j for j, where in enumerate(raw["host"]) if {-1, *who} & set(where)]
+        here = sum(
+            weight * min([raw["Fskip"][i], *deviation[i, held]])
+            for i, weight in zip(routed, weights, strict=True)
+        )
+        assert raw["family"] == "bp" or here <= raw["eps"] * (1 + 1e-9)
+        total += here
+    noise = raw["n0"] * raw["B"] / np.array(worst)
+    hertz = raw["bits"] / raw["B"]
+
+    def energy(share: np.ndarray) -> float:
+        airtime = share * raw["T"]
+        return float((airtime * noise * np.expm1(np.log(2) * hertz / airtime)).sum()) / scale
+
+    start, scale = np.full(len(worst), 1 / len(worst)), 1.0
+    scale = energy(start) if worst else 1.0
+    found = minimize(
+        energy,
+        start,
+        bounds=[(1e-4, 1.0)] * len(worst),
+        constraints=[{"type": "eq", "fun": lambda share: share.sum() - 1.0}],
+        method="SLSQP",
+        options={"ftol": 1e-15, "maxiter": 400},
+    )
+    spent = float(found.fun) * scale if worst else 0.0
+    return spent + (raw["lam"] * total if raw["family"] == "bp" else 0.0)
+
+
+@pytest.mark.parametrize("family", ["bc", "bp"])
+def test_instances_of_a_broadcast(
+    family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(11)
+    raws = [broadcast_instance(rng, tokens=tokens, family=family) for tokens in (1, 2, 6)]
+    files = [write(tmp_path, f"{k}.json", raw) for k, raw in enumerate(raws)]
+    for raw, answer in zip(raws, solved(capsys, *files), strict=True):
+        assert list(answer) == KEYS
+        assert (answer["family"], answer["status"]) == (family, "optimal")
+        value = broadcast_value(raw, answer["helpers"])
+        assert answer["objective"] == pytest.approx(value, rel=1e-6)
+        assert answer["lower_bound"] == pytest.approx(answer["objective"], rel=1e-9)
+
+
+def test_a_broadcast_that_does_not_fit_is_infeasible(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = broadcast_instance(np.random.default_rng(11), tokens=6, family="bc")
+    raw["pmax"] = 1e-12
+    (answer,) = solved(capsys, write(tmp_path, "x.json", raw))
+    assert (answer["status"], answer["objective"]) == ("infeasible", None)
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "said"),
+    [("bc", {"eps": None}, "eps"), ("bp", {"lam": -1.0}, "lam"), ("bc", {"B": [1e6] * 4}, "B")],
+)
+def test_what_is_no_broadcast_is_refused_by_its_key(
+    family: str, change: dict[str, Any], said: str, tmp_path: Path, capsys: Any
+) -> None:
+    raw = broadcast_instance(np.random.default_rng(1), tokens=2, family=family) | change
+    assert main(["solve", write(tmp_path, "x.json", raw)]) == 1
+    assert said in capsys.readouterr().err
