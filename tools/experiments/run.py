@@ -12,6 +12,7 @@ import msgspec
 
 from siftmoe.coordinator.links.sources import SIMULATED
 from siftmoe.tools.bundles import open_with_progress
+from siftmoe.tools.experiments.cells.knobs import found_in
 from siftmoe.tools.experiments.cells.pool import workers
 from siftmoe.tools.experiments.cells.store import Store
 from siftmoe.tools.experiments.cells.worker import Job, Work
@@ -142,10 +143,10 @@ def _calibrations(cells: Sequence[Cell]) -> list[Job]:
 
 def _at_loss(cell: Cell, store: Store) -> Job:
     calibration = cell.calibration()
-    found = None if calibration is None else store.get(calibration.key())
-    if found is None:
+    outcome = None if calibration is None else store.get(calibration.key())
+    if outcome is None:
         raise ValueError(f"the knob of {cell.template!r} was not set")
-    return Job(cell=cell, value=found.value, validation_loss=found.validation_loss)
+    return Job(cell=cell, value=outcome.value, found=found_in(outcome))
 
 
 def _work_off(title: str, jobs: Sequence[Job], store: Store, do: Doer) -> None:

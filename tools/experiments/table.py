@@ -148,6 +148,8 @@ def _row(outcome: Outcome, record: TaskRecord) -> Row:
     row |= {"curve": cell.curve}
     row |= {"policy": outcome.policy, "seed": cell.seed, "knob": outcome.value}
     row |= {"stated_loss": cell.loss, "validation_loss": outcome.validation_loss}
+    row |= {"validation_error": outcome.validation_error, "trials": outcome.trials}
+    row |= {"validation_upper": outcome.validation_upper}
     row |= msgspec.structs.asdict(cell.setting)
     row |= {"tokens": record.tokens, "channel_states": record.channel_states}
     row |= {name: getattr(record, name) for name in _FIGURES}

@@ -142,6 +142,7 @@ class Emulation:
                 probe,
                 mean_gain=float(_mean_links(setting).uplink_gain[0]),
                 layers=layers,
+                documents=result.documents,
                 wall_s=time.perf_counter() - began,
             )
 
@@ -218,6 +219,7 @@ def _record(
     *,
     mean_gain: float,
     layers: tuple[dict[str, float], ...],
+    documents: tuple[tuple[float, int], ...],
     wall_s: float,
 ) -> TaskRecord:
     summary = ledger.summary()
@@ -243,6 +245,7 @@ def _record(
         uplink_bits=mean_bits(mix),
         mix=mix,
         breakdown=breakdown_of(ledger),
+        documents=documents,
         wall_s=wall_s,
         layers=layers,
     )

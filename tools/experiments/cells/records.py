@@ -158,6 +158,8 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         `siftmoe.tools.results.width_mix`.
     breakdown : Breakdown
         By layer and by helper.
+    documents : tuple of (float, int)
+        Of a perplexity: nats and scored tokens of each document.
     wall_s : float
     layers : tuple of dict
         Of an audit, one per layer.
@@ -181,6 +183,7 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     uplink_bits: float = 16.0
     mix: tuple[tuple[float, dict[int, int]], ...] = ()
     breakdown: Breakdown = msgspec.field(default_factory=Breakdown)
+    documents: tuple[tuple[float, int], ...] = ()
     wall_s: float = 0.0
     layers: tuple[dict[str, float], ...] = ()
 
@@ -200,8 +203,11 @@ class Outcome(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         The policy as it ran, its knob filled in.
     value : float or None
         The knob's value, in the cell's units.
-    validation_loss : float or None
-        Loss of the knob on validation text, if it was set there.
+    validation_loss, validation_error, validation_upper : float or None
+        Loss of the knob on validation text, if it was set there, over several draws of the links;
+        its standard error, and its one-sided upper confidence limit.
+    trials : int or None
+        Runs that setting the knob took.
     records : tuple of TaskRecord
     """
 
@@ -209,6 +215,9 @@ class Outcome(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     policy: str
     value: float | None = None
     validation_loss: float | None = None
+    validation_error: float | None = None
+    validation_upper: float | None = None
+    trials: int | None = None
     records: tuple[TaskRecord, ...] = ()
 
     def record(self, task: str) -> TaskRecord | None:
