@@ -28,6 +28,9 @@ CONFIDENCE = 0.95
 _SETTING = (
     "num_helpers",
     "distance_m",
+    "distance_spread",
+    "distances_m",
+    "deadline_per",
     "tx_power_limit_w",
     "bandwidth_hz",
     "deadline_s",

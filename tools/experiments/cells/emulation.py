@@ -140,7 +140,7 @@ class Emulation:
                 metrics,
                 ledger,
                 probe,
-                mean_gain=float(_mean_links(setting).uplink_gain[0]),
+                mean_gain=float(_middle_link(setting).uplink_gain[0]),
                 layers=layers,
                 documents=result.documents,
                 wall_s=time.perf_counter() - began,
@@ -155,6 +155,7 @@ class Emulation:
         air = air_interface(_radio(setting, 0), self.bundle.shape, widths)
         air = replace(
             air,
+            deadline_per_layer=setting.deadline_per == "layer",
             **payload_of(entries, widths),
             token_deadline_s=deadline_s,
             compute_s_per_token=air.compute_s_per_token if setting.with_compute else 0.0,
@@ -173,7 +174,7 @@ class Emulation:
 
     def unit_j(self, setting: Setting) -> float:
         """Energy of one token over one link at its mean gain, J: the unit of prices."""
-        air, states = self.air(setting), _mean_links(setting)
+        air, states = self.air(setting), _middle_link(setting)
         return float(
             transmit_energy(
                 payload_bits=float(air.payload_bits),
@@ -207,8 +208,14 @@ def _mean_links(setting: Setting) -> LinkStates:
     return _links(still, 0).states(0.0)
 
 
+def _middle_link(setting: Setting) -> LinkStates:
+    """One link at its mean gain, at the geometric mean of the helpers' distances."""
+    middle = {"num_helpers": 1, "distance_m": setting.middle_m, "distance_spread": 1.0}
+    return _mean_links(msgspec.structs.replace(setting, **middle, distances_m=()))
+
+
 def _links(setting: Setting, seed: int) -> Links:
-    return links_of(_radio(setting, seed), [setting.distance_m] * setting.num_helpers)
+    return links_of(_radio(setting, seed), setting.where_m())
 
 
 def _record(

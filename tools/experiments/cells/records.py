@@ -6,9 +6,12 @@ that they can be sent to another process and written as a line of a file.
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 from msgspec import Struct
 
+from siftmoe.coordinator.links.distances import distances_of
 from siftmoe.tools.results.breakdown import Breakdown
 
 #: Placeholder of the knob's value in a policy's template.
@@ -26,11 +29,20 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ----------
     num_helpers : int
         Helper n hosts the experts e with e mod N = n.
-    distance_m, tx_power_limit_w : float
-        All helpers have the same distance; their links differ in fading alone.
+    distance_m : float, m
+        Of every helper; with a spread their geometric mean.
+    distance_spread : float
+        Distance of the farthest helper over that of the nearest; between them they are spread
+        geometrically. 1: links differ in fading alone.
+    distances_m : tuple of float, m
+        Of each helper, in the place of both; empty: not used.
+    tx_power_limit_w : float, W
     bandwidth_hz : float
     deadline_s : float or None
-        Airtime of a token in one direction; None takes the paper's 0.44 bit/s/Hz.
+        Airtime of a token in one direction; None takes 0.44 bit/s/Hz, our reading of the paper's
+        setting for Mixtral.
+    deadline_per : str
+        "token": a batch has its tokens' deadlines together; "layer": one, whatever the batch.
     hidden_size : int or None
         Entries of one token's vector on the air; None takes the model's own. Another value gives
         the energy of the same selection in a wider model.
@@ -58,9 +70,12 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     num_helpers: int = 8
     distance_m: float = 20.0
+    distance_spread: float = 1.0
+    distances_m: tuple[float, ...] = ()
     tx_power_limit_w: float = 1.0
     bandwidth_hz: float = 2e6
     deadline_s: float | None = None
+    deadline_per: str = "token"
     hidden_size: int | None = None
     fading: str = "rayleigh"
     gain_floor: float = 0.05
@@ -72,6 +87,27 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     outage_price: float = 60.0
     audit: bool = False
     links: str = "simulated"
+
+    def where_m(self) -> list[float]:
+        """Distances of the helpers, m.
+
+        Raises
+        ------
+        ValueError
+            If they are listed, and not one for each helper.
+        """
+        if self.distances_m:
+            return distances_of(",".join(map(str, self.distances_m)), self.num_helpers)
+        if self.distance_spread == 1.0:
+            return distances_of(f"{self.distance_m}", self.num_helpers)
+        half = math.sqrt(self.distance_spread)
+        return distances_of(f"{self.distance_m / half}:{self.distance_m * half}", self.num_helpers)
+
+    @property
+    def middle_m(self) -> float:
+        """Geometric mean of the helpers' distances, m: that of the link whose energy is a unit."""
+        where = self.distances_m or (self.distance_m,)
+        return math.exp(math.fsum(map(math.log, where)) / len(where))
 
 
 class Cell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,4 +5,5 @@
 - `curves`: policies and the values of their knobs
 - `axes`: losses and axes that several studies share
 - `bits`: the study of widths
+- `channel`: the studies of the gain floor and of distances
 """
