@@ -11,5 +11,7 @@ evaluated on the tasks, and the results are written into the run's folder.
 - `local_fleet.local_fleet`: agents on this machine
 - `inprocess.ExpertsInProcess`: experts in this process instead of on agents
 - `exchange_rate.find_rate`: sets a price to a stated loss
+- `stated_loss`: rise of perplexity over several channel draws, its error and upper limit
+- `trials.Trials`: runs on validation text
 - `resumption`: continues a run that was killed
 """

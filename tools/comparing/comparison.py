@@ -98,7 +98,7 @@ class Comparison:
     def run(self, policy: PolicySpec) -> None:
         """Answer the prompt and evaluate the tasks under one policy."""
         console, label = stderr_console(), str(policy)
-        resolved = with_price(
+        resolved, stated = with_price(
             policy,
             site=self.site,
             bundle=self.bundle,
@@ -120,8 +120,14 @@ class Comparison:
             finally:
                 console.print()  # an error has a line of its own
         with self._coordinated(label, resolved):
-            metrics = self._evaluate(label)
-        self.scores[label] = {"answer": answer, "metrics": metrics, "policy": str(resolved)}
+            metrics, documents = self._evaluate(label)
+        self.scores[label] = {
+            "answer": answer,
+            "metrics": metrics,
+            "policy": str(resolved),
+            "documents": documents,
+            **({} if stated is None else {"stated": stated}),
+        }
         save_scores(self.out, self.scores)
 
     @contextmanager
@@ -140,8 +146,10 @@ class Comparison:
         with self.site.metered(self.ledger), coordinator.attached(self.session.model):
             yield
 
-    def _evaluate(self, label: str) -> dict[str, tuple[float, float]]:
+    def _evaluate(self, label: str) -> tuple[dict[str, tuple[float, float]], list[Any]]:
+        """Return the metrics of all tasks, and the documents of the last perplexity."""
         metrics: dict[str, tuple[float, float]] = {}
+        documents: list[Any] = []
         for task in self.tasks:
             total = len(task.prompts if isinstance(task, GenerationTask) else task.sequences)
             with progress_bar(f"{label}: {task.name}", total) as advance:
@@ -150,7 +158,8 @@ class Comparison:
                 )
             for name, metric in result.metrics.items():
                 metrics[name] = (metric.value, metric.standard_error or 0.0)
-        return metrics
+            documents = [*result.documents] or documents
+        return metrics, documents
 
 
 def compare(

@@ -28,7 +28,9 @@ CONFIDENCE = 0.95
 _SETTING = (
     "num_helpers",
     "distance_m",
+    "distance_spread",
     "distances_m",
+    "deadline_per",
     "tx_power_limit_w",
     "bandwidth_hz",
     "deadline_s",
@@ -150,6 +152,8 @@ def _row(outcome: Outcome, record: TaskRecord) -> Row:
     row |= {"curve": cell.curve}
     row |= {"policy": outcome.policy, "seed": cell.seed, "knob": outcome.value}
     row |= {"stated_loss": cell.loss, "validation_loss": outcome.validation_loss}
+    row |= {"validation_error": outcome.validation_error, "trials": outcome.trials}
+    row |= {"validation_upper": outcome.validation_upper}
     row |= msgspec.structs.asdict(cell.setting)
     row |= {"tokens": record.tokens, "channel_states": record.channel_states}
     row |= {name: getattr(record, name) for name in _FIGURES}

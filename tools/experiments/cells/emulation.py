@@ -37,7 +37,7 @@ from siftmoe.radio.channel.link import transmit_energy
 from siftmoe.tools.bundles import open_model
 from siftmoe.tools.comparing.inprocess import AllReady, ExpertsInProcess
 from siftmoe.tools.comparing.job import load_profile
-from siftmoe.tools.experiments.cells.placing import PLACING_PRICE, distances_of, placed_hosts
+from siftmoe.tools.experiments.cells.placing import PLACING_PRICE, placed_hosts
 from siftmoe.tools.experiments.cells.probe import Probe
 from siftmoe.tools.experiments.cells.records import PLACEMENTS, TaskRecord
 from siftmoe.tools.results.breakdown import breakdown_of
@@ -142,10 +142,9 @@ class Emulation:
                 metrics,
                 ledger,
                 probe,
-                mean_gain=float(
-                    _mean_links(msgspec.structs.replace(setting, distances_m=())).uplink_gain[0]
-                ),
+                mean_gain=float(_middle_link(setting).uplink_gain[0]),
                 layers=layers,
+                documents=result.documents,
                 wall_s=time.perf_counter() - began,
             )
 
@@ -158,6 +157,7 @@ class Emulation:
         air = air_interface(_radio(setting, 0), self.bundle.shape, widths)
         air = replace(
             air,
+            deadline_per_layer=setting.deadline_per == "layer",
             **payload_of(entries, widths),
             token_deadline_s=deadline_s,
             compute_s_per_token=air.compute_s_per_token if setting.with_compute else 0.0,
@@ -176,8 +176,7 @@ class Emulation:
 
     def unit_j(self, setting: Setting) -> float:
         """Energy of one token over one link at its mean gain, J: the unit of prices."""
-        nominal = msgspec.structs.replace(setting, distances_m=())
-        air, states = self.air(setting), _mean_links(nominal)
+        air, states = self.air(setting), _middle_link(setting)
         return float(
             transmit_energy(
                 payload_bits=float(air.payload_bits),
@@ -227,8 +226,14 @@ def _mean_links(setting: Setting) -> LinkStates:
     return _links(still, 0).states(0.0)
 
 
+def _middle_link(setting: Setting) -> LinkStates:
+    """One link at its mean gain, at the geometric mean of the helpers' distances."""
+    middle = {"num_helpers": 1, "distance_m": setting.middle_m, "distance_spread": 1.0}
+    return _mean_links(msgspec.structs.replace(setting, **middle, distances_m=()))
+
+
 def _links(setting: Setting, seed: int) -> Links:
-    return links_of(_radio(setting, seed), distances_of(setting))
+    return links_of(_radio(setting, seed), setting.where_m())
 
 
 def _record(
@@ -239,6 +244,7 @@ def _record(
     *,
     mean_gain: float,
     layers: tuple[dict[str, float], ...],
+    documents: tuple[tuple[float, int], ...],
     wall_s: float,
 ) -> TaskRecord:
     summary = ledger.summary()
@@ -267,6 +273,7 @@ def _record(
         uplink_bits=mean_bits(mix),
         mix=mix,
         breakdown=breakdown_of(ledger),
+        documents=documents,
         wall_s=wall_s,
         layers=layers,
     )

@@ -6,9 +6,12 @@ that they can be sent to another process and written as a line of a file.
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 from msgspec import Struct
 
+from siftmoe.coordinator.links.distances import distances_of
 from siftmoe.tools.results.breakdown import Breakdown
 
 #: Placeholder of the knob's value in a policy's template.
@@ -27,17 +30,25 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Parameters
     ----------
     num_helpers : int
-    distance_m, tx_power_limit_w : float
-        All helpers have the same distance; their links differ in fading alone.
-    distances_m : tuple of float
-        Of each helper, where they differ; prices are counted in energies at ``distance_m`` still.
+        Helper n hosts the experts e with e mod N = n.
+    distance_m : float, m
+        Of every helper; with a spread their geometric mean.
+    distance_spread : float
+        Distance of the farthest helper over that of the nearest; between them they are spread
+        geometrically. 1: links differ in fading alone.
+    distances_m : tuple of float, m
+        Of each helper, in the place of both; empty: not used.
+    tx_power_limit_w : float, W
     bandwidth_hz : float
     uplink : str
         "unicast", a band for each helper; "tdma" or "broadcast", one band for all.
     minimise : str
         As of ``[radio]``: "total", both directions, or "user", the uplink.
     deadline_s : float or None
-        Airtime of a token in one direction; None takes the paper's 0.44 bit/s/Hz.
+        Airtime of a token in one direction; None takes 0.44 bit/s/Hz, our reading of the paper's
+        setting for Mixtral.
+    deadline_per : str
+        "token": a batch has its tokens' deadlines together; "layer": one, whatever the batch.
     hidden_size : int or None
         Entries of one token's vector on the air; None takes the model's own. Another value gives
         the energy of the same selection in a wider model.
@@ -73,12 +84,14 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     num_helpers: int = 8
     distance_m: float = 20.0
+    distance_spread: float = 1.0
     distances_m: tuple[float, ...] = ()
     tx_power_limit_w: float = 1.0
     bandwidth_hz: float = 2e6
     uplink: str = "unicast"
     minimise: str = "total"
     deadline_s: float | None = None
+    deadline_per: str = "token"
     hidden_size: int | None = None
     fading: str = "rayleigh"
     gain_floor: float = 0.05
@@ -93,6 +106,27 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     placement: str = PLACEMENTS[0]
     most_hosts: int = 1
     memory_experts: int = 0
+
+    def where_m(self) -> list[float]:
+        """Distances of the helpers, m.
+
+        Raises
+        ------
+        ValueError
+            If they are listed, and not one for each helper.
+        """
+        if self.distances_m:
+            return distances_of(",".join(map(str, self.distances_m)), self.num_helpers)
+        if self.distance_spread == 1.0:
+            return distances_of(f"{self.distance_m}", self.num_helpers)
+        half = math.sqrt(self.distance_spread)
+        return distances_of(f"{self.distance_m / half}:{self.distance_m * half}", self.num_helpers)
+
+    @property
+    def middle_m(self) -> float:
+        """Geometric mean of the helpers' distances, m: that of the link whose energy is a unit."""
+        where = self.distances_m or (self.distance_m,)
+        return math.exp(math.fsum(map(math.log, where)) / len(where))
 
 
 class Cell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -182,6 +216,8 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         `siftmoe.tools.results.width_mix`.
     breakdown : Breakdown
         By layer and by helper.
+    documents : tuple of (float, int)
+        Of a perplexity: nats and scored tokens of each document.
     wall_s : float
     layers : tuple of dict
         Of an audit, one per layer.
@@ -205,6 +241,7 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     uplink_bits: float = 16.0
     mix: tuple[tuple[float, dict[int, int]], ...] = ()
     breakdown: Breakdown = msgspec.field(default_factory=Breakdown)
+    documents: tuple[tuple[float, int], ...] = ()
     wall_s: float = 0.0
     uplink_shared_j: float | None = None
     layers: tuple[dict[str, float], ...] = ()
@@ -225,8 +262,11 @@ class Outcome(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         The policy as it ran, its knob filled in.
     value : float or None
         The knob's value, in the cell's units.
-    validation_loss : float or None
-        Loss of the knob on validation text, if it was set there.
+    validation_loss, validation_error, validation_upper : float or None
+        Loss of the knob on validation text, if it was set there, over several draws of the links;
+        its standard error, and its one-sided upper confidence limit.
+    trials : int or None
+        Runs that setting the knob took.
     records : tuple of TaskRecord
     """
 
@@ -234,6 +274,9 @@ class Outcome(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     policy: str
     value: float | None = None
     validation_loss: float | None = None
+    validation_error: float | None = None
+    validation_upper: float | None = None
+    trials: int | None = None
     records: tuple[TaskRecord, ...] = ()
 
     def record(self, task: str) -> TaskRecord | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from siftmoe.models.tasks.evaluation import load_task
 from siftmoe.models.tasks.task import Task
-from siftmoe.tools.comparing.exchange_rate import VALIDATION_DOCUMENTS
+from siftmoe.tools.comparing.trials import VALIDATION_DOCUMENTS
 from siftmoe.tools.experiments.cells.emulation import Emulation
 from siftmoe.tools.experiments.cells.knobs import Found, ValidationTrials, find_knob, policy_of
 from siftmoe.tools.experiments.cells.records import Outcome
@@ -46,7 +46,7 @@ class Job(Struct, frozen=True, kw_only=True):
 
     cell: Cell
     value: float | None = None
-    validation_loss: float | None = None
+    found: Found | None = None
     calibrate: bool = False
 
     @classmethod
@@ -85,8 +85,8 @@ class Worker:
             cell=cell,
             policy=str(policy),
             value=job.value,
-            validation_loss=job.validation_loss,
             records=records,
+            **_validated(job.found),
         )
 
     def _calibrate(self, cell: Cell) -> Outcome:
@@ -97,7 +97,7 @@ class Worker:
             )
         )
         policy = policy_of(cell, found.value, unit_j=emulation.unit_j(cell.setting))
-        return Outcome(cell=cell, policy=str(policy), value=found.value, validation_loss=found.loss)
+        return Outcome(cell=cell, policy=str(policy), value=found.value, **_validated(found))
 
     def model_hash(self, model: str) -> str:
         """Hash of a model as this process opens it."""
@@ -134,6 +134,18 @@ class Worker:
         if not isinstance(task, Task):
             raise TypeError(f"knobs are set by perplexity; {name!r} has none")
         return task
+
+
+def _validated(found: Found | None) -> dict[str, Any]:
+    """Return the fields of an outcome that say how its knob was set."""
+    if found is None:
+        return {}
+    return {
+        "validation_loss": found.loss,
+        "validation_error": found.error,
+        "validation_upper": found.upper,
+        "trials": found.trials,
+    }
 
 
 _worker: Worker | None = None

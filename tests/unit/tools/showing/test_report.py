@@ -110,3 +110,21 @@ def test_a_fault_costs_one_line(run: Path) -> None:
         "topk: 4 slots skipped because the selected helper failed and no other took over.",
         "topk: 1 earlier attempt interrupted after 3 µJ, which no figure contains.",
     ]
+
+
+def test_a_stated_loss_stands_with_its_errors_beside_the_test_rise(run: Path) -> None:
+    stated = {
+        "loss": 0.025,
+        "price_j_per_nat": 1e-6,
+        "trials": 12,
+        "mean": 0.0221,
+        "standard_error": 0.002,
+        "upper": 0.0245,
+        "level": 0.9,
+        "draws": 4,
+    }
+    result = dataclasses.replace(load_results(run)[0], stated=stated, rise=(0.0232, 0.0041))
+    said = remarks([result])[0]
+    assert "rise by 2.5% at most; by 2.21 ± 0.20 % on validation text over 4 channels" in said
+    assert "below 2.45% at 90% confidence, one-sided" in said
+    assert "by 2.32 ± 0.41 % on the test text" in said
