@@ -8,5 +8,6 @@ under fast fading slot by slot.
 - `interface.AirInterface`: transmits plans
 - `slotted.SlottedAir`: the same under fast fading
 - `bursts.Bursts`, `bursts.Transfer`: what was transmitted, and the plan that arrived
+- `control.control_bits`, `control.header_bits`: what travels beside the vectors
 - `protocol.Air`: the protocol that a custom air implements
 """

@@ -46,7 +46,7 @@ def unserved(plan: SelectionPlan, helpers: Collection[int]) -> BoolArray:
 def slot_deviation(problem: SelectionProblem, plan: SelectionPlan) -> FloatArray:
     """Deviation of every slot as planned, (T, K); a slot without weight has none."""
     weights = problem.slot_weights()
-    deviation = problem.serving_deviation(plan.expert, plan.width)
+    deviation = problem.serving_deviation(plan.expert, plan.width, plan.reply_width)
     return np.where(weights > 0.0, weights * deviation, 0.0)
 
 
@@ -83,7 +83,7 @@ class Remainder:
         """State the remaining problem on the remaining helpers."""
         precision = whole.precision
         if precision is not None:
-            precision = replace(precision, units=pricing.units, rounded=pricing.rounded)
+            precision = precision.priced(pricing)
         return replace(
             whole,
             routed_experts=self.routed_experts,
@@ -184,7 +184,7 @@ def joined(
     """
     rows = rest.rows
     slots = {}
-    for name in _SLOTS:
+    for name in _SLOTS if plan.reply_width is None else (*_SLOTS, "reply_width"):
         slots[name] = getattr(plan, name).copy()
         slots[name][rows] = np.where(rest.open, getattr(second, name), slots[name][rows])
     infeasible = Status.INFEASIBLE in (plan.status, second.status)
@@ -209,6 +209,8 @@ def given_up(problem: SelectionProblem, plan: SelectionPlan, lacking: BoolArray)
         "weight": np.where(lacking, 0.0, plan.weight),
         "width": np.where(lacking, 0, plan.width),
     }
+    if plan.reply_width is not None:
+        slots["reply_width"] = np.where(lacking, 0, plan.reply_width)
     short = replace(plan, status=Status.INFEASIBLE, lower_bound_j=float("nan"))
     return _with_slots(problem, short, slots)
 

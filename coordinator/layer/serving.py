@@ -142,6 +142,7 @@ class LayerRun:
             gate_weights=gate_weights,
             hosts=self._hosts(links),
             known=parts.known(),
+            answers=parts.answers(),
             pricing=parts.air.pricing(links, len(hidden)),
             router_logits=router_logits,
         )

@@ -19,6 +19,7 @@ from siftmoe.coordinator.policies.batch.average import prefill_priced, select_av
 from siftmoe.coordinator.policies.batch.prefill import prefill_capped
 from siftmoe.coordinator.policies.loads.effort import Effort
 from siftmoe.coordinator.policies.loads.model import model_loads
+from siftmoe.coordinator.policies.loads.pruning import without_dominated
 from siftmoe.coordinator.policies.loads.tables import build_tables, plan_from_sets
 from siftmoe.coordinator.policies.token.decode import decode_capped, decode_priced
 from siftmoe.coordinator.selection.policy import BUDGETS
@@ -54,7 +55,7 @@ class SiftMoE(Effort):
             routed_experts=plain(problem.routed_experts, np.int64),
             gate_weights=plain(problem.gate_weights, np.float64),
         )
-        tables, model = build_tables(problem), model_loads(problem)
+        tables, model = without_dominated(problem, build_tables(problem), model_loads(problem))
         kind = problem.budget.kind
         if kind is BudgetKind.PER_TOKEN and model.independent:
             found = decode_capped(problem, tables, model)

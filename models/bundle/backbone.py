@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from siftmoe.models.checkpoint.architecture import build_empty_model
 from siftmoe.models.checkpoint.files import CONFIG_NAME, INDEX_NAME, WEIGHTS_NAME, CheckpointFiles
+from siftmoe.models.checkpoint.quantised.hints import drop_hints
 from siftmoe.models.checkpoint.reader import expert_parameters, find_moe_layers
 from siftmoe.models.errors import BundleCorrupt, CheckpointMismatch
 
@@ -38,7 +39,8 @@ def write_backbone(
 ) -> list[Path]:
     """Write all of a checkpoint except its experts; returns the files, sorted.
 
-    Tensors keep the checkpoint's precision and get the names they have in the model.
+    Tensors keep the checkpoint's precision, quantised ones become float32. They get the names
+    they have in the model.
 
     Raises
     ------
@@ -84,10 +86,11 @@ def load_backbone(folder: Path, dtype: BackboneDtype) -> Any:
 
 
 def _drop_quantisation(path: Path) -> None:
-    """Remove a ``quantization_config`` that was left over beside tensors converted back."""
+    """Remove what a configuration says about quantisation: the backbone's weights are plain."""
     config = json.loads(path.read_bytes())
-    if config.pop("quantization_config", None) is not None:
-        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    plain = drop_hints(config)
+    if plain != config:
+        path.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_shards(

@@ -13,15 +13,19 @@ from siftmoe.models.errors import CheckpointMismatch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import torch
+
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 
 _CHUNK_BYTES = 1 << 20  # large enough for full disk speed
 
+#: Files of quantisation tools beside the weights: ModelOpt, AutoGPTQ, AutoAWQ.
+QUANTISATION_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 #: Files that describe the weights. All other JSON and text files are copied with the backbone,
 #: because tokenizers have many files and names.
-_NOT_COMPANIONS = {CONFIG_NAME, INDEX_NAME, "pytorch_model.bin.index.json"}
+_NOT_COMPANIONS = {CONFIG_NAME, INDEX_NAME, "pytorch_model.bin.index.json", *QUANTISATION_FILES}
 _COMPANION_SUFFIXES = {".json", ".jinja", ".model", ".tiktoken", ".txt", ".vocab"}
 
 
@@ -95,6 +99,15 @@ class CheckpointFiles:
         for path in self.companions:
             _add_file(digest, path, on_bytes)
         return SourceHashes(weights=weights, with_companions=digest.hexdigest())
+
+    def read(self, name: str, expert: int | None = None) -> torch.Tensor:
+        """Read a tensor, or with ``expert`` the slice of its first axis, without the axis."""
+        from safetensors import safe_open
+
+        with safe_open(self.tensors[name], framework="pt") as file:
+            tensor: torch.Tensor
+            tensor = file.get_tensor(name) if expert is None else file.get_slice(name)[expert]
+            return tensor
 
     @property
     def vocabulary_size(self) -> int | None:

@@ -9,7 +9,7 @@ read, and those of a single expert alone where the conversion allows it.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.models.errors import CheckpointMismatch, UnsupportedArchitecture
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import torch
+
+    from siftmoe.models.checkpoint.headers import TensorHeader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,18 +147,52 @@ def check_expert_count(source: Source, num_experts: int) -> None:
             )
 
 
+def settle_checks(
+    sources: dict[str, Source], headers: dict[str, TensorHeader], *, model: Any
+) -> dict[str, Source]:
+    """Replace transpositions that depend on a tensor's shape by what they do with this one.
+
+    A conversion with ``check_dims`` transposes only where the tensor on disk has another shape than
+    the parameter. One expert's slice never has the parameter's shape, so this is decided first.
+    """
+    return {
+        target: _settled(source, headers, model=model)
+        if any(vars(step).get("check_dims", False) for step in _operations(source))
+        else source
+        for target, source in sources.items()
+    }
+
+
+def _settled(source: Source, headers: dict[str, TensorHeader], *, model: Any) -> Source:
+    same = headers[source.names[0]].shape == tuple(model.get_parameter(source.target).shape)
+    steps = []
+    for step in _operations(source):
+        if vars(step).get("check_dims", False):
+            if same:
+                continue
+            step = copy.copy(step)
+            step.check_dims = False
+        steps.append(step)
+    converter = copy.deepcopy(source.converter)
+    converter.operations = steps
+    return replace(source, converter=converter if steps else None)
+
+
+def _operations(source: Source) -> list[Any]:
+    return list(source.converter.operations) if source.converter is not None else []
+
+
 def _is_per_expert(source: Source) -> bool:
-    operations = source.converter.operations if source.converter is not None else []
+    operations = _operations(source)
     return bool(operations) and type(operations[0]).__name__ == "MergeModulelist"
 
 
 def _check_sliceable(source: Source) -> None:
     """Refuse operations on the experts' axis: they cannot be applied to one expert alone."""
-    operations = source.converter.operations if source.converter is not None else []
-    for operation in operations:
+    for operation in _operations(source):
         axes = [vars(operation).get(axis, 1) for axis in ("dim", "dim0", "dim1")]
         known = type(operation).__name__ in {"Transpose", "Interleave", "Chunk", "Concatenate"}
-        # check_dims compares with the shape of the whole parameter, which differs from a slice's
+        # check_dims compares with the shape of the whole parameter; settle_checks answers it before
         if not known or 0 in axes or vars(operation).get("check_dims", False):
             raise UnsupportedArchitecture(
                 f"the checkpoint stores {source.target!r} in a form ({operation!r}) of which one "

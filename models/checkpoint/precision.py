@@ -1,9 +1,10 @@
-"""Refuses checkpoints whose weights are quantised, judged by the tensors alone.
+"""Refuses checkpoints whose weights are quantised in an unknown form, judged by the tensors alone.
 
 A ``quantization_config`` in ``config.json`` is no evidence: it may be missing beside quantised
-tensors, or left over beside tensors that were converted back. Evidence is a weight that is not a
-floating-point number of 16 bits or more, or a tensor without a parameter in the model that a
-quantised format stores beside its weights, such as scales.
+tensors, or left over beside tensors that were converted back. What ``quantised`` recognises counts
+as float32 here. Evidence is a weight that is not a floating-point number of 16 bits or more, or a
+tensor without a parameter in the model that a quantised format stores beside its weights, such as
+scales.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from siftmoe.models.checkpoint.quantised.leftovers import is_harmless
 from siftmoe.models.errors import UnsupportedPrecision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
     from siftmoe.models.checkpoint.files import CheckpointFiles
     from siftmoe.models.checkpoint.headers import TensorHeader
@@ -30,11 +32,6 @@ _INTEGERS = {"BOOL", "I16", "I32", "I64", "U8", "I8", "U16", "U32", "U64"}
 _QUANTISED_NAME = re.compile(
     r"scale|zero_?point|amax|absmax|qweight|qzeros|g_idx|quant_|SCB|_blocks$|_packed$|codebook"
 )
-#: Formats that transformers converts back on the CPU: what their tensors are called, and its class.
-_CONVERTED_BACK = {
-    "MXFP4": (re.compile(r"_blocks$"), "Mxfp4Config"),
-    "fp8": (re.compile(r"weight_scale_inv$"), "FineGrainedFP8Config"),
-}
 
 
 def check_precision(
@@ -44,34 +41,43 @@ def check_precision(
     unused: list[str],
     *,
     model: Any,
+    quantised: Container[str] = (),
 ) -> None:
-    """Refuse a checkpoint with quantised weights.
+    """Refuse a checkpoint whose weights are quantised in a form that is not known.
 
     Parameters
     ----------
     headers : dict of str to TensorHeader
-        Of every tensor on disk.
+        Of every tensor on disk; quantised weights that are known are in float32.
     sources : dict of str to Source
         The tensors on disk that make each parameter.
     unused : list of str
         Tensors on disk for which the model has no parameter.
     model : transformers.PreTrainedModel
         On the meta device.
+    quantised : container of str
+        Names of the quantised weights that are known.
 
     Raises
     ------
     UnsupportedPrecision
         If a weight has another precision than float64, float32, float16 or bfloat16, or a tensor
-        without a parameter belongs to a quantised format. The message says how to convert it.
+        without a parameter belongs to a quantised format.
     """
-    found = [*_misread(headers, sources, model), *_leftover(headers, unused, model)]
+    found = [
+        *_misread(headers, sources, model),
+        *_leftover(headers, unused, model),
+        *_silent_biases(files, unused, quantised),
+    ]
     if not found:
         return
     name = found[0]
     raise UnsupportedPrecision(
-        f"checkpoint {str(files.root)!r} is quantised: {len(found)} tensors such as {name!r} "
-        f"({headers[name].dtype}); siftmoe reads {', '.join(_READ.values())}. "
-        f"{_way_out(files, found)}"
+        f"checkpoint {str(files.root)!r} is quantised in a form that siftmoe does not read: "
+        f"{len(found)} tensors such as {name!r} ({headers[name].dtype}). It reads "
+        f"{', '.join(_READ.values())}, fp8 and int8 with scales, MXFP4, NVFP4, GPTQ, AWQ and "
+        f"bitsandbytes. Take the model's release in one of them, or convert the weights back with "
+        f"the tool that quantised them, and prepare that folder"
     )
 
 
@@ -90,38 +96,20 @@ def _leftover(headers: dict[str, TensorHeader], unused: Iterable[str], model: An
     # parts of a model that transformers leaves out on purpose, as layers for speculative decoding
     ignored = [re.compile(part) for part in model._keys_to_ignore_on_load_unexpected or ()]
     for name in unused:
-        if any(part.search(name) for part in ignored):
+        if is_harmless(name) or any(part.search(name) for part in ignored):
             continue
         if _QUANTISED_NAME.search(name) or headers[name].dtype not in {*_READ, "I64", "BOOL"}:
             yield name
 
 
-def _way_out(files: CheckpointFiles, found: list[str]) -> str:
-    for title, (pattern, config) in _CONVERTED_BACK.items():
-        if any(pattern.search(name) for name in found):
-            return _conversion(files, title, config)
-    return (
-        "Take the model's release in bfloat16 or float16, or convert the weights back with the "
-        "tool that quantised them, and prepare that folder"
-    )
+def _silent_biases(
+    files: CheckpointFiles, unused: Iterable[str], quantised: Container[str]
+) -> Iterator[str]:
+    """Yield biases of quantised layers that the model lacks and that are not zero.
 
-
-def _conversion(files: CheckpointFiles, title: str, config: str) -> str:
-    """Say how transformers converts a checkpoint back to bfloat16."""
-    source = str(files.root)
-    target = f"{source}-bfloat16"
-    first = ""
-    if not files.config.get("quantization_config"):
-        first = (
-            "Its config.json lacks the 'quantization_config' of the release, without which "
-            "transformers misreads it too: put that back first. "
-        )
-    return (
-        f"{first}Where memory holds the whole model, convert it from {title} and prepare the "
-        f"result:\n"
-        f'  python -c "import transformers as t; t.AutoModelForCausalLM.from_pretrained('
-        f"{source!r}, quantization_config=t.{config}(dequantize=True), dtype='bfloat16')"
-        f".save_pretrained({target!r}, save_original_format=False); "
-        f't.AutoTokenizer.from_pretrained({source!r}).save_pretrained({target!r})"\n'
-        f"  siftmoe prepare {target} --out BUNDLE"
-    )
+    AutoGPTQ stores a bias of zeros beside every layer.
+    """
+    for name in unused:
+        stem = name.removesuffix("bias")
+        if stem != name and f"{stem}weight" in quantised and bool(files.read(name).any()):
+            yield name

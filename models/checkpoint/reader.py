@@ -7,7 +7,7 @@ them. Only the requested weights are read.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.models.checkpoint.architecture import build_empty_model
@@ -18,10 +18,14 @@ from siftmoe.models.checkpoint.experts import (
     split_fused,
 )
 from siftmoe.models.checkpoint.files import CheckpointFiles
-from siftmoe.models.checkpoint.headers import read_headers
-from siftmoe.models.checkpoint.layers import MoELayer, find_moe_layers, router_top_k
-from siftmoe.models.checkpoint.names import Source, map_sources, one_expert
+from siftmoe.models.checkpoint.headers import TensorHeader, read_headers
+from siftmoe.models.checkpoint.layers import MoELayer, find_moe_layers, flag, router_top_k
+from siftmoe.models.checkpoint.names import Source, map_sources, one_expert, settle_checks
 from siftmoe.models.checkpoint.precision import check_precision
+from siftmoe.models.checkpoint.quantised.formats import find_quantised
+from siftmoe.models.checkpoint.quantised.hints import Hints
+from siftmoe.models.checkpoint.quantised.leftovers import is_harmless
+from siftmoe.models.checkpoint.quantised.weight import QuantisedWeight, Stored
 from siftmoe.models.checkpoint.shapes import check_shapes
 from siftmoe.models.errors import CheckpointMismatch, UnsupportedArchitecture
 from siftmoe.models.shape import ModelShape
@@ -51,7 +55,9 @@ class Checkpoint:
     activation : Activation
         The same for every expert.
     sources : dict of str to Source
-        Tensors on disk and conversion of each parameter.
+        Tensors and conversion of each parameter. A quantised weight counts as one tensor.
+    quantised : dict of str to QuantisedWeight
+        By the name that the weight has where it is not quantised.
     """
 
     files: CheckpointFiles
@@ -60,6 +66,7 @@ class Checkpoint:
     shape: ModelShape
     activation: Activation
     sources: dict[str, Source]
+    quantised: dict[str, QuantisedWeight] = field(default_factory=dict)
 
     @classmethod
     def open(cls, model_dir: str | Path) -> Checkpoint:
@@ -70,17 +77,19 @@ class Checkpoint:
         CheckpointMismatch
             If files are missing or do not fit the configuration.
         UnsupportedPrecision
-            If weights are quantised, whatever the configuration says.
+            If weights are quantised in a form that is not known, whatever the configuration says.
         UnsupportedArchitecture
             If the model has no experts that siftmoe can find and export.
         """
         files = CheckpointFiles.open(model_dir)
         model = build_empty_model(files.root)
         layers = find_moe_layers(model)
-        sources, unused = map_sources(files.tensors, model)
-        headers = read_headers(files)
-        check_precision(files, headers, sources, unused, model=model)
+        quantised, headers = _plain_headers(files, layers)
+        sources, unused = map_sources(headers, model)
+        sources = settle_checks(sources, headers, model=model)
+        check_precision(files, headers, sources, unused, model=model, quantised=quantised)
         check_shapes(files, headers, sources, layers, model=model)
+        unused = [name for name in unused if not is_harmless(name)]
         if unused:
             _log.warning("%d tensors are not part of the model: %s …", len(unused), unused[0])
         activation = _common([identify_activation(layer) for layer in layers], layers, "activation")
@@ -91,6 +100,7 @@ class Checkpoint:
             shape=_shape(model, layers, activation),
             activation=activation,
             sources=sources,
+            quantised=quantised,
         )
         checkpoint._check_complete()
         return checkpoint
@@ -154,15 +164,10 @@ class Checkpoint:
         return source.convert(tensors, model=self.model)[source.target]
 
     def _tensor(self, name: str, expert: int | None = None) -> torch.Tensor:
-        from safetensors import safe_open
-
-        with safe_open(self.files.tensors[name], framework="pt") as file:
-            tensor: torch.Tensor
-            if expert is None:
-                tensor = file.get_tensor(name)
-            else:
-                tensor = file.get_slice(name)[expert : expert + 1]
-            return tensor
+        if name in self.quantised:
+            return self.quantised[name].decode(self.files.read, expert)
+        tensor = self.files.read(name, expert)
+        return tensor if expert is None else tensor[None]
 
     def _check_complete(self) -> None:
         missing = sorted(self.expert_parameters - self.sources.keys())
@@ -172,6 +177,27 @@ class Checkpoint:
                 f"parameters that its configuration asks for, first {missing[0]!r}; download or "
                 f"copy the checkpoint again"
             )
+
+
+def _plain_headers(
+    files: CheckpointFiles, layers: list[MoELayer]
+) -> tuple[dict[str, QuantisedWeight], dict[str, TensorHeader]]:
+    """Find the quantised weights, and the headers of a checkpoint that has them in float32."""
+    headers = read_headers(files)
+    quantised = find_quantised(
+        Stored(
+            headers=headers,
+            hints=Hints.read(files.root, files.config),
+            read=files.read,
+            transposed=any(
+                layer.adapter is None and flag(layer.module, "is_transposed") for layer in layers
+            ),
+        )
+    )
+    parts = {part for weight in quantised.values() for part in weight.parts}
+    plain = {name: header for name, header in headers.items() if name not in parts}
+    decoded = {name: TensorHeader("F32", weight.shape) for name, weight in quantised.items()}
+    return quantised, plain | decoded
 
 
 def expert_parameters(model: Any, layers: list[MoELayer]) -> set[str]:

@@ -75,7 +75,7 @@ class Trials:
     task: Task
     batch_size: int
     bits: Bits
-    downlink_bits: int | None
+    downlink_bits: Bits | None
 
     def run(self, spec: PolicySpec) -> tuple[float, float]:
         """Perplexity on the validation text, and uplink energy of a token in joule."""

@@ -20,6 +20,7 @@ OPTIONAL = {
     "pyadi-iio": "pluto",
     "asyncssh": "fleet",
     "prometheus-client": "metrics",
+    "fastapi": "serve",
     "distributed": "cluster",
 }
 

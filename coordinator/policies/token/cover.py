@@ -170,6 +170,7 @@ def cover_respond(
     total: FloatArray,
     resource: IntArray,
     units: IntArray,
+    group: IntArray,
     begin: IntArray,
     cap: FloatArray,
     order: IntArray,
@@ -178,17 +179,17 @@ def cover_respond(
 ) -> int:
     """One pass of best response: tokens leave, choose anew at marginal prices, return.
 
-    ``total``, ``resource``, ``units``, ``begin`` and ``loads`` are those of ``occupancy``,
-    ``order`` the tokens to visit. Changes ``sets`` and ``loads`` in place; a token whose set is
-    empty is inserted. Returns the moves.
+    ``total``, ``resource``, ``units``, ``group``, ``begin`` and ``loads`` are those of
+    ``occupancy``, ``order`` the tokens to visit. Changes ``sets`` and ``loads`` in place; a token
+    whose set is empty is inserted. Returns the moves.
     """
     slots = routed.shape[1]
     moves = 0
     cost = current_costs(total, resource, units, loads)
-    d, without = np.empty((slots, resource.size)), np.empty(slots)
+    d, without = np.empty((slots, len(resource))), np.empty(slots)
     chosen = np.empty(slots, np.int64)
     for t in order:
-        now = leave(sets[t], total, resource, units, begin, loads, cost)
+        now = leave(sets[t], total, resource, units, group, begin, loads, cost)
         _load(routed[t], weights[t], served, base, cap[t], d, without)
         price = _solve(d, without, cost, cap[t], chosen)
         if price < np.inf and (now == 0.0 or price < now * (1.0 - IMPROVEMENT)):
@@ -197,5 +198,5 @@ def cover_respond(
                 changed = changed or chosen[j] != sets[t, j]
                 sets[t, j] = chosen[j]
             moves += 1 if changed else 0
-        enter(sets[t], total, resource, units, begin, loads, cost)
+        enter(sets[t], total, resource, units, group, begin, loads, cost)
     return moves

@@ -266,6 +266,7 @@ def price_respond(
     total: FloatArray,
     resource: IntArray,
     units: IntArray,
+    group: IntArray,
     begin: IntArray,
     price: float,
     order: IntArray,
@@ -276,11 +277,11 @@ def price_respond(
     slots = routed.shape[1]
     moves = 0
     cost = current_costs(total, resource, units, loads)
-    d, without = np.empty((slots, resource.size)), np.empty(slots)
+    d, without = np.empty((slots, len(resource))), np.empty(slots)
     chosen = np.empty(slots, np.int64)
     for t in order:
         _load(routed[t], weights[t], served, base, price, d, without)
-        now = leave(sets[t], total, resource, units, begin, loads, cost)
+        now = leave(sets[t], total, resource, units, group, begin, loads, cost)
         for i in range(slots):
             least = without[i]
             for n in sets[t]:
@@ -291,5 +292,5 @@ def price_respond(
             moves += 1
             for j in range(slots):
                 sets[t, j] = chosen[j]
-        enter(sets[t], total, resource, units, begin, loads, cost)
+        enter(sets[t], total, resource, units, group, begin, loads, cost)
     return moves

@@ -34,7 +34,7 @@ sys.exit(main(arguments))
 #: What the extras bring.
 EXTRAS = (
     "torch,transformers,tokenizers,safetensors,accelerate,onnx,onnxruntime,scipy,numba,rich,"
-    "matplotlib,psutil,adi,iio,asyncssh,prometheus_client"
+    "matplotlib,psutil,adi,iio,asyncssh,prometheus_client,fastapi,uvicorn"
 )
 COORDINATOR = "pip install 'siftmoe[coordinator]'"
 FLEET = "pip install 'siftmoe[fleet]'"
@@ -60,6 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 CASES: dict[str, tuple[str, str | None]] = {
     "loopback": ("", COORDINATOR),
     "run": ("t.toml", COORDINATOR),
+    "serve": ("t.toml", "pip install 'siftmoe[serve]'"),
     "prepare": ("model --out b", "is not a folder"),
     "profile": ("show upcycled", COORDINATOR),
     "place": ("t.toml", COORDINATOR),

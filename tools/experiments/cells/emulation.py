@@ -36,10 +36,11 @@ from siftmoe.models.vectors.packing import row_bits
 from siftmoe.radio.channel.link import transmit_energy
 from siftmoe.tools.bundles import open_model
 from siftmoe.tools.comparing.inprocess import AllReady, ExpertsInProcess
-from siftmoe.tools.comparing.job import SIMULATED_CARRIER_HZ, load_profile
+from siftmoe.tools.comparing.job import load_profile
 from siftmoe.tools.experiments.cells.placing import PLACING_PRICE, distances_of, placed_hosts
 from siftmoe.tools.experiments.cells.probe import Probe
 from siftmoe.tools.experiments.cells.records import PLACEMENTS, TaskRecord
+from siftmoe.tools.results.breakdown import breakdown_of
 from siftmoe.tools.results.width_mix import mean_bits, mix_of
 
 if TYPE_CHECKING:
@@ -215,7 +216,6 @@ def _radio(setting: Setting, seed: int) -> RadioEntry:
         gain_floor=setting.gain_floor,
         seed=seed,
         links=setting.links,
-        carrier_hz=SIMULATED_CARRIER_HZ,
     )
 
 
@@ -264,6 +264,7 @@ def _record(
         else probe.shared_j / max(1, summary.tokens),
         uplink_bits=mean_bits(mix),
         mix=mix,
+        breakdown=breakdown_of(ledger),
         wall_s=wall_s,
         layers=layers,
     )

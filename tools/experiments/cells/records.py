@@ -9,6 +9,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from siftmoe.tools.results.breakdown import Breakdown
+
 #: Placeholder of the knob's value in a policy's template.
 KNOB = "{}"
 
@@ -152,6 +154,7 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     channel_states : int
         Independent states of one link.
     uplink_j, downlink_j : float, J per token
+        Of hidden states to the helpers, and of their answers.
     airtime_s, latency_s : float, s per token
         On the virtual clock; every burst lasts its whole window.
     latency_uniform_s, latency_optimal_s : float, s per token
@@ -171,6 +174,8 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mix : tuple of (float, dict)
         Tokens sent by the gain of the link over its mean, dB, and by width; see
         `siftmoe.tools.results.width_mix`.
+    breakdown : Breakdown
+        By layer and by helper.
     wall_s : float
     layers : tuple of dict
         Of an audit, one per layer.
@@ -193,9 +198,15 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     outage: float = 0.0
     uplink_bits: float = 16.0
     mix: tuple[tuple[float, dict[int, int]], ...] = ()
+    breakdown: Breakdown = msgspec.field(default_factory=Breakdown)
     wall_s: float = 0.0
     uplink_shared_j: float | None = None
     layers: tuple[dict[str, float], ...] = ()
+
+    @property
+    def radio_j(self) -> float:
+        """Radiated energy of both directions, J per token."""
+        return self.uplink_j + self.downlink_j
 
 
 class Outcome(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -140,7 +140,7 @@ def test_widths_are_compared(bundle, tmp_path, capsys):
     assert main(study("bits", bundle, tmp_path / "bits", "--seeds", "1", "--json")) == 0
     found = json.loads(capsys.readouterr().out)
     titles = [summary["title"] for summary in found["summary"]]
-    assert any("energy over that of 'width by channel', less one" in title for title in titles)
+    assert any("over the best baseline's, less one" in title for title in titles)
     rows = [row for row in found["rows"] if row["task"] == "perplexity"]
     bits = {(row["curve"], row["knob"]): row["uplink_bits"] for row in rows}
     assert bits["topk", None] == 16.0
