@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from siftmoe.coordinator.air.interface import AirInterface
+from siftmoe.coordinator.air.one_band import OneBandAir
 from siftmoe.coordinator.air.operating_points import (
     MIXTRAL_CSQA,
     OPERATING_POINTS,
@@ -93,6 +94,8 @@ def air_interface(
         ),
         control=radio.control and not radio.fading_slots,
     )
+    if radio.uplink != "unicast":
+        return OneBandAir.over(air, broadcast=radio.uplink == "broadcast")
     if not radio.fading_slots:
         return air
     if not distances_m:

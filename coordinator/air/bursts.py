@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
+    BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,9 @@ class Bursts:
     window_s : float, s
         Time that the layer has for this direction, common to all transmitters; with a shared
         deadline, for both directions and the compute between them.
+    heard : (m, N) bool or None
+        Which helpers hear each burst of a broadcast; ``helper`` is the one with the worst link of
+        them. None: each burst is for its helper alone.
     """
 
     direction: Direction
@@ -62,6 +66,7 @@ class Bursts:
     circuit_tx_j: FloatArray
     circuit_rx_j: FloatArray
     window_s: float
+    heard: BoolArray | None = None
 
     @property
     def control_j(self) -> FloatArray:

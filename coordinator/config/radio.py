@@ -21,7 +21,12 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Parameters
     ----------
     bandwidth_hz : float, Hz
-        Of one link; every helper has its own band.
+        Of one link; every helper has its own band, or all share one, see ``uplink``.
+    uplink : str
+        "unicast": every helper has a band of its own for the whole window, as in the paper.
+        "tdma": unicast in one band, one burst after the other. "broadcast": one band, and every
+        helper hears every burst, so that a token is sent once for all who need it. Where there is
+        one band, answers follow each other in one too.
     deadline_s : float or None, s
         Airtime that one token's transmission may take, one direction; with ``deadline_shared``,
         time for both directions and the compute between them. None takes that of
@@ -88,6 +93,7 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     bandwidth_hz: Annotated[float, Meta(ge=1e3, le=1e11)] = 2e6
+    uplink: Literal["unicast", "tdma", "broadcast"] = "unicast"
     deadline_s: Annotated[float, Meta(gt=0.0, le=60.0)] | None = None
     deadline_per: Literal["token", "layer"] = "token"
     operating_point: Literal["mixtral-csqa", "switch-xsum"] = "mixtral-csqa"
@@ -121,6 +127,12 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(
                 "uplink_price and downlink_price are both 0, so that every plan costs nothing; "
                 "price at least one of them"
+            )
+        if self.uplink != "unicast" and (self.deadline_shared or self.fading_slots):
+            raise ValueError(
+                f'uplink = "{self.uplink}" has one band with a window for each direction, in which '
+                f"the channel stays as it is; leave out deadline_shared and fading_slots, or name "
+                f'uplink = "unicast"'
             )
         if not self.fading_slots:
             return

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.energy.medium import Medium
     from siftmoe.coordinator.energy.roundtrip import OneWay
 
     FloatArray = NDArray[np.float64]
@@ -48,6 +49,8 @@ class Pricing:
         As of ``Replies``.
     pooled, rounded, joint
         As of ``Precision``.
+    medium : Medium or None
+        As of ``SelectionProblem``.
     """
 
     energy_j: FloatArray
@@ -56,6 +59,7 @@ class Pricing:
     pooled: bool = True
     rounded: bool = False
     joint: bool = False
+    medium: Medium | None = None
 
     @classmethod
     def of_one_width(cls, energy_j: FloatArray) -> Pricing:

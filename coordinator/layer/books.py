@@ -190,4 +190,9 @@ def transmission_rows(
             control_j=float(bursts.control_j[i]),
             circuit_tx_j=float(bursts.circuit_tx_j[i]),
             circuit_rx_j=float(bursts.circuit_rx_j[i]),
+            heard=(
+                ""
+                if bursts.heard is None
+                else " ".join(agents[m] for m in bursts.heard[i].nonzero()[0])
+            ),
         )

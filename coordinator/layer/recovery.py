@@ -94,6 +94,7 @@ class Remainder:
             token_factor=self.token_factor,
             precision=precision,
             router_logits=self.router_logits,
+            medium=pricing.medium,
         )
 
 

@@ -93,7 +93,9 @@ class TransmissionRow:
     helper; the energy spent on them is booked. ``widths`` lists bits per entry and number of
     tokens, ascending: "3:5 8:2". ``energy_j`` is what is radiated, ``control_j`` the part of it
     that ``control_bits`` of the payload took: headers, experts and weights. ``circuit_tx_j`` and
-    ``circuit_rx_j`` come on top: circuits of the sender and of the receiver during the airtime.
+    ``circuit_rx_j`` come on top: circuits of the sender and of the receivers during the airtime.
+    A broadcast is one burst, booked for the helper of the worst link that it is meant for;
+    ``heard`` lists the names of all that hear it, and is empty where a burst is for one.
     """
 
     time_s: float
@@ -121,6 +123,7 @@ class TransmissionRow:
     control_j: float = 0.0
     circuit_tx_j: float = 0.0
     circuit_rx_j: float = 0.0
+    heard: str = ""
 
     @property
     def energy_source(self) -> Source:

@@ -30,7 +30,8 @@ OLDEST_READABLE: Final = 5
 #: Makes a file of that version look like one of this, for the connection that reads it.
 AS_IF_NEW: Final = """
 CREATE TEMP VIEW transmission AS
-SELECT rowid, *, 0.0 AS control_bits, 0.0 AS control_j, 0.0 AS circuit_tx_j, 0.0 AS circuit_rx_j
+SELECT rowid, *, 0.0 AS control_bits, 0.0 AS control_j, 0.0 AS circuit_tx_j, 0.0 AS circuit_rx_j,
+    '' AS heard
 FROM main.transmission"""
 
 #: The comments stay in the file: ``sqlite3 ledger.sqlite .schema`` shows them.
@@ -113,7 +114,8 @@ CREATE TABLE transmission (                    -- one burst
     control_bits REAL NOT NULL CHECK (control_bits BETWEEN 0 AND payload_bits),  -- of the payload
     control_j REAL NOT NULL CHECK (control_j BETWEEN 0 AND energy_j),  -- of the energy, their part
     circuit_tx_j REAL NOT NULL CHECK (circuit_tx_j >= 0),  -- beside the energy: of the sender
-    circuit_rx_j REAL NOT NULL CHECK (circuit_rx_j >= 0)   -- and of the receiver
+    circuit_rx_j REAL NOT NULL CHECK (circuit_rx_j >= 0),  -- and of the receivers
+    heard TEXT NOT NULL                        -- of a broadcast: all that hear it
 );
 CREATE TABLE sounding (                        -- one pilot exchange in one direction
     run INTEGER NOT NULL REFERENCES run,

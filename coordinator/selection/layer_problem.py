@@ -87,6 +87,7 @@ def layer_problem(
         width=table.width,
         precision=precision,
         router_logits=router_logits,
+        medium=pricing.medium,
     )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.energy.medium import Medium
     from siftmoe.coordinator.selection.precision import Precision
 
     FloatArray = NDArray[np.float64]
@@ -112,6 +113,9 @@ class SelectionProblem:
         Widths to choose from, where there are several, to helpers or back. ``energy`` is then a
         table over its ``resource`` and ``units``, and ``deviation`` and ``scale`` hold for exact
         vectors: those of skips and of local experts.
+    medium : Medium or None
+        The band that all helpers share, where they do. ``energy`` is then linear in the loads, at
+        usual prices of airtime: what policies go by that do not look at the medium.
     """
 
     routed_experts: IntArray
@@ -127,6 +131,7 @@ class SelectionProblem:
     width: int = 16
     precision: Precision | None = None
     router_logits: FloatArray | None = None
+    medium: Medium | None = None
 
     def __post_init__(self) -> None:
         tokens, slots = self.routed_experts.shape

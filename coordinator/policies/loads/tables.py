@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from siftmoe.coordinator.compiled import compiled
+from siftmoe.coordinator.selection.on_air import priced_energy
 from siftmoe.coordinator.selection.problem import (
     LOCAL,
     NOBODY,
@@ -254,14 +256,11 @@ def plan_from_sets(
         Passed on to the plan.
     """
     routed, experts = problem.routed_experts, problem.num_experts
-    way = np.broadcast_to(sets[:, None, :], (*routed.shape, sets.shape[1]))  # [T, K, W]
+    way = best_ways(tables.remote, tables.remote_expert, routed, np.ascontiguousarray(sets))
     # the padding -1 finds the last column: nobody, at no finite deviation
-    value = _and_nobody(tables.remote, np.inf)[routed[:, :, None], way]
-    expert = _and_nobody(tables.remote_expert, experts)[routed[:, :, None], way]
-    scale = _and_nobody(tables.remote_scale, 0.0)[routed[:, :, None], way]
-    best = _first_least(value, expert != routed[:, :, None])  # [T, K]
-    at = (*np.indices(routed.shape), best)
-    value, expert, scale, way = value[at], expert[at], scale[at], way[at]  # [T, K]
+    value = _and_nobody(tables.remote, np.inf)[routed, way]
+    expert = _and_nobody(tables.remote_expert, experts)[routed, way]
+    scale = _and_nobody(tables.remote_scale, 0.0)[routed, way]  # [T, K]
 
     base, base_expert = tables.base[routed], tables.base_expert[routed]
     base_rank = np.where(base_expert == routed, 0, np.where(base_expert < experts, 1, 2))
@@ -293,15 +292,34 @@ def _and_nobody(table: NDArray[Any], nothing: float) -> NDArray[Any]:
     return np.append(table, np.full((len(table), 1), nothing, dtype=table.dtype), axis=1)
 
 
-def _first_least(value: FloatArray, replaced: BoolArray) -> IntArray:
-    """Index of the least value along the last axis, a kept expert first among equals."""
-    tied = value == value.min(axis=-1, keepdims=True)
-    index: IntArray = (tied * 2 - (tied & replaced)).argmax(axis=-1)
-    return index
+@compiled
+def best_ways(
+    remote: FloatArray, remote_expert: IntArray, routed: IntArray, sets: IntArray
+) -> IntArray:
+    """Way of each token's set, (T, W), of least deviation for each slot, (T, K); -1 for none.
+
+    Among equals the first one with the slot's own expert, or else the first one.
+    """
+    tokens, slots = routed.shape
+    best = np.full((tokens, slots), -1, np.int64)
+    for t in range(tokens):
+        for i in range(slots):
+            e = routed[t, i]
+            least, kept = np.inf, False
+            for j in range(sets.shape[1]):
+                h = sets[t, j]
+                if h < 0 or not remote[e, h] < np.inf:
+                    continue
+                own = remote_expert[e, h] == e
+                if remote[e, h] < least or (remote[e, h] == least and own and not kept):
+                    best[t, i], least, kept = h, remote[e, h], own
+    return best
 
 
 def plan_energy(problem: SelectionProblem, plan: SelectionPlan) -> float:
-    """Energy of a plan, J: the sum of e_r(q_r) over what its tokens draw on."""
+    """Energy of a plan, J: the sum of e_r(q_r) over what its tokens draw on, or of its band."""
+    if problem.medium is not None:
+        return priced_energy(problem.medium, plan)
     precision = problem.precision
     if precision is None:
         loads = plan.loads(problem.num_helpers)

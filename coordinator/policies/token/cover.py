@@ -105,9 +105,7 @@ def _two_slots(d: FloatArray, cost: FloatArray, cap: float, chosen: IntArray) ->
 
 
 @compiled_over(cover_tree, relaxation)
-def _solve(
-    d: FloatArray, base: FloatArray, cost: FloatArray, cap: float, chosen: IntArray
-) -> float:
+def solve(d: FloatArray, base: FloatArray, cost: FloatArray, cap: float, chosen: IntArray) -> float:
     """Cost of the cheapest set of one token; infinite, and no set, if there is none."""
     alone = 0.0
     for i in range(base.size):
@@ -157,7 +155,7 @@ def cover_batch(
     d, without = np.empty((slots, cost.size)), np.empty(slots)
     for t in range(tokens):
         _load(routed[t], weights[t], served, base, cap[t], d, without)
-        total[t] = _solve(d, without, cost, cap[t], sets[t])
+        total[t] = solve(d, without, cost, cap[t], sets[t])
     return sets, total
 
 
@@ -191,7 +189,7 @@ def cover_respond(
     for t in order:
         now = leave(sets[t], total, resource, units, group, begin, loads, cost)
         _load(routed[t], weights[t], served, base, cap[t], d, without)
-        price = _solve(d, without, cost, cap[t], chosen)
+        price = solve(d, without, cost, cap[t], chosen)
         if price < np.inf and (now == 0.0 or price < now * (1.0 - IMPROVEMENT)):
             changed = False
             for j in range(slots):

@@ -204,7 +204,8 @@ def _by_branching(
 
 
 @compiled
-def _solve(d: FloatArray, base: FloatArray, cost: FloatArray, chosen: IntArray) -> float:
+def solve(d: FloatArray, base: FloatArray, cost: FloatArray, chosen: IntArray) -> float:
+    """Best set of one token with priced deviations (K, H) and (K,), and its value."""
     for i in range(base.size):
         chosen[i] = -1
     if base.size <= 2:
@@ -253,7 +254,7 @@ def price_batch(
     d, without = np.empty((slots, cost.size)), np.empty(slots)
     for t in range(tokens):
         _load(routed[t], weights[t], served, base, price, d, without)
-        total[t] = _solve(d, without, cost, sets[t])
+        total[t] = solve(d, without, cost, sets[t])
     return sets, total
 
 
@@ -288,7 +289,7 @@ def price_respond(
                 if n >= 0:
                     least = min(least, d[i, n])
             now += least
-        if _solve(d, without, cost, chosen) < now * (1.0 - IMPROVEMENT):
+        if solve(d, without, cost, chosen) < now * (1.0 - IMPROVEMENT):
             moves += 1
             for j in range(slots):
                 sets[t, j] = chosen[j]

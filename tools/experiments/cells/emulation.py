@@ -210,6 +210,8 @@ class Emulation:
 def _radio(setting: Setting, seed: int) -> RadioEntry:
     return RadioEntry(
         bandwidth_hz=setting.bandwidth_hz,
+        uplink=setting.uplink,  # type: ignore[arg-type]
+        minimise=setting.minimise,  # type: ignore[arg-type]
         tx_power_limit_w=setting.tx_power_limit_w,
         fading=setting.fading,  # type: ignore[arg-type]
         coherence_time_s=setting.coherence_time_s,

@@ -32,6 +32,10 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     distances_m : tuple of float
         Of each helper, where they differ; prices are counted in energies at ``distance_m`` still.
     bandwidth_hz : float
+    uplink : str
+        "unicast", a band for each helper; "tdma" or "broadcast", one band for all.
+    minimise : str
+        As of ``[radio]``: "total", both directions, or "user", the uplink.
     deadline_s : float or None
         Airtime of a token in one direction; None takes the paper's 0.44 bit/s/Hz.
     hidden_size : int or None
@@ -72,6 +76,8 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     distances_m: tuple[float, ...] = ()
     tx_power_limit_w: float = 1.0
     bandwidth_hz: float = 2e6
+    uplink: str = "unicast"
+    minimise: str = "total"
     deadline_s: float | None = None
     hidden_size: int | None = None
     fading: str = "rayleigh"
