@@ -30,6 +30,7 @@ NAMES = (
     "bound",
     "bits",
     "placement",
+    "circuit",
 )
 
 

@@ -51,11 +51,15 @@ class ValidationTrials:
     batch_size: int
 
     def run(self, spec: PolicySpec) -> tuple[float, float]:
-        """Perplexity on the validation text, and energy of a token in both directions in joule."""
+        """Perplexity on the validation text, and energy of a token in both directions in joule.
+
+        With circuits all that a token costs.
+        """
         record = self.emulation.run(
             spec, self.cell.setting, self.task, seed=_VALIDATION_SEED, batch_size=self.batch_size
         )
-        return record.metrics["perplexity"][0], record.radio_j
+        whole_j = record.total_j if self.cell.setting.circuits else None
+        return record.metrics["perplexity"][0], record.radio_j if whole_j is None else whole_j
 
 
 def policy_of(cell: Cell, value: float | None, *, unit_j: float) -> PolicySpec:

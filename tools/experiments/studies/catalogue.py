@@ -18,6 +18,7 @@ from siftmoe.tools.experiments.studies.axes import (
     USUAL_LOSS,
 )
 from siftmoe.tools.experiments.studies.bits import BITS
+from siftmoe.tools.experiments.studies.circuit import CIRCUIT
 from siftmoe.tools.experiments.studies.definition import Figure, Study, at_loss, swept
 from siftmoe.tools.experiments.studies.placement import PLACEMENT
 
@@ -153,6 +154,7 @@ _AT_LOSS_ABOUT = (
 STUDIES: dict[str, Study] = {
     "bits": BITS,
     "placement": PLACEMENT,
+    "circuit": CIRCUIT,
     "quality": Study(
         title="Energy at equal measured quality",
         about="Every policy swept over its knob; energy against what the model then scores. "
