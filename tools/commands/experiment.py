@@ -43,6 +43,7 @@ NAMES = (
     "broadcast",
     "floor",
     "distances",
+    "circuit",
 )
 
 

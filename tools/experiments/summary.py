@@ -101,6 +101,7 @@ def _best(curves: Mapping[str, Sequence[Row]], loss: float) -> str:
 
 def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
     """Return every point of every curve: one setting, one policy, one knob value."""
+    circuits = any(row["circuits"] for row in rows)
     mixed = any(row["uplink_bits"] != rows[0]["uplink_bits"] for row in rows)
     stated = any(row["stated_loss"] is not None for row in rows)
     varied = [key for key in _VARIED if len({row[key] for row in rows}) > 1]
@@ -118,6 +119,7 @@ def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
         "saved",
         "uplink saved",
         *(("latency, even", "latency, best") if latency else ()),
+        *(_CIRCUITS if circuits else ()),
         "kept / repl. / skipped",
     ]
     lines = []
@@ -139,6 +141,12 @@ def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
         line += [_percent(_mean(text or members, kind)) for kind in ("saved", "saved_uplink")]
         if latency:
             line += [si(_mean(text, f"latency_{kind}_s").value, "s") for kind in _BANDS]
+        if circuits:
+            line += [
+                si(_mean(text, "total_j").value, "J"),
+                *(_percent(_mean(text, kind)) for kind in ("saved_total", "radiated_share")),
+                si(_mean(text, "airtime_s").value, "s"),
+            ]
         shares = [_mean(text or members, kind).value for kind in ("kept", "replaced", "skipped")]
         lines.append([*line, "/".join(f"{100 * share:.0f}" for share in shares)])
     return Summary(f"{name}: every point", header, lines)
@@ -151,7 +159,9 @@ _VARIED = (
     "slots",
     "gain_floor",
     "distance_spread",
+    "circuits",
 )
+_CIRCUITS = ("all / token", "saved of all", "radiated", "airtime")
 _BANDS = ("uniform", "optimal")
 
 

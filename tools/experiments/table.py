@@ -40,12 +40,15 @@ _SETTING = (
     "shared_window",
     "slots",
     "gain_floor",
+    "circuits",
 )
 _METRICS = ("perplexity", "next_token_accuracy", "accuracy", "rouge_l")
 _FIGURES = (
     "radio_j",
     "uplink_j",
     "uplink_shared_j",
+    "total_j",
+    "radiated_share",
     "downlink_j",
     "airtime_s",
     "latency_s",
@@ -191,13 +194,15 @@ def _place(row: Row) -> tuple[Any, ...]:
 
 
 def _compare(row: Row, reference: Row | None) -> None:
-    row |= dict.fromkeys(("relative", "saved", "saved_uplink", "perplexity_rise"))
+    row |= dict.fromkeys(("relative", "saved", "saved_uplink", "saved_total", "perplexity_rise"))
     row |= dict.fromkeys(("accuracy_change", "next_token_accuracy_change"))
     if reference is None:
         return
     row["relative"] = row["radio_j"] / reference["radio_j"]
     row["saved"] = 1.0 - row["relative"]
     row["saved_uplink"] = 1.0 - row["uplink_j"] / reference["uplink_j"]
+    if row["total_j"] is not None and reference["total_j"]:
+        row["saved_total"] = 1.0 - row["total_j"] / reference["total_j"]
     if row["perplexity"] is not None:
         row["perplexity_rise"] = row["perplexity"] / reference["perplexity"] - 1.0
     for name in ("accuracy", "next_token_accuracy"):

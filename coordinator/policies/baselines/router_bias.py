@@ -167,4 +167,7 @@ def _weights(problem: SelectionProblem, logits: FloatArray, expert: IntArray) ->
     share = np.where(served, share, 0.0)
     total = share.sum(axis=1, keepdims=True)
     whole = problem.gate_weights.sum(axis=1, keepdims=True)
-    return np.divide(whole * share, total, out=np.zeros_like(share), where=total > 0.0)
+    weights: FloatArray = np.divide(
+        whole * share, total, out=np.zeros_like(share), where=total > 0.0
+    )
+    return weights

@@ -39,7 +39,7 @@ from siftmoe.tools.comparing.inprocess import AllReady, ExpertsInProcess
 from siftmoe.tools.comparing.job import load_profile
 from siftmoe.tools.experiments.cells.placing import PLACING_PRICE, placed_hosts
 from siftmoe.tools.experiments.cells.probe import Probe
-from siftmoe.tools.experiments.cells.records import PLACEMENTS, TaskRecord
+from siftmoe.tools.experiments.cells.records import PLACEMENTS, TYPICAL_CIRCUITS, TaskRecord
 from siftmoe.tools.results.breakdown import breakdown_of
 from siftmoe.tools.results.width_mix import mean_bits, mix_of
 
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from siftmoe.tools.experiments.cells.records import Setting
 
 _FLOATS = Widths()
+_SIDES = ("user", "helper")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +178,8 @@ class Emulation:
     def unit_j(self, setting: Setting) -> float:
         """Energy of one token over one link at its mean gain, J: the unit of prices."""
         air, states = self.air(setting), _middle_link(setting)
+        if setting.circuits:
+            return float(air.pricing(states, 1).energy_j[0, 1])
         return float(
             transmit_energy(
                 payload_bits=float(air.payload_bits),
@@ -217,7 +220,16 @@ def _radio(setting: Setting, seed: int) -> RadioEntry:
         gain_floor=setting.gain_floor,
         seed=seed,
         links=setting.links,
+        **_circuits(setting),
     )
+
+
+def _circuits(setting: Setting) -> dict[str, float]:
+    """Power of every side's circuits, W."""
+    sending, receiving = (setting.circuits * power_w for power_w in TYPICAL_CIRCUITS)
+    return {f"{side}_tx_w": sending for side in _SIDES} | {
+        f"{side}_rx_w": receiving for side in _SIDES
+    }
 
 
 def _mean_links(setting: Setting) -> LinkStates:
@@ -270,6 +282,8 @@ def _record(
         uplink_shared_j=None
         if math.isnan(probe.shared_j)
         else probe.shared_j / max(1, summary.tokens),
+        total_j=summary.joule_per_token().value,
+        radiated_share=summary.radiated_share,
         uplink_bits=mean_bits(mix),
         mix=mix,
         breakdown=breakdown_of(ledger),

@@ -90,7 +90,7 @@ class ValidationTrials:
     batch_size: int
 
     def run(self, spec: PolicySpec, *, draw: int) -> Trial:
-        """Run on validation text over the links of a draw."""
+        """Run on validation text over the links of a draw; with circuits energy is all of it."""
         record = self.emulation.run(
             spec,
             self.cell.setting,
@@ -98,9 +98,10 @@ class ValidationTrials:
             seed=_VALIDATION_SEED + draw,
             batch_size=self.batch_size,
         )
+        whole_j = record.total_j if self.cell.setting.circuits else None
         return Trial(
             perplexity=record.metrics["perplexity"][0],
-            energy_j=record.radio_j,
+            energy_j=record.radio_j if whole_j is None else whole_j,
             documents=record.documents,
         )
 

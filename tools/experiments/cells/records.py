@@ -22,6 +22,9 @@ KNOB = "{}"
 SELECTIONS = ("energy-to-go", "current-gain", "mean-gain")
 #: How experts are placed: in turn, chosen by energy, or by energy and priced loss.
 PLACEMENTS = ("round-robin", "energy", "loss")
+#: Power of a transmitter's and a receiver's circuits, W: a model of a 2.5 GHz transceiver by Cui,
+#: Goldsmith and Bahai (2005), without the amplifier; docs/explanation/power.md.
+TYPICAL_CIRCUITS = (0.098, 0.112)
 
 
 class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +83,9 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Hosts of an expert; exactly so many in turn, at most so many where they are chosen.
     memory_experts : int
         Experts that a helper can hold, over all layers, where they are chosen.
+    circuits : float
+        Power of the circuits during a burst, of both sides, over ``TYPICAL_CIRCUITS``; prices are
+        then counted in all that a token costs at the mean gain.
     """
 
     num_helpers: int = 8
@@ -106,6 +112,7 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     placement: str = PLACEMENTS[0]
     most_hosts: int = 1
     memory_experts: int = 0
+    circuits: float = 0.0
 
     def where_m(self) -> list[float]:
         """Distances of the helpers, m.
@@ -196,13 +203,17 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     uplink_j, downlink_j : float, J per token
         Of hidden states to the helpers, and of their answers.
     airtime_s, latency_s : float, s per token
-        On the virtual clock; every burst lasts its whole window.
+        On the virtual clock; every burst lasts its whole window, unless circuits end it early.
     latency_uniform_s, latency_optimal_s : float, s per token
         At full power, with the band divided evenly or optimally among the helpers in use; attention
         waits for the slowest.
     uplink_shared_j : float or None, J per token
         Of the same plans in one band: that of all helpers, divided at least energy among those in
         use. None where each token has a window of its own.
+    total_j : float or None, J per token
+        Of the radio links with circuits and control; None in studies of an older version.
+    radiated_share : float or None
+        Share of it that is radiated.
     kept, replaced, skipped : float
         Shares of slots.
     infeasible : float
@@ -244,6 +255,8 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     documents: tuple[tuple[float, int], ...] = ()
     wall_s: float = 0.0
     uplink_shared_j: float | None = None
+    total_j: float | None = None
+    radiated_share: float | None = None
     layers: tuple[dict[str, float], ...] = ()
 
     @property

@@ -21,6 +21,7 @@ from siftmoe.tools.experiments.studies.axes import (
 from siftmoe.tools.experiments.studies.bits import BITS
 from siftmoe.tools.experiments.studies.broadcast import BROADCAST
 from siftmoe.tools.experiments.studies.channel import DISTANCES, FLOOR
+from siftmoe.tools.experiments.studies.circuit import CIRCUIT
 from siftmoe.tools.experiments.studies.definition import Figure, Study, at_loss, swept
 from siftmoe.tools.experiments.studies.placement import PLACEMENT
 
@@ -164,6 +165,7 @@ STUDIES: dict[str, Study] = {
     "broadcast": BROADCAST,
     "floor": FLOOR,
     "distances": DISTANCES,
+    "circuit": CIRCUIT,
     "quality": Study(
         title="Energy at equal measured quality",
         about="Every policy swept over its knob; energy against what the model then scores. "

@@ -54,12 +54,13 @@ PLACEMENT = Study(
     "by routing counts and links: one host each, with replicas, or with replicas by energy and "
     f"priced loss; a placed helper holds up to {_MEMORY} experts, as with two hosts in turn. "
     f"Every price is set on validation text to a rise of perplexity of {USUAL_LOSS:.1%}; 'saved' "
-    "is a share of the uplink energy of Top-K with one host each in turn. The placement is ours.",
+    "is a share of the energy of both directions of Top-K with one host each in turn. The "
+    "placement is ours.",
     cells=_cells,
     figures=(
         Figure(
             name="energy-perplexity",
-            caption="Uplink energy over the rise of perplexity.",
+            caption="Energy of both directions over the rise of perplexity.",
             **PERCENT,
             **ENERGY,
         ),

@@ -185,6 +185,23 @@ def test_a_fixed_pair_of_widths_is_a_baseline(bundle):
     assert pair.uplink_j < pair.downlink_j < sixteen.downlink_j
 
 
+def test_circuits_shorten_bursts_and_are_most_of_the_energy(bundle):
+    ask = Ask(models=(str(bundle),), seeds=1, tasks=("perplexity",), quick=True, shared_window=True)
+    cells = [cell for cell in STUDIES["circuit"].cells(ask) if cell.curve == "topk"]
+    assert [cell.setting.circuits for cell in cells] == [0.0, 1.0]
+    worker = Worker(work=Work(items=1))
+    without, typical = rows_of(worker.do(Job.of(cell)) for cell in cells)
+    assert without["radiated_share"] == 1.0
+    assert without["total_j"] == pytest.approx(without["radio_j"])
+    assert typical["radiated_share"] < 0.5
+    assert typical["total_j"] > 10 * without["total_j"]
+    assert typical["airtime_s"] < 0.5 * without["airtime_s"]
+    assert typical["saved_total"] == 0.0
+    # a token's price unit is all that it costs
+    unit_j = [worker._emulation(str(bundle)).unit_j(cell.setting) for cell in cells]
+    assert unit_j[1] > 10 * unit_j[0]
+
+
 def test_placed_experts_are_nearer_and_compute_the_same(bundle):
     """The cells of the study of placement, Top-K alone, on a small random model."""
     ask = Ask(models=(str(bundle),), seeds=1, tasks=("perplexity",), quick=True, shared_window=True)
