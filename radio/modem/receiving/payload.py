@@ -197,16 +197,16 @@ class PayloadReader:
 
     def _follow(self, first: int, last: int) -> list[NDArray[np.complex128]]:
         """Taps of every symbol of a block, by soft decisions; the last ones are taken over."""
-        numerology = self.layout.numerology
-        error = self._tones[first:last] - self._phasors[first:last, None] * self._expected
+        tones, phasors = self._tones[first:last], self._phasors[first:last]
+        power = symbol_errors(tones, phasors, self._expected[None])
         taps, self._sums = follow(
             self._data[first:last],
-            self._phasors[first:last],
+            phasors,
             self._sums,
             comb=self._comb,
-            noise=present_noise(symbol_errors(error), noise=self.noise, tones=error.shape[1]),
+            noise=present_noise(power, noise=self.noise, tones=tones.shape[1]),
             order=self.layout.scheme.order,
-            symbol_length=numerology.symbol_length,
+            symbol_length=self.layout.numerology.symbol_length,
         )
         self._respond(taps[-1])
         return taps
@@ -217,23 +217,23 @@ class PayloadReader:
         """Soft bits of a range of cells, with the present response or taps for every symbol."""
         cells = self.layout.numerology.data_cells
         first, last = begin // cells, -(-end // cells)
-        phasors = self._phasors[first:last, None]
         if taps is None:
-            expected, tones = phasors * self._response, phasors * self._expected
+            responses, expected = self._response[None], self._expected[None]
         else:
+            responses = np.stack([self._comb.response(t) for t in taps])
             pilots = self.layout.numerology.pilots
-            expected = phasors * np.stack([self._comb.response(t) for t in taps])
-            tones = phasors * pilots * np.stack([self._tone_comb.response(t) for t in taps])
-        soft = soft_bits(
+            expected = np.stack([self._tone_comb.response(t) * pilots for t in taps])
+        tones, phasors = self._tones[first:last], self._phasors[first:last]
+        return soft_bits(
             self._data[first:last],
-            expected,
-            self._tones[first:last] - tones,
+            phasors,
+            responses,
+            symbol_errors(tones, phasors, expected),
+            (begin - first * cells, end - first * cells),
             noise=self.noise,
             order=self.layout.scheme.order,
-        )  # [symbols, cells * order]
-        order = self.layout.scheme.order
-        offset = (begin - first * cells) * order
-        return np.asarray(soft.reshape(-1)[offset : offset + (end - begin) * order])
+            tones=tones.shape[1],
+        )
 
     def _decode(
         self,

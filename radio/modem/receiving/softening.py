@@ -7,12 +7,13 @@ single symbols. Either makes wrong soft bits large. The pilots of the symbols sh
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from siftmoe.radio.compiled import compiled_fast
 from siftmoe.radio.modem.coding.code import SOFT_SCALE
-from siftmoe.radio.modem.symbols.demapper import demap
+from siftmoe.radio.modem.symbols.demapper import demap_symbols
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,15 +29,31 @@ _DISTURBED = 4.0
 _BELIEVED = 3.0
 
 
-def symbol_errors(error: Cells) -> Float32Array:
+@compiled_fast
+def _symbol_errors(tones: Any, phasors: Any, expected: Any, power: Any) -> None:
+    for s in range(tones.shape[0]):
+        row, total = expected[min(s, expected.shape[0] - 1)], np.float32(0)
+        for k in range(tones.shape[1]):
+            error = tones[s, k] - row[k] * phasors[s]
+            total += error.real * error.real + error.imag * error.imag
+        power[s] = total / tones.shape[1]
+
+
+def symbol_errors(tones: Cells, phasors: Cells, expected: Cells) -> Float32Array:
     """Mean squares of the pilots' errors by symbol, (S,).
 
     Parameters
     ----------
-    error : (S, P) complex64
-        Received pilots less the expected ones.
+    tones : (S, P) complex64
+        Received pilots.
+    phasors : (S,) complex64
+        Phases of the symbols.
+    expected : (1, P) or (S, P) complex64
+        Pilots through the response, of all symbols or of each.
     """
-    return np.asarray(np.mean(error.real**2 + error.imag**2, axis=1))
+    power = np.empty(len(tones), np.float32)
+    _symbol_errors(tones, phasors, expected, power)
+    return power
 
 
 def present_noise(power: Float32Array, *, noise: float, tones: int) -> float:
@@ -51,38 +68,47 @@ def present_noise(power: Float32Array, *, noise: float, tones: int) -> float:
     tones : int
         Pilots in a symbol.
     """
-    level = float(np.median(power))
+    level = float(np.sort(power)[len(power) // 2])
     spread = _BELIEVED / math.sqrt(tones * len(power))
     return level if level > noise * (1.0 + spread) else noise
 
 
 def soft_bits(
-    received: Cells, expected: Cells, error: Cells, *, noise: float, order: int
+    data: Cells,
+    phasors: Cells,
+    responses: Cells,
+    power: Float32Array,
+    span: tuple[int, int],
+    *,
+    noise: float,
+    order: int,
+    tones: int,
 ) -> Int16Array:
-    """Soft bits of whole symbols.
+    """Soft bits of a range of cells of whole symbols.
 
     Parameters
     ----------
-    received, expected : (S, K) complex64
-        Cells, and the response times the phase of each.
-    error : (S, P) complex64
-        Errors of the pilots.
+    data, phasors, responses, span
+        As of `demapper.demap_symbols`.
+    power : (S,) float32
+        Of ``symbol_errors``.
     noise : float
         Variance of a cell.
     order : int
-        Bits per symbol.
+        Bits per cell.
+    tones : int
+        Pilots in a symbol.
 
     Returns
     -------
-    (S, K * order) int16
+    (cells * order,) int16
     """
-    power = symbol_errors(error)
-    noise = present_noise(power, noise=noise, tones=error.shape[1])
-    soft = demap(
-        received.reshape(-1), expected.reshape(-1), noise=noise, order=order, scale=SOFT_SCALE
-    ).reshape(len(received), -1)
-    disturbed = power > _DISTURBED * noise
-    if disturbed.any():
-        weight = noise / np.maximum(power[disturbed, None], np.float32(1e-30))
-        soft[disturbed] = np.rint(soft[disturbed] * weight)
+    noise = present_noise(power, noise=noise, tones=tones)
+    soft = demap_symbols(data, phasors, responses, span, noise=noise, order=order, scale=SOFT_SCALE)
+    width = data.shape[1]
+    for symbol in np.flatnonzero(power > _DISTURBED * noise).tolist():
+        first = max(symbol * width - span[0], 0) * order
+        last = (min((symbol + 1) * width, span[1]) - span[0]) * order
+        weight = noise / max(float(power[symbol]), 1e-30)
+        soft[first:last] = np.rint(soft[first:last] * weight)
     return soft

@@ -12,7 +12,7 @@ from siftmoe.radio.modem.receiving.acquisition import LOOK_AHEAD, Acquisition
 from siftmoe.radio.modem.receiving.following import follow
 from siftmoe.radio.modem.receiving.opening import open_burst
 from siftmoe.radio.modem.receiving.response import Comb
-from siftmoe.radio.modem.receiving.softening import soft_bits
+from siftmoe.radio.modem.receiving.softening import soft_bits, symbol_errors
 from siftmoe.radio.modem.receiving.stream import Stream
 from siftmoe.radio.modem.receiving.tracking import PhaseState, frequency_walk, smooth
 from siftmoe.radio.modem.receiving.windows import Timing, cut, symbols
@@ -169,11 +169,23 @@ def test_disturbed_symbols_count_less():
     error = gaussian(rng, (4, 8), 0.1)
     received[2] += 3.0
     error[2] += 3.0
-    expected = np.ones((4, 300), np.complex64)
+    phasors = np.exp(1j * np.arange(4)).astype(np.complex64)
+    tones, expected = np.ones((4, 8)) + error, np.ones((1, 8), np.complex64)
+    tones = (tones * phasors[:, None]).astype(np.complex64)
+    power = symbol_errors(tones, phasors, expected)
+    assert np.allclose(power, np.mean(np.abs(error) ** 2, axis=1), rtol=1e-4)
     soft = soft_bits(
-        received.astype(np.complex64), expected, error.astype(np.complex64), noise=0.1, order=2
+        (received * phasors[:, None]).astype(np.complex64),
+        phasors,
+        np.ones((1, 300), np.complex64),
+        power,
+        (100, 1150),
+        noise=0.1,
+        order=2,
+        tones=8,
     )
-    size = np.abs(soft).mean(axis=1)
+    soft = np.concatenate([np.zeros(200), soft, np.zeros(100)]).reshape(4, 600)
+    size = np.abs(soft[:, 200:500]).mean(axis=1)
     assert size[2] < 0.2 * size[[0, 1, 3]].min()
 
 
