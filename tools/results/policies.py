@@ -97,6 +97,9 @@ class PolicyResult:
         Energy that they had transmitted, including that for the answer.
     mix : Mix
         Widths of uplink vectors over the channel gain.
+    lengths : dict
+        Items of each task that were cut and left out for the model's context; without tasks that
+        have none.
     """
 
     policy: str
@@ -132,6 +135,7 @@ class PolicyResult:
     attempts: int = 0
     attempts_j: float = 0.0
     mix: Mix = ()
+    lengths: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def answer_label(policy: str) -> str:
@@ -243,6 +247,7 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
         attempts=attempts,
         attempts_j=attempts_j,
         mix=mix_of(bursts),
+        lengths={name: (cut, left) for name, (cut, left) in score.get("lengths", {}).items()},
     )
 
 
