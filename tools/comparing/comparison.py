@@ -13,7 +13,7 @@ from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.model.session import Session
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.models.similarity.file import rotation_of
-from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.evaluation import lengths_of, load_task
 from siftmoe.models.tasks.task import GenerationTask
 from siftmoe.tools.bundles import open_with_progress
 from siftmoe.tools.comparing.inprocess import ExpertsInProcess
@@ -127,6 +127,7 @@ class Comparison:
             "policy": str(resolved),
             "documents": documents,
             **({} if stated is None else {"stated": stated}),
+            "lengths": lengths_of(self.tasks),
         }
         save_scores(self.out, self.scores)
 

@@ -116,6 +116,9 @@ class PolicyResult:
     rise : (float, float) or None
         Rise of the test perplexity over plain Top-K's and its standard error, paired by document;
         None without Top-K, or in a run of an older version.
+    lengths : dict
+        Items of each task that were cut and left out for the model's context; without tasks that
+        have none.
     """
 
     policy: str
@@ -158,6 +161,7 @@ class PolicyResult:
     reply_mix: Mapping[int, int] = field(default_factory=dict)
     stated: Mapping[str, Any] | None = None
     rise: tuple[float, float] | None = None
+    lengths: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def answer_label(policy: str) -> str:
@@ -283,6 +287,7 @@ def _result(
         reply_mix=counts_by_width(row for row in bursts if row.direction == "down"),
         stated=score.get("stated"),
         rise=_rise(score, reference),
+        lengths={name: (cut, left) for name, (cut, left) in score.get("lengths", {}).items()},
     )
 
 

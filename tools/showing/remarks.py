@@ -93,6 +93,14 @@ def _audited(result: PolicyResult) -> Iterator[str]:
         yield f"the measured deviation is {result.measured_over_bound:.2f} of the planned one."
 
 
+def _lengths(result: PolicyResult) -> Iterator[str]:
+    """Yield a sentence for each task of which items do not fit into the model's context."""
+    for name, (cut, left_out) in result.lengths.items():
+        parts = [f"{counted(cut, 'item')} cut"] * bool(cut)
+        parts += [f"{counted(left_out, 'item')} left out"] * bool(left_out)
+        yield f"{name}: {' and '.join(parts)}, too long for the model's context."
+
+
 def _missing(result: PolicyResult) -> Iterator[str]:
     """Yield a sentence for each helper or link that was missing."""
     for name in sorted({*result.faults, *result.lost}):
@@ -118,4 +126,5 @@ _KINDS: Final[tuple[Callable[[PolicyResult], Iterator[str]], ...]] = (
     _aborted,
     _attempts,
     _audited,
+    _lengths,
 )
