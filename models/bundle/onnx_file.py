@@ -89,7 +89,8 @@ class OnnxFile:
 
 
 def _opset(opset: OperatorSetIdProto) -> bytes:
-    return bytes(ModelProto(opset_import=[opset]).SerializeToString(deterministic=True))
+    encoded: bytes = ModelProto(opset_import=[opset]).SerializeToString(deterministic=True)
+    return encoded
 
 
 def _key(field: int) -> bytes:
