@@ -29,8 +29,10 @@ BENCHMARKS: dict[str, list[str]] = {
     "agents.clients": [],
     "agents.packing": [],
     "models.quantisers": [],
+    "models.weights": [],
     "coordinator.cost": [],
     "coordinator.liveness": [],
+    "coordinator.serving": [],
     "chaos": [],
     "fuzz.protocol": [],
     "agents.encryption": [],
@@ -42,6 +44,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "radio.emulator": [],
     "radio.pluto": [],
     "radio.rounds": [],
+    "radio.modem": [],
 }
 PACKAGES = ("numpy", "torch", "transformers", "onnxruntime-gpu", "onnxruntime", "pyzmq", "numba")
 

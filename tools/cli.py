@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str]] = {
     "loopback": ("commands.loopback", "run the main job on this machine, policies compared"),
     "run": ("commands.run", "run the main job on a testbed's agents and radios"),
+    "serve": ("commands.serve", "serve a model to OpenAI clients over HTTP"),
     "prepare": ("commands.prepare", "split a checkpoint into a backbone and ONNX experts"),
     "profile": ("commands.profile", "show the similarity of a bundle's experts"),
+    "place": ("commands.place", "choose which agent of a testbed hosts which expert"),
     "agent": ("commands.agent", "serve experts of a bundle"),
     "keys": (
         "commands.boards.keys",
@@ -50,9 +52,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 #: Subcommand -> what it does in the first seconds.
 _SLOW = {
     **dict.fromkeys(
-        ("loopback", "run", "prepare", "profile", "experiment"), "loading PyTorch and Transformers"
+        ("loopback", "run", "serve", "prepare", "profile", "experiment"),
+        "loading PyTorch and Transformers",
     ),
-    "solve": "loading compiled code",
+    **dict.fromkeys(("solve", "place"), "loading compiled code"),
     "agent": "loading and testing the experts",
     "status": "asking agents and boards",
     **dict.fromkeys(("flash", "rollback", "logs", "unflash"), "logging in"),

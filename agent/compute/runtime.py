@@ -6,7 +6,8 @@ the provider on every expert's golden input; a provider that fails on one expert
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +55,8 @@ class Runtime:
         Length d of a hidden vector.
     dtype : str
         Data type in which the experts compute, "float32" or "float16".
+    layers : dict of int -> tuple of int
+        Resident experts of every layer, ascending.
     """
 
     experts: dict[tuple[int, int], Expert]
@@ -61,6 +64,13 @@ class Runtime:
     refused: dict[str, str]
     hidden_size: int
     dtype: str
+    layers: dict[int, tuple[int, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        layers: defaultdict[int, tuple[int, ...]] = defaultdict(tuple)
+        for layer, expert in sorted(self.experts):
+            layers[layer] += (expert,)
+        object.__setattr__(self, "layers", dict(layers))
 
     @classmethod
     def load(
@@ -99,6 +109,10 @@ class Runtime:
     def residents(self) -> tuple[tuple[int, int], ...]:
         """(layer, expert) of every resident expert, sorted."""
         return tuple(sorted(self.experts))
+
+    def experts_of(self, layer: int) -> tuple[int, ...]:
+        """Resident experts of a layer, ascending; empty if there are none."""
+        return self.layers.get(layer, ())
 
     @property
     def file_bytes(self) -> int:

@@ -42,13 +42,18 @@ def check_finite(runtime: Runtime, request: Apply, output: NDArray[np.float32]) 
     bad = arrived & ~np.isfinite(output).all(axis=1)
     if bad.any():
         raise NotFinite(_culprit(runtime, request, hidden, bad))
-    if request.answer_width == 16:
-        bad = arrived & (np.abs(output) > _FLOAT16_MAX).any(axis=1)
+    half = np.repeat([width == 16 for width, _ in request.answer_runs], _rows(request))  # [n]
+    if half.any():
+        bad = arrived & half & (np.abs(output) > _FLOAT16_MAX).any(axis=1)
         if bad.any():
             raise NotFinite(
                 f"layer {request.layer}: the result of row {int(bad.argmax())} is beyond "
                 f"{_FLOAT16_MAX:g}, the largest number of float16; ask for a reply of 32 bits"
             )
+
+
+def _rows(request: Apply) -> list[int]:
+    return [count for _, count in request.answer_runs]
 
 
 def _culprit(

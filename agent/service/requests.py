@@ -18,7 +18,7 @@ from siftmoe.agent.errors import (
 )
 from siftmoe.agent.service.finite import check_finite
 from siftmoe.agent.wire.messages import failure_of
-from siftmoe.agent.wire.packed import Packed, Vectors, pack_rows, plain_all, row_widths
+from siftmoe.agent.wire.packed import Packed, Vectors, pack_runs, plain_all, row_widths
 from siftmoe.agent.wire.packed_check import check_widths
 from siftmoe.agent.wire.protocol import (
     Apply,
@@ -156,13 +156,14 @@ class Service:
             memory_bytes=self.runtime.memory_bytes,
             widths=self.widths,
             sequences=True,
+            short=True,
         )
 
     def admit(self, request: Apply) -> None:
         """Raise UnknownWidth if the request or its answer has a width that is not served."""
         if self.widths != ROW_WIDTHS:
             what = f"agent {self.identity.name!r}"
-            widths = {*row_widths(request.hidden), request.answer_width}
+            widths = {*row_widths(request.hidden), *(width for width, _ in request.answer_runs)}
             check_widths(widths, known=self.widths, what=what, request_id=request.id)
 
     def compute(self, jobs: Sequence[Job]) -> Iterator[list[Answer]]:
@@ -262,6 +263,7 @@ class Service:
             output=answer_to(job.request, output),
             compute_s=self.clock() - started_s,
             queue_s=max(0.0, started_s - job.arrived_s),
+            short=job.request.residents is not None,
         )
 
 
@@ -275,8 +277,8 @@ def apply_request(runtime: Runtime, request: Apply) -> Float32Array:
 
 
 def answer_to(request: Apply, output: Float32Array) -> Vectors:
-    """Convert sums (n, d) to the width and rotation that the request asks for."""
-    return pack_rows(output, request.answer_width, rotation=request.reply_rotation)
+    """Convert sums (n, d) to the widths and rotation that the request asks for."""
+    return pack_runs(output, request.answer_runs, rotation=request.reply_rotation)
 
 
 def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:

@@ -74,6 +74,9 @@ class HelloReply(
         field is older and knows floating-point numbers only.
     sequences : bool
         Whether it looks for the pilot sequence that a transmitter names; an older agent does not.
+    short : bool
+        Whether it takes short headers and requests for answers of several widths, and answers a
+        short header with a short one; an older agent does not.
     """
 
     id: RequestId
@@ -88,6 +91,7 @@ class HelloReply(
     memory_bytes: Annotated[int, Meta(ge=0)] = 0
     widths: Annotated[tuple[Width, ...], Meta(max_length=MAX_WIDTH)] = FLOAT_WIDTHS
     sequences: bool = False
+    short: bool = False
     v: Version = VERSION
 
 

@@ -128,11 +128,16 @@ def _unpack(messages: Sequence[Packed]) -> Float32Array:
     return rows
 
 
+def runs_of(vectors: Vectors) -> tuple[Run, ...]:
+    """Return the widths of vectors in the order of the rows: (width, rows)."""
+    if isinstance(vectors, Packed):
+        return vectors.runs
+    return ((8 * vectors.dtype.itemsize, len(vectors)),)
+
+
 def row_widths(vectors: Vectors) -> set[int]:
     """Return the widths that occur among vectors, bit."""
-    if isinstance(vectors, Packed):
-        return {width for width, _ in vectors.runs}
-    return {8 * vectors.dtype.itemsize}
+    return {width for width, _ in runs_of(vectors)}
 
 
 def packed(runs: Sequence[tuple[int, ByteArray]], *, size: int, rotation: Rotation) -> Packed:
@@ -192,6 +197,26 @@ def pack_rows(rows: Float32Array, width: int, *, rotation: Rotation) -> Vectors:
         rotation=rotation,
         data=records.data,
     )
+
+
+def pack_runs(rows: Float32Array, runs: Sequence[Run], *, rotation: Rotation) -> Vectors:
+    """Convert rows (n, d) to widths in runs of (width, rows); each run as `pack_rows`."""
+    if len(runs) == 1:
+        return pack_rows(rows, runs[0][0], rotation=rotation)
+    parts: list[tuple[int, ByteArray]] = []
+    begin = 0
+    for width, count in runs:
+        part = pack_rows(rows[begin : begin + count], width, rotation=rotation)
+        begin += count
+        if isinstance(part, Packed):
+            parts.extend(part.parts())
+        else:
+            own = 8 * part.dtype.itemsize
+            parts.append((own, to_records(part.astype(np.float32, copy=False), own)))
+    if len(parts) > MAX_RUNS:  # rows that are not finite, in turns with others
+        with np.errstate(over="ignore"):
+            return rows.astype(np.float16)
+    return packed(parts, size=rows.shape[1], rotation=rotation)
 
 
 def _pack_around(rows: Float32Array, width: int, rotation: Rotation) -> Vectors:

@@ -1,8 +1,8 @@
 """Conversion of messages to frames and back, without sockets (sans-I/O).
 
-Frame 0 is a msgpack map, the other frames are raw little-endian buffers;
-``docs/reference/protocol.md`` has the table. :func:`decode` keeps these rules, whatever a peer
-sends:
+Frame 0 is a msgpack map, or for peers that know it a short header (`siftmoe.agent.wire.short`);
+the other frames are raw little-endian buffers; ``docs/reference/protocol.md`` has the tables.
+:func:`decode` keeps these rules, whatever a peer sends:
 
 - it raises :class:`ProtocolError` and nothing else (:class:`UnknownWidth` is one);
 - nothing is allocated in proportion to a number in a header: every length is bounded and compared
@@ -24,10 +24,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
 
 from siftmoe.agent.errors import ProtocolError
 from siftmoe.agent.wire.bounds import MAX_FRAME_BYTES, MAX_HEADER_BYTES, VERSION, RequestId
+from siftmoe.agent.wire.maps import apply_header, apply_of, result_header, result_of
 from siftmoe.agent.wire.messages import (
     Failure,
     Hello,
@@ -42,18 +42,23 @@ from siftmoe.agent.wire.messages import (
     error_of,
     failure_of,
 )
-from siftmoe.agent.wire.packed import Packed, Vectors, pack_rows, packed, plain, plain_all
-from siftmoe.agent.wire.packed_check import check_widths, packed_of
+from siftmoe.agent.wire.packed import (
+    Packed,
+    Vectors,
+    pack_rows,
+    pack_runs,
+    packed,
+    plain,
+    plain_all,
+)
+from siftmoe.agent.wire.packed_check import check_widths
 from siftmoe.agent.wire.payload import (
     ZERO_COPY_BYTES,
     Frame,
     dtype_name,
     frame_of,
-    matrix_of,
-    pairs_of,
-    runs_and_rotation,
-    weights_of,
 )
+from siftmoe.agent.wire.short import Hosted, decode_short, encode_apply, encode_result, is_short
 from siftmoe.agent.wire.sound import Burst, Heard, PilotPower
 from siftmoe.agent.wire.work import Apply, ApplyHeader, Result, ResultHeader
 from siftmoe.models.vectors.records import ROW_WIDTHS
@@ -85,6 +90,7 @@ __all__ = [
     "error_of",
     "failure_of",
     "pack_rows",
+    "pack_runs",
     "packed",
     "plain",
     "plain_all",
@@ -105,49 +111,29 @@ def encode(message: Message) -> list[Frame]:
         If an array has a dtype or shape that the protocol does not allow, or a number is too large.
     """
     if isinstance(message, Apply):
-        return _encode_apply(message)
+        _check_apply(message)
+        return encode_apply(message) or [
+            _pack(apply_header(message)),
+            *(frame_of(part) for part in (message.hidden, message.pairs, message.weights)),
+        ]
     if isinstance(message, Result):
-        output = message.output
-        name = dtype_name(output, "output")
-        widths, rotation = runs_and_rotation(output)
-        header = ResultHeader(
-            v=VERSION,
-            id=message.id,
-            dtype=name,
-            shape=output.shape,
-            compute_s=message.compute_s,
-            queue_s=message.queue_s,
-            widths=widths,
-            rotation=rotation,
-        )
-        return [_pack(header), frame_of(output)]
+        if message.short:
+            dtype_name(message.output, "output")
+            return encode_result(message)
+        return [_pack(result_header(message)), frame_of(message.output)]
     return [_pack(message)]
 
 
-def _encode_apply(message: Apply) -> list[Frame]:
-    hidden, pairs, weights = message.hidden, message.pairs, message.weights
-    name = dtype_name(hidden, "hidden")
+def _check_apply(message: Apply) -> None:
+    pairs, weights = message.pairs, message.weights
+    dtype_name(message.hidden, "hidden")
     if pairs.dtype != np.int32 or weights.dtype != np.float32:
         raise TypeError(f"pairs are int32 and weights float32, got {pairs.dtype}, {weights.dtype}")
     if pairs.shape != (len(weights), 2) or weights.ndim != 1:
         raise ValueError(f"pairs are [m, 2], weights [m]; got {pairs.shape}, {weights.shape}")
-    if message.reply_width is not None:
-        check_widths((message.reply_width,), known=ROW_WIDTHS, what="reply_width")
-    deadline_ms = None if message.deadline_s is None else message.deadline_s * _S_TO_MS
-    widths, rotation = runs_and_rotation(hidden)
-    header = ApplyHeader(
-        v=VERSION,
-        id=message.id,
-        layer=message.layer,
-        dtype=name,
-        shape=hidden.shape,
-        deadline_ms=deadline_ms,
-        widths=widths,
-        rotation=rotation,
-        reply_width=UNSET if message.reply_width is None else message.reply_width,
-        reply_rotation=UNSET if message.reply_rotation == "none" else message.reply_rotation,
-    )
-    return [_pack(header), frame_of(hidden), frame_of(pairs), frame_of(weights)]
+    check_widths((width for width, _ in message.answer_runs), known=ROW_WIDTHS, what="reply_width")
+    if sum(rows for _, rows in message.answer_runs) != len(message.hidden):
+        raise ValueError(f"reply_runs {message.reply_runs} are not of {len(message.hidden)} rows")
 
 
 def _pack(header: msgspec.Struct) -> bytes:
@@ -157,8 +143,14 @@ def _pack(header: msgspec.Struct) -> bytes:
         raise ValueError(f"a number in {header!r} does not fit into 64 bit") from error
 
 
-def decode(frames: Sequence[Frame]) -> Message:
+def decode(frames: Sequence[Frame], hosted: Hosted | None = None) -> Message:
     """Convert frames to a message; its arrays are views into the frames.
+
+    Parameters
+    ----------
+    frames : sequence of bytes-like
+    hosted : Hosted or None
+        What short headers are read by; None: they are an error.
 
     Raises
     ------
@@ -169,6 +161,8 @@ def decode(frames: Sequence[Frame]) -> Message:
         raise ProtocolError("a message has at least one frame, got none")
     if len(frames[0]) > MAX_HEADER_BYTES:
         raise ProtocolError(f"header of {len(frames[0])} bytes, at most {MAX_HEADER_BYTES}")
+    if is_short(frames[0]):
+        return decode_short(frames, hosted)
     try:
         header = _FREQUENT.decode(frames[0])
     except _INVALID:  # another kind or not valid: decode slowly, to name the error
@@ -241,47 +235,10 @@ def _read(decoder: msgspec.msgpack.Decoder[Any], header: Frame, *, request_id: i
 
 def _with_payload(header: ApplyHeader | ResultHeader, frames: Sequence[Frame]) -> Message:
     if isinstance(header, ApplyHeader):
-        return _decode_apply(header, frames)
+        _expect_frames(frames, 3, header.id)
+        return apply_of(header, frames[1:])
     _expect_frames(frames, 1, header.id)
-    return Result(
-        id=header.id,
-        output=_vectors(frames[1], header, "output"),
-        compute_s=header.compute_s,
-        queue_s=header.queue_s,
-    )
-
-
-def _decode_apply(header: ApplyHeader, frames: Sequence[Frame]) -> Message:
-    _expect_frames(frames, 3, header.id)
-    pairs = pairs_of(frames[2], num_rows=header.shape[0], request_id=header.id)
-    deadline_ms, reply_width = header.deadline_ms, header.reply_width
-    if reply_width is not UNSET:
-        check_widths((reply_width,), known=ROW_WIDTHS, what="reply_width", request_id=header.id)
-    return Apply(
-        id=header.id,
-        layer=header.layer,
-        hidden=_vectors(frames[1], header, "hidden"),
-        pairs=pairs,
-        weights=weights_of(frames[3], num_pairs=len(pairs), request_id=header.id),
-        deadline_s=None if deadline_ms is None else deadline_ms / _S_TO_MS,
-        reply_width=None if reply_width is UNSET else reply_width,
-        reply_rotation="none" if header.reply_rotation is UNSET else header.reply_rotation,
-    )
-
-
-def _vectors(frame: Frame, header: ApplyHeader | ResultHeader, what: str) -> Vectors:
-    if header.dtype == "packed":
-        if header.widths is UNSET:
-            raise ProtocolError(f"{what} is packed, the header has no widths", header.id)
-        return packed_of(
-            frame,
-            shape=header.shape,
-            runs=header.widths,
-            rotation="none" if header.rotation is UNSET else header.rotation,
-            what=what,
-            request_id=header.id,
-        )
-    return matrix_of(frame, dtype=header.dtype, shape=header.shape, what=what, request_id=header.id)
+    return result_of(header, frames[1])
 
 
 def _expect_frames(frames: Sequence[Frame], count: int, request_id: int) -> None:

@@ -41,6 +41,11 @@ class Apply(Struct, frozen=True, kw_only=True, eq=False):
         Bits per entry of the answer. None: as wide as ``hidden``, 16 if that is packed.
     reply_rotation : "none" or "hadamard"
         Rotation of a quantised answer.
+    reply_runs : tuple of (width, rows), or None
+        Widths of the answers in the order of the rows, instead of one ``reply_width``.
+    residents : tuple of int, or None
+        Experts of the layer that the agent hosts, ascending: the header may be short
+        (`siftmoe.agent.wire.short`). None: it is a map.
     """
 
     id: int
@@ -51,10 +56,19 @@ class Apply(Struct, frozen=True, kw_only=True, eq=False):
     deadline_s: float | None = None
     reply_width: int | None = None
     reply_rotation: Rotation = "none"
+    reply_runs: tuple[tuple[int, int], ...] | None = None
+    residents: tuple[int, ...] | None = None
+
+    @property
+    def answer_runs(self) -> tuple[tuple[int, int], ...]:
+        """Widths of the answer in the order of the rows: (width, rows)."""
+        return self.reply_runs or ((self.answer_width, self.hidden.shape[0]),)
 
     @property
     def answer_width(self) -> int:
-        """Width of an entry of the answer, bit."""
+        """Greatest width of an entry of the answer, bit."""
+        if self.reply_runs is not None:
+            return max(width for width, _ in self.reply_runs)
         if self.reply_width is not None:
             return self.reply_width
         return 16 if isinstance(self.hidden, Packed) else 8 * self.hidden.dtype.itemsize
@@ -62,8 +76,8 @@ class Apply(Struct, frozen=True, kw_only=True, eq=False):
     @property
     def answer_bytes(self) -> int:
         """Bytes of the answer's vectors, without scales and padding."""
-        rows, size = self.hidden.shape
-        return int(rows * size * self.answer_width // 8)
+        size = self.hidden.shape[1]
+        return sum(rows * size * width // 8 for width, rows in self.answer_runs)
 
 
 class Result(Struct, frozen=True, kw_only=True, eq=False):
@@ -75,12 +89,15 @@ class Result(Struct, frozen=True, kw_only=True, eq=False):
     output : (n, d) float32 or float16, or Packed
     compute_s, queue_s : float, s
         Time of the computation (of the whole batch that it was part of) and of the wait before.
+    short : bool
+        Whether its header is short, as that of its request was.
     """
 
     id: int
     output: Vectors
     compute_s: float
     queue_s: float
+    short: bool = False
 
 
 class ApplyHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="apply"):
@@ -96,6 +113,7 @@ class ApplyHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="appl
     rotation: Rotation | UnsetType = UNSET
     reply_width: Width | UnsetType = UNSET
     reply_rotation: Rotation | UnsetType = UNSET
+    reply_widths: Runs | UnsetType = UNSET
 
 
 class ResultHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="result"):

@@ -89,7 +89,8 @@ def lose(problem: SelectionProblem, plan: SelectionPlan, lost: BoolArray) -> Sel
     if not lost.any():
         return plan
     routed, nobody = problem.routed_experts, problem.num_experts
-    change = problem.deviation[routed, nobody] - problem.serving_deviation(plan.expert, plan.width)
+    served = problem.serving_deviation(plan.expert, plan.width, plan.reply_width)
+    change = problem.deviation[routed, nobody] - served
     added = np.where(lost, problem.slot_weights() * change, 0.0).sum(axis=1)  # [T]
     return replace(
         plan,
@@ -97,5 +98,6 @@ def lose(problem: SelectionProblem, plan: SelectionPlan, lost: BoolArray) -> Sel
         expert=np.where(lost, nobody, plan.expert),
         weight=np.where(lost, 0.0, plan.weight),
         width=np.where(lost, 0, plan.width),
+        reply_width=None if plan.reply_width is None else np.where(lost, 0, plan.reply_width),
         deviation=plan.deviation + added,
     )

@@ -24,7 +24,12 @@ class Air(PolicyAir, Protocol):
 
     @property
     def reply_width(self) -> int:
-        """Bits of an entry of what comes back."""
+        """Bits of an entry of what comes back, where a plan does not choose it."""
+        ...
+
+    @property
+    def reply_widths(self) -> tuple[int, ...]:
+        """Bits of an entry that vectors may have on their way back."""
         ...
 
     def pricing(self, links: LinkStates, tokens: int) -> Pricing:

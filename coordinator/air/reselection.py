@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from siftmoe.coordinator.energy.pricing import separate_pricing
 from siftmoe.coordinator.selection.problem import BudgetKind, Status
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def select_again(
         Of one token; its energies are replaced.
     plan : SelectionPlan
         The plan being sent; its predicted energy and its lower bound are kept.
-    cost_j : (N, B) float64, J
-        Remaining cost of each helper at each width.
+    cost_j : (N, B, V) float64, J
+        Remaining cost of each helper at each width to it and back.
     policy : callable
     """
     now = _objective(problem, plan, cost_j)
@@ -55,18 +56,17 @@ def select_again(
 
 
 def _on_its_way(problem: SelectionProblem, cost_j: FloatArray) -> SelectionProblem:
-    """State the token's problem with the remaining cost of each helper at each width."""
+    """State the token's problem with the remaining cost of each way."""
     cost = cost_j.reshape(-1)
     energy = np.stack([np.zeros_like(cost), cost], axis=1)
     if problem.precision is None:
         return replace(problem, energy=energy)
-    ones = np.ones_like(problem.precision.units)
-    precision = replace(problem.precision, pooled=False, rounded=False, units=ones)
-    return replace(problem, energy=energy, precision=precision)
+    pricing = separate_pricing(cost_j, tokens=1)
+    return replace(problem, energy=energy, precision=problem.precision.priced(pricing))
 
 
 def _one_width_each(problem: SelectionProblem, plan: SelectionPlan) -> SelectionPlan:
-    """Send all slots of one helper at the widest of its widths.
+    """Send all slots of one helper at the widest of its widths, each way.
 
     The deviation does not grow. A policy uses two widths to one helper only where one of them has
     arrived already and costs nothing more.
@@ -74,22 +74,31 @@ def _one_width_each(problem: SelectionProblem, plan: SelectionPlan) -> Selection
     helper = plan.helper[0]
     together = (helper[:, None] == helper) & (helper >= 0)  # [K, K]
     width = np.where(together, plan.width[0], 0).max(axis=1)[None]  # [1, K]
-    if np.array_equal(width, plan.width):
+    reply, same = plan.reply_width, np.array_equal(width, plan.width)
+    if plan.reply_width is not None:
+        reply = np.where(together, plan.reply_width[0], 0).max(axis=1)[None]
+        same = same and np.array_equal(reply, plan.reply_width)
+    if same:
         return plan
-    deviation = problem.slot_weights() * problem.serving_deviation(plan.expert, width)
+    served = problem.serving_deviation(plan.expert, width, reply)
     return replace(
         plan,
         width=width,
+        reply_width=reply,
         weight=problem.gate_weights * problem.serving_scale(plan.expert, width),
-        deviation=deviation.sum(axis=1),
+        deviation=(problem.slot_weights() * served).sum(axis=1),
     )
 
 
 def _objective(problem: SelectionProblem, plan: SelectionPlan, cost_j: FloatArray) -> float:
     """Remaining cost of a single token's plan, J: energy, and deviation if it is priced."""
-    widths = [problem.width] if problem.precision is None else problem.precision.width.tolist()
-    used = plan.loads_by_width(problem.num_helpers, widths) > 0  # [N, B]
-    energy = float(cost_j[used].sum())
+    precision = problem.precision
+    if precision is None:
+        used = np.unique(plan.helper[plan.helper >= 0])
+    else:
+        way = precision.way_of(plan.helper, plan.width, plan.reply_width)
+        used = np.unique(way[way >= 0])
+    energy = float(cost_j.reshape(-1)[used].sum())
     if problem.budget.kind is BudgetKind.PRICE and problem.budget.value > 0.0:
         energy += problem.budget.value * float(plan.deviation.sum())
     return energy

@@ -27,7 +27,7 @@ import numpy as np
 from siftmoe.coordinator.air.delivery import Sent, lose, missing
 from siftmoe.coordinator.air.interface import AirInterface, Bursts, Transfer
 from siftmoe.coordinator.air.reselection import select_again
-from siftmoe.coordinator.energy.pricing import Pricing, common_units
+from siftmoe.coordinator.energy.pricing import Pricing, common_units, joined_tables
 from siftmoe.coordinator.fading.energy_to_go import SlottedLink, energy_to_go
 from siftmoe.coordinator.fading.gain_states import GainStates
 from siftmoe.coordinator.links.states import Direction
@@ -56,7 +56,7 @@ _MOST_LOADS = 1 << 15
 class SlottedAir(AirInterface):
     """An air interface whose channel changes within a burst.
 
-    The downlink is sent at the gain of the window's start and is not priced.
+    The downlink is sent at the gain of the window's start, and priced so.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ class SlottedAir(AirInterface):
     Raises
     ------
     ValueError
-        If a number is not positive, or an option has no meaning here: a shared deadline, a priced
-        downlink, or a window for each token.
+        If a number is not positive, or an option has no meaning here: a shared deadline, or a
+        window for each token.
     """
 
     slots: int
@@ -94,10 +94,10 @@ class SlottedAir(AirInterface):
         AirInterface.__post_init__(self)
         if not (self.slots >= 1 and self.outage_price > 0.0):
             raise ValueError(f"fast fading: slots and outage_price must be positive, got {self}")
-        if self.deadline_shared or self.downlink_price > 0.0 or not self.shared_window:
+        if self.deadline_shared or not self.shared_window:
             raise ValueError(
                 "fast fading goes with one window per batch and direction: no shared deadline, "
-                "no price of the downlink, no windows of single tokens"
+                "no windows of single tokens"
             )
 
     @classmethod
@@ -111,12 +111,29 @@ class SlottedAir(AirInterface):
             return AirInterface.pricing(self, self.mean, tokens)
         if self.selection == "current-gain":
             return AirInterface.pricing(self, links, tokens)
-        counted, rows = self._units(tokens), []
-        for n in range(links.num_links):
-            to_go = self._to_go(n, tokens)
-            state = to_go.link.states.state_of(float(links.uplink_gain[n]))
-            rows.append(to_go.expected_j(state=state)[:: _steps(counted)])
-        return Pricing(energy_j=np.array(rows), units=counted.units, rounded=counted.rounded)
+        requests = self._units(tokens)
+        up = self._uplink_price() * np.array(
+            [self._expected_j(n, links, tokens) for n in range(links.num_links)]
+        )
+        answers = common_units(self.bits_by_width(Direction.DOWN), tokens)
+        down = self._priced(links, Direction.DOWN).table(
+            max_load=answers.columns,
+            payload_bits=float(answers.bits),
+            window_s=self.window_s(max(tokens, 1)),
+        )
+        if not self.width_choice:
+            return Pricing.of_one_width(up + down)
+        return joined_tables([up, down], requests, answers)
+
+    def _expected_j(self, n: int, links: LinkStates, tokens: int) -> FloatArray:
+        """Return the expected energy of helper n's loads in units, priced outage included."""
+        to_go = self._to_go(n, tokens)
+        state = to_go.link.states.state_of(float(links.uplink_gain[n]))
+        return to_go.expected_j(state=state)[:: _steps(self._units(tokens))]
+
+    def _uplink_price(self) -> float:
+        """Price of a joule sent block by block; the circuits' share does not depend on the plan."""
+        return self.objective.uplink_price
 
     def energy_table(self, links: LinkStates, tokens: int) -> FloatArray:
         """Price of every load on every helper, (N, T+1) J; of vectors of one width."""
@@ -137,7 +154,7 @@ class SlottedAir(AirInterface):
         sent = Sent.nothing(count, len(self.widths) if tokens == 1 else 1)
         for slot, gain in enumerate(gains):
             if slot and tokens == 1 and self.reselect:
-                cost = self._cost_to_go(to_go, slot, gain, sent)
+                cost = self._cost_to_go(to_go, slot, gain, sent, links)
                 plan = select_again(problem, plan, cost, policy)
             wanted = self._wanted(plan, count)
             for n, b in zip(*np.nonzero(wanted > sent.bits), strict=True):
@@ -151,7 +168,7 @@ class SlottedAir(AirInterface):
             lost=int(lost.sum()),
             up=self._up(plan, arrived, sent, tokens),
             down=self.bursts(
-                self.load_of(arrived.loads(count), Direction.DOWN),
+                self.load_back(arrived, count),
                 links,
                 tokens=tokens,
                 direction=Direction.DOWN,
@@ -170,15 +187,26 @@ class SlottedAir(AirInterface):
         return load.payload_bits[:, None]
 
     def _cost_to_go(
-        self, to_go: list[EnergyToGo], slot: int, gain: FloatArray, sent: Sent
+        self,
+        to_go: list[EnergyToGo],
+        slot: int,
+        gain: FloatArray,
+        sent: Sent,
+        links: LinkStates,
     ) -> FloatArray:
-        """Energy-to-go of the single token on every helper at every width, (N, B) J."""
+        """Remaining cost of the single token on every helper at every width, (N, B, V) J.
+
+        The energy-to-go of what is not received yet, and the energy of the answer.
+        """
         left = np.maximum(0.0, self._bits() - sent.bits)
         values = [
             [to_go[n].value_j(slot, gain=float(gain[n]), bits_left=float(bits)) for bits in row]
             for n, row in enumerate(left)
         ]
-        return np.array(values)
+        back = self._priced(links, Direction.DOWN).each(
+            map(float, self.bits_by_width(Direction.DOWN).values()), window_s=self.window_s(1)
+        )
+        return self._uplink_price() * np.array(values)[:, :, None] + back[:, None, :]
 
     def _up(self, plan: SelectionPlan, arrived: SelectionPlan, sent: Sent, tokens: int) -> Bursts:
         """Bursts as sent, including those abandoned for another helper."""
@@ -202,6 +230,9 @@ class SlottedAir(AirInterface):
             airtime_s=airtime,
             energy_j=energy,
             rate_bps=bits / on_air,
+            control_bits=np.zeros(len(helper)),
+            circuit_tx_j=self.circuit.sender_w(Direction.UP) * airtime,
+            circuit_rx_j=self.circuit.receiver_w(Direction.UP) * airtime,
             window_s=self.window_s(tokens),
         )
 

@@ -12,7 +12,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from siftmoe.agent.errors import ProtocolError
-from siftmoe.agent.wire.protocol import Apply, Failure, decode
+from siftmoe.agent.wire.protocol import Apply, Failure, Result, decode
+from siftmoe.agent.wire.short import ID_MASK
 from siftmoe.coordinator.client.connections import Connections
 from siftmoe.coordinator.client.exchange import Exchange, garbled, missed, refused, unreachable
 from siftmoe.coordinator.client.health.checks import AgentChecks
@@ -28,11 +29,24 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.client.security import ClientSecurity
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.fleet.agents import Fleet
+    from siftmoe.coordinator.fleet.status import AgentStatus
 
 _log = logging.getLogger(__name__)
 
 #: Messages processed between two readings of the clock, so that a flood cannot delay a deadline.
 _DRAIN: Final = 256
+
+
+class _Model:
+    """What answers with short headers are read by."""
+
+    def __init__(self, hidden_size: int) -> None:
+        self.hidden_size = hidden_size
+
+    def experts_of(self, layer: int) -> tuple[int, ...]:
+        """No expert is hosted here: a request is none for a coordinator."""
+        del layer
+        return ()
 
 
 class Client:
@@ -71,6 +85,7 @@ class Client:
         self._checks = AgentChecks(
             fleet, heats=heats, send=self._send, next_id=self.next_id, clock=clock
         )
+        self._known = _Model(fleet.shape.hidden_size)
         self._ids = itertools.count(1)
         self._last_id = 0
         self._round = Exchange()
@@ -120,10 +135,15 @@ class Client:
             self._take_in(remaining_s)
         return True
 
-    def connect(self, *, timeout_s: float, tolerant: bool = False) -> None:
-        """Wait until every agent is ready; if ``tolerant``, one ready agent is enough at the end.
+    def connect(self, *, timeout_s: float, require_all: bool = True) -> tuple[AgentStatus, ...]:
+        """Wait until every agent is ready; without ``require_all`` one ready agent is enough then.
 
         A hot agent counts as connected; it is used when it has cooled.
+
+        Returns
+        -------
+        tuple of AgentStatus
+            Agents that are not ready; each is logged, and used once it is.
 
         Raises
         ------
@@ -131,15 +151,15 @@ class Client:
             If agents are not ready in time; the message names each with its reason.
         """
         if self.wait_ready(timeout_s=timeout_s):
-            return
+            return ()
         there = (AgentState.READY, AgentState.HOT)
-        missing = [str(a) for a in self.fleet if a.state not in there]
-        if not missing:
-            return
-        text = f"not ready after {timeout_s:g} s: {'; '.join(missing)}"
-        if not (tolerant and self.fleet.ready().any()):
-            raise AgentUnreachable(text)
-        _log.warning("going on without some: %s", text)
+        missing = tuple(agent for agent in self.fleet if agent.state not in there)
+        if missing and (require_all or not self.fleet.ready().any()):
+            reasons = "; ".join(map(str, missing))
+            raise AgentUnreachable(f"not ready after {timeout_s:g} s: {reasons}")
+        for agent in missing:
+            _log.warning("going on without it, until it is ready: %s", agent)
+        return missing
 
     def poll(self) -> None:
         """Process events and messages since the client was last used, without waiting."""
@@ -258,17 +278,25 @@ class Client:
 
     def _handle(self, index: int, frames: list[Frame]) -> None:
         try:
-            message = decode(frames)
+            message = decode(frames, self._known)
         except ProtocolError as error:
             self._take_garbage(index, error)
             return
-        if self._pending.get(message.id) == index:
-            self._take_reply(index, message)
+        request_id = self._whole_id(index, message)
+        if self._pending.get(request_id) == index:
+            self._take_reply(index, request_id, message)
         elif not self._checks.take(index, message):
             self.discarded += 1
 
-    def _take_reply(self, index: int, message: Message) -> None:
-        del self._pending[message.id], self._asked[index]
+    def _whole_id(self, index: int, message: Message) -> int:
+        """Id of a reply; that to a short header has the lowest bits of its request's."""
+        asked = self._asked.get(index)
+        if asked is None or not isinstance(message, Result | Failure):
+            return message.id
+        return asked if message.id == asked & ID_MASK else message.id
+
+    def _take_reply(self, index: int, request_id: int, message: Message) -> None:
+        del self._pending[request_id], self._asked[index]
         if isinstance(message, Failure):
             self._fail(index, refused(self.fleet[index], message))
             return

@@ -21,11 +21,22 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Parameters
     ----------
     bandwidth_hz : float, Hz
-        Of one link; every helper has its own band.
+        Of one link; every helper has its own band, or all share one, see ``uplink``.
+    uplink : str
+        "unicast": every helper has a band of its own for the whole window, as in the paper.
+        "tdma": unicast in one band, one burst after the other. "broadcast": one band, and every
+        helper hears every burst, so that a token is sent once for all who need it. Where there is
+        one band, answers follow each other in one too.
     deadline_s : float or None, s
         Airtime that one token's transmission may take, one direction; with ``deadline_shared``,
-        time for both directions and the compute between them. None takes the paper's operating
-        point for the model: 0.44 bit/s/Hz at 16 bits an entry.
+        time for both directions and the compute between them. None takes that of
+        ``operating_point``, scaled to the bandwidth and the model's vectors of 16 bits an entry.
+    deadline_per : str
+        "token": a batch of T tokens has T deadlines in a layer; "layer": one, whatever the batch.
+        The paper does not say which its deadlines are.
+    operating_point : str
+        Setting of the paper that the default deadline is taken from: "mixtral-csqa" (0.44 bit/s/Hz
+        for a token) or "switch-xsum" (0.018).
     deadline_shared : bool
         Uplink, compute and downlink share one deadline, divided at least energy.
     tx_power_limit_w : float, W
@@ -35,10 +46,16 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     bits : "auto" or int, bit
         Of an entry of a hidden state on its way to a helper. With "auto", policies that can choose
         the width of every vector do so, and others send 16.
-    downlink_bits : int or None, bit
-        Of an entry of a reply; by default the same for 16 or 32 bits, and 8 for fewer.
-    downlink_price : float
-        Price of a helper's joule in the selection; 0 counts only the user's.
+    downlink_bits : "auto", int or None, bit
+        Of an entry of an answer; by default "auto" where ``bits`` is, the same for 16 or 32 bits,
+        and 8 for fewer.
+    minimise : str
+        What the selection minimises: "total", all parts of the energy of both directions;
+        "radiated", without circuits; "user" or "helpers", what one side's batteries give. Without
+        circuit powers "total" is what is radiated.
+    uplink_price, downlink_price : float or None
+        Price of the user's joule and of a helper's in that sum, in the place of 1, or of 0 for the
+        side that ``minimise`` leaves out.
     fading : str
         Small-scale fading of a simulated link; "none": always the mean gain.
     fading_process : str
@@ -61,6 +78,13 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     gain_floor : float
         Least fading gain, linear, over its mean: deeper fades are cut, since the mean energy of
         inverting a Rayleigh channel does not exist. Later blocks of fast fading have none.
+    user_tx_w, user_rx_w, helper_tx_w, helper_rx_w : float, W
+        Power of the circuits of a device while it sends or receives a burst, beside what is
+        radiated. Bursts then end before their window where that costs less. 0: not counted, as in
+        the paper's setting; docs/explanation/power.md has typical values.
+    control : bool
+        Count what travels beside the vectors as payload: headers, which experts, weights. False is
+        the papers' setting. Fast fading leaves it out of the bursts.
     seed : int
         Of the simulated links.
     links : str
@@ -69,13 +93,18 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     bandwidth_hz: Annotated[float, Meta(ge=1e3, le=1e11)] = 2e6
+    uplink: Literal["unicast", "tdma", "broadcast"] = "unicast"
     deadline_s: Annotated[float, Meta(gt=0.0, le=60.0)] | None = None
+    deadline_per: Literal["token", "layer"] = "token"
+    operating_point: Literal["mixtral-csqa", "switch-xsum"] = "mixtral-csqa"
     deadline_shared: bool = False
     tx_power_limit_w: Positive = 1.0
     noise_figure_db: Annotated[float, Meta(ge=0.0, le=60.0)] = 5.0
     bits: Literal["auto", 2, 3, 4, 5, 6, 8, 16, 32] = 16
-    downlink_bits: Literal[2, 3, 4, 5, 6, 8, 16, 32] | None = None
-    downlink_price: NotNegative = 0.0
+    downlink_bits: Literal["auto", 2, 3, 4, 5, 6, 8, 16, 32] | None = None
+    minimise: Literal["total", "radiated", "user", "helpers"] = "total"
+    uplink_price: NotNegative | None = None
+    downlink_price: NotNegative | None = None
     fading: Literal["rayleigh", "rician", "none"] = "rayleigh"
     fading_process: Literal["block", "jakes", "gauss-markov"] = "block"
     fading_slots: Annotated[int, Meta(ge=0, le=256)] = 0
@@ -85,14 +114,25 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     carrier_hz: Annotated[float, Meta(ge=1e6, le=1e12)] = 2.45e9
     path_loss_exponent: Annotated[float, Meta(ge=1.0, le=8.0)] = 3.0
     gain_floor: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.05
+    user_tx_w: NotNegative = 0.0
+    user_rx_w: NotNegative = 0.0
+    helper_tx_w: NotNegative = 0.0
+    helper_rx_w: NotNegative = 0.0
+    control: bool = True
     seed: Index = 0
     links: Annotated[str, Meta(min_length=1)] = "simulated"
 
     def __post_init__(self) -> None:
-        if self.bits == "auto" and self.deadline_shared:
+        if self.uplink_price == 0.0 and self.downlink_price == 0.0:
             raise ValueError(
-                'bits = "auto" goes with a window for each direction; leave out deadline_shared, '
-                "or name a number of bits"
+                "uplink_price and downlink_price are both 0, so that every plan costs nothing; "
+                "price at least one of them"
+            )
+        if self.uplink != "unicast" and (self.deadline_shared or self.fading_slots):
+            raise ValueError(
+                f'uplink = "{self.uplink}" has one band with a window for each direction, in which '
+                f"the channel stays as it is; leave out deadline_shared and fading_slots, or name "
+                f'uplink = "unicast"'
             )
         if not self.fading_slots:
             return
@@ -106,11 +146,16 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 f"fading_slots: fast fading is Rayleigh in blocks, got fading {self.fading!r} as "
                 f"{self.fading_process!r}"
             )
-        if self.deadline_shared or self.downlink_price > 0.0:
+        if self.deadline_shared:
             raise ValueError(
-                "fading_slots: fast fading has a window for each direction and no price of the "
-                "downlink; leave out deadline_shared and downlink_price, or fading_slots"
+                "fading_slots: fast fading has a window for each direction; leave out "
+                "deadline_shared, or fading_slots"
             )
+
+    @property
+    def has_circuits(self) -> bool:
+        """Whether circuits take power beside what is radiated."""
+        return any((self.user_tx_w, self.user_rx_w, self.helper_tx_w, self.helper_rx_w))
 
 
 class SoundingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -35,8 +35,8 @@ def ask(
             request_id=client.next_id(),
             layer=asked.layer,
             deadline_s=asked.deadline_s,
-            reply_width=asked.reply_width,
             rotation=asked.rotation,
+            residents=client.fleet.residents(share.helper, asked.layer),
         )
         for share in shares
     }

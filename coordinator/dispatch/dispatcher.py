@@ -163,7 +163,7 @@ class Dispatcher:
         hidden : (T, d) float32
         layer : int
         reply_width : int, bit
-            Of an entry of the replies; the plan has the widths of the requests.
+            Of an entry of the replies, where the plan does not choose it.
         deadline_s : float or None, s
             Shorter than the layer's if missing results are to be requested from others.
         usual_norm : (E,) float64 or None
@@ -177,7 +177,12 @@ class Dispatcher:
         deadline_s = self._deadline_s if deadline_s is None else deadline_s
         asked = Asked(layer, reply_width, self._rotation, deadline_s)
         checks = self._verifier.checks(plan, asked)
-        shares = group(*with_checks(plan, hidden, checks), layer=layer, rotation=self._rotation)
+        shares = group(
+            *with_checks(plan, hidden, checks),
+            layer=layer,
+            rotation=self._rotation,
+            reply_width=reply_width,
+        )
         remote = [share for share in shares if share.helper != LOCAL]
         outputs: Outputs = {}
         local = self._local_work(shares, layer, outputs)
@@ -192,8 +197,9 @@ class Dispatcher:
                 name = self._client.fleet[share.helper].name
                 failures[share.helper] = AgentRefused(f"agent {name!r} {_problem(reply, share)}")
         rows = plain_all([answer.output for answer in answers.values()])
-        single = [row.astype(np.float32, copy=False) for row in rows]  # once, for all that follows
-        outputs.update(zip(answers, single, strict=True))
+        answered = [share for share in remote if share.helper in answers]
+        for share, row in zip(answered, rows, strict=True):
+            outputs[share.helper] = share.scaled(row)  # once, for all that follows
         wrong = self._verifier.verify(
             Sent(plan, hidden, shares, checks), outputs, asked=asked, usual_norm=usual_norm
         )
@@ -210,7 +216,7 @@ class Dispatcher:
             num_tokens=len(hidden) + len(checks),
             hidden_size=hidden.shape[1],
         )
-        bits = check_bits(checks, hidden.shape[1], reply_width)
+        bits = check_bits(checks, hidden.shape[1])
         planned = [s for s in remote if not checks or s.tokens.min() < len(hidden)]
         return DispatchResult(
             output=total[: len(hidden)],

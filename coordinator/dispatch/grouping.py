@@ -4,23 +4,24 @@ A helper gets each token's vector once, however many of its experts the token us
 answers with one vector per token: the weighted sum over its experts. Results are added up in the
 order of the helpers' indices, so the sum does not depend on the order of the replies.
 
-The plan states the width of every vector's entries (`siftmoe.coordinator.dispatch.rows`).
+Weights travel relative to the row's largest, which is applied here to what comes back
+(`siftmoe.coordinator.dispatch.weights`). The plan states the width of every vector's entries, both
+ways (`siftmoe.coordinator.dispatch.rows`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from msgspec.structs import replace
 
 from siftmoe.agent.wire.protocol import Apply
-from siftmoe.coordinator.dispatch.rows import RANK, RANKS, RowsOut
-from siftmoe.coordinator.selection.problem import LOCAL, NOBODY
+from siftmoe.coordinator.dispatch.layout import lay_out, runs_of_widths
+from siftmoe.coordinator.dispatch.rows import RowsOut
+from siftmoe.coordinator.selection.problem import LOCAL
 from siftmoe.models.vectors.packing import FLOAT_WIDTHS
-from siftmoe.models.vectors.records import ROW_WIDTHS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,13 +45,18 @@ class Share:
     helper : int
         Its index, or ``LOCAL``.
     tokens : (n,) int64
-        Each once, those of one width together and ascending; row i of the other arrays is token
-        ``tokens[i]`` of the batch.
+        Each once, those of one width and one width of the answer together and ascending; row i of
+        the other arrays is token ``tokens[i]`` of the batch.
     hidden : (n, d) float32 or float16, or Packed
         As sent; an array where all rows have 16 or all have 32 bits.
     pairs : (m, 2) int32
-        (row, expert), each pair once.
+        (row, expert), each pair once, ascending.
     weights : (m,) float32
+        As sent: relative to the row's largest, rounded to their bits.
+    scale : (n,) float32
+        That largest weight, a factor on the row's result; 1 for local experts.
+    reply_runs : tuple of (width, rows)
+        Widths of the answers in the order of the rows.
     """
 
     helper: int
@@ -58,22 +64,39 @@ class Share:
     hidden: Vectors
     pairs: NDArray[np.int32]
     weights: Float32Array
+    scale: Float32Array
+    reply_runs: tuple[tuple[int, int], ...]
 
     @property
     def payload_bits(self) -> int:
         """Bits of the vectors as sent, scales and padding included; 0 if none is sent."""
         return 0 if self.helper == LOCAL else 8 * self.hidden.nbytes
 
+    def scaled(self, rows: NDArray[np.floating[Any]]) -> Float32Array:
+        """Weighted sums of the rows, (n, d), from what came back."""
+        single = rows.astype(np.float32, copy=False)
+        return single if self.helper == LOCAL else single * self.scale[:, None]
+
     def request(
         self,
         *,
         request_id: int,
         layer: int,
-        reply_width: int,
         rotation: Rotation = "none",
         deadline_s: float | None = None,
+        residents: tuple[int, ...] | None = None,
     ) -> Apply:
-        """Request for this share, with the reply's width and, if quantised, rotation."""
+        """Request for this share.
+
+        Parameters
+        ----------
+        request_id, layer : int
+        rotation : "none" or "hadamard"
+            Of quantised answers.
+        deadline_s : float or None, s
+        residents : tuple of int, or None
+            Experts of the layer that the helper hosts, if it takes short headers.
+        """
         apply = Apply(
             id=request_id,
             layer=layer,
@@ -81,15 +104,24 @@ class Share:
             pairs=self.pairs,
             weights=self.weights,
             deadline_s=deadline_s,
+            residents=residents,
         )
-        if reply_width == apply.answer_width:  # older agents know only the default
+        widths = {width for width, _ in self.reply_runs}
+        if widths == {apply.answer_width}:  # older agents know only the default
             return apply
-        turned = "none" if reply_width in FLOAT_WIDTHS else rotation
-        return replace(apply, reply_width=reply_width, reply_rotation=turned)
+        turned = "none" if widths <= {*FLOAT_WIDTHS} else rotation
+        if len(self.reply_runs) == 1:
+            return replace(apply, reply_width=widths.pop(), reply_rotation=turned)
+        return replace(apply, reply_runs=self.reply_runs, reply_rotation=turned)
 
 
 def group(
-    plan: SelectionPlan, hidden: Float32Array, *, layer: int, rotation: Rotation = "hadamard"
+    plan: SelectionPlan,
+    hidden: Float32Array,
+    *,
+    layer: int,
+    rotation: Rotation = "hadamard",
+    reply_width: int = 32,
 ) -> list[Share]:
     """Split a layer's work by helper.
 
@@ -105,6 +137,8 @@ def group(
         For messages.
     rotation : "none" or "hadamard"
         Of quantised rows.
+    reply_width : int, bit
+        Of an entry of every answer, where the plan does not choose it.
 
     Returns
     -------
@@ -114,12 +148,13 @@ def group(
     Raises
     ------
     ValueError
-        If the batch is not the plan's, a width does not exist, a token would go to one helper at
-        two widths, or a number to be sent as float16 is out of its range or not finite.
+        If the batch is not the plan's, a width does not exist, a token would go to one helper, or
+        come back from it, at two widths, or a number to be sent as float16 is out of its range or
+        not finite.
     """
     if len(hidden) != len(plan.helper):
         raise ValueError(f"the plan is for {len(plan.helper)} tokens, hidden has {len(hidden)}")
-    layout = _lay_out(plan, layer)
+    layout = lay_out(plan, layer=layer, reply_width=reply_width)
     rows = RowsOut(hidden, tokens=layout.tokens, ranks=layout.ranks, layer=layer, rotation=rotation)
     return [
         Share(
@@ -128,91 +163,11 @@ def group(
             hidden=rows.of(a, b),
             pairs=layout.pairs[p:q],
             weights=layout.weights[p:q],
+            scale=layout.scale[a:b],
+            reply_runs=runs_of_widths(layout.replies[a:b]),
         )
         for helper, (a, b), (p, q) in layout.runs
     ]
-
-
-class _Layout(NamedTuple):
-    """All shares, one after the other.
-
-    ``tokens`` [v], one per vector that is sent; ``ranks`` [v] of their widths; ``pairs`` [m, 2]
-    with rows counted within their share; ``weights`` [m]; for each helper its range of vectors and
-    its range of pairs.
-    """
-
-    tokens: IntArray
-    ranks: IntArray
-    pairs: NDArray[np.int32]
-    weights: Float32Array
-    runs: list[tuple[int, tuple[int, int], tuple[int, int]]]
-
-
-def _lay_out(plan: SelectionPlan, layer: int) -> _Layout:
-    num_tokens, slots = plan.helper.shape
-    used = np.flatnonzero(plan.helper != NOBODY)  # [s] of [T * K]
-    helper, expert = plan.helper.reshape(-1)[used], plan.expert.reshape(-1)[used]
-    num_experts = int(expert.max(initial=0)) + 1
-    rank = _ranks(plan.width.reshape(-1)[used], helper, layer)
-    # A vector is one (helper, width, token), a pair one (vector, expert); both sort as numbers.
-    vector = ((helper - LOCAL) * RANKS + rank) * num_tokens + used // slots
-    pair = vector * num_experts + expert  # [s]
-    order = pair.argsort(kind="stable")
-    pair = pair[order]
-    first_slot = _begins(pair).nonzero()[0]  # [m]
-    weights = np.add.reduceat(plan.weight.reshape(-1)[used][order], first_slot)  # [m]
-    pair = pair[first_slot]  # [m]
-    vector = pair // num_experts  # [m]
-    begins = _begins(vector)  # [m]
-    place = begins.cumsum() - 1  # [m], where a pair's vector stands among all
-    vector = vector[begins]  # [v]
-    token = vector % num_tokens  # [v]
-    helper, rank = np.divmod(vector // num_tokens, RANKS)  # [v]
-    _check_once(helper, rank, token, layer)
-    begins_helper = _begins(helper)  # [v]
-    first_vector = begins_helper.nonzero()[0]  # [h]
-    start = first_vector[begins_helper.cumsum() - 1]  # [v], where its share begins
-    table = np.empty((len(pair), 2), dtype=np.int32)
-    table[:, 0] = place - start[place]
-    table[:, 1] = pair % num_experts
-    helpers = (helper[first_vector] + LOCAL).tolist()
-    vector_ends = [*first_vector.tolist(), len(vector)]
-    pair_ends = [*begins.nonzero()[0][first_vector].tolist(), len(pair)]
-    runs = zip(helpers, pairwise(vector_ends), pairwise(pair_ends), strict=True)
-    return _Layout(token, rank, table, weights.astype(np.float32), list(runs))
-
-
-def _ranks(width: IntArray, helper: IntArray, layer: int) -> IntArray:
-    """Ranks of the widths of slots, (s,); 0 on the user's device."""
-    rank = np.where(helper == LOCAL, 0, RANK.take(width, mode="clip"))
-    wrong = (rank < 0) | ((rank == 0) & (helper != LOCAL))
-    if wrong.any():
-        slot = int(wrong.argmax())
-        raise ValueError(
-            f"layer {layer}: the plan sends a vector to helper {helper[slot]} at {width[slot]} "
-            f"bits, it must be one of {', '.join(map(str, ROW_WIDTHS))}"
-        )
-    return rank
-
-
-def _check_once(helper: IntArray, rank: IntArray, token: IntArray, layer: int) -> None:
-    """Raise ValueError if a token goes to a helper at two widths."""
-    if not len(rank) or rank.min() == rank.max():
-        return
-    vectors = np.sort(helper * (token.max() + 1) + token)
-    if (vectors[1:] == vectors[:-1]).any():
-        twice = vectors[1:][vectors[1:] == vectors[:-1]][0] % (token.max() + 1)
-        raise ValueError(
-            f"layer {layer}: the plan sends token {twice} to one helper at two widths; it goes "
-            f"there once"
-        )
-
-
-def _begins(values: IntArray) -> NDArray[np.bool_]:
-    """Mark where the runs of a sorted array begin."""
-    begins = np.ones(len(values), dtype=bool)
-    np.not_equal(values[1:], values[:-1], out=begins[1:])
-    return begins
 
 
 def combine(
@@ -229,7 +184,8 @@ def combine(
     shares : sequence of Share
         As `group` returns them.
     outputs : mapping
-        (n, d), unpacked, of each helper that answered; a share without one adds nothing.
+        (n, d) weighted sums (`Share.scaled`) of each helper that answered; a share without one
+        adds nothing.
     num_tokens, hidden_size : int
 
     Returns

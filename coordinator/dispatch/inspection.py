@@ -39,10 +39,9 @@ class Inspection:
     shares : sequence of Share
         As sent, rows of checks included.
     outputs : mapping
-        (n, d), unpacked, of each helper that answered.
+        (n, d) weighted sums of each helper that answered.
     num_tokens : int
         T; row T + i is that of the i-th check.
-    reply_width : int, bit
     usual : (E,) float64 or None
         Mean norm of each expert's output.
     """
@@ -54,12 +53,11 @@ class Inspection:
         outputs: Mapping[int, Rows],
         *,
         num_tokens: int,
-        reply_width: int,
         usual: FloatArray | None,
     ) -> None:
         self._names, self._outputs = names, outputs
         self._shares = {s.helper: s for s in shares if s.helper in outputs and s.helper != LOCAL}
-        self._num_tokens, self._reply_width, self._usual = num_tokens, reply_width, usual
+        self._num_tokens, self._usual = num_tokens, usual
         self._squares = {n: squares(outputs[n]) for n in self._shares}
         #: Helpers that failed or are distrusted, and why.
         self.failures: dict[int, CoordinatorError] = {}
@@ -114,11 +112,11 @@ class Inspection:
         if mine is None:
             return
         if local is not None:
-            if not agree(mine, local, reply_width=self._reply_width):
+            if not agree(mine, local, reply_width=check.reply_width):
                 self._distrust(check.suspect, "the user's device computes another output")
             return
         again = self._row(check.replica, self._num_tokens + number)
-        if again is None or agree(mine, again, reply_width=self._reply_width):
+        if again is None or agree(mine, again, reply_width=check.reply_width):
             return
         for n in self._culprits(check, mine, again, third):
             other = check.replica if n == check.suspect else check.suspect
@@ -141,7 +139,7 @@ class Inspection:
             right = [
                 n
                 for n, row in zip(pair, (mine, again), strict=True)
-                if agree(row, asked, reply_width=self._reply_width)
+                if agree(row, asked, reply_width=check.reply_width)
             ]
             if len(right) == 1:
                 return [n for n in pair if n not in right]

@@ -52,7 +52,8 @@ def norm_ratio(share: Share, square: NDArray[np.float32], usual: FloatArray) -> 
     usual : (E,) float64
         Mean norm of each expert's output.
     """
-    weighted = np.abs(share.weights) * usual[share.pairs[:, 1]]
+    weights = share.weights * share.scale[share.pairs[:, 0]]
+    weighted = np.abs(weights) * usual[share.pairs[:, 1]]
     expected = np.bincount(share.pairs[:, 0], weighted, minlength=len(square))
     return np.sqrt(square) / np.where(expected > 0.0, expected, np.nan)
 

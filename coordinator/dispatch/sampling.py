@@ -43,8 +43,8 @@ class Check:
         The helper that computes it again; ``LOCAL``: the user's device.
     expert, weight : (p,)
         What the row sums up.
-    width : int, bit
-        Of the vector that both get.
+    width, reply_width : int, bit
+        Of the vector that both get, and of their answers.
     """
 
     token: int
@@ -53,6 +53,7 @@ class Check:
     expert: IntArray
     weight: FloatArray
     width: int
+    reply_width: int
 
 
 class Sampler:
@@ -81,7 +82,12 @@ class Sampler:
         return found
 
     def choose(
-        self, plan: SelectionPlan, hosts: Callable[[], BoolArray], *, local: bool
+        self,
+        plan: SelectionPlan,
+        hosts: Callable[[], BoolArray],
+        *,
+        local: bool,
+        reply_width: int,
     ) -> list[Check]:
         """Choose the checks of a layer.
 
@@ -92,6 +98,8 @@ class Sampler:
             Returns which helper may compute which expert again, (N, E).
         local : bool
             Whether the user's device can compute rows; it is then preferred.
+        reply_width : int, bit
+            Of the answers, where the plan does not choose it.
 
         Returns
         -------
@@ -118,6 +126,9 @@ class Sampler:
                 expert=plan.expert[token, mine],
                 weight=plan.weight[token, mine],
                 width=int(plan.width[token, slot]),
+                reply_width=(
+                    reply_width if plan.reply_width is None else int(plan.reply_width[token, slot])
+                ),
             )
         return list(checks.values())
 
@@ -128,13 +139,13 @@ class Sampler:
         return [int(n) for n in self._rng.permutation(np.flatnonzero(able))]
 
 
-def check_bits(checks: list[Check], size: int, reply_width: int) -> dict[int, tuple[int, int]]:
+def check_bits(checks: list[Check], size: int) -> dict[int, tuple[int, int]]:
     """Bits that checks add to each replica's request and reply, for vectors of ``size`` entries."""
     bits: dict[int, tuple[int, int]] = {}
     for check in checks:
         if check.replica != LOCAL:
             up, down = bits.get(check.replica, (0, 0))
-            more = row_bits(size, check.width), row_bits(size, reply_width)
+            more = row_bits(size, check.width), row_bits(size, check.reply_width)
             bits[check.replica] = (up + more[0], down + more[1])
     return bits
 
@@ -155,6 +166,11 @@ def with_checks(
         expert=np.concatenate((plan.expert, more.expert)),
         weight=np.concatenate((plan.weight, more.weight)),
         width=np.concatenate((plan.width, more.width)),
+        reply_width=(
+            None
+            if plan.reply_width is None or more.reply_width is None
+            else np.concatenate((plan.reply_width, more.reply_width))
+        ),
     ), np.concatenate((hidden, rows))
 
 
@@ -164,12 +180,17 @@ def only_checks(
     """Return the rows of some checks as a plan of their own, and their hidden states."""
     shape = (len(checks), plan.helper.shape[1])
     helper, expert = np.full(shape, NOBODY), np.zeros(shape, np.int64)
-    weight, width = np.zeros(shape), np.zeros(shape, np.int64)
+    weight, width, reply = np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for i, check in enumerate(checks):
         if check.replica == LOCAL:
             continue
         count = len(check.expert)
         helper[i, :count], expert[i, :count] = check.replica, check.expert
         weight[i, :count], width[i, :count] = check.weight, check.width
+        reply[i, :count] = check.reply_width
     tokens = [check.token for check in checks]
-    return replace(plan, helper=helper, expert=expert, weight=weight, width=width), hidden[tokens]
+    replies = None if plan.reply_width is None else reply
+    more = replace(
+        plan, helper=helper, expert=expert, weight=weight, width=width, reply_width=replies
+    )
+    return more, hidden[tokens]

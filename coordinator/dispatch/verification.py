@@ -100,12 +100,23 @@ class Verifier:
 
         def hosts() -> BoolArray:
             fleet = self._client.fleet
-            widths = np.unique(plan.width[plan.helper >= 0]).tolist()
-            able: BoolArray = np.all(fleet.knows((*widths, asked.reply_width)), axis=1)
+            sent = plan.helper >= 0
+            widths = np.unique(plan.width[sent]).tolist()
+            replies = [asked.reply_width]
+            if plan.reply_width is not None:
+                replies = np.unique(plan.reply_width[sent]).tolist()
+            able: BoolArray = np.all(fleet.knows((*widths, *replies)), axis=1)
+            if len(replies) > 1:
+                able &= fleet.answers_mixed()
             return fleet.hosts(asked.layer) & able[:, None]
 
         idle = self._spent_s <= MOST_SHARE * (self._clock() - self._began_s)
-        return self._sampler.choose(plan, hosts, local=self._reference is not None and idle)
+        return self._sampler.choose(
+            plan,
+            hosts,
+            local=self._reference is not None and idle,
+            reply_width=asked.reply_width,
+        )
 
     def verify(
         self,
@@ -121,7 +132,6 @@ class Verifier:
             sent.shares,
             outputs,
             num_tokens=len(sent.hidden),
-            reply_width=asked.reply_width,
             usual=usual_norm,
         )
         inspection.judge_norms(self._scores)
@@ -164,9 +174,15 @@ class Verifier:
         pair = {check.suspect, check.replica}
         for helper in self._sampler.replicas(hosts, check.expert, but=pair):
             more, row = only_checks(sent.plan, sent.hidden, [replace(check, replica=helper)])
-            shares = group(more, row, layer=asked.layer, rotation=asked.rotation)
+            shares = group(
+                more,
+                row,
+                layer=asked.layer,
+                rotation=asked.rotation,
+                reply_width=asked.reply_width,
+            )
             reply = ask(self._client, shares, asked).replies.get(helper)
             if isinstance(reply, Result) and reply.output.shape == shares[0].hidden.shape:
-                again: Rows = plain(reply.output)[0]
+                again: Rows = shares[0].scaled(plain(reply.output))[0]
                 return again
         return None

@@ -3,7 +3,9 @@
 Pure functions over arrays; policies see only the tables.
 
 - `tables.uplink_energy_table`: energy of every load in one direction
+- `circuit.least_energy`, `circuit.CircuitPower`: bursts that end early, since circuits take power
 - `roundtrip.RoundTrip`: uplink, compute and downlink within one deadline
 - `pricing.Pricing`: the table for one width of vectors or several
 - `division.divide`: the compiled division of a deadline
+- `sharing.share_band`: one band divided among the helpers in use
 """

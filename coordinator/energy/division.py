@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float64]
-    IntArray = NDArray[np.int64]
 
 _LN2 = math.log(2.0)
 #: Newton's method ends when a step moves less than this share of the deadline.
@@ -81,7 +80,6 @@ def _slope(
 
 @compiled
 def divide(
-    loads: IntArray,
     least_up: FloatArray,
     least_down: FloatArray,
     up: FloatArray,
@@ -95,15 +93,14 @@ def divide(
 
     Parameters
     ----------
-    loads : (N, m) int64
-    least_up, least_down : (N,) float64, s
-        Shortest airtime of a token.
-    up, down : (N,) float64, Hz s
-        A token's bits over the bandwidth.
+    least_up, least_down : (N, m) float64, s
+        Shortest airtime of a load.
+    up, down : (N, m) float64, Hz s
+        A load's bits over the bandwidth; a load without requests has no answers either.
     noise_up, noise_down : (N,) float64, W
-        Noise power over gain; that of the downlink times its price.
-    compute : (N,) float64, s
-        Of a token.
+        Noise power over gain, times the price of the direction.
+    compute : (N, m) float64, s
+        Of a load.
     window : float, s
 
     Returns
@@ -111,21 +108,20 @@ def divide(
     (2, N, m) float64, s
         0 for no load, NaN where a load does not fit.
     """
-    airtime = np.zeros((2, *loads.shape))
-    for n in range(loads.shape[0]):
-        for k in range(loads.shape[1]):
-            q = loads[n, k]
-            if q == 0:
+    airtime = np.zeros((2, *up.shape))
+    for n in range(up.shape[0]):
+        for k in range(up.shape[1]):
+            if up[n, k] == 0.0:
                 continue
-            total = window - compute[n] * q
-            low = q * least_up[n]
-            high = total - q * least_down[n]
+            total = window - compute[n, k]
+            low = least_up[n, k]
+            high = total - least_down[n, k]
             if high < low - CAPACITY_SLACK * abs(total) or high <= 0.0:
                 airtime[:, n, k] = np.nan
                 continue
             high = max(low, high)
             airtime[0, n, k] = _best_uplink(
-                low, high, total, q * up[n], q * down[n], noise_up[n], noise_down[n]
+                low, high, total, up[n, k], down[n, k], noise_up[n], noise_down[n]
             )
             airtime[1, n, k] = total - airtime[0, n, k]
     return airtime

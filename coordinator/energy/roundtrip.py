@@ -5,7 +5,7 @@ per token. For every load the deadline is divided between the two so that the ma
 airtime is equal in both directions.
 
 .. math:: e_n(q) = \min_{T_u + T_d = T - \tau_0 - \tau_n q}
-          E(q s_u, T_u; g^u_n) + w_d\, E(q s_d, T_d; g^d_n)
+          w_u\, E(q s_u, T_u; g^u_n) + w_d\, E(q s_d, T_d; g^d_n)
 
 Both energies are perspective functions, jointly convex in (payload, airtime), so the minimum over
 the convex set of divisions is convex in q. A power limit is a least airtime that grows linearly
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.coordinator.compiled import plain
 from siftmoe.coordinator.energy.division import divide
 from siftmoe.coordinator.energy.tables import check_powers, check_sizes
 from siftmoe.radio.channel.link import MAX_BITS_PER_HERTZ, shannon_rate, transmit_energy
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
+
+
+#: Share of a deadline that stands for none: nothing can be sent in it, and it is still a window.
+_NO_TIME = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,12 @@ class OneWay:
             )
         result: FloatArray = np.maximum(at_limit, 1.0 / (MAX_BITS_PER_HERTZ * self.bandwidth_hz))
         return result
+
+    def seconds(self, bits: FloatArray) -> FloatArray:
+        """Shortest airtime of payloads at the power limit, (N, m) s; 0 of none."""
+        sent = bits > 0.0
+        per_bit = np.broadcast_to(self.seconds_per_bit()[:, None], bits.shape)
+        return np.multiply(bits, per_bit, out=np.zeros_like(bits), where=sent)
 
     def energy_j(self, bits: FloatArray, airtime_s: FloatArray) -> FloatArray:
         """Least energy of payloads at their airtimes, (N, m) J; infinite where there is none."""
@@ -107,9 +118,9 @@ class RoundTrip:
     compute_s : (N,) float64, s
         Compute time :math:`\tau_n` of one token on each helper.
     uplink, downlink : OneWay
-    downlink_price : float
-        :math:`w_d`, price of a helper's joule; 0 counts only the user's energy, and the helper then
-        answers as fast as its power limit allows.
+    uplink_price, downlink_price : float
+        :math:`w_u, w_d`, prices of the user's joule and of a helper's; a side without a price sends
+        as fast as its power limit allows.
 
     Raises
     ------
@@ -126,6 +137,7 @@ class RoundTrip:
     uplink: OneWay
     downlink: OneWay
     downlink_price: float
+    uplink_price: float = 1.0
 
     def __post_init__(self) -> None:
         check_sizes(max_load=0, payload_bits=self.uplink_bits)
@@ -136,6 +148,7 @@ class RoundTrip:
             ("fixed_s", self.fixed_s),
             ("compute_s", self.compute_s.min(initial=0.0)),
             ("downlink_price", self.downlink_price),
+            ("uplink_price", self.uplink_price),
         ):
             if not value >= 0.0:
                 raise ValueError(f"{name} must not be negative, got {value}")
@@ -155,20 +168,10 @@ class RoundTrip:
         (2, N, m) float64, s
             Airtimes of uplink and downlink; 0 for no load, NaN where a load does not fit.
         """
-        up, down = self.uplink, self.downlink
-        back = self.downlink_bits
-        result: FloatArray = divide(
-            np.ascontiguousarray(loads, dtype=np.int64),
-            self.uplink_bits * up.seconds_per_bit(),
-            back * down.seconds_per_bit() if back else np.zeros(len(self.compute_s)),
-            self.uplink_bits / up.bandwidth_hz,
-            back / down.bandwidth_hz,
-            up.noise_psd * up.bandwidth_hz / up.gain,
-            self.downlink_price * down.noise_psd * down.bandwidth_hz / down.gain,
-            self.compute_s,
-            self.window_s - self.fixed_s,
+        count = np.asarray(loads, dtype=np.float64)
+        return self._divided(
+            count * self.uplink_bits, count * self.downlink_bits, count * self.compute_s[:, None]
         )
-        return result
 
     def table(self, max_load: int) -> RoundTripTable:
         """Price every load up to ``max_load``."""
@@ -176,8 +179,88 @@ class RoundTrip:
         loads = np.tile(np.arange(max_load + 1), (len(self.compute_s), 1))  # [N, Q+1]
         count = loads.astype(np.float64)
         up_s, down_s = self.airtimes(loads)
-        energy = self.uplink.energy_j(count * self.uplink_bits, up_s)
-        if self.downlink_price > 0.0:
-            back = self.downlink.energy_j(count * self.downlink_bits, down_s)
-            energy += self.downlink_price * back
+        energy = self._priced(count * self.uplink_bits, up_s, count * self.downlink_bits, down_s)
         return RoundTripTable(energy_j=energy, uplink_s=up_s, downlink_s=down_s)
+
+    def alone(self, uplink_bits: FloatArray, downlink_bits: FloatArray) -> FloatArray:
+        """Priced energy of one token at every pair of sizes, (N, B, V) J.
+
+        Parameters
+        ----------
+        uplink_bits : (B,) float64, bit
+        downlink_bits : (V,) float64, bit
+            In the place of the token's own.
+        """
+        shape = len(self.compute_s), len(uplink_bits), len(downlink_bits)
+        flat = shape[0], shape[1] * shape[2]
+        up = np.broadcast_to(uplink_bits[:, None], shape).reshape(flat)
+        down = np.broadcast_to(downlink_bits, shape).reshape(flat)
+        compute_s = np.broadcast_to(self.compute_s[:, None], flat)
+        up_s, down_s = self._divided(up, down, compute_s)
+        return self._priced(up, up_s, down, down_s).reshape(shape)
+
+    def of_payloads(
+        self, uplink_bits: FloatArray, downlink_bits: FloatArray, tokens: IntArray
+    ) -> RoundTripTable:
+        """Divide the deadline for one payload each way of every helper, (N,) each.
+
+        Returns
+        -------
+        RoundTripTable
+            With arrays of shape (N,).
+        """
+        up, down = uplink_bits[:, None], downlink_bits[:, None]
+        up_s, down_s = self._divided(up, down, (tokens * self.compute_s)[:, None])
+        energy = self._priced(up, up_s, down, down_s)
+        return RoundTripTable(energy_j=energy[:, 0], uplink_s=up_s[:, 0], downlink_s=down_s[:, 0])
+
+    def parts(
+        self, uplink_bits: FloatArray, downlink_bits: FloatArray, tokens: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Divide the deadline, less the compute of ``tokens``, in the proportion of payloads (N,).
+
+        Returns
+        -------
+        pair of (N,) float64, s
+            For requests and for answers; halves where there is no payload or it does not fit.
+        """
+        found = self.of_payloads(uplink_bits, downlink_bits, np.full(len(self.compute_s), tokens))
+        total = found.uplink_s + found.downlink_s
+        known = total > 0.0  # not NaN either
+        share = np.divide(found.uplink_s, total, out=np.full(len(total), 0.5), where=known)
+        window = self.window_s - self.fixed_s - tokens * self.compute_s
+        window = np.maximum(window, _NO_TIME * self.window_s)
+        return window * share, window * (1.0 - share)
+
+    def _divided(self, up: FloatArray, down: FloatArray, compute_s: FloatArray) -> FloatArray:
+        """Airtimes (2, N, m) of payloads (N, m) bit, and of the compute between them."""
+        ways = ((self.uplink, self.uplink_price, up), (self.downlink, self.downlink_price, down))
+        least = [way.seconds(bits) for way, _, bits in ways]
+        hertz_s = [bits / way.bandwidth_hz[:, None] for way, _, bits in ways]
+        noise_w = [price * way.noise_psd * way.bandwidth_hz / way.gain for way, price, _ in ways]
+        result: FloatArray = divide(
+            *_pair(least),
+            *_pair(hertz_s),
+            *_pair(noise_w),
+            plain(compute_s, np.float64),
+            self.window_s - self.fixed_s,
+        )
+        return result
+
+    def _priced(
+        self, up: FloatArray, up_s: FloatArray, down: FloatArray, down_s: FloatArray
+    ) -> FloatArray:
+        """Priced energy of payloads at their airtimes, (N, m) J; infinite where there is none."""
+        energy = np.where(np.isnan(up_s), np.inf, 0.0)
+        for way, price, bits, airtime in (
+            (self.uplink, self.uplink_price, up, up_s),
+            (self.downlink, self.downlink_price, down, down_s),
+        ):
+            if price > 0.0:
+                energy += price * way.energy_j(bits, airtime)
+        return energy
+
+
+def _pair(parts: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """Of requests and of answers, as compiled code takes them."""
+    return plain(parts[0], np.float64), plain(parts[1], np.float64)

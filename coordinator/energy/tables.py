@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.coordinator.energy.circuit import least_energy
 from siftmoe.radio.channel.link import payload_capacity, transmit_energy
 
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ def uplink_energy_table(
     *,
     max_load: int,
     payload_bits: float,
-    window_s: float,
+    window_s: FloatArray | float,
     bandwidth_hz: FloatArray,
     gain: FloatArray,
     noise_psd: FloatArray,
     tx_power_limit_w: FloatArray,
+    circuit_power_w: FloatArray | float = 0.0,
 ) -> FloatArray:
     r"""Energy of the uplink alone, every helper on its own band for the whole window.
 
@@ -44,10 +46,13 @@ def uplink_energy_table(
         Largest load Q of the table.
     payload_bits : float, bit
         Bits :math:`s` of one token.
-    window_s : float, s
+    window_s : float or (N,) float64, s
         Airtime :math:`T` that a helper's tokens share.
     bandwidth_hz, gain, noise_psd, tx_power_limit_w : (N,) float64, Hz, 1, W/Hz, W
         One direction of each helper's link; the power limit may be infinite.
+    circuit_power_w : float or (N,) float64, W
+        Of the circuits of both ends while a burst is on the air; bursts then end early where that
+        costs less (`siftmoe.coordinator.energy.circuit`). 0 leaves them out.
 
     Returns
     -------
@@ -68,16 +73,26 @@ def uplink_energy_table(
     check_sizes(max_load=max_load, payload_bits=payload_bits)
     check_powers(tx_power_limit_w)
     load = np.arange(max_load + 1, dtype=np.float64)
-    table = transmit_energy(
-        payload_bits=load[None, :] * payload_bits,
-        airtime_s=window_s,
-        bandwidth_hz=bandwidth_hz[:, None],
-        gain=gain[:, None],
-        noise_psd=noise_psd[:, None],
-    )  # [N, Q+1]
+    link = {
+        "payload_bits": load[None, :] * payload_bits,
+        "bandwidth_hz": bandwidth_hz[:, None],
+        "gain": gain[:, None],
+        "noise_psd": noise_psd[:, None],
+    }
+    window = np.broadcast_to(np.asarray(window_s, dtype=np.float64), gain.shape)
+    circuit = np.broadcast_to(np.asarray(circuit_power_w, dtype=np.float64), gain.shape)
+    if circuit.any():
+        table = least_energy(
+            window_s=window[:, None],
+            tx_power_limit_w=tx_power_limit_w[:, None],
+            circuit_power_w=circuit[:, None],
+            **link,
+        ).energy_j  # [N, Q+1]
+    else:
+        table = transmit_energy(airtime_s=window[:, None], **link)  # [N, Q+1]
     capacity = payload_capacity(
         tx_power_w=tx_power_limit_w,
-        airtime_s=window_s,
+        airtime_s=window,
         bandwidth_hz=bandwidth_hz,
         gain=gain,
         noise_psd=noise_psd,

@@ -105,6 +105,17 @@ class Fleet:
         hosts: BoolArray = self._hosts[layer].copy()
         return hosts
 
+    def residents(self, index: int, layer: int) -> tuple[int, ...] | None:
+        """Experts of a layer that a ready agent hosts; None if it takes no short headers."""
+        hello = self._agents[index].hello
+        if hello is None or not hello.short:
+            return None
+        return tuple(np.flatnonzero(self._hosts[layer, index]).tolist()) or None
+
+    def answers_mixed(self) -> BoolArray:
+        """Which helper gives answers of several widths, (N,), by its last hello."""
+        return np.array([a.hello is not None and a.hello.short for a in self._agents])
+
     def ready(self) -> BoolArray:
         """Which helpers are ready, (N,)."""
         return np.array([agent.state is AgentState.READY for agent in self._agents])

@@ -186,4 +186,13 @@ def transmission_rows(
                 for width, count in zip(bursts.width, bursts.by_width[i], strict=True)
                 if count
             ),
+            control_bits=float(bursts.control_bits[i]),
+            control_j=float(bursts.control_j[i]),
+            circuit_tx_j=float(bursts.circuit_tx_j[i]),
+            circuit_rx_j=float(bursts.circuit_rx_j[i]),
+            heard=(
+                ""
+                if bursts.heard is None
+                else " ".join(agents[m] for m in bursts.heard[i].nonzero()[0])
+            ),
         )

@@ -62,7 +62,7 @@ def check_bursts(bursts: Bursts, names: Sequence[str]) -> None:
     ValueError
         If an energy, a power or an airtime is negative or not finite.
     """
-    for name in ("energy_j", "tx_power_w", "airtime_s"):
+    for name in ("energy_j", "tx_power_w", "airtime_s", "circuit_tx_j", "circuit_rx_j"):
         values = getattr(bursts, name)
         if (values >= 0.0).all() and values.sum() < np.inf:
             continue

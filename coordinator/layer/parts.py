@@ -44,6 +44,10 @@ class Helpers(Protocol):
         """Which helper supports vectors of which widths, (N, B)."""
         ...
 
+    def answers_mixed(self) -> NDArray[np.bool_]:
+        """Which helper gives answers of several widths in one message, (N,)."""
+        ...
+
     def excluded(self) -> str:
         """Excluded helpers, with reasons; empty if there are none."""
         ...
@@ -167,9 +171,15 @@ class Parts:
         return "; ".join(text for text in texts if text)
 
     def known(self) -> BoolArray:
-        """Which helper supports which of the air's widths, and its reply width, (N, B)."""
-        answers: BoolArray = self.fleet.knows((self.air.reply_width,))
+        """Which helper supports which of the air's widths, and one of its answers', (N, B)."""
+        answers: BoolArray = np.any(self.answers(), axis=1, keepdims=True)
+        if len(self.air.reply_widths) > 1:
+            answers = answers & self.fleet.answers_mixed()[:, np.newaxis]
         return self.fleet.knows(self.air.widths) & answers
+
+    def answers(self) -> BoolArray:
+        """Which helper can answer in which of the air's widths of answers, (N, V)."""
+        return self.fleet.knows(self.air.reply_widths)
 
     def _unable(self) -> str:
         """Ready helpers that support none of the widths, as text; empty if there are none."""
@@ -178,4 +188,5 @@ class Parts:
             return ""
         names = ", ".join(self.fleet.names[n] for n in np.flatnonzero(unable))
         bits = ", ".join(map(str, self.air.widths))
-        return f"{names}: knows not both {bits} bits and answers of {self.air.reply_width}"
+        answers = ", ".join(map(str, self.air.reply_widths))
+        return f"{names}: knows not both {bits} bits and answers of {answers}"

@@ -46,7 +46,7 @@ def unserved(plan: SelectionPlan, helpers: Collection[int]) -> BoolArray:
 def slot_deviation(problem: SelectionProblem, plan: SelectionPlan) -> FloatArray:
     """Deviation of every slot as planned, (T, K); a slot without weight has none."""
     weights = problem.slot_weights()
-    deviation = problem.serving_deviation(plan.expert, plan.width)
+    deviation = problem.serving_deviation(plan.expert, plan.width, plan.reply_width)
     return np.where(weights > 0.0, weights * deviation, 0.0)
 
 
@@ -65,6 +65,8 @@ class Remainder:
     budget : Budget
     token_factor : (R, K) float64
         Scales a token's deviations so that the common budget bounds the rest of its own.
+    router_logits : (R, E) or None
+        Of the model's router; -inf for experts that have served a closed slot.
     """
 
     rows: IntArray
@@ -73,6 +75,7 @@ class Remainder:
     gate_weights: FloatArray
     budget: Budget
     token_factor: FloatArray
+    router_logits: FloatArray | None = None
 
     def problem(
         self, whole: SelectionProblem, *, hosts: BoolArray, pricing: Pricing
@@ -80,7 +83,7 @@ class Remainder:
         """State the remaining problem on the remaining helpers."""
         precision = whole.precision
         if precision is not None:
-            precision = replace(precision, units=pricing.units, rounded=pricing.rounded)
+            precision = precision.priced(pricing)
         return replace(
             whole,
             routed_experts=self.routed_experts,
@@ -90,6 +93,8 @@ class Remainder:
             budget=self.budget,
             token_factor=self.token_factor,
             precision=precision,
+            router_logits=self.router_logits,
+            medium=pricing.medium,
         )
 
 
@@ -129,7 +134,20 @@ def remainder(
         gate_weights=weights,
         budget=budget,
         token_factor=own * factor[:, None],
+        router_logits=_logits_left(problem, plan, rows, is_open),
     )
+
+
+def _logits_left(
+    problem: SelectionProblem, plan: SelectionPlan, rows: IntArray, is_open: BoolArray
+) -> FloatArray | None:
+    """Logits of the remainder's tokens without the experts that have served them."""
+    if problem.router_logits is None:
+        return None
+    served = np.where(is_open, problem.num_experts, plan.expert[rows])  # [R, K]
+    logits = np.pad(problem.router_logits[rows], ((0, 0), (0, 1)))  # [R, E+1], last: nobody
+    np.put_along_axis(logits, served, -np.inf, axis=1)
+    return logits[:, :-1]
 
 
 def _what_is_left(
@@ -167,7 +185,7 @@ def joined(
     """
     rows = rest.rows
     slots = {}
-    for name in _SLOTS:
+    for name in _SLOTS if plan.reply_width is None else (*_SLOTS, "reply_width"):
         slots[name] = getattr(plan, name).copy()
         slots[name][rows] = np.where(rest.open, getattr(second, name), slots[name][rows])
     infeasible = Status.INFEASIBLE in (plan.status, second.status)
@@ -192,6 +210,8 @@ def given_up(problem: SelectionProblem, plan: SelectionPlan, lacking: BoolArray)
         "weight": np.where(lacking, 0.0, plan.weight),
         "width": np.where(lacking, 0, plan.width),
     }
+    if plan.reply_width is not None:
+        slots["reply_width"] = np.where(lacking, 0, plan.reply_width)
     short = replace(plan, status=Status.INFEASIBLE, lower_bound_j=float("nan"))
     return _with_slots(problem, short, slots)
 

@@ -89,12 +89,14 @@ def cannot_write(path: Path, error: sqlite3.Error) -> LedgerError:
     )
 
 
-def check_version(path: Path, version: int, *, readable: int) -> None:
-    """Raise LedgerError if a file's tables are of another version."""
-    if version != readable:
+def check_version(path: Path, version: int, *, newest: int, oldest: int) -> None:
+    """Raise LedgerError if a file's tables are newer or older than these versions."""
+    if not oldest <= version <= newest:
+        known = f"{oldest} to {newest}" if oldest < newest else str(newest)
         raise LedgerError(
-            f"ledger {str(path)!r} is of version {version}, this siftmoe reads {readable}; "
-            f"read it with the siftmoe that wrote it"
+            f"ledger {str(path)!r} is of version {version}, this siftmoe "
+            f"{'reads' if oldest < newest else 'writes'} {known}; use the siftmoe that wrote it, "
+            f"or another folder"
         )
 
 

@@ -17,6 +17,7 @@ from siftmoe.coordinator.ledger.rows import (
     TransmissionRow,
 )
 from siftmoe.coordinator.ledger.schema import from_values, select_statement
+from siftmoe.coordinator.ledger.spending import Spending, step_spending
 from siftmoe.coordinator.ledger.summary import Summary, summarise
 
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ class LedgerReader:
         """Sum over a run (default: the current one), of all its steps or of one kind of step."""
         with self._lock:
             return summarise(self._open_connection(), run=self._which(run), kind=kind)
+
+    def spending(self, step: int) -> Spending:
+        """Read what one booked step of the current run decided and radiated."""
+        with self._lock:
+            return step_spending(self._open_connection(), self._run, step)
 
     def _which(self, run: int | None) -> int:
         run = self._run if run is None else run

@@ -91,7 +91,11 @@ class TransmissionRow:
 
     ``missed`` of its tokens did not arrive within the window, or were abandoned for another
     helper; the energy spent on them is booked. ``widths`` lists bits per entry and number of
-    tokens, ascending: "3:5 8:2".
+    tokens, ascending: "3:5 8:2". ``energy_j`` is what is radiated, ``control_j`` the part of it
+    that ``control_bits`` of the payload took: headers, experts and weights. ``circuit_tx_j`` and
+    ``circuit_rx_j`` come on top: circuits of the sender and of the receivers during the airtime.
+    A broadcast is one burst, booked for the helper of the worst link that it is meant for;
+    ``heard`` lists the names of all that hear it, and is empty where a burst is for one.
     """
 
     time_s: float
@@ -115,6 +119,11 @@ class TransmissionRow:
     channel_origin: ChannelOrigin
     missed: int = 0
     widths: str = ""
+    control_bits: float = 0.0
+    control_j: float = 0.0
+    circuit_tx_j: float = 0.0
+    circuit_rx_j: float = 0.0
+    heard: str = ""
 
     @property
     def energy_source(self) -> Source:

@@ -22,8 +22,17 @@ from siftmoe.coordinator.ledger.rows import (
 from siftmoe.radio.channel.link import ChannelOrigin, Source
 
 #: Version of the tables, in SQLite's ``user_version``. 2: soundings, boards, gain_std,
-#: aborted steps, missed tokens. 3: faults. 4: widths. 5: sources of soundings.
-SCHEMA_VERSION: Final = 5
+#: aborted steps, missed tokens. 3: faults. 4: widths. 5: sources of soundings. 6: control and
+#: circuits of transmissions.
+SCHEMA_VERSION: Final = 6
+#: Oldest version that can still be read: what its tables lack is 0, and was not counted.
+OLDEST_READABLE: Final = 5
+#: Makes a file of that version look like one of this, for the connection that reads it.
+AS_IF_NEW: Final = """
+CREATE TEMP VIEW transmission AS
+SELECT rowid, *, 0.0 AS control_bits, 0.0 AS control_j, 0.0 AS circuit_tx_j, 0.0 AS circuit_rx_j,
+    '' AS heard
+FROM main.transmission"""
 
 #: The comments stay in the file: ``sqlite3 ledger.sqlite .schema`` shows them.
 SCHEMA: Final = """
@@ -93,7 +102,7 @@ CREATE TABLE transmission (                    -- one burst
     power_source TEXT NOT NULL CHECK (power_source IN ('measured', 'derived', 'modelled')),
     airtime_s REAL NOT NULL CHECK (airtime_s >= 0),
     airtime_source TEXT NOT NULL CHECK (airtime_source IN ('measured', 'derived', 'modelled')),
-    energy_j REAL NOT NULL CHECK (energy_j >= 0),
+    energy_j REAL NOT NULL CHECK (energy_j >= 0),  -- radiated
     energy_std_j REAL NOT NULL CHECK (energy_std_j >= 0),
     rate_bps REAL NOT NULL CHECK (rate_bps >= 0),
     channel_gain REAL NOT NULL,                -- linear
@@ -101,7 +110,12 @@ CREATE TABLE transmission (                    -- one burst
     channel_age_s REAL NOT NULL,
     channel_origin TEXT NOT NULL,
     missed INTEGER NOT NULL CHECK (missed BETWEEN 0 AND tokens),  -- tokens that did not arrive
-    widths TEXT NOT NULL                       -- bits of an entry, and tokens of it: "3:5 8:2"
+    widths TEXT NOT NULL,                      -- bits of an entry, and tokens of it: "3:5 8:2"
+    control_bits REAL NOT NULL CHECK (control_bits BETWEEN 0 AND payload_bits),  -- of the payload
+    control_j REAL NOT NULL CHECK (control_j BETWEEN 0 AND energy_j),  -- of the energy, their part
+    circuit_tx_j REAL NOT NULL CHECK (circuit_tx_j >= 0),  -- beside the energy: of the sender
+    circuit_rx_j REAL NOT NULL CHECK (circuit_rx_j >= 0),  -- and of the receivers
+    heard TEXT NOT NULL                        -- of a broadcast: all that hear it
 );
 CREATE TABLE sounding (                        -- one pilot exchange in one direction
     run INTEGER NOT NULL REFERENCES run,

@@ -40,6 +40,8 @@ from siftmoe.coordinator.ledger.rows import (
     TransmissionRow,
 )
 from siftmoe.coordinator.ledger.schema import (
+    AS_IF_NEW,
+    OLDEST_READABLE,
     SCHEMA,
     SCHEMA_VERSION,
     insert_statement,
@@ -138,7 +140,10 @@ class Ledger(LedgerReader):
         connection = connect(path, mode=mode)
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            check_version(path, version, readable=SCHEMA_VERSION)
+            oldest = SCHEMA_VERSION if mode == "rw" else OLDEST_READABLE
+            check_version(path, version, newest=SCHEMA_VERSION, oldest=oldest)
+            if version < SCHEMA_VERSION:
+                connection.execute(AS_IF_NEW)
             return cls(path, connection, writable=mode == "rw")
         except sqlite3.Error as error:
             connection.close()

@@ -16,6 +16,7 @@ from siftmoe.coordinator.ledger.air import (
 )
 from siftmoe.coordinator.ledger.board import BoardSum, board_sums, boards_energy
 from siftmoe.coordinator.ledger.energy import Part, Quantity, total
+from siftmoe.coordinator.ledger.parts import EnergyPart, Owner, Use, energy_parts
 
 if TYPE_CHECKING:
     import sqlite3
@@ -24,7 +25,17 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.ledger.rows import StepKind
     from siftmoe.radio.channel.link import Source
 
-__all__ = ["BoardSum", "Latency", "Quantity", "SoundingSum", "Summary", "TransmissionSum"]
+__all__ = [
+    "BoardSum",
+    "EnergyPart",
+    "Latency",
+    "Owner",
+    "Quantity",
+    "SoundingSum",
+    "Summary",
+    "TransmissionSum",
+    "Use",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +92,9 @@ class Summary:
     soundings : tuple of SoundingSum
         By source and direction; none in the sums of one kind of step, since they belong to no
         step.
+    parts : tuple of EnergyPart
+        The energy of the radio links by use, owner and source, circuits among them; pilots as
+        `soundings`.
     boards : tuple of BoardSum
         By agent; none in the sums of one kind of step, since a board cannot tell them apart.
     """
@@ -103,6 +117,7 @@ class Summary:
     aborted_energy_j: float
     soundings: tuple[SoundingSum, ...] = ()
     boards: tuple[BoardSum, ...] = ()
+    parts: tuple[EnergyPart, ...] = ()
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -129,9 +144,44 @@ class Summary:
         """Energy in joule of transmissions and pilot exchanges together."""
         return total(_chosen(chain(self.transmissions, self.soundings), source, None))
 
+    def joule(
+        self,
+        *,
+        use: Use | None = None,
+        owner: Owner | None = None,
+        source: Source | None = None,
+        radiated: bool | None = None,
+    ) -> Quantity:
+        """Energy in joule of the radio links: all of it, or the named part.
+
+        Parameters
+        ----------
+        use, owner, source : Use, Owner, Source, or None
+        radiated : bool or None
+            Only what is radiated, or only what circuits take.
+        """
+        return total(
+            part
+            for part in self.parts
+            if use in (None, part.use)
+            and owner in (None, part.owner)
+            and source in (None, part.source)
+            and radiated in (None, part.radiated)
+        )
+
+    def joule_per_token(self, **chosen: Any) -> Quantity:
+        """Energy in joule per token of the steps; arguments as `joule`; NaN without tokens."""
+        return self._per_token(self.joule(**chosen))
+
+    @property
+    def radiated_share(self) -> float:
+        """Share of the energy of the radio links that is radiated; NaN if there is none."""
+        whole = self.joule().value
+        return self.joule(radiated=True).value / whole if whole else math.nan
+
     @property
     def energy_by_source(self) -> dict[Source, Quantity]:
-        """Energy in joule of transmissions and pilot exchanges, by source."""
+        """Energy in joule that transmissions and pilot exchanges radiated, by source."""
         found = sorted({part.source for part in chain(self.transmissions, self.soundings)})
         return {source: self.radio_energy(source=source) for source in found}
 
@@ -218,6 +268,7 @@ def summarise(connection: sqlite3.Connection, *, run: int, kind: StepKind | None
         excluded=dict(query(_EXCLUDED)),
         soundings=sounding_sums(connection, values) if kind is None else (),
         boards=board_sums(connection, run=run) if kind is None else (),
+        parts=energy_parts(connection, values, pilots=kind is None),
         aborted=aborted,
         aborted_energy_j=aborted_energy_j,
     )

@@ -52,6 +52,7 @@ class PreparedPolicy:
     select: Policy
     tables: Sequence[LayerTables]
     widths: Widths
+    reads_router: bool = False
 
 
 def prepare_policy(
@@ -62,7 +63,7 @@ def prepare_policy(
     links: Callable[[], LinkStates] | None = None,
     air: Callable[[], PolicyAir] | None = None,
     bits: Bits = 16,
-    downlink_bits: int | None = None,
+    downlink_bits: Bits | None = None,
 ) -> PreparedPolicy:
     """Make a policy and its tables.
 
@@ -104,7 +105,7 @@ def prepare_policy(
         air=_missing(spec, "air") if air is None else air,
     )
     select = make_policy(spec.name, target=spec.target, run=run, **options)
-    return PreparedPolicy(select, tables, widths)
+    return PreparedPolicy(select, tables, widths, traits.reads_router)
 
 
 def check_options(spec: PolicySpec, *, also: Sequence[str] = ()) -> None:
@@ -136,32 +137,46 @@ def _missing(spec: PolicySpec, what: str) -> Callable[[], Any]:
 
 
 def widths_of(
-    spec: PolicySpec, profile: Profile | None, *, bits: Bits = 16, downlink_bits: int | None = None
+    spec: PolicySpec,
+    profile: Profile | None,
+    *,
+    bits: Bits = 16,
+    downlink_bits: Bits | None = None,
 ) -> Widths:
     """Find the widths of a policy's vectors; arguments as of `prepare_policy`.
+
+    Where the width to helpers is chosen, so is by default the one back.
 
     Raises
     ------
     ValueError
         If the policy cannot choose widths and is to, or there is no profile to choose by.
     """
-    own = spec.options.get(BITS)
-    if own is not None:
-        bits = parse_bits(_bits_text(own))
-    if (down := spec.options.get(DOWNLINK_BITS)) is not None:
-        found = parse_bits(_bits_text(down))
-        if found == AUTO:
-            raise ValueError(f"policy {spec}: {DOWNLINK_BITS} is a number, answers have one width")
-        downlink_bits = int(found)
-    if bits != AUTO:
-        return Widths.of((int(bits),), downlink_bits)
+    own_up, own_down = spec.options.get(BITS), spec.options.get(DOWNLINK_BITS)
+    up = bits if own_up is None else parse_bits(_bits_text(own_up))
+    down = downlink_bits if own_down is None else parse_bits(_bits_text(own_down))
+    if own_up is not None and up != AUTO and own_down is None and down == AUTO:
+        down = None  # the run's answers are chosen where its requests are
     if not spec.traits.chooses_widths:
-        if own is not None:
+        if AUTO in (own_up, own_down):
             raise ValueError(
                 f"policy {spec}: {spec.name} does not choose widths; name one, or one of the "
                 f"policies that do: {', '.join(_choosing())}"
             )
-        return Widths.of((16,), downlink_bits)
+        one = None if down is None or down == AUTO else int(down)
+        return Widths.of((16 if up == AUTO else int(up),), one)
+    if up == AUTO and down is None:
+        down = AUTO
+    if AUTO not in (up, down):
+        return Widths.of((int(up),), None if down is None else int(down))
+    every = _widths_to_choose(spec, profile)
+    return Widths(
+        every if up == AUTO else (int(up),),
+        every if down is None or down == AUTO else (int(down),),
+    )
+
+
+def _widths_to_choose(spec: PolicySpec, profile: Profile | None) -> tuple[int, ...]:
     if profile is None:
         raise ValueError(f"policy {spec}: {_NO_PROFILE}")
     if not profile.widths:
@@ -169,7 +184,7 @@ def widths_of(
             f"policy {spec}: the bundle's profile has no widths to choose from; measure some with "
             f"`siftmoe prepare MODEL --out BUNDLE --calibration TEXT --replace-profile`"
         )
-    return Widths.of((*profile.widths, FLOAT_WIDTHS[0]), downlink_bits)
+    return (*profile.widths, FLOAT_WIDTHS[0])
 
 
 def _choosing() -> list[str]:

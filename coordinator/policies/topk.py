@@ -131,6 +131,7 @@ def finish_plan(
     status: Status,
     started: float,
     width: IntArray | None = None,
+    reply_width: IntArray | None = None,
 ) -> SelectionPlan:
     """Weights, deviation and energy of an assignment.
 
@@ -146,16 +147,20 @@ def finish_plan(
         ``time.perf_counter()`` at the policy's start.
     width : (T, K) int64 or None
         As in ``SelectionPlan``; by default the problem's one width.
+    reply_width : (T, K) int64 or None
+        As in ``SelectionPlan``.
     """
     if width is None:
         width = np.where(helper >= 0, problem.width, 0)
     factor = problem.serving_scale(expert, width) if rescale else 1.0
-    deviation = problem.slot_weights() * problem.serving_deviation(expert, width)  # [T, K]
+    served = problem.serving_deviation(expert, width, reply_width)
+    deviation = problem.slot_weights() * served  # [T, K]
     plan = SelectionPlan(
         helper=helper,
         expert=expert,
         weight=np.where(helper == NOBODY, 0.0, problem.gate_weights * factor),
         width=width,
+        reply_width=reply_width,
         status=status,
         energy_j=float("nan"),
         lower_bound_j=float("nan"),

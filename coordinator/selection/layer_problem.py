@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siftmoe.coordinator.selection.precision import Precision
+from siftmoe.coordinator.selection.precision import Precision, Replies
 from siftmoe.coordinator.selection.problem import NOBODY, SelectionProblem
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def layer_problem(
     gate_weights: FloatArray,
     hosts: BoolArray,
     known: BoolArray,
+    answers: BoolArray,
     pricing: Pricing,
+    router_logits: FloatArray | None = None,
 ) -> SelectionProblem:
     """State the problem of one layer.
 
@@ -45,8 +47,12 @@ def layer_problem(
         Only of helpers that are reachable now.
     known : (N, B) bool
         Which helper supports which of the air's widths.
+    answers : (N, V) bool
+        Which helper can answer in which of the air's widths back.
     pricing : Pricing
         Present energy of loads.
+    router_logits : (T, E) or None
+        Of the model's router.
     """
     table = tables[layer]
     narrow, precision = table.narrow, None
@@ -58,7 +64,15 @@ def layer_problem(
             known=known,
             units=pricing.units,
             pooled=pricing.pooled,
+            replies=Replies(
+                width=np.array(narrow.reply_width),
+                noise=narrow.reply_noise,
+                known=answers,
+                units=pricing.reply_units,
+                fitted=narrow.fitted,
+            ),
             rounded=pricing.rounded,
+            joint=pricing.joint,
         )
     return SelectionProblem(
         routed_experts=routed_experts,
@@ -72,6 +86,8 @@ def layer_problem(
         weight_power=table.weight_power,
         width=table.width,
         precision=precision,
+        router_logits=router_logits,
+        medium=pricing.medium,
     )
 
 
@@ -108,4 +124,5 @@ def leave_empty(plan: SelectionPlan, empty: BoolArray, *, num_experts: int) -> S
         expert=np.where(empty, num_experts, plan.expert),
         weight=np.where(empty, 0.0, plan.weight),
         width=np.where(empty, 0, plan.width),
+        reply_width=None if plan.reply_width is None else np.where(empty, 0, plan.reply_width),
     )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.energy.medium import Medium
     from siftmoe.coordinator.selection.precision import Precision
 
     FloatArray = NDArray[np.float64]
@@ -96,7 +97,8 @@ class SelectionProblem:
     scale : (E, E+1) float64
         Factor on the stand-in's output; 1 without rescaling.
     energy : (N, Q+1) float64, J
-        :math:`e_n(q)`, least energy to serve a load of q tokens: convex and nondecreasing in q,
+        :math:`e_n(q)`, least priced energy to serve a load of q tokens, both directions: convex
+        and nondecreasing in q,
         ``energy[:, 0] == 0``, infinite beyond the power limit; Q >= T.
     budget : Budget
     weight_power : int
@@ -105,10 +107,15 @@ class SelectionProblem:
         Multiplies a slot's deviations where they are known per token.
     width : int, bit
         Of an entry of the vectors sent to helpers, where there is one width for all.
+    router_logits : (T, E) float64 or None
+        Of the model's own router, where the policy asks for them; -inf: not to be routed to.
     precision : Precision or None
-        Widths to choose from, where there are several. ``energy`` is then a table over its
-        ``resource`` and ``units``, and ``deviation`` and ``scale`` hold for exact vectors: those of
-        skips and of local experts.
+        Widths to choose from, where there are several, to helpers or back. ``energy`` is then a
+        table over its ``resource`` and ``units``, and ``deviation`` and ``scale`` hold for exact
+        vectors: those of skips and of local experts.
+    medium : Medium or None
+        The band that all helpers share, where they do. ``energy`` is then linear in the loads, at
+        usual prices of airtime: what policies go by that do not look at the medium.
     """
 
     routed_experts: IntArray
@@ -123,6 +130,8 @@ class SelectionProblem:
     token_factor: FloatArray | None = None
     width: int = 16
     precision: Precision | None = None
+    router_logits: FloatArray | None = None
+    medium: Medium | None = None
 
     def __post_init__(self) -> None:
         tokens, slots = self.routed_experts.shape
@@ -135,6 +144,8 @@ class SelectionProblem:
         }
         if self.token_factor is not None:
             expected["token_factor"] = (tokens, slots)
+        if self.router_logits is not None:
+            expected["router_logits"] = (tokens, experts)
         for name, shape in expected.items():
             got = getattr(self, name).shape
             if got != shape:
@@ -157,7 +168,9 @@ class SelectionProblem:
             )
         if self.energy.size and not self.energy.min() >= 0.0:  # a NaN is the minimum
             row, load = (int(i[0]) for i in np.nonzero(~(self.energy >= 0.0)))
-            helper = row * self.num_helpers // len(self.energy)
+            helper = row % self.num_helpers
+            if self.precision is not None and not self.precision.pooled:
+                helper = row * self.num_helpers // len(self.energy)
             raise ValueError(
                 f"selection problem: energy of load {load} on helper {helper} is "
                 f"{self.energy[row, load]}; must not be negative or NaN (infinite: out of reach)"
@@ -183,17 +196,25 @@ class SelectionProblem:
         """E."""
         return int(self.hosts.shape[1])
 
-    def serving_deviation(self, expert: IntArray, width: IntArray) -> FloatArray:
-        """Deviation of each slot, (T, K), before its weight: served by ``expert`` at ``width``.
+    def serving_deviation(
+        self, expert: IntArray, width: IntArray, reply_width: IntArray | None = None
+    ) -> FloatArray:
+        """Deviation of each slot, (T, K), before its weight: served by ``expert`` at these widths.
 
         Parameters
         ----------
         expert : (T, K) int64
             E for a skipped slot.
-        width : (T, K) int64, bit
-            0 where the token is not sent.
+        width, reply_width : (T, K) int64, bit
+            As of ``SelectionPlan``; 0 where the token is not sent.
         """
-        return self._served(self.deviation, "deviation", expert, width)
+        served = self._served(self.deviation, "deviation", expert, width)
+        if self.precision is None:
+            return served
+        noise = self.precision.reply_noise(reply_width, served.shape)
+        skip = self.deviation[self.routed_experts, self.num_experts]
+        back = noise * self.precision.returned(served, skip)
+        return np.where(width > 0, served + back, served)
 
     def serving_scale(self, expert: IntArray, width: IntArray) -> FloatArray:
         """Factor on each slot's output, (T, K); arguments as `serving_deviation`."""
@@ -231,10 +252,13 @@ class SelectionPlan:
     width : (T, K) int64, bit
         Of an entry of the token's vector sent to the slot's helper; 0 where none is sent. A token
         is sent to a helper once, hence at one width.
+    reply_width : (T, K) int64, bit, or None
+        Of an entry of the token's vector on its way back from the slot's helper; 0 where none is
+        sent. One per token and helper. None: all answers have the air's ``reply_width``.
     status : Status
         ``INFEASIBLE`` plans are still valid: least deviation on the reachable helpers.
     energy_j : float, J
-        Predicted transmit energy of the plan.
+        Predicted energy of the plan, as the problem's table prices it.
     lower_bound_j : float, J
         Certificate: no feasible plan needs less; NaN if none was computed. Under a price it bounds
         energy plus price times deviation.
@@ -253,6 +277,7 @@ class SelectionPlan:
     lower_bound_j: float
     deviation: FloatArray
     solve_s: float = 0.0
+    reply_width: IntArray | None = None
 
     def loads(self, num_helpers: int) -> IntArray:
         """Tokens sent to each helper, (N,); a token counts once per helper."""
@@ -273,12 +298,27 @@ class SelectionPlan:
         ValueError
             If a token is sent at another width.
         """
+        return self._by_width(self.width, num_helpers, widths)
+
+    def replies_by_width(self, num_helpers: int, widths: Sequence[int]) -> IntArray:
+        """Tokens that come back from each helper at each of these widths, (N, V).
+
+        Raises
+        ------
+        ValueError
+            If the plan chooses no widths of answers, or another one.
+        """
+        if self.reply_width is None:
+            raise ValueError("this plan chooses no widths of answers: all have the air's one")
+        return self._by_width(self.reply_width, num_helpers, widths)
+
+    def _by_width(self, width: IntArray, num_helpers: int, widths: Sequence[int]) -> IntArray:
         tokens, slots = self.helper.shape
         sent = self.helper.reshape(-1) >= 0
         rows = np.repeat(np.arange(tokens), slots)[sent]
-        at = np.searchsorted(widths, self.width.reshape(-1)[sent])
-        if not np.array_equal(np.append(widths, 0)[at], self.width.reshape(-1)[sent]):
-            raise ValueError(f"a plan sends vectors of {np.unique(self.width)} bits, not {widths}")
+        at = np.searchsorted(widths, width.reshape(-1)[sent])
+        if not np.array_equal(np.append(widths, 0)[at], width.reshape(-1)[sent]):
+            raise ValueError(f"a plan sends vectors of {np.unique(width)} bits, not {widths}")
         used = np.zeros((tokens, num_helpers, len(widths)), dtype=bool)
         used[rows, self.helper.reshape(-1)[sent], at] = True
         counts: IntArray = used.sum(axis=0, dtype=np.int64)

@@ -137,10 +137,11 @@ def price_tables(
     -----
     This project's own derivation (docs/explanation/theory.md, section 8).
     """
+    back = 16 if widths.chosen else widths.down[0]
 
     def at(width: int) -> tuple[FloatArray, FloatArray]:
         nats = profile.price(
-            rescale=rescale, measured=measured, width=width, reply_width=widths.down
+            rescale=rescale, measured=measured, width=width, reply_width=back
         ).value
         scale = profile.serving(width).price_scale.value
         return nats, scale if rescale else np.ones_like(scale)
@@ -152,6 +153,8 @@ def price_tables(
             layer,
             at,
             widths,
+            noise=_reply_noise(profile, widths),
+            fitted=rescale,
             budget=budget,
             weight_power=2,
             sensitivity=float(sensitivity[layer]),
@@ -160,31 +163,48 @@ def price_tables(
     ]
 
 
-def channel_nats(profile: Profile, widths: Widths) -> tuple[float, ...]:
-    r"""Average cost of a vector at each width over all experts: nats, ascending widths.
+def channel_nats(profile: Profile, widths: Widths) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    r"""Average cost of a vector over all experts, by its width to helpers and back: nats.
 
     .. math:: D_b = \frac{\sum_{l,i} k_{l,i}\,\bar w_{l,i}^2\, q^{(b)}_{l,ii}}{\sum_{l,i} k_{l,i}}
 
-    over layers and experts, with the counts k of tokens and the mean gate weights of the profile.
-    Used by `siftmoe.coordinator.policies.baselines.channel_width`, which ignores the experts.
+    over layers and experts, with the counts k of tokens and the mean gate weights of the profile;
+    for an answer :math:`\rho_{l,v}\, q_{l,i0}` in the place of q. Used by
+    `siftmoe.coordinator.policies.baselines.channel_width`, which ignores the experts.
     """
     counts = profile.counts.astype(np.float64)
     weight = np.nan_to_num(counts * profile.gate_weight.value**2) / counts.sum()  # [L, E]
-    found = []
+    up = []
     for width in widths.up:
-        nats = profile.price(width=width, reply_width=widths.down).value
+        nats = profile.price(width=width).value
         own = np.nan_to_num(np.diagonal(nats, axis1=1, axis2=2))  # [L, E]
-        found.append(float((weight * own).sum()))
-    return tuple(np.maximum.accumulate(found[::-1])[::-1].tolist())
+        up.append(float((weight * own).sum()))
+    output = np.nan_to_num(profile.price().value[..., -1])  # [L, E]
+    noise = _reply_noise(profile, widths)  # [V, L]
+    back = [float((weight * output * share[:, None]).sum()) for share in noise]
+    return _falling(up), _falling(back)
+
+
+def _falling(nats: list[float]) -> tuple[float, ...]:
+    """Where sampling noise puts a wider width above a narrower one, both get the larger."""
+    return tuple(np.maximum.accumulate(nats[::-1])[::-1].tolist())
+
+
+def _reply_noise(profile: Profile, widths: Widths) -> FloatArray:
+    """Squared error of answers over what returns, by width and layer, (V, L)."""
+    shares = np.stack([profile.reply_share(width) for width in widths.down])
+    falling: FloatArray = np.maximum.accumulate(shares[::-1])[::-1]
+    return np.minimum(falling, 1.0)
 
 
 def _linear_tables(
     profile: Profile, widths: Widths, budgets: LayerBudgets, *, rescale: bool
 ) -> list[LayerTables]:
-    # by the triangle inequality the deviation of the reply's rounding is added
-    back = (
-        np.sqrt(profile.reply_share(widths.down))[:, None, None] * profile.deviation.value[..., -1:]
-    )
+    # by the triangle inequality the deviation of the answer's rounding is added
+    noise = np.sqrt(_reply_noise(profile, widths))  # [V, L]
+    back = np.zeros_like(profile.deviation.value[..., -1:])
+    if not widths.chosen:
+        back = noise[0][:, None, None] * profile.deviation.value[..., -1:]
 
     def at(width: int) -> tuple[FloatArray, FloatArray]:
         serving = profile.serving(width)
@@ -194,7 +214,7 @@ def _linear_tables(
         return deviation, scale if rescale else np.ones_like(scale)
 
     return [
-        _layer_tables(layer, at, widths, budget=budgets.budget(layer))
+        _layer_tables(layer, at, widths, noise=noise, fitted=False, budget=budgets.budget(layer))
         for layer in range(profile.num_layers)
     ]
 
@@ -204,25 +224,39 @@ def _layer_tables(
     at: Callable[[int], tuple[FloatArray, FloatArray]],
     widths: Widths,
     *,
+    noise: FloatArray,
+    fitted: bool,
     budget: Budget,
     weight_power: int = 1,
     sensitivity: float | None = None,
 ) -> LayerTables:
-    """Take a layer's tables of one width, or of several; ``at`` gives those of all layers."""
-    tables = []
-    for width in widths.up:
+    """Take a layer's tables of one width each way, or of several.
+
+    ``at`` gives those of all layers at a width, with exact answers where there are several;
+    ``noise`` (V, L) is that of the answers.
+    """
+    several = widths.chosen
+
+    def table(width: int) -> tuple[FloatArray, FloatArray]:
         deviation, scale = at(width)
-        exact = width in FLOAT_WIDTHS and widths.down in FLOAT_WIDTHS
-        tables.append((_known(deviation[layer], exact=exact), _known_scale(scale[layer])))
+        exact = width in FLOAT_WIDTHS and (several or widths.down[0] in FLOAT_WIDTHS)
+        return _known(deviation[layer], exact=exact), _known_scale(scale[layer])
+
+    tables = [table(width) for width in widths.up]
     deviation, scale = tables[-1]
     narrow = None
-    if len(tables) > 1:
+    if several:
+        if widths.up[-1] not in FLOAT_WIDTHS:
+            deviation, scale = table(FLOAT_WIDTHS[0])
         stacked = np.stack([deviation for deviation, _ in tables])  # [B, E, E+1]
         narrow = WidthTables(
             width=widths.up,
             # where sampling noise puts a wider width above a narrower one, both get the larger
             deviation=np.maximum.accumulate(stacked[::-1])[::-1],
             scale=np.stack([scale for _, scale in tables]),
+            reply_width=widths.down,
+            reply_noise=noise[:, layer],
+            fitted=fitted,
         )
     return LayerTables(
         deviation=deviation,

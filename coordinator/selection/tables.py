@@ -24,14 +24,23 @@ class WidthTables:
     Parameters
     ----------
     width : tuple of int, bit
-        Ascending, B of them.
+        Of requests, ascending, B of them.
     deviation, scale : (B, E, E+1) float64
-        Of vectors of each width; a wider one never deviates more.
+        Of vectors of each width and exact answers; a wider one never deviates more.
+    reply_width : tuple of int, bit
+        Of answers, ascending, V of them.
+    reply_noise : (V,) float64
+        As ``Replies.noise``.
+    fitted : bool
+        As of ``Replies``.
     """
 
     width: tuple[int, ...]
     deviation: FloatArray
     scale: FloatArray
+    reply_width: tuple[int, ...]
+    reply_noise: FloatArray
+    fitted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +57,7 @@ class LayerTables:
     sensitivity : float or None
         Where deviations are nats, twice the nats per squared norm of the output's change.
     width : int, bit
-        Of vectors to helpers; 0 where the policy chooses it.
+        Of vectors to helpers; 0 where the policy chooses one of the widths.
     narrow : WidthTables or None
         Tables of the widths to choose from; ``deviation`` and ``scale`` then hold for exact
         vectors.

@@ -24,32 +24,38 @@ class Widths:
     ----------
     up : tuple of int, bit
         To helpers, ascending: one, or several to choose from.
-    down : int, bit
-        Of replies.
+    down : tuple of int, bit
+        Of answers, likewise.
     """
 
     up: tuple[int, ...] = (16,)
-    down: int = 16
+    down: tuple[int, ...] = (16,)
 
     def __post_init__(self) -> None:
-        if not self.up or list(self.up) != sorted(set(self.up)):
-            raise ValueError(f"widths must ascend, got {self.up}")
-        for width in (*self.up, self.down):
-            if width not in ROW_WIDTHS:
-                known = ", ".join(map(str, ROW_WIDTHS))
-                raise ValueError(f"an entry has {known} bits, got {width}")
+        for name in ("up", "down"):
+            widths = getattr(self, name)
+            if not widths or list(widths) != sorted(set(widths)):
+                raise ValueError(f"widths must ascend, got {widths} {name}")
+            for width in widths:
+                if width not in ROW_WIDTHS:
+                    known = ", ".join(map(str, ROW_WIDTHS))
+                    raise ValueError(f"an entry has {known} bits, got {width} {name}")
 
     @property
     def chosen(self) -> bool:
-        """Whether a policy chooses the width."""
-        return len(self.up) > 1
+        """Whether a policy chooses the width of one direction at least."""
+        return len(self.up) > 1 or len(self.down) > 1
 
     @classmethod
     def of(cls, up: tuple[int, ...], down: int | None) -> Widths:
-        """Fill in the default of ``down``: as wide as requests, or 8 bits for quantised ones."""
+        """Widths with one width of answers, which has a default.
+
+        That is as wide as requests, or 8 bits for quantised ones; where the width of requests is
+        chosen, use the constructor.
+        """
         if down is None:
             down = up[0] if len(up) == 1 and up[0] in FLOAT_WIDTHS else _NARROW_REPLY
-        return cls(up, down)
+        return cls(up, (down,))
 
 
 #: Half precision both ways: the reference of all comparisons.

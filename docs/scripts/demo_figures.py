@@ -35,13 +35,15 @@ COLOURS = ("#8a93a3", "#8a93a3", "#4c7fc4", "#1f9a6d")
 
 
 def picture(results: Sequence[PolicyResult]) -> Drawing:
-    """Draw the uplink energy of every policy as a bar, its quality beside it."""
-    drawing = Drawing(960, 60 + 72 * len(results) + 34, "Uplink energy per token of the demo")
-    drawing.text(20, 32, "Radio energy per token, user to helpers", size=16, bold=True)
+    """Draw the energy of every policy as a bar, its quality beside it."""
+    drawing = Drawing(960, 60 + 72 * len(results) + 34, "Radio energy per token of the demo")
+    drawing.text(
+        20, 32, "Radio energy per token, both directions, control included", size=16, bold=True
+    )
     drawing.text(668, 32, "saved", size=13, colour=SOFT)
     drawing.text(744, 32, "perplexity", size=13, colour=SOFT)
     drawing.text(846, 32, "multiple choice", size=13, colour=SOFT)
-    most = max(result.uplink_j_per_token for result in results)
+    most = max(result.energy_j_per_token for result in results)
     for number, result in enumerate(results):
         y = 58 + 72 * number
         _bar(drawing, y, result, most=most, colour=COLOURS[number % len(COLOURS)])
@@ -57,7 +59,7 @@ def picture(results: Sequence[PolicyResult]) -> Drawing:
 
 
 def _bar(drawing: Drawing, y: float, result: PolicyResult, *, most: float, colour: str) -> None:
-    energy = result.uplink_j_per_token
+    energy = result.energy_j_per_token
     what = WHAT.get(result.policy, "")
     drawing.text(20, y + 14, result.policy, size=14, bold=True, after=what)
     length = max(540 * energy / most, 3.0)

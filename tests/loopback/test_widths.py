@@ -145,6 +145,43 @@ def test_agents_answer_what_experts_in_this_process_do_to_the_last_bit(
                 }
 
 
+def reply_bits(plan: SelectionPlan) -> dict[int, int]:
+    assert plan.reply_width is not None
+    return bits_up(replace(plan, width=plan.reply_width))
+
+
+@pytest.mark.parametrize("rotation", ["none", "hadamard"])
+def test_answers_come_in_the_widths_that_the_plan_names(
+    endpoints: list[str], folder: Path, rotation: Any
+) -> None:
+    rng = np.random.default_rng(9)
+    here = in_process(folder, rotation=rotation)
+    with dispatching(endpoints[:2], folder, rotation=rotation) as there:
+        for replies in ([3], [4, 6], [2, 8, 16], list(ROW_WIDTHS)):
+            plan = plan_of(rng, list(WIDTHS))
+            width = np.take_along_axis(rng.choice(replies, (T, 2)), plan.helper.clip(0), axis=1)
+            plan = replace(plan, reply_width=np.where(plan.helper < 0, 0, width))
+            hidden = rng.standard_normal((T, D)).astype(np.float32)
+            answered = there.run(plan, hidden, layer=0, reply_width=8)
+            computed = here.attempt(plan, hidden, layer=0, reply_width=8)
+            np.testing.assert_array_equal(answered.output, computed.output)
+            for got in (answered, computed):
+                assert got.uplink_bits == bits_up(plan)
+                assert got.downlink_bits == reply_bits(plan)
+
+
+def test_a_row_that_is_checked_comes_back_as_it_would(endpoints: list[str], folder: Path) -> None:
+    rng = np.random.default_rng(10)
+    plan = plan_of(rng, [8])
+    plan = replace(plan, reply_width=np.where(plan.helper < 0, 0, 4))
+    hidden = rng.standard_normal((T, D)).astype(np.float32)
+    with dispatching(endpoints[:2], folder, check_one_in=1) as there:
+        answered = there.run(plan, hidden, layer=0, reply_width=8)
+        alone = in_process(folder).attempt(plan, hidden, layer=0, reply_width=8)
+    np.testing.assert_array_equal(answered.output, alone.output)
+    assert answered.downlink_bits == reply_bits(plan)
+
+
 def test_the_result_is_the_layer_on_rows_that_travelled(endpoints: list[str], folder: Path) -> None:
     rng = np.random.default_rng(1)
     plan = plan_of(rng, list(WIDTHS))

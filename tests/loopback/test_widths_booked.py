@@ -20,6 +20,7 @@ from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
 from siftmoe.coordinator.fleet.agents import Fleet
+from siftmoe.coordinator.ledger.parts import Use
 from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, TransmissionRow
 from siftmoe.coordinator.links.fixed import FixedLinks
 from siftmoe.coordinator.policies.setup import prepare_policy
@@ -71,13 +72,21 @@ class Watch:
 
 @contextlib.contextmanager
 def running(
-    addresses: list[str], bundle: Path, folder: Path, policy: str, *, slots: int = 0
+    addresses: list[str],
+    bundle: Path,
+    folder: Path,
+    policy: str,
+    *,
+    slots: int = 0,
+    control: bool = False,
+    downlink_price: float | None = None,
 ) -> Iterator[tuple[Coordinator, Watch, Ledger]]:
     entries = [AgentEntry(name=f"a{n}", address=address) for n, address in enumerate(addresses)]
     fleet = Fleet(entries, shape=SHAPE, model_hash=Manifest.load(bundle).model_hash)
     prepared = prepare_policy(PolicySpec.parse(policy), shape=SHAPE, profile=profile_of(2))
     links = FixedLinks(gain=GAINS, noise_psd=4e-21, bandwidth_hz=2e6)
-    air = air_interface(RadioEntry(deadline_s=4e-4), SHAPE, prepared.widths)
+    radio = RadioEntry(deadline_s=4e-4, control=control, downlink_price=downlink_price)
+    air = air_interface(radio, SHAPE, prepared.widths)
     if slots:  # at a price of outage that lets nothing be lost
         fading = {"mean": links.states(0.0), "rng": np.random.default_rng(7)}
         air = SlottedAir.over(air, slots=slots, outage_price=1e4, **fading)
@@ -152,9 +161,31 @@ def test_the_ledger_has_the_bits_that_travelled(
     if policy.startswith("siftmoe:price=1e-9"):
         assert len({part.split(":")[0] for row in up for part in row.widths.split()}) > 1
     for layer, selection in enumerate(selections):
-        energy = sum(row.energy_j for row in up if row.layer == layer)
+        energy = sum(row.energy_j for row in rows if row.layer == layer)  # both directions
         # Over a channel that changes it is foreseen on average.
         assert selection.predicted_energy_j == pytest.approx(energy, rel=0.5 if slots else 1e-9)
+
+
+def test_control_is_booked_beside_the_vectors_and_pays_its_share(
+    addresses: list[str], bundle: Path, tmp_path: Path
+) -> None:
+    policy = "siftmoe:price=1e-9:bits=auto"
+    with running(addresses, bundle, tmp_path, policy, control=True) as (coordinator, watch, ledger):
+        serve(coordinator)
+        rows = list(ledger.rows(TransmissionRow))
+        summary = ledger.summary()
+    for layer, done in enumerate(watch.done):
+        for direction, travelled in (("up", done.uplink_bits), ("down", done.downlink_bits)):
+            booked = {r.agent: r for r in rows if (r.layer, r.direction) == (layer, direction)}
+            assert {f"a{n}": bits for n, bits in travelled.items()} == {
+                agent: row.payload_bits - row.control_bits for agent, row in booked.items()
+            }
+            for row in booked.values():
+                least = 80 if direction == "up" else 72
+                assert row.control_bits >= least
+                share = row.control_bits / row.payload_bits
+                assert row.control_j == pytest.approx(share * row.energy_j)
+    assert summary.joule(use=Use.CONTROL).value == pytest.approx(sum(r.control_j for r in rows))
 
 
 def test_a_single_token_on_its_way_is_booked_with_all_that_it_was_sent(
@@ -162,7 +193,11 @@ def test_a_single_token_on_its_way_is_booked_with_all_that_it_was_sent(
 ) -> None:
     """Under fast fading it is selected for again in every block, and changes helpers and widths."""
     policy, steps = "siftmoe:price=1e-9:bits=auto", 40
-    with running(addresses, bundle, tmp_path, policy, slots=6) as (coordinator, watch, ledger):
+    with running(addresses, bundle, tmp_path, policy, slots=6, downlink_price=0.0) as (
+        coordinator,
+        watch,
+        ledger,
+    ):  # only the uplink counts, so that tokens move more often
         for seed in range(steps):
             serve(coordinator, tokens=1, seed=seed)
         rows = [row for row in ledger.rows(TransmissionRow) if row.direction == "up"]

@@ -1,4 +1,4 @@
-"""Helper, expert and width chosen together: against enumeration that shares no code with it."""
+"""Helper, expert and both widths chosen: against enumeration that shares no code with it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from itertools import product
 import numpy as np
 import pytest
 
+from siftmoe.coordinator.energy.pricing import separate_pricing
 from siftmoe.coordinator.policies.siftmoe import SiftMoE, plan_objective
-from siftmoe.coordinator.selection.precision import Precision
+from siftmoe.coordinator.selection.precision import Precision, Replies
 from siftmoe.coordinator.selection.problem import (
     NOBODY,
     Budget,
@@ -21,7 +22,12 @@ from siftmoe.coordinator.selection.problem import (
 
 WIDTHS = (2, 4, 8)
 UNITS = (3, 5, 9)
+BACK = (3, 8)
+BACK_UNITS = (2, 7)
+NOISE = (0.2, 0.03)
 E = 6
+#: Widths up and back of a token's way to a helper; None: it is not sent there.
+Way = tuple[int, int] | None
 
 
 def problem_of(
@@ -35,10 +41,9 @@ def problem_of(
     deviation = exact + gap
     deviation[:, :, E] = exact[:, E]
     load = np.arange(tokens * max(UNITS) + 1.0)
-    energy = rng.uniform(0.5, 4.0, (helpers, 1)) * np.expm1(0.06 * load)
-    if seed % 3 == 0:  # a helper that is soon full
-        energy[0, int(rng.integers(1, energy.shape[1])) :] = np.inf
-    known = rng.random((helpers, len(WIDTHS))) < 0.8
+    energy = rng.uniform(0.5, 4.0, (2 * helpers, 1)) * np.expm1(0.06 * load)
+    if seed % 3 == 0:  # a direction that is soon full
+        energy[int(rng.integers(2 * helpers)), int(rng.integers(1, energy.shape[1])) :] = np.inf
     return SelectionProblem(
         routed_experts=np.array([rng.permutation(E)[:slots] for _ in range(tokens)]),
         gate_weights=rng.dirichlet(np.ones(slots), tokens),
@@ -52,52 +57,75 @@ def problem_of(
             width=np.array(WIDTHS),
             deviation=deviation,
             scale=rng.uniform(0.8, 1.2, deviation.shape),
-            known=known,
+            known=rng.random((helpers, len(WIDTHS))) < 0.8,
             units=np.array(UNITS),
             pooled=True,
+            replies=Replies(
+                width=np.array(BACK),
+                noise=np.array(NOISE),
+                known=rng.random((helpers, len(BACK))) < 0.8,
+                units=np.array(BACK_UNITS),
+                fitted=seed % 2 == 0,
+            ),
         ),
     )
 
 
-def best_of_token(problem: SelectionProblem, t: int, widths: tuple[int, ...]) -> float:
-    """Deviation of a token that goes to helper n at ``widths[n]`` (-1: not), best experts."""
+def served_by(problem: SelectionProblem, expert: int, by: int, b: int, v: int) -> float:
+    """Deviation of a slot that ``by`` serves at widths b and v, before its weight."""
     assert problem.precision is not None
+    own = problem.precision.deviation[b, expert, by]
+    returned = problem.deviation[expert, E]
+    if problem.precision.replies.fitted:
+        returned = max(0.0, returned - own)
+    return float(own + NOISE[v] * returned)
+
+
+def best_of_token(problem: SelectionProblem, t: int, ways: tuple[Way, ...]) -> float:
+    """Deviation of a token that goes these ways, one per helper, by the best experts."""
     total = 0.0
     for i, expert in enumerate(problem.routed_experts[t]):
         least = problem.deviation[expert, E]
-        for n, b in enumerate(widths):
-            if b >= 0:
-                hosted = problem.precision.deviation[b, expert, :E][problem.hosts[n]]
-                least = min(least, *hosted.tolist(), np.inf)
+        for n, way in enumerate(ways):
+            for by in np.flatnonzero(problem.hosts[n]) if way else ():
+                least = min(least, served_by(problem, expert, int(by), *way))
         total += problem.slot_weights()[t, i] * least
     return float(total)
 
 
-def choices_of(problem: SelectionProblem) -> list[tuple[int, ...]]:
-    """Width of a token at every helper, -1 for none; only those that the helper knows."""
-    assert problem.precision is not None
-    each = [[-1, *np.flatnonzero(known)] for known in problem.precision.known]
-    return [tuple(int(b) for b in choice) for choice in product(*each)]
+def choices_of(problem: SelectionProblem) -> list[tuple[Way, ...]]:
+    """Way of a token to every helper, None for none; only widths that the helper knows."""
+    precision = problem.precision
+    assert precision is not None
+    each: list[list[Way]] = []
+    for known, back in zip(precision.known, precision.replies.known, strict=True):
+        widths = product(np.flatnonzero(known), np.flatnonzero(back))
+        each.append([None, *((int(b), int(v)) for b, v in widths)])
+    return list(product(*each))
 
 
-def energy_of(problem: SelectionProblem, choices: list[tuple[int, ...]]) -> float:
-    loads = np.zeros(problem.num_helpers, dtype=int)
+def energy_of(problem: SelectionProblem, choices: list[tuple[Way, ...]]) -> float:
+    helpers = problem.num_helpers
+    loads = np.zeros(2 * helpers, dtype=int)
     for choice in choices:
-        for n, b in enumerate(choice):
-            loads[n] += UNITS[b] if b >= 0 else 0
-    return float(problem.energy[np.arange(problem.num_helpers), loads].sum())
+        for n, way in enumerate(choice):
+            if way:
+                loads[n] += UNITS[way[0]]
+                loads[helpers + n] += BACK_UNITS[way[1]]
+    return float(problem.energy[np.arange(2 * helpers), loads].sum())
 
 
-def as_choices(problem: SelectionProblem, plan: SelectionPlan) -> list[tuple[int, ...]]:
+def as_choices(problem: SelectionProblem, plan: SelectionPlan) -> list[tuple[Way, ...]]:
     found = []
-    for helper, width in zip(plan.helper, plan.width, strict=True):
-        choice = [-1] * problem.num_helpers
-        for n, w in zip(helper, width, strict=True):
-            assert (n >= 0) == (w > 0)
+    assert plan.reply_width is not None
+    for helper, width, reply in zip(plan.helper, plan.width, plan.reply_width, strict=True):
+        choice: list[Way] = [None] * problem.num_helpers
+        for n, w, r in zip(helper, width, reply, strict=True):
+            assert (n >= 0) == (w > 0) == (r > 0)
             if n >= 0:
-                b = WIDTHS.index(int(w))
-                assert choice[n] in (-1, b), "a token goes to a helper at one width"
-                choice[n] = b
+                way = WIDTHS.index(int(w)), BACK.index(int(r))
+                assert choice[n] in (None, way), "a token goes one way to a helper"
+                choice[n] = way
         found.append(tuple(choice))
     return found
 
@@ -108,7 +136,9 @@ def check(problem: SelectionProblem, plan: SelectionPlan) -> None:
     assert precision is not None
     choices = as_choices(problem, plan)
     for choice in choices:
-        assert all(b < 0 or precision.known[n, b] for n, b in enumerate(choice))
+        for n, way in enumerate(choice):
+            assert way is None or precision.known[n, way[0]]
+            assert way is None or precision.replies.known[n, way[1]]
     served = plan.helper >= 0
     assert problem.hosts[plan.helper[served], plan.expert[served]].all()
     assert ((plan.helper == NOBODY) == (plan.expert == E)).all()
@@ -116,12 +146,13 @@ def check(problem: SelectionProblem, plan: SelectionPlan) -> None:
     deviation = np.zeros(problem.num_tokens)
     for t, i in np.ndindex(plan.helper.shape):
         expert, by = problem.routed_experts[t, i], plan.expert[t, i]
-        at = WIDTHS.index(int(plan.width[t, i])) if served[t, i] else 0
-        table = precision.deviation[at] if served[t, i] else problem.deviation
-        deviation[t] += problem.slot_weights()[t, i] * table[expert, by]
+        found = problem.deviation[expert, by]
         if served[t, i]:
+            at, back = WIDTHS.index(int(plan.width[t, i])), BACK.index(int(plan.reply_width[t, i]))
+            found = served_by(problem, expert, by, at, back)
             wanted = problem.gate_weights[t, i] * precision.scale[at, expert, by]
             assert plan.weight[t, i] == pytest.approx(wanted)
+        deviation[t] += problem.slot_weights()[t, i] * found
     np.testing.assert_allclose(plan.deviation, deviation, atol=1e-12)
 
 
@@ -206,29 +237,42 @@ def test_one_width_in_several_clothes_is_one_width(kind: BudgetKind) -> None:
         scale=precision.scale[:1],
         known=np.ones((4, 1), dtype=bool),
         units=np.ones(1, dtype=np.int64),
+        replies=Replies.exact(4),
     )
     wrapped = replace(several, precision=one)
     plain = replace(
-        several, precision=None, width=2, deviation=one.deviation[0], scale=one.scale[0]
+        several,
+        precision=None,
+        width=2,
+        deviation=one.deviation[0],
+        scale=one.scale[0],
+        energy=several.energy[:4] + several.energy[4:],
     )
     a, b = SiftMoE().select(wrapped), SiftMoE().select(plain)
     assert plan_objective(wrapped, a) == pytest.approx(plan_objective(plain, b), rel=1e-9)
     assert {*np.unique(a.width)} <= {0, 2}
+    assert a.reply_width is None
 
 
-def test_separate_windows_are_exact_for_any_batch() -> None:
+@pytest.mark.parametrize("joint", [False, True])
+def test_separate_windows_are_exact_for_any_batch(joint: bool) -> None:
     rng = np.random.default_rng(4)
     base = problem_of(4, tokens=20, slots=2, helpers=3, kind=BudgetKind.PRICE, value=5.0)
     assert base.precision is not None
-    token_j = rng.uniform(0.5, 3.0, (3, 1)) * np.expm1(0.3 * np.array(UNITS))  # [N, B]
-    precision = replace(base.precision, units=np.ones(3, dtype=np.int64), pooled=False)
-    problem = replace(base, precision=precision, energy=token_j.reshape(-1, 1) * np.arange(21.0))
+    # where both directions share a deadline, two vectors of many bits are dear together
+    token_j = rng.uniform(0.5, 3.0, (3, 1, 1)) * np.expm1(
+        0.3 * np.add.outer(UNITS, BACK_UNITS if joint else np.log1p(BACK_UNITS))
+    )  # [N, B, V]
+    precision = base.precision.priced(separate_pricing(token_j, tokens=20, joint=joint))
+    table = separate_pricing(token_j, tokens=20).energy_j
+    problem = replace(base, precision=precision, energy=table)
     plan = SiftMoE().select(problem)
     assert plan.status is Status.OPTIMAL
+    assert all(as_choices(problem, plan))
     total = 0.0
     for t in range(20):
         total += min(
-            sum(token_j[n, b] for n, b in enumerate(choice) if b >= 0)
+            sum(token_j[(n, *way)] for n, way in enumerate(choice) if way)
             + 5.0 * best_of_token(problem, t, choice)
             for choice in choices_of(problem)
         )
@@ -239,11 +283,13 @@ def test_separate_windows_are_exact_for_any_batch() -> None:
     ("change", "message"),
     [
         ({"width": np.array([4, 2, 8])}, "must ascend"),
-        ({"units": np.array([1, 2])}, "one per width"),
+        ({"units": np.array([1, 2])}, "one of each"),
         ({"units": np.array([0, 1, 2])}, "must be positive"),
         ({"deviation": np.arange(3.0)[:, None, None] * np.ones((3, E, E + 1))}, "wider vector"),
         ({"known": np.ones((2, 3), dtype=bool)}, "known must have shape"),
         ({"scale": np.ones((3, E, E))}, "scale must have shape"),
+        ({"replies": Replies.exact(2)}, "answers are known of 2 helpers"),
+        ({"joint": True}, "not joint"),
     ],
 )
 def test_widths_that_contradict_themselves_are_refused(change: dict, message: str) -> None:
@@ -255,5 +301,22 @@ def test_widths_that_contradict_themselves_are_refused(change: dict, message: st
 
 def test_an_energy_table_too_short_for_the_widest_is_refused() -> None:
     problem = problem_of(1, tokens=2, slots=2, helpers=3, kind=BudgetKind.PRICE, value=1.0)
-    with pytest.raises(ValueError, match=r"energy must have shape \(3, at least 19\)"):
+    with pytest.raises(ValueError, match=r"energy must have shape \(6, at least 19\)"):
         replace(problem, energy=problem.energy[:, :18])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"noise": np.array([0.1, 0.2])}, "not grow with the width"),
+        ({"noise": np.array([1.5, 0.2])}, r"must lie in \[0, 1\]"),
+        ({"noise": np.array([np.nan, 0.2])}, r"must lie in \[0, 1\]"),
+        ({"noise": np.array([0.2])}, "as many noise shares"),
+        ({"width": np.array([8, 3])}, "widths of answers must ascend"),
+    ],
+)
+def test_answers_that_contradict_themselves_are_refused(change: dict, message: str) -> None:
+    problem = problem_of(1, tokens=2, slots=2, helpers=3, kind=BudgetKind.PRICE, value=1.0)
+    assert problem.precision is not None
+    with pytest.raises(ValueError, match=message):
+        replace(problem.precision.replies, **change)

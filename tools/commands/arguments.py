@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 
 DEFAULT_TASKS = "choice,perplexity"
 DEFAULT_PROMPT = "Return the number of"
+#: As `siftmoe.coordinator.air.operating_points` has them, which --help does not import either.
+OPERATING_POINTS = ("mixtral-csqa", "switch-xsum")
 #: As `siftmoe.coordinator.selection.widths` has them; that needs numpy, and --help is to be quick.
 _WIDTHS = "2, 3, 4, 5, 6, 8, 16, 32"
+
+
+#: Powers of circuits, as `siftmoe.coordinator.config.radio.RadioEntry` names them.
+CIRCUITS = ("user_tx_w", "user_rx_w", "helper_tx_w", "helper_rx_w")
 
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
@@ -46,15 +52,53 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--downlink-bits",
-        type=whole_bits,
+        type=bits,
         metavar="B",
-        help="bits of an entry on the downlink (as the uplink at 16 or 32, else 8)",
+        help="bits of an entry on the downlink: auto, or a number (auto where --bits is, as the "
+        "uplink at 16 or 32, else 8)",
     )
     add("--audit", action="store_true", help="recompute every layer undivided, book the deviation")
     add("--json", action="store_true", help="print the results as one JSON object")
     add_wide(parser)
     add("--out", type=Path, metavar="FOLDER", help="where to write (the next free one in runs)")
     parser.set_defaults(parser=parser)
+
+
+def add_channel_options(parser: argparse.ArgumentParser, *, default: str) -> None:
+    """Declare what a simulated channel is like; an option that is not given is None.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    default : str
+        Where a setting comes from that no option gives, for the help.
+    """
+    add = parser.add_argument
+    add(
+        "--gain-floor",
+        type=gain_floor,
+        metavar="X",
+        help="least fading gain over its mean; deeper fades are cut, 0 cuts none "
+        f"({default or '0.05'})",
+    )
+    add(
+        "--coherence",
+        type=positive,
+        metavar="S",
+        help=f"coherence time of a simulated link, s ({default or '0.1'})",
+    )
+    add(
+        "--deadline-per",
+        choices=("token", "layer"),
+        help="what the deadline is of: a token, so that a batch has the sum of its tokens' "
+        f"deadlines, or a layer, whatever the batch ({default or 'token'})",
+    )
+    add(
+        "--operating-point",
+        choices=OPERATING_POINTS,
+        help="setting of the paper that gives the deadline and the bandwidth, by our reading "
+        f"({default or 'mixtral-csqa'})",
+    )
 
 
 def add_wide(parser: argparse.ArgumentParser) -> None:
@@ -107,14 +151,6 @@ def bits(text: str) -> Bits:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def whole_bits(text: str) -> int:
-    """Read a number of bits."""
-    found = bits(text)
-    if not isinstance(found, int):
-        raise argparse.ArgumentTypeError(f"must be one of {_WIDTHS}, got {text!r}")
-    return found
-
-
 def slots(text: str) -> int:
     """Read a number of blocks of a window."""
     value = int(text)
@@ -149,6 +185,35 @@ def not_negative(text: str) -> float:
     if not 0.0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
     return value
+
+
+def circuit_powers(text: str) -> tuple[float, ...]:
+    """Read the powers of the circuits of both ends, sending and receiving, W."""
+    found = tuple(not_negative(part) for part in text.split(","))
+    if len(found) != len(CIRCUITS):
+        raise argparse.ArgumentTypeError(
+            f"must be {len(CIRCUITS)} powers in W ({', '.join(CIRCUITS)}), got {text!r}"
+        )
+    return found
+
+
+def gain_floor(text: str) -> float:
+    """Read a least gain over the mean."""
+    value = float(text)
+    if not 0.0 <= value < 1.0:
+        raise argparse.ArgumentTypeError(f"must be 0 to below 1, of the mean gain, got {text}")
+    return value
+
+
+def distances(text: str) -> str:
+    """Check a text of distances; how many helpers there are is known later."""
+    from siftmoe.coordinator.links.distances import parse
+
+    try:
+        parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def names(text: str, option: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ NAMES = (
     "latency",
     "bound",
     "bits",
+    "placement",
 )
 
 
@@ -59,6 +60,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="text on which knobs are set to a stated loss (the bundled validation text)",
     )
     add("--jobs", type=count, metavar="N", help="processes (one per core)")
+    add(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="run the cells on the Dask cluster of this scheduler, tcp://HOST:PORT, instead of "
+        "processes of this machine (extra cluster)",
+    )
     add(
         "--per-token",
         action="store_true",
@@ -91,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
             out=args.out,
             policies=() if args.policy is None else names(args.policy, "--policy"),
             links=args.links,
+            scheduler=args.scheduler,
         )
     )
     report(finished, as_json=args.json, wide=args.wide)

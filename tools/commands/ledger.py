@@ -1,13 +1,16 @@
 """Sum up the energies in a run's ledger by source, with uncertainties.
 
-Energies on the air are those of the user's and the agents' transmitters. Sources are measured,
-derived (typical figures, within a factor of 2) and modelled; they are never mixed. Board energies
-come from boards with power sensors: gross, and net of the energy of idling for the same time.
+Energies on the air are those of the user's and the agents' transmitters; the parts of the joule
+name what they were spent on, whose battery gave them, and the circuits beside what is radiated.
+Sources are measured, derived (typical figures, within a factor of 2) and modelled; they are never
+mixed but in sums that are called "all". Board energies come from boards with power sensors: gross,
+and net of the energy of idling for the same time.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(summaries: list[Summary], *, wide: bool) -> None:
-    from siftmoe.tools.showing.energy_tables import air_table, board_table
+    from siftmoe.tools.showing.energy_tables import air_table, board_table, part_table
     from siftmoe.tools.terminal.console import stdout_console
     from siftmoe.tools.terminal.tables import table
 
@@ -56,6 +59,8 @@ def _show(summaries: list[Summary], *, wide: bool) -> None:
     for summary in summaries:
         console.print(summary.label, style="bold")
         console.print(table(*air_table(summary), foldable=(0, 1)))
+        console.print("parts of the joule")
+        console.print(table(*part_table(summary), foldable=(0, 1)))
         if summary.boards:
             console.print("boards")
             console.print(table(*board_table(summary), foldable=(0, 1)))
@@ -91,6 +96,17 @@ def _plain(summary: Summary) -> dict[str, Any]:
             for part in summary.soundings
         ],
         "by_source": {s.value: _energy(e) for s, e in summary.energy_by_source.items()},
+        "parts": [
+            {
+                "source": part.source.value,
+                "part": part.use.value,
+                "battery": part.owner.value,
+                "direction": part.direction,
+                **_energy(part.energy),
+            }
+            for part in summary.parts
+        ],
+        "joule": {**_energy(summary.joule()), "radiated_share": _finite(summary.radiated_share)},
         "boards": [
             {
                 "agent": board.agent,
@@ -110,6 +126,10 @@ def _plain(summary: Summary) -> dict[str, Any]:
         if summary.boards
         else None,
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _energy(energy: Quantity, name: str = "energy") -> dict[str, float]:

@@ -4,6 +4,7 @@ A job is checked, a site (fleet and channel) is opened, every policy answers the
 evaluated on the tasks, and the results are written into the run's folder.
 
 - `job.Job`: what is compared, with which options
+- `captions`: operating point, channel and fading in words
 - `comparison.compare`: runs a job and writes its folder
 - `site.Site`: a fleet that is ready, on a known channel
 - `local_site.local_site`, `testbed_site.testbed_site`: sites of ``loopback`` and ``run``

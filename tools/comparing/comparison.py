@@ -34,14 +34,16 @@ from siftmoe.tools.results.policies import (
     load_scores,
     save_scores,
 )
+from siftmoe.tools.results.windows import windows_of
 from siftmoe.tools.showing.comparison_table import (
-    LEGEND,
     brief_rows,
     energy_saved,
+    legend,
     perplexity_change,
     reference_of,
     table_rows,
 )
+from siftmoe.tools.showing.joule import part_rows
 from siftmoe.tools.showing.remarks import remarks
 from siftmoe.tools.showing.report import CONFIG_FILE, write_report
 from siftmoe.tools.terminal.console import stderr_console, stdout_console
@@ -197,6 +199,7 @@ def compare(
         ]
     config = describe(job, radio, bundle, model=model)
     console.print(config["operating_point"])
+    console.print(config["channel"])
     if before is None:
         out = make_folder(job)
     else:
@@ -239,6 +242,7 @@ def compare(
             soft_wrap=True,
         )
         return _INTERRUPTED
+    config |= _windows(out, config, radio, str(policies[0]))
     _show(job, out, config)
     return 0
 
@@ -260,6 +264,16 @@ def _helpers(site: Site) -> str:
     return f"{count} agent{'s' if count > 1 else ''}{about}"
 
 
+def _windows(out: Path, config: dict[str, Any], radio: RadioEntry, policy: str) -> dict[str, Any]:
+    """Compare the windows with the coherence time, and keep the finding with the configuration."""
+    with Ledger.open(out / LEDGER_FILE) as ledger:
+        found = windows_of(ledger, radio.coherence_time_s, run=ledger.labels().get(policy))
+    still = not config["channel"] or radio.fading == "none" or radio.fading_slots
+    finding = {"windows": {**asdict(found), "warning": "" if still else found.warning()}}
+    (out / CONFIG_FILE).write_text(json.dumps(config | finding, indent=1) + "\n", "utf-8")
+    return finding
+
+
 def _show(job: Job, out: Path, config: dict[str, Any]) -> None:
     results = load_results(out)
     with working("writing the report"):
@@ -269,6 +283,10 @@ def _show(job: Job, out: Path, config: dict[str, Any]) -> None:
             {
                 **asdict(result),
                 "gains_by_agent": None,
+                "parts_j_per_token": [
+                    {"part": use, "battery": owner, "energy_j": energy_j}
+                    for (use, owner), energy_j in result.parts_j_per_token.items()
+                ],
                 "perplexity_change": perplexity_change(result, reference_of(results)),
                 "energy_saved": energy_saved(result, reference_of(results)),
             }
@@ -280,9 +298,16 @@ def _show(job: Job, out: Path, config: dict[str, Any]) -> None:
     header, rows_text, caption = (*table_rows(results), "") if job.wide else brief_rows(results)
     console.print()
     console.print(table(header, rows_text))
-    console.print(f"{caption}. {LEGEND}" if caption else LEGEND)
+    said = legend(results)
+    console.print(f"{caption}. {said}" if caption else said)
+    if job.wide:
+        console.print()
+        console.print(table(*part_rows(results), foldable=(0, 1)))
     for remark in remarks(results):
         console.print(remark)
     console.print(config["operating_point"])
     console.print(f"{config['helpers']}. {config['note']}")
+    for text in (config.get("channel"), config.get("windows", {}).get("warning")):
+        if text:
+            console.print(text)
     console.print(f"report: {report}", soft_wrap=True)

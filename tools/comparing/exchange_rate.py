@@ -75,7 +75,7 @@ class Trials:
     task: Task
     batch_size: int
     bits: Bits
-    downlink_bits: int | None
+    downlink_bits: Bits | None
 
     def run(self, spec: PolicySpec) -> tuple[float, float]:
         """Perplexity on the validation text, and uplink energy of a token in joule."""
@@ -98,6 +98,7 @@ class Trials:
                 policy=prepared.select,
                 tables=prepared.tables,
                 ledger=ledger,
+                reads_router=prepared.reads_router,
             )
             with coordinator.attached(self.session.model):
                 result = self.session.evaluate(self.task, batch_size=self.batch_size)

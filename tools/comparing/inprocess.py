@@ -17,11 +17,11 @@ import numpy as np
 
 from siftmoe.agent.compute.providers import provider_order
 from siftmoe.agent.compute.runtime import Runtime
-from siftmoe.agent.wire.protocol import Packed, pack_rows, plain, plain_all
+from siftmoe.agent.wire.packed import pack_runs, plain, plain_all, runs_of
 from siftmoe.coordinator.dispatch.grouping import combine, group
 from siftmoe.coordinator.selection.problem import LOCAL
 from siftmoe.models.vectors.fused import load_kernels
-from siftmoe.models.vectors.packing import FLOAT_WIDTHS
+from siftmoe.models.vectors.packing import row_bits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.dispatch.grouping import Share
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.selection.problem import SelectionPlan
     from siftmoe.models.bundle.reader import Bundle
     from siftmoe.models.shape import ModelShape
     from siftmoe.models.vectors.quantise import Rotation
+
+    Float32Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,39 +89,52 @@ class ExpertsInProcess:
         """Weighted sum over each token's served slots, (T, d)."""
         del deadline_s, usual_norm
         began = time.perf_counter()
-        shares = group(plan, hidden, layer=layer, rotation=self._rotation)
+        shares = group(plan, hidden, layer=layer, rotation=self._rotation, reply_width=reply_width)
         sums = [
             self._runtime.apply(layer, rows, pairs=share.pairs, weights=share.weights)
             for share, rows in zip(shares, plain_all([s.hidden for s in shares]), strict=True)
         ]
-        remote = {s.helper: rows for s, rows in zip(shares, sums, strict=True) if s.helper != LOCAL}
-        answered, downlink_bits = self._travelled(remote, reply_width) if remote else ({}, {})
-        outputs = {share.helper: rows for share, rows in zip(shares, sums, strict=True)}
+        remote = [(s, r) for s, r in zip(shares, sums, strict=True) if s.helper != LOCAL]
+        outputs = {s.helper: r for s, r in zip(shares, sums, strict=True) if s.helper == LOCAL}
+        downlink_bits: dict[int, int] = {}
+        if remote:
+            answered, bits = self._travelled(*zip(*remote, strict=True))
+            for (share, _), rows, count in zip(remote, answered, bits, strict=True):
+                outputs[share.helper] = share.scaled(rows)
+                downlink_bits[share.helper] = count
         return Computed(
-            output=combine(
-                shares, {**outputs, **answered}, num_tokens=len(hidden), hidden_size=hidden.shape[1]
-            ),
+            output=combine(shares, outputs, num_tokens=len(hidden), hidden_size=hidden.shape[1]),
             compute_s=time.perf_counter() - began,
             uplink_bits={s.helper: s.payload_bits for s in shares if s.helper != LOCAL},
             downlink_bits=downlink_bits,
         )
 
     def _travelled(
-        self, sums: dict[int, NDArray[np.float32]], width: int
-    ) -> tuple[dict[int, NDArray[np.floating[Any]]], dict[int, int]]:
-        """Return the helpers' results as packed for the downlink, and their bits."""
-        whole = pack_rows(np.concatenate([*sums.values()]), width, rotation=self._rotation)
-        is_packed = isinstance(whole, Packed) and len(whole.runs) == 1
-        if not is_packed and width not in FLOAT_WIDTHS:  # rows that are not finite
-            answers = [pack_rows(rows, width, rotation=self._rotation) for rows in sums.values()]
-            bits = [8 * answer.nbytes for answer in answers]
-            returned = plain_all(answers)
-        else:
-            ends = list(accumulate(len(rows) for rows in sums.values()))
-            bits = [8 * whole.nbytes // len(whole) * len(rows) for rows in sums.values()]
-            rows_back = plain(whole)
-            returned = [rows_back[a:b] for a, b in pairwise([0, *ends])]
-        return dict(zip(sums, returned, strict=True)), dict(zip(sums, bits, strict=True))
+        self, shares: Sequence[Share], sums: Sequence[Float32Array]
+    ) -> tuple[list[NDArray[np.floating[Any]]], list[int]]:
+        """Return the helpers' results as they arrive, and their bits.
+
+        Rows of one width are packed together, whoever computed them: no row depends on others.
+        """
+        widths = np.concatenate([_widths(share) for share in shares])  # [n]
+        order = widths.argsort(kind="stable")
+        kinds, counts = np.unique(widths, return_counts=True)
+        runs = tuple(zip(kinds.tolist(), counts.tolist(), strict=True))
+        rows = np.concatenate(sums)
+        whole = pack_runs(rows[order] if len(runs) > 1 else rows, runs, rotation=self._rotation)
+        if runs_of(whole) != runs:  # rows that are not finite
+            answers = [
+                pack_runs(rows, share.reply_runs, rotation=self._rotation)
+                for share, rows in zip(shares, sums, strict=True)
+            ]
+            return plain_all(answers), [8 * answer.nbytes for answer in answers]
+        back = plain(whole)
+        if len(runs) > 1:
+            back = back[order.argsort(kind="stable")]
+        ends = [0, *accumulate(len(rows) for rows in sums)]
+        size = rows.shape[1]
+        bits = [sum(n * row_bits(size, width) for width, n in s.reply_runs) for s in shares]
+        return [back[a:b] for a, b in pairwise(ends)], bits
 
     def undivided(
         self,
@@ -139,13 +155,29 @@ class ExpertsInProcess:
         )
 
 
+def _widths(share: Share) -> NDArray[np.int64]:
+    """Width of the answer of every row, (n,)."""
+    widths = np.array([width for width, _ in share.reply_runs], np.int64)
+    return np.repeat(widths, [count for _, count in share.reply_runs])
+
+
 class AllReady:
     """A fleet that is always ready; helper n hosts the experts e with e mod N = n in every layer.
 
     With more helpers than experts, helper n hosts expert n mod E, so that experts have replicas.
+
+    Parameters
+    ----------
+    shape : ModelShape
+    num_helpers : int
+    placed : (N, L, E) bool or None
+        Which helper hosts which expert, instead.
     """
 
-    def __init__(self, shape: ModelShape, num_helpers: int) -> None:
+    def __init__(
+        self, shape: ModelShape, num_helpers: int, *, placed: NDArray[np.bool_] | None = None
+    ) -> None:
+        self._placed = placed
         self._names = tuple(f"agent-{n}" for n in range(num_helpers))
         experts = np.arange(shape.num_experts)
         self._hosts: NDArray[np.bool_] = (experts[None, :] - np.arange(num_helpers)[:, None]) % min(
@@ -158,13 +190,16 @@ class AllReady:
         return self._names
 
     def hosts(self, layer: int) -> NDArray[np.bool_]:
-        """Return which helper hosts which expert; the same in every layer."""
-        del layer
-        return self._hosts
+        """Return which helper hosts which expert of a layer, (N, E)."""
+        return self._hosts if self._placed is None else self._placed[:, layer]
 
     def knows(self, widths: Sequence[int]) -> NDArray[np.bool_]:
         """Return which helper knows which width, (N, B): all of them."""
         return np.ones((len(self._names), len(widths)), dtype=bool)
+
+    def answers_mixed(self) -> NDArray[np.bool_]:
+        """Return which helper gives answers of several widths, (N,): all of them."""
+        return np.ones(len(self._names), dtype=bool)
 
     def excluded(self) -> str:
         """Return the helpers that are left out: none."""

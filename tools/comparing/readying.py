@@ -114,4 +114,5 @@ def coordinator_for(
         ledger=ledger,
         clock=clock,
         reference=reference,
+        reads_router=prepared.reads_router,
     )

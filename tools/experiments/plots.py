@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -82,6 +83,8 @@ def _draw_panel(panel: Any, figure: Figure, rows: Sequence[Row], styles: dict[st
     curves: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         curves[row["curve"]].append(row)
+    if figure.frontier is not None:
+        _draw_frontier(panel, figure, curves)
     for label, members in curves.items():
         x, y, half = _points(figure, members)
         index = styles[label]
@@ -105,6 +108,21 @@ def _draw_panel(panel: Any, figure: Figure, rows: Sequence[Row], styles: dict[st
         panel.set_yscale("log")
     if figure.x_max is not None:
         panel.set_xlim(right=figure.x_max)
+
+
+def _draw_frontier(panel: Any, figure: Figure, curves: dict[str, list[Row]]) -> None:
+    """Draw the points that no other point of any curve beats in both quantities."""
+    x, y, _ = (
+        np.concatenate(part)
+        for part in zip(*map(partial(_points, figure), curves.values()), strict=True)
+    )
+    sign = 1.0 if figure.frontier == "least" else -1.0
+    order = np.lexsort((sign * y, x))
+    best = np.minimum.accumulate(sign * y[order])
+    fresh = np.concatenate([[True], best[1:] < best[:-1]])
+    panel.plot(
+        x[order][fresh], y[order][fresh], "-", color="0.8", lw=5.0, zorder=0, label="frontier"
+    )
 
 
 def _points(figure: Figure, rows: Sequence[Row]) -> tuple[Any, Any, Any]:

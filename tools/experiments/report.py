@@ -6,11 +6,12 @@ import json
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from siftmoe.tools.comparing.job import SIMULATED
+from siftmoe.tools.comparing.captions import SIMULATED
 from siftmoe.tools.experiments.studies.axes import USUAL_LOSS
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.summary import summary_of
 from siftmoe.tools.experiments.table import rows_of, write_csv
+from siftmoe.tools.results.breakdown import mean_breakdown
 from siftmoe.tools.showing.page import Section, html_figures, html_table, write_page
 from siftmoe.tools.terminal.console import stderr_console, stdout_console
 from siftmoe.tools.terminal.tables import table
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from siftmoe.tools.experiments.cells.records import Cell
     from siftmoe.tools.experiments.run import Finished
     from siftmoe.tools.experiments.summary import Summary
     from siftmoe.tools.experiments.table import Row
+    from siftmoe.tools.results.breakdown import Breakdown
     from siftmoe.tools.results.width_mix import Mix
 
 RESULTS_FILE = "results.csv"
@@ -57,7 +60,7 @@ def _write(finished: Finished, rows: Sequence[Row], summaries: Sequence[Summary]
     folder.mkdir(exist_ok=True)
     drawn = {figure.name: draw(figure, rows, folder) for figure in study.figures}
     shown = {name: svg for name, svg in drawn.items() if svg is not None}
-    captions = {_WIDTHS: _WIDTHS_CAPTION} | {
+    captions = _CHOSEN_CAPTIONS | {
         figure.name: f"{figure.caption} {_BANDS}" for figure in study.figures
     }
     page = finished.folder / PAGE_FILE
@@ -72,17 +75,48 @@ def _write(finished: Finished, rows: Sequence[Row], summaries: Sequence[Summary]
                 Section(s.title, f"{html_table(s.header, s.rows)}<p>{_LEGEND}</p>")
                 for s in summaries
             ),
-            Section("Figures", html_figures(shown | _widths(finished, folder), captions)),
+            Section("Figures", html_figures(shown | _chosen(finished, folder), captions)),
         ),
         config=finished.config,
     )
     return page
 
 
-def _widths(finished: Finished, folder: Path) -> dict[str, str]:
-    """Draw the chosen widths at a stated loss, if a study lets policies choose them."""
+def _chosen(finished: Finished, folder: Path) -> dict[str, str]:
+    """Draw what policies chose at the usual stated loss: widths, decisions, helpers."""
+    from siftmoe.tools.plotting.breakdown import draw_helpers, draw_layers
     from siftmoe.tools.plotting.mix import draw_mix
 
+    parts = _breakdowns(finished)
+    drawn = {
+        _WIDTHS: draw_mix(_mixes(finished), over="the mean"),
+        _LAYERS: draw_layers(parts),
+        _HELPERS: draw_helpers(parts),
+    }
+    shown = {name: figure for name, figure in drawn.items() if figure is not None}
+    for name, figure in shown.items():
+        figure.canvas.savefig(folder / f"{name}.png", dpi=160)
+        (folder / f"{name}.svg").write_text(figure.svg, encoding="utf-8")
+    return {name: figure.svg for name, figure in shown.items()}
+
+
+def _breakdowns(finished: Finished) -> dict[str, Breakdown]:
+    """Average what each policy did at the usual stated loss over the seeds."""
+    parts: dict[str, list[Breakdown]] = defaultdict(list)
+    for outcome in finished.outcomes:
+        if outcome.cell.loss == USUAL_LOSS:
+            for record in outcome.records:
+                parts[_title(outcome.cell, record.task)].append(record.breakdown)
+    most = dict(list(parts.items())[:_MOST_PANELS])
+    return {title: mean_breakdown(same) for title, same in most.items()}
+
+
+def _title(cell: Cell, task: str) -> str:
+    return f"{cell.curve}\n{', '.join(part for part in (cell.model, cell.case, task) if part)}"
+
+
+def _mixes(finished: Finished) -> dict[str, Mix]:
+    """Count the widths that policies chose at the usual stated loss."""
     counts: dict[str, Counter[tuple[float, int]]] = defaultdict(Counter)
     for outcome in finished.outcomes:
         cell = outcome.cell
@@ -93,12 +127,7 @@ def _widths(finished: Finished, folder: Path) -> dict[str, str]:
                 for width, count in widths.items():
                     title = f"{cell.curve}\n{cell.model}, {cell.case}"
                     counts[title][gain_db, width] += count
-    drawn = draw_mix({title: _mix_of(found) for title, found in counts.items()}, over="the mean")
-    if drawn is None:
-        return {}
-    drawn.canvas.savefig(folder / f"{_WIDTHS}.png", dpi=160)
-    (folder / f"{_WIDTHS}.svg").write_text(drawn.svg, encoding="utf-8")
-    return {_WIDTHS: drawn.svg}
+    return {title: _mix_of(found) for title, found in counts.items()}
 
 
 def _mix_of(found: Counter[tuple[float, int]]) -> Mix:
@@ -110,9 +139,16 @@ def _mix_of(found: Counter[tuple[float, int]]) -> Mix:
 
 _WIDTHS = "widths"
 _BANDS = "Means over seeds; bands are 95 % confidence intervals of the mean."
-_WIDTHS_CAPTION = (
-    f"In how many bits vectors went to helpers, at the price set for a rise of {USUAL_LOSS:.1%}."
-)
+_LAYERS = "layers"
+_HELPERS = "helpers"
+#: Panels of a figure of what policies chose.
+_MOST_PANELS = 9
+_SET = f"at the price set for a rise of {USUAL_LOSS:.1%}"
+_CHOSEN_CAPTIONS = {
+    _WIDTHS: f"In how many bits vectors went to helpers, {_SET}.",
+    _LAYERS: f"Decisions in each layer, and radiated energy per token of the layer, {_SET}.",
+    _HELPERS: f"Radiated energy per token of each helper's link, {_SET}; means over seeds.",
+}
 _LEGEND = (
     "Means over seeds ± half a 95 % confidence interval; a seed is a channel and a part of the "
     "tasks. results.csv has every cell."

@@ -12,6 +12,7 @@ import msgspec
 
 from siftmoe.coordinator.links.sources import SIMULATED
 from siftmoe.tools.bundles import open_with_progress
+from siftmoe.tools.experiments.cells.cluster import cluster_workers
 from siftmoe.tools.experiments.cells.pool import workers
 from siftmoe.tools.experiments.cells.store import Store
 from siftmoe.tools.experiments.cells.worker import Job, Work
@@ -24,6 +25,7 @@ from siftmoe.tools.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from siftmoe.tools.experiments.cells.pool import Doer
     from siftmoe.tools.experiments.cells.records import Cell, Outcome
@@ -49,6 +51,7 @@ class Options:
     out: Path | None
     policies: tuple[str, ...] = ()
     links: str = SIMULATED
+    scheduler: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,16 +85,24 @@ def run_study(options: Options) -> Finished:
         for cell in wanted
         for seed in range(ask.seeds)
     ]
-    jobs = options.jobs or os.cpu_count() or 1
     stderr_console().print(f"{study.title}: {len(cells)} cells in {store.folder}")
     # knobs first: one search takes as long as many cells, and so no process waits for it at the end
     free = [cell for cell in cells if cell.loss is None]
     at_loss = [cell for cell in cells if cell.loss is not None]
-    with terminable(), workers(jobs, work) as do:
+    with terminable(), _doers(options, work, hashes) as do:
         _work_off("knobs and cells", [*_calibrations(at_loss), *map(Job.of, free)], store, do)
         _work_off("cells at a loss", [_at_loss(cell, store) for cell in at_loss], store, do)
     outcomes = tuple(o for o in (store.get(cell.key()) for cell in cells) if o is not None)
     return Finished(name=options.name, folder=store.folder, config=config, outcomes=outcomes)
+
+
+def _doers(options: Options, work: Work, hashes: dict[str, str]) -> AbstractContextManager[Doer]:
+    """Where cells run: a Dask cluster, or processes of this machine."""
+    if options.scheduler is None:
+        return workers(options.jobs or os.cpu_count() or 1, work)
+    if options.jobs is not None:
+        raise ValueError("--jobs are processes of this machine; with --scheduler leave it out")
+    return cluster_workers(options.scheduler, work, hashes=hashes)
 
 
 def _wanted(options: Options, ask: Ask) -> list[Cell]:

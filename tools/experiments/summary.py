@@ -13,7 +13,7 @@ from siftmoe.tools.experiments.table import REFERENCE, mean_of, more_energy_at, 
 from siftmoe.tools.showing.quantities import si
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from siftmoe.tools.experiments.table import Mean, Row
 
@@ -45,14 +45,14 @@ def summary_of(study: str, rows: Sequence[Row]) -> list[Summary]:
             continue
         if study in _EQUAL_QUALITY:
             found.append(_equal_quality(name, here))
-        if (baseline := STUDIES[study].baseline) is not None:
-            found.append(_against(name, here, baseline))
+        if baselines := STUDIES[study].baselines:
+            found.append(_against(name, here, baselines))
         found.append(_points(name, here, latency=study == _LATENCY))
     return found
 
 
 def _equal_quality(name: str, rows: Sequence[Row]) -> Summary:
-    """Return the energy saved at stated rises of the perplexity on the test text."""
+    """Return the energy of both directions saved at stated rises of the test perplexity."""
     scored = [row for row in rows if row[_RISE] is not None]
     header = ["policy", *(f"saved at +{loss:.1%}" for loss in LOSSES)]
     lines = []
@@ -64,21 +64,35 @@ def _equal_quality(name: str, rows: Sequence[Row]) -> Summary:
             lines.append([f"{label}: {point}", *("" for _ in LOSSES)])
             continue
         lines.append([label, *(_percent(saved_at(members, loss)) for loss in LOSSES)])
-    return Summary(f"{name}: energy saved at equal measured perplexity", header, lines)
+    return Summary(
+        f"{name}: energy of both directions saved at equal measured perplexity", header, lines
+    )
 
 
-def _against(name: str, rows: Sequence[Row], baseline: str) -> Summary:
-    """Return energies relative to a baseline at stated rises of the perplexity on the test text."""
+def _against(name: str, rows: Sequence[Row], baselines: Sequence[str]) -> Summary:
+    """Return energies over those of the best baseline at stated rises of the test perplexity."""
     scored = [row for row in rows if row[_RISE] is not None and row["stated_loss"] is None]
     curves = _by_curve(scored)
-    base = curves.pop(baseline, [])
-    lines = []
+    base = {label: curves.pop(label) for label in baselines if label in curves}
+    best = [_best(base, loss) for loss in LOSSES]
+    lines = [["best of the baselines", *(label or "-" for label in best)]]
     for label, members in curves.items():
         if label != REFERENCE:
-            ratios = [_percent(more_energy_at(members, base, loss)) for loss in LOSSES]
+            ratios = [
+                _percent(more_energy_at(members, base.get(other, ()), loss))
+                for other, loss in zip(best, LOSSES, strict=True)
+            ]
             lines.append([label, *ratios])
     header = ["policy", *(f"at +{loss:.1%}" for loss in LOSSES)]
-    return Summary(f"{name}: energy over that of '{baseline}', less one", header, lines)
+    title = f"{name}: energy of both directions over the best baseline's, less one"
+    return Summary(title, header, lines)
+
+
+def _best(curves: Mapping[str, Sequence[Row]], loss: float) -> str:
+    """Return the curve that saves most at a loss; empty if none reaches it."""
+    saved = {label: saved_at(members, loss).value for label, members in curves.items()}
+    known = {label: value for label, value in saved.items() if not math.isnan(value)}
+    return max(known, key=known.__getitem__, default="")
 
 
 def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
@@ -94,8 +108,9 @@ def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
         "rise",
         "next token",
         "choice",
-        "uplink / token",
+        "both ways / token",
         "saved",
+        "uplink saved",
         *(("latency, even", "latency, best") if latency else ()),
         "kept / repl. / skipped",
     ]
@@ -112,8 +127,8 @@ def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
         line += [_plain(_mean(text, "perplexity"), 2), _percent(_mean(text, _RISE))]
         line += [_plain(_mean(members, "next_token_accuracy"), 3)]
         line += [_plain(_mean(members, "accuracy"), 3)]
-        line += [si(_mean(text or members, "uplink_j").value, "J")]
-        line += [_percent(_mean(text or members, "saved"))]
+        line += [si(_mean(text or members, "radio_j").value, "J")]
+        line += [_percent(_mean(text or members, kind)) for kind in ("saved", "saved_uplink")]
         if latency:
             line += [si(_mean(text, f"latency_{kind}_s").value, "s") for kind in _BANDS]
         shares = [_mean(text or members, kind).value for kind in ("kept", "replaced", "skipped")]

@@ -28,6 +28,7 @@ CONFIDENCE = 0.95
 _SETTING = (
     "num_helpers",
     "distance_m",
+    "distances_m",
     "tx_power_limit_w",
     "bandwidth_hz",
     "deadline_s",
@@ -40,7 +41,9 @@ _SETTING = (
 )
 _METRICS = ("perplexity", "next_token_accuracy", "accuracy", "rouge_l")
 _FIGURES = (
+    "radio_j",
     "uplink_j",
+    "uplink_shared_j",
     "downlink_j",
     "airtime_s",
     "latency_s",
@@ -61,7 +64,9 @@ def rows_of(outcomes: Iterable[Outcome]) -> list[Row]:
     Returns
     -------
     list of dict
-        ``saved`` is the share of the reference's uplink energy, ``perplexity_rise`` relative,
+        ``relative`` is the radiated energy of both directions over the reference's, ``saved`` the
+        share of it that is not spent,
+        ``saved_uplink`` that of its uplink alone, ``perplexity_rise`` relative,
         ``accuracy_change`` and ``next_token_accuracy_change`` absolute; empty where the study has
         no reference on that seed and setting.
     """
@@ -182,11 +187,13 @@ def _place(row: Row) -> tuple[Any, ...]:
 
 
 def _compare(row: Row, reference: Row | None) -> None:
-    row |= dict.fromkeys(("saved", "perplexity_rise"))
+    row |= dict.fromkeys(("relative", "saved", "saved_uplink", "perplexity_rise"))
     row |= dict.fromkeys(("accuracy_change", "next_token_accuracy_change"))
     if reference is None:
         return
-    row["saved"] = 1.0 - row["uplink_j"] / reference["uplink_j"]
+    row["relative"] = row["radio_j"] / reference["radio_j"]
+    row["saved"] = 1.0 - row["relative"]
+    row["saved_uplink"] = 1.0 - row["uplink_j"] / reference["uplink_j"]
     if row["perplexity"] is not None:
         row["perplexity_rise"] = row["perplexity"] / reference["perplexity"] - 1.0
     for name in ("accuracy", "next_token_accuracy"):

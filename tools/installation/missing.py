@@ -30,6 +30,8 @@ _EXTRAS: Final = {
     "asyncssh": "fleet",
     "prometheus_client": "metrics",
     "lm_eval": "eval",
+    **dict.fromkeys(("fastapi", "uvicorn", "starlette", "pydantic"), "serve"),
+    **dict.fromkeys(("dask", "distributed"), "cluster"),
 }
 
 

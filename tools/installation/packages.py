@@ -16,7 +16,13 @@ PACKAGES = {
 }
 
 #: Distributions that only some commands need -> extra.
-OPTIONAL = {"pyadi-iio": "pluto", "asyncssh": "fleet", "prometheus-client": "metrics"}
+OPTIONAL = {
+    "pyadi-iio": "pluto",
+    "asyncssh": "fleet",
+    "prometheus-client": "metrics",
+    "fastapi": "serve",
+    "distributed": "cluster",
+}
 
 
 def remedy(extra: str) -> str:

@@ -13,6 +13,8 @@ mpl.use("svg")
 
 import matplotlib.pyplot as plt
 
+from siftmoe.coordinator.ledger.parts import Use
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -93,13 +95,29 @@ def _stacked(axes: Any, names: Sequence[str], parts: dict[str, FloatArray]) -> N
 
 
 def _energy(axes: Any, results: Sequence[PolicyResult]) -> None:
-    scale = 1e9
+    """Draw the parts of the energy, owners together; a part that nobody has is left out."""
     parts = {
-        "uplink": np.array([r.uplink_j_per_token for r in results]) * scale,
-        "downlink": np.array([r.downlink_j_per_token for r in results]) * scale,
+        label: np.array([_of_uses(result, uses) for result in results]) * 1e9
+        for label, uses in _PARTS.items()
     }
-    _stacked(axes, [r.policy for r in results], parts)
-    axes.set_xlabel("radio energy per token / nJ")
+    shown = {label: values for label, values in parts.items() if values.any()}
+    _stacked(axes, [r.policy for r in results], shown)
+    axes.set_xlabel("energy of the radio links per token / nJ")
+
+
+#: Parts of the energy as drawn, and the uses they consist of.
+_PARTS = {
+    "uplink": (Use.UPLINK,),
+    "answers": (Use.ANSWERS,),
+    "control": (Use.CONTROL,),
+    "pilots": (Use.PILOTS,),
+    "circuits": (Use.CIRCUIT_TX, Use.CIRCUIT_RX),
+}
+
+
+def _of_uses(result: PolicyResult, uses: Sequence[Use]) -> float:
+    names = {use.value for use in uses}
+    return sum(value for (use, _), value in result.parts_j_per_token.items() if use in names)
 
 
 def _decisions(axes: Any, results: Sequence[PolicyResult]) -> None:
@@ -129,7 +147,7 @@ def _trade_off(axes: Any, results: Sequence[PolicyResult], *, metric: str) -> No
             continue
         value, error = result.metrics[metric]
         axes.errorbar(
-            result.uplink_j_per_token * 1e9,
+            result.energy_j_per_token * 1e9,
             value,
             yerr=error,
             fmt="o",
@@ -137,7 +155,7 @@ def _trade_off(axes: Any, results: Sequence[PolicyResult], *, metric: str) -> No
             color=COLOURS[index % len(COLOURS)],
             label=in_lines(result.policy),
         )
-    axes.set_xlabel("uplink energy per token / nJ")
+    axes.set_xlabel("energy of both directions per token / nJ")
     axes.set_ylabel(metric)
     axes.set_xlim(left=0)
     axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0.0, 1.0))

@@ -17,12 +17,14 @@ from siftmoe.coordinator.ledger.file import attempt_of
 from siftmoe.coordinator.ledger.rows import FaultRow, SelectionRow, TransmissionRow
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.selection.problem import Status
-from siftmoe.tools.results.width_mix import mix_of
+from siftmoe.tools.results.breakdown import Breakdown, breakdown_of
+from siftmoe.tools.results.width_mix import counts_by_width, mix_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from siftmoe.coordinator.ledger.summary import Summary
     from siftmoe.tools.results.width_mix import Mix
 
 LEDGER_FILE = "ledger.sqlite"
@@ -49,10 +51,17 @@ class PolicyResult:
         Continuation of the prompt.
     num_tokens : int
         Tokens fed during the evaluation.
+    energy_j_per_token, energy_std_j_per_token : float, J
+        Of the radio links, all parts and both directions over all layers, and its standard
+        uncertainty.
     uplink_j_per_token, downlink_j_per_token : float, J
-        Radio energy over all layers.
-    energy_std_j_per_token : float, J
-        Standard uncertainty of both together.
+        What bursts of either direction radiated, their control included.
+    parts_j_per_token : dict
+        Energy in J by (use, owner), see `siftmoe.coordinator.ledger.parts`.
+    radiated_share : float
+        Of the energy, what is radiated; NaN if there is none.
+    reply_mix : dict
+        Tokens by bits of an entry of their answers.
     energy_sources : tuple of str
         Sources of the energies: measured, derived, modelled.
     latency_s_per_token, airtime_s_per_token : float, s
@@ -97,6 +106,8 @@ class PolicyResult:
         Energy that they had transmitted, including that for the answer.
     mix : Mix
         Widths of uplink vectors over the channel gain.
+    breakdown : Breakdown
+        Decisions and energy by layer, energy by helper.
     """
 
     policy: str
@@ -105,6 +116,7 @@ class PolicyResult:
     num_tokens: int
     uplink_j_per_token: float
     downlink_j_per_token: float
+    energy_j_per_token: float
     energy_std_j_per_token: float
     energy_sources: tuple[str, ...]
     latency_s_per_token: float
@@ -132,6 +144,10 @@ class PolicyResult:
     attempts: int = 0
     attempts_j: float = 0.0
     mix: Mix = ()
+    breakdown: Breakdown = field(default_factory=Breakdown)
+    parts_j_per_token: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    radiated_share: float = 1.0
+    reply_mix: Mapping[int, int] = field(default_factory=dict)
 
 
 def answer_label(policy: str) -> str:
@@ -206,6 +222,7 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
     latency = summary.latency_per_token
     attempts, attempts_j = _attempts(ledger, label)
     left_out = _left_out(summary.excluded)
+    joule = summary.joule_per_token()
     return PolicyResult(
         policy=label,
         metrics={name: tuple(pair) for name, pair in score.get("metrics", {}).items()},
@@ -213,7 +230,8 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
         num_tokens=summary.tokens,
         uplink_j_per_token=summary.energy_per_token(direction="up").value,
         downlink_j_per_token=summary.energy_per_token(direction="down").value,
-        energy_std_j_per_token=summary.energy_per_token().std,
+        energy_j_per_token=joule.value,
+        energy_std_j_per_token=joule.std,
         energy_sources=tuple(source.value for source in summary.sources),
         latency_s_per_token=latency.total_s,
         airtime_s_per_token=latency.airtime_s,
@@ -243,7 +261,19 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
         attempts=attempts,
         attempts_j=attempts_j,
         mix=mix_of(bursts),
+        breakdown=breakdown_of(ledger, run),
+        parts_j_per_token=_parts(summary),
+        radiated_share=summary.radiated_share,
+        reply_mix=counts_by_width(row for row in bursts if row.direction == "down"),
     )
+
+
+def _parts(summary: Summary) -> dict[tuple[str, str], float]:
+    """Energy per token in J by use and owner, those that are 0 left out."""
+    parts: dict[tuple[str, str], float] = defaultdict(float)
+    for part in summary.parts:
+        parts[part.use.value, part.owner.value] += part.energy_j / summary.tokens
+    return dict(parts)
 
 
 def _faults(ledger: Ledger, run: int) -> dict[str, tuple[int, str]]:

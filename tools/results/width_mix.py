@@ -10,7 +10,7 @@ from siftmoe.coordinator.links.states import Direction
 from siftmoe.radio.units import linear_to_db
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from siftmoe.coordinator.ledger.store import TransmissionRow
 
@@ -36,10 +36,21 @@ def mix_of(rows: Iterable[TransmissionRow], *, reference_gain: float = 1.0) -> M
             continue
         gain_db = linear_to_db(row.channel_gain / reference_gain)
         place = found[GAIN_BIN_DB * round(gain_db / GAIN_BIN_DB)]
-        for part in row.widths.split():
-            width, count = part.split(":")
-            place[int(width)] += int(count)
+        place.update(_counts(row))
     return tuple((gain_db, dict(sorted(found[gain_db].items()))) for gain_db in sorted(found))
+
+
+def counts_by_width(rows: Iterable[TransmissionRow]) -> dict[int, int]:
+    """Count the tokens of bursts by width."""
+    total: Counter[int] = Counter()
+    for row in rows:
+        total.update(_counts(row))
+    return dict(sorted(total.items()))
+
+
+def _counts(row: TransmissionRow) -> dict[int, int]:
+    pairs = (part.split(":") for part in row.widths.split())
+    return {int(width): int(count) for width, count in pairs}
 
 
 def by_width(mix: Mix) -> dict[int, int]:
@@ -52,6 +63,10 @@ def by_width(mix: Mix) -> dict[int, int]:
 
 def mean_bits(mix: Mix) -> float:
     """Return the mean bits of an entry of what was sent; NaN if nothing was sent."""
-    counts = by_width(mix)
+    return mean_width(by_width(mix))
+
+
+def mean_width(counts: Mapping[int, int]) -> float:
+    """Return the mean of widths with their counts; NaN without any."""
     sent = sum(counts.values())
     return sum(width * count for width, count in counts.items()) / sent if sent else math.nan

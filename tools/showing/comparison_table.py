@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from siftmoe.tools.results.width_mix import by_width, mean_bits
+from siftmoe.tools.results.width_mix import by_width, mean_width
+from siftmoe.tools.showing.joule import counted_in
 from siftmoe.tools.showing.quantities import energy_text, si
 from siftmoe.tools.terminal.tables import two_lines, without_constants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from siftmoe.tools.results.policies import PolicyResult
 
@@ -21,18 +22,22 @@ SHOWN_METRICS = ("accuracy", "perplexity", "next_token_accuracy", "rouge_l")
 
 REFERENCE = "topk"
 _PERPLEXITY = "perplexity"
-_POLICY, _CHANGE, _UPLINK, _SAVED = "policy", "change", "uplink / token", "saved"
+_POLICY, _CHANGE, _ENERGY, _SAVED = "policy", "change", "energy / token", "saved"
 _BITS, _CHANNEL, _SOURCE = "bits", "channel", "source"
 _SHARES = "kept / repl. / skipped"
 #: Columns of the table on a terminal, beside the metrics; the others are in the report.
-_BRIEF = (_POLICY, _CHANGE, _BITS, _UPLINK, _SAVED, _CHANNEL, _SOURCE, _SHARES)
+_BRIEF = (_POLICY, _CHANGE, _BITS, _ENERGY, _SAVED, _CHANNEL, _SOURCE, _SHARES)
 _BRIEF_METRICS = ("accuracy", "perplexity", "rouge l")
 _FOLDED_IF_CONSTANT = (_BITS, _CHANNEL, _SOURCE)
 
-LEGEND = (
-    f"{_CHANGE} of perplexity and {_SAVED} uplink energy: against {REFERENCE}. Metrics ± one "
-    "standard error, energies ± one standard uncertainty."
-)
+
+def legend(results: Sequence[PolicyResult]) -> str:
+    """Say what the columns are shares of, and what ± means."""
+    return (
+        f"{_CHANGE} of perplexity and {_SAVED} energy: against {REFERENCE}. Energy is that of "
+        f"{counted_in(results)}. Bits are of an entry up, and back where it differs. Metrics ± one "
+        "standard error, energies ± one standard uncertainty."
+    )
 
 
 def table_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str]]]:
@@ -71,10 +76,10 @@ def perplexity_change(result: PolicyResult, reference: PolicyResult | None) -> f
 
 
 def energy_saved(result: PolicyResult, reference: PolicyResult | None) -> float | None:
-    """Return the saved share of the uplink energy; None where it is not known."""
-    if reference is None or not reference.uplink_j_per_token > 0.0:
+    """Return the saved share of the energy of both directions; None where it is not known."""
+    if reference is None or not reference.energy_j_per_token > 0.0:
         return None
-    return 1.0 - result.uplink_j_per_token / reference.uplink_j_per_token
+    return 1.0 - result.energy_j_per_token / reference.energy_j_per_token
 
 
 def source_rows(results: Sequence[PolicyResult]) -> tuple[list[str], list[list[str]]]:
@@ -99,13 +104,14 @@ def _cells(
             cells[_CHANGE] = _percent(result, reference, perplexity_change, "{:+.1f} %")
     cells |= {
         _BITS: _bits(result),
-        _UPLINK: energy_text(result.uplink_j_per_token, result.uplink_std_j_per_token),
+        _ENERGY: energy_text(result.energy_j_per_token, result.energy_std_j_per_token),
     }
     if reference is not None:
         cells[_SAVED] = _percent(result, reference, energy_saved, "{:.0f} %")
     shares = "/".join(f"{100 * s:.0f}" for s in (result.kept, result.replaced, result.skipped))
     return cells | {
-        "downlink / token": si(result.downlink_j_per_token, "J"),
+        "uplink / token": energy_text(result.uplink_j_per_token, result.uplink_std_j_per_token),
+        "answers / token": si(result.downlink_j_per_token, "J"),
         _CHANNEL: "+".join(result.channel_origins),
         _SOURCE: "+".join(result.energy_sources),
         "latency / token": si(result.latency_s_per_token, "s"),
@@ -127,11 +133,16 @@ def _percent(
 
 
 def _bits(result: PolicyResult) -> str:
-    """Return the bits of an entry on the uplink: the width, or mean and range of several."""
-    widths = list(by_width(result.mix))
-    if len(widths) < 2:
-        return str(widths[0]) if widths else "-"
-    return f"{mean_bits(result.mix):.1f} ({widths[0]} to {widths[-1]})"
+    """Return the bits of an entry up, and back where it differs: widths, or means of several."""
+    up, back = by_width(result.mix), dict(result.reply_mix)
+    if up.keys() == back.keys() and len(up) < 2:
+        back = {}
+    texts = [_width(counts) for counts in (up, back) if counts]
+    return " / ".join(texts) or "-"
+
+
+def _width(counts: Mapping[int, int]) -> str:
+    return f"{mean_width(counts):.1f}" if len(counts) > 1 else str(next(iter(counts)))
 
 
 def _metric(pair: tuple[float, float] | None) -> str:

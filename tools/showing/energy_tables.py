@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from siftmoe.coordinator.ledger.parts import Owner
 from siftmoe.tools.showing.quantities import counted, quantity
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
 def air_table(summary: Summary) -> Table:
-    """Return the energies of a run on the air: a row per source, kind, direction; sums last."""
+    """Return what a run radiated: a row per source, kind, direction; sums last."""
     rows: list[tuple[str, ...]] = []
     for part in summary.transmissions:
         bursts = counted(part.bursts, "burst")
@@ -28,6 +29,21 @@ def air_table(summary: Summary) -> Table:
     for source, energy in summary.energy_by_source.items():
         rows.append((source.value, "sum", "", "", *_energy(summary, energy)))
     return ("source", "what", "number", "airtime", "energy", "per token"), rows
+
+
+def part_table(summary: Summary) -> Table:
+    """Return the energies of a run's radio links: a row per use, battery and source; sums last."""
+    rows: list[tuple[str, ...]] = [
+        (part.source.value, part.use.value, part.owner.value, *_energy(summary, part.energy))
+        for part in summary.parts
+    ]
+    for owner in Owner:
+        energy = _energy(summary, summary.joule(owner=owner))
+        rows.append(("all", "sum", owner.value, *energy))
+    radiated = _energy(summary, summary.joule(radiated=True))
+    rows.append(("all", "radiated", "both", *radiated))
+    rows.append(("all", "sum", "both", *_energy(summary, summary.joule())))
+    return ("source", "what", "battery", "energy", "per token"), rows
 
 
 def board_table(summary: Summary) -> Table:

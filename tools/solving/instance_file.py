@@ -13,6 +13,11 @@ ask for helper sets of least uplink energy under a deviation cap per token:
                    ``F`` the rows ``F_row_ids`` may be given as ``F_rows``
 =================  ======================================================================
 
+Families ``bc`` and ``bp`` are of a broadcast: one band ``B`` (a number, Hz) and one window ``T``
+for all tokens; a token that is sent is heard by every helper whose gain is at least that of the
+worst one it is meant for. ``bc`` has a cap ``eps`` per token, ``bp`` instead a price ``lam`` (joule
+per unit of deviation), and its objective is energy plus priced deviation.
+
 Family ``w`` asks for the division of a band ``B`` among devices with ``q`` tokens, ``c`` seconds
 of compute per token, ``sd`` and ``su`` bits down and up, powers ``Pb`` and ``Pk`` and gains ``gd``
 and ``gu``, so that the slowest is fastest. Other keys are ignored.
@@ -21,7 +26,7 @@ and ``gu``, so that the slowest is fastest. Other keys are ignored.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -34,8 +39,8 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 Nonnegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
-class SelectionInstance(msgspec.Struct, frozen=True, kw_only=True):
-    """Families a, b1 and b2."""
+class SetsInstance(msgspec.Struct, frozen=True, kw_only=True):
+    """What the families that ask for helper sets have in common."""
 
     family: str
     num_experts: Count = msgspec.field(name="E")
@@ -45,17 +50,36 @@ class SelectionInstance(msgspec.Struct, frozen=True, kw_only=True):
     noise_psd: Positive = msgspec.field(name="n0")
     payload_bits: Positive = msgspec.field(name="bits")
     deadline_s: Positive = msgspec.field(name="T")
-    bandwidth_hz: list[Positive] = msgspec.field(name="B")
     gain: list[Positive]
     tx_power_limit_w: Nonnegative = msgspec.field(name="pmax")
     hosts: list[list[int]] = msgspec.field(name="host")
     routed_experts: list[list[Index]] = msgspec.field(name="idx")
     gate_weights: list[list[Nonnegative]] = msgspec.field(name="g")
     skip: list[Nonnegative] = msgspec.field(name="Fskip")
-    cap: Nonnegative = msgspec.field(name="eps")
     deviation: list[list[Nonnegative]] | None = msgspec.field(name="F", default=None)
     some_rows: list[list[Nonnegative]] | None = msgspec.field(name="F_rows", default=None)
     row_ids: list[Index] | None = msgspec.field(name="F_row_ids", default=None)
+
+
+class SelectionInstance(SetsInstance, frozen=True, kw_only=True):
+    """Families a, b1 and b2."""
+
+    bandwidth_hz: list[Positive] = msgspec.field(name="B")
+    cap: Nonnegative = msgspec.field(name="eps")
+
+
+class CappedBroadcast(SetsInstance, frozen=True, kw_only=True):
+    """Family bc."""
+
+    bandwidth_hz: Positive = msgspec.field(name="B")
+    cap: Nonnegative = msgspec.field(name="eps")
+
+
+class PricedBroadcast(SetsInstance, frozen=True, kw_only=True):
+    """Family bp."""
+
+    bandwidth_hz: Positive = msgspec.field(name="B")
+    price: Nonnegative = msgspec.field(name="lam")
 
 
 class BandwidthInstance(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,11 +102,14 @@ class _Family(msgspec.Struct, frozen=True):
     family: str
 
 
-Instance = SelectionInstance | BandwidthInstance
-_KINDS: dict[str, type[SelectionInstance | BandwidthInstance]] = {
+Broadcast = CappedBroadcast | PricedBroadcast
+Instance = SelectionInstance | Broadcast | BandwidthInstance
+_KINDS: dict[str, type[Instance]] = {
     "a": SelectionInstance,
     "b1": SelectionInstance,
     "b2": SelectionInstance,
+    "bc": CappedBroadcast,
+    "bp": PricedBroadcast,
     "w": BandwidthInstance,
 }
 
@@ -111,10 +138,13 @@ def parse_instance(data: bytes, *, name: str) -> Instance:
         instance: Instance = msgspec.json.decode(data, type=_KINDS[family])
     except msgspec.DecodeError as error:
         raise ValueError(f"{name}: {error}") from error
-    if isinstance(instance, SelectionInstance):
-        _check_selection(instance, name)
-    else:
+    if isinstance(instance, BandwidthInstance):
         _check_bandwidth(instance, name)
+        return instance
+    _check_selection(instance, name)
+    if isinstance(instance, SelectionInstance):
+        bands = len(instance.bandwidth_hz)
+        _check_length(name, "B", bands, of="N", expected=instance.num_helpers)
     return instance
 
 
@@ -129,10 +159,9 @@ def _check_range(name: str, key: str, values: list[int], *, low: int, high: int)
             raise ValueError(f"{name}: key '{key}' holds {value}, expected {low}..{high}")
 
 
-def _check_selection(r: SelectionInstance, name: str) -> None:
+def _check_selection(r: SetsInstance, name: str) -> None:
     experts, helpers = r.num_experts, r.num_helpers
     lengths = {
-        "B": (len(r.bandwidth_hz), "N", helpers),
         "gain": (len(r.gain), "N", helpers),
         "host": (len(r.hosts), "E", experts),
         "Fskip": (len(r.skip), "E", experts),
@@ -150,7 +179,7 @@ def _check_selection(r: SelectionInstance, name: str) -> None:
     _check_deviation(r, name)
 
 
-def _check_deviation(r: SelectionInstance, name: str) -> None:
+def _check_deviation(r: SetsInstance, name: str) -> None:
     key, rows = ("F", r.deviation) if r.deviation is not None else ("F_rows", r.some_rows)
     if rows is None:
         raise ValueError(f"{name}: key 'F' is missing, and so is 'F_rows'")
@@ -185,6 +214,26 @@ def selection_problem(r: SelectionInstance) -> SelectionProblem:
     from siftmoe.coordinator.energy.tables import uplink_energy_table
     from siftmoe.coordinator.selection.problem import Budget, BudgetKind, SelectionProblem
 
+    energy = uplink_energy_table(
+        max_load=r.num_tokens,
+        payload_bits=r.payload_bits,
+        window_s=r.deadline_s,
+        bandwidth_hz=np.array(r.bandwidth_hz),
+        gain=np.array(r.gain),
+        noise_psd=np.full(r.num_helpers, r.noise_psd),
+        tx_power_limit_w=np.full(r.num_helpers, r.tx_power_limit_w),
+    )
+    return SelectionProblem(
+        **arrays_of(r),
+        energy=energy,
+        budget=Budget(kind=BudgetKind.PER_TOKEN, value=r.cap),
+    )
+
+
+def arrays_of(r: SetsInstance) -> dict[str, Any]:
+    """Fields of `SelectionProblem` that do not depend on the radio or the budget."""
+    import numpy as np
+
     experts, helpers = r.num_experts, r.num_helpers
     hosts, local = np.zeros((helpers, experts), dtype=bool), np.zeros(experts, dtype=bool)
     for j, where in enumerate(r.hosts):
@@ -194,22 +243,11 @@ def selection_problem(r: SelectionInstance) -> SelectionProblem:
     deviation[:, experts] = r.skip
     ids = r.row_ids if r.deviation is None else range(experts)
     deviation[list(ids or []), :experts] = r.some_rows if r.deviation is None else r.deviation
-    energy = uplink_energy_table(
-        max_load=r.num_tokens,
-        payload_bits=r.payload_bits,
-        window_s=r.deadline_s,
-        bandwidth_hz=np.array(r.bandwidth_hz),
-        gain=np.array(r.gain),
-        noise_psd=np.full(helpers, r.noise_psd),
-        tx_power_limit_w=np.full(helpers, r.tx_power_limit_w),
-    )
-    return SelectionProblem(
-        routed_experts=np.array(r.routed_experts, dtype=np.int64),
-        gate_weights=np.array(r.gate_weights, dtype=np.float64),
-        hosts=hosts,
-        local=local,
-        deviation=deviation,
-        scale=np.ones((experts, experts + 1)),
-        energy=energy,
-        budget=Budget(kind=BudgetKind.PER_TOKEN, value=r.cap),
-    )
+    return {
+        "routed_experts": np.array(r.routed_experts, dtype=np.int64),
+        "gate_weights": np.array(r.gate_weights, dtype=np.float64),
+        "hosts": hosts,
+        "local": local,
+        "deviation": deviation,
+        "scale": np.ones((experts, experts + 1)),
+    }

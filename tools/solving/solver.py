@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from siftmoe.coordinator.policies.siftmoe import plan_objective
 from siftmoe.coordinator.policies.wdmoe.bandwidth import allocate_bandwidth
+from siftmoe.coordinator.selection.on_air import heard
 from siftmoe.coordinator.selection.problem import Status
-from siftmoe.tools.solving.instance_file import BandwidthInstance, selection_problem
+from siftmoe.tools.solving.broadcast import broadcast_problem
+from siftmoe.tools.solving.instance_file import (
+    BandwidthInstance,
+    SelectionInstance,
+    selection_problem,
+)
 
 if TYPE_CHECKING:
-    from siftmoe.tools.solving.instance_file import Instance, SelectionInstance
+    from siftmoe.tools.solving.instance_file import Broadcast, Instance
     from siftmoe.tools.solving.policy import Policy
 
 
@@ -24,16 +31,20 @@ def solve(instance: Instance, policy: Policy) -> dict[str, Any]:
     return _select(instance, policy)
 
 
-def _select(instance: SelectionInstance, policy: Policy) -> dict[str, Any]:
-    problem = selection_problem(instance)
+def _select(instance: SelectionInstance | Broadcast, policy: Policy) -> dict[str, Any]:
+    """Helpers that get each token; in a broadcast, that hear it."""
+    if isinstance(instance, SelectionInstance):
+        problem = selection_problem(instance)
+    else:
+        problem = broadcast_problem(instance)
     plan = policy(problem)
     served = plan.status is not Status.INFEASIBLE
     bound = plan.lower_bound_j if served and math.isfinite(plan.lower_bound_j) else None
     return {
         "status": plan.status.value,
-        "objective": plan.energy_j if served else None,
+        "objective": plan_objective(problem, plan) if served else None,
         "lower_bound": bound,
-        "helpers": plan.helper_sets(),
+        "helpers": plan.helper_sets() if problem.medium is None else heard(problem.medium, plan),
         "bandwidth_hz": None,
         "solve_s": plan.solve_s,
     }

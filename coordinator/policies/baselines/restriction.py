@@ -83,6 +83,7 @@ def solve_restricted(
         plan.helper,
         plan.expert,
         width=plan.width,
+        reply_width=plan.reply_width,
         rescale=rescale,
         status=status,
         started=started,

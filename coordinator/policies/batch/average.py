@@ -18,6 +18,7 @@ import numpy as np
 from siftmoe.coordinator.policies.batch.spending import balance, explore
 from siftmoe.coordinator.policies.certificates.certify import certify
 from siftmoe.coordinator.policies.loads.tables import deviation_at_stake
+from siftmoe.coordinator.policies.token.exclusive import one_way_each
 from siftmoe.coordinator.policies.token.price import price_batch, price_respond
 from siftmoe.coordinator.selection.problem import Status
 
@@ -72,6 +73,7 @@ class PricedGame:
 
     def __init__(self, problem: SelectionProblem, tables: HelperTables, model: LoadModel) -> None:
         self._model, self._ways = model, model.ways()
+        self._exclusive = tables.exclusive(problem)
         self.weights = problem.slot_weights()
         self.routed, self.served, self.base = problem.routed_experts, tables.served, tables.base
         self.order = np.argsort(-deviation_at_stake(problem, tables), kind="stable")
@@ -108,16 +110,23 @@ class PricedGame:
 
     def at_prices(self, cost: FloatArray, price: float) -> tuple[IntArray, FloatArray]:
         """Each token's best set and value at fixed prices of ways (H,) and of deviation."""
+        routed, weights, served, base = self._game()
+
+        def solve(tokens: IntArray, cost: FloatArray) -> tuple[IntArray, FloatArray]:
+            return price_batch(routed[tokens], weights[tokens], served, base, cost, price)
+
         reachable = np.where(self._model.reachable, cost, np.inf)
-        return price_batch(*self._game(), reachable, price)
+        return one_way_each(solve, reachable, tokens=len(routed), helper=self._exclusive)
 
     def at_unit_prices(self, prices: FloatArray, price: float) -> tuple[IntArray, FloatArray]:
         """Choose at fixed prices of a unit of each resource (R,)."""
         model = self._model
-        return self.at_prices(model.units * prices[model.resource], price)
+        return self.at_prices(model.at_unit_prices(prices), price)
 
     def improve(self, found: _Priced, budget: float, effort: Effort) -> _Priced:
         """Use the budget that ``found`` leaves over, or win back what it lacks; then search."""
+        if self._exclusive is not None:  # single moves know nothing of that
+            return found
         model, sets = self._model, found.sets.copy()
         loads = model.loads(sets)
         anything = np.full(sets.shape[0], -1, dtype=np.int64)
@@ -155,10 +164,12 @@ class PricedGame:
         return model.slope(model.loads(sets))
 
     def first_prices(self, sets: IntArray) -> FloatArray:
-        """Prices at which the ascent starts, (N,)."""
+        """Prices at which the ascent starts, (R,)."""
         model = self._model
         if model.independent and model.by_unit:
-            return np.where(model.reachable, model.first, 0.0)
+            prices = np.zeros(model.capacity.size)
+            prices[model.resource[:, 0]] = np.where(model.reachable, model.first, 0.0)
+            return prices
         return self.scale(sets)
 
     def _respond(

@@ -115,7 +115,7 @@ class CoverGame:
 
     def _demand(self, prices: FloatArray) -> tuple[float, FloatArray]:
         model = self._model
-        cost = np.where(model.reachable, model.units * prices[model.resource], np.inf)
+        cost = np.where(model.reachable, model.at_unit_prices(prices), np.inf)
         sets, value = cover_batch(*self._game, cost, self._cap)
         return float(value.sum()), model.loads(sets).astype(np.float64)
 

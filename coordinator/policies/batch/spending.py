@@ -17,7 +17,7 @@ import numpy as np
 
 from siftmoe.coordinator.compiled import compiled, compiled_over
 from siftmoe.coordinator.policies.loads import occupancy
-from siftmoe.coordinator.policies.loads.occupancy import step_cost, uniform
+from siftmoe.coordinator.policies.loads.occupancy import shift, step_cost, uniform
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +65,19 @@ def _holds(members: IntArray, n: int) -> bool:
 
 
 @compiled_over(occupancy)
+def _step_after(
+    total: FloatArray, resource: IntArray, units: IntArray, loads: IntArray, a: int, b: int
+) -> float:
+    """Energy of one more token by way b once a token by way a, if any, has left."""
+    if a < 0 or resource[a, 0] != resource[b, 0]:  # ways of other helpers share nothing
+        return step_cost(total, resource, units, loads, b)
+    shift(resource, units, loads, a, -1)
+    price: float = step_cost(total, resource, units, loads, b)
+    shift(resource, units, loads, a, 1)
+    return price
+
+
+@compiled_over(occupancy)
 def _best_move(
     routed: IntArray,
     weights: FloatArray,
@@ -91,19 +104,17 @@ def _best_move(
             a = sets[t, j]
             refund = 0.0
             if a >= 0:
-                r = resource[a]
-                refund = step_cost(total, r, units[a], loads[r] - units[a])
+                shift(resource, units, loads, a, -1)
+                refund = step_cost(total, resource, units, loads, a)
+                shift(resource, units, loads, a, 1)
             if left >= 0.0 and refund <= best:
                 continue
-            for b in range(-1, resource.size):
+            for b in range(-1, len(resource)):
                 if b == a or (b >= 0 and (b == banned[t] or _holds(sets[t], b))):
                     continue
                 paid = -refund
                 if b >= 0:
-                    load = loads[resource[b]]
-                    if a >= 0 and resource[a] == resource[b]:
-                        load -= units[a]
-                    paid += step_cost(total, resource[b], units[b], load)
+                    paid += _step_after(total, resource, units, loads, a, b)
                 if left >= 0.0 and -paid <= max(best, _ROUNDING * refund):
                     continue
                 if not paid < np.inf:
@@ -117,7 +128,7 @@ def _best_move(
     return who, which, successor
 
 
-@compiled
+@compiled_over(occupancy)
 def _make_move(
     sets: IntArray,
     loads: IntArray,
@@ -128,9 +139,9 @@ def _make_move(
     successor: int,
 ) -> None:
     if sets[t, j] >= 0:
-        loads[resource[sets[t, j]]] -= units[sets[t, j]]
+        shift(resource, units, loads, sets[t, j], -1)
     if successor >= 0:
-        loads[resource[successor]] += units[successor]
+        shift(resource, units, loads, successor, 1)
     sets[t, j] = successor
 
 
@@ -201,7 +212,7 @@ def explore(
 
     ``state`` (1,) is the seed of the random numbers, not zero.
     """
-    (tokens, width), ways = sets.shape, resource.size
+    (tokens, width), ways = sets.shape, len(resource)
     best = 0.0
     for r in range(loads.size):
         best += total[r, loads[r]]
@@ -212,7 +223,7 @@ def explore(
         for _change in range(1 + int(uniform(state) * _MOST_CHANGED)):
             t, j = int(uniform(state) * tokens), int(uniform(state) * width)
             h = int(uniform(state) * (ways + 1)) - 1
-            room = h < 0 or step_cost(total, resource[h], units[h], loads[resource[h]]) < np.inf
+            room = h < 0 or step_cost(total, resource, units, loads, h) < np.inf
             if room and (h < 0 or not _holds(sets[t], h)):
                 banned[t] = sets[t, j] if firm else -1
                 _make_move(sets, loads, resource, units, t, j, h)

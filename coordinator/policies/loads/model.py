@@ -4,15 +4,16 @@ All that the algorithms need is that :math:`e_n` is convex, nondecreasing, zero 
 finite up to a capacity :math:`Q_n`; so any energy model that keeps this can stand behind it.
 docs/explanation/theory.md, sections 0 and 2.4.
 
-Tokens choose between *ways* to send them. A way draws on one row of the table, its *resource*, and
-a token occupies a number of its columns, the way's *units*. Where all vectors have one width, ways
-and resources are the helpers and a token is one unit; otherwise see
-``siftmoe.coordinator.selection.precision``.
+Tokens choose between *ways* to send them. A way draws on D rows of the table, its *resources*, and
+a token occupies a number of columns of each, the way's *units*. Where all vectors have one width,
+ways and resources are the helpers and a token is one unit; where widths are chosen a way draws on
+its helper's requests and answers, see ``siftmoe.coordinator.selection.precision``. Ways that draw
+on the same rows lie side by side and are a *group*.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +50,7 @@ class LoadModel:
     independent : bool
         Whether tokens do not influence each other: there is one, or all e_r are linear and no
         capacity binds.
-    resource, units : (H,) int64
+    resource, units : (H, D) int64
         Of each way.
     """
 
@@ -63,22 +64,24 @@ class LoadModel:
     @property
     def num_ways(self) -> int:
         """H."""
-        return int(self.resource.size)
+        return len(self.resource)
 
-    def ways(self) -> tuple[IntArray, IntArray, IntArray]:
-        """Resource and units of each way (H,), and the first way of each resource (R+1,)."""
-        begin = np.searchsorted(self.resource, np.arange(self.capacity.size + 1))
-        return self.resource, self.units, begin
+    def ways(self) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+        """Resources and units (H, D) and group (H,) of each way, first way of each group (G+1,)."""
+        fresh = np.ones(self.num_ways, dtype=bool)
+        fresh[1:] = self.resource[1:, 0] != self.resource[:-1, 0]
+        begin = np.append(np.flatnonzero(fresh), self.num_ways)
+        return self.resource, self.units, np.cumsum(fresh) - 1, begin
 
     @property
     def by_unit(self) -> bool:
-        """Whether every token is one unit, whichever way it goes."""
-        return bool(np.all(self.units == 1))
+        """Whether every token is one unit of one resource, whichever way it goes."""
+        return self.units.shape[1] == 1 and bool(np.all(self.units == 1))
 
     @property
     def reachable(self) -> BoolArray:
         """Ways that can take a token, (H,)."""
-        reach: BoolArray = self.capacity[self.resource] >= self.units
+        reach: BoolArray = np.all(self.capacity[self.resource] >= self.units, axis=1)
         return reach
 
     @property
@@ -90,17 +93,32 @@ class LoadModel:
         """Units that sets of ways (T, W), padded with -1, put on each resource, (R,)."""
         ways = sets[sets >= 0]
         taken = np.bincount(
-            self.resource[ways], weights=self.units[ways], minlength=self.capacity.size
+            self.resource[ways].reshape(-1),
+            weights=self.units[ways].reshape(-1),
+            minlength=self.capacity.size,
         )
         return taken.astype(np.int64)
 
     def costs(self, loads: IntArray) -> FloatArray:
         """Energy of one more token by each way at given loads, (H,)."""
-        at = loads[self.resource]
+        at = loads[self.resource]  # [H, D]
         after = np.minimum(at + self.units, self.energy.shape[1] - 1)
         before = self.energy[self.resource, np.minimum(at, self.capacity[self.resource])]
         fits = at + self.units <= self.capacity[self.resource]
-        return np.where(fits, self.energy[self.resource, after] - before, np.inf)
+        each = np.where(fits, self.energy[self.resource, after] - before, np.inf)
+        return np.asarray(each.sum(axis=1), dtype=np.float64)
+
+    def at_unit_prices(self, prices: FloatArray) -> FloatArray:
+        """Price of a token by each way at prices of a unit of each resource (R,), (H,)."""
+        return np.asarray((self.units * prices[self.resource]).sum(axis=1), dtype=np.float64)
+
+    def only(self, ways: IntArray) -> LoadModel:
+        """Model of some of the ways, in ascending order; the resources stay."""
+        return replace(
+            self,
+            resource=np.ascontiguousarray(self.resource[ways]),
+            units=np.ascontiguousarray(self.units[ways]),
+        )
 
     def total(self, loads: IntArray) -> float:
         """Energy of loads (R,), J."""
@@ -142,7 +160,7 @@ def model_loads(problem: SelectionProblem) -> LoadModel:
     """
     precision = problem.precision
     if precision is None:
-        resource = np.arange(problem.num_helpers)
+        resource = np.arange(problem.num_helpers)[:, None]
         units, most = np.ones_like(resource), 1
     else:
         resource, units = precision.resource, precision.way_units
@@ -152,17 +170,20 @@ def model_loads(problem: SelectionProblem) -> LoadModel:
     marginal, capacity, linear, wrong = _differences(energy)
     if wrong >= 0:
         raise ValueError(
-            f"selection problem: energy of helper {wrong} must be 0 for load 0, finite up to a "
-            f"capacity, and convex and nondecreasing in between: optimality rests on that"
+            f"selection problem: energy of helper {wrong % max(1, problem.num_helpers)} must be 0 "
+            f"for load 0, finite up to a capacity, and convex and nondecreasing in between: "
+            f"optimality rests on that"
         )
-    uncapped = np.all((capacity == whole) | (capacity == 0))
+    largest = np.zeros(len(energy), dtype=np.int64)
+    np.maximum.at(largest, resource, units)
+    uncapped = np.all((capacity >= problem.num_tokens * largest) | (capacity == 0))
     return LoadModel(
         energy=energy,
         capacity=capacity,
         marginal=marginal,
         independent=problem.num_tokens == 1 or bool(uncapped and linear),
-        resource=resource,
-        units=units,
+        resource=plain(resource, np.int64),
+        units=plain(units, np.int64),
     )
 
 

@@ -1,10 +1,10 @@
-"""Loads of the ways: marginal costs, and changes when a token leaves or enters.
+r"""Loads of the ways: marginal costs, and changes when a token leaves or enters.
 
-The cost of a way is the energy that one more token adds to its resource,
-:math:`e_r(q_r + u_h) - e_r(q_r)`. ``total`` is (R, Q+1), ``loads`` (R,) the units that each
-resource has, ``resource`` and ``units`` (H,) a way's, ``begin`` (R+1,) the first way of each
-resource, ``cost`` (H,) a way's price now, ``members`` the ways of a token; a member below 0 is
-padding.
+The cost of a way is the energy that one more token adds to its resources,
+:math:`\sum_r e_r(q_r + u_{h,r}) - e_r(q_r)`. ``total`` is (R, Q+1), ``loads`` (R,) the units that
+each resource has, ``resource`` and ``units`` (H, D) a way's, ``group`` (H,) the group of ways that
+draw on the same resources, ``begin`` (G+1,) the first way of each group, ``cost`` (H,) a way's
+price now, ``members`` the ways of a token; a member below 0 is padding.
 """
 
 from __future__ import annotations
@@ -24,12 +24,25 @@ if TYPE_CHECKING:
 
 
 @compiled
-def step_cost(total: FloatArray, r: int, units: int, load: int) -> float:
-    """Energy that ``units`` more add to a resource; infinite beyond its table."""
-    if load + units >= total.shape[1]:
-        return np.inf
-    step: float = total[r, load + units] - total[r, load]
-    return step
+def step_cost(
+    total: FloatArray, resource: IntArray, units: IntArray, loads: IntArray, h: int
+) -> float:
+    """Energy of one more token by way h; infinite beyond the table."""
+    price = 0.0
+    for j in range(resource.shape[1]):
+        r = resource[h, j]
+        after = loads[r] + units[h, j]
+        if after >= total.shape[1]:
+            return np.inf
+        price += total[r, after] - total[r, loads[r]]
+    return price
+
+
+@compiled
+def shift(resource: IntArray, units: IntArray, loads: IntArray, h: int, sign: int) -> None:
+    """Add a token by way h (sign 1), or take it away (-1)."""
+    for j in range(resource.shape[1]):
+        loads[resource[h, j]] += sign * units[h, j]
 
 
 @compiled
@@ -37,9 +50,9 @@ def current_costs(
     total: FloatArray, resource: IntArray, units: IntArray, loads: IntArray
 ) -> FloatArray:
     """Price of one more token by every way, (H,)."""
-    cost = np.empty(resource.size)
-    for h in range(resource.size):
-        cost[h] = step_cost(total, resource[h], units[h], loads[resource[h]])
+    cost = np.empty(len(resource))
+    for h in range(cost.size):
+        cost[h] = step_cost(total, resource, units, loads, h)
     return cost
 
 
@@ -49,6 +62,7 @@ def leave(
     total: FloatArray,
     resource: IntArray,
     units: IntArray,
+    group: IntArray,
     begin: IntArray,
     loads: IntArray,
     cost: FloatArray,
@@ -57,10 +71,9 @@ def leave(
     price = 0.0
     for h in members:
         if h >= 0:
-            r = resource[h]
-            loads[r] -= units[h]
-            for k in range(begin[r], begin[r + 1]):
-                cost[k] = step_cost(total, r, units[k], loads[r])
+            shift(resource, units, loads, h, -1)
+            for k in range(begin[group[h]], begin[group[h] + 1]):
+                cost[k] = step_cost(total, resource, units, loads, k)
             price += cost[h]
     return price
 
@@ -71,6 +84,7 @@ def enter(
     total: FloatArray,
     resource: IntArray,
     units: IntArray,
+    group: IntArray,
     begin: IntArray,
     loads: IntArray,
     cost: FloatArray,
@@ -78,10 +92,9 @@ def enter(
     """Add a token."""
     for h in members:
         if h >= 0:
-            r = resource[h]
-            loads[r] += units[h]
-            for k in range(begin[r], begin[r + 1]):
-                cost[k] = step_cost(total, r, units[k], loads[r])
+            shift(resource, units, loads, h, 1)
+            for k in range(begin[group[h]], begin[group[h] + 1]):
+                cost[k] = step_cost(total, resource, units, loads, k)
 
 
 @compiled

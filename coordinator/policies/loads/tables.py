@@ -12,7 +12,7 @@ sets, and one set function covers keep, replace, skip, co-located experts, repli
 experts. docs/explanation/theory.md, section 0.
 
 Where vectors may travel in several widths, a way (``siftmoe.coordinator.selection.precision``)
-stands for a helper, with the deviations of its width.
+stands for a helper, with the deviations of its widths.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from siftmoe.coordinator.compiled import compiled
+from siftmoe.coordinator.selection.on_air import priced_energy
 from siftmoe.coordinator.selection.problem import (
     LOCAL,
     NOBODY,
@@ -33,9 +35,15 @@ from siftmoe.coordinator.selection.problem import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from siftmoe.coordinator.selection.precision import Precision
+
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
     BoolArray = NDArray[np.bool_]
+
+
+#: Fields of `HelperTables` with a column for each way.
+_BY_WAY = ("remote", "remote_expert", "remote_scale", "served")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +66,8 @@ class HelperTables:
         ``minimum(remote, base)``: what a slot costs once way h is in the token's set.
     helper, width : (H,) int64
         Of each way.
+    reply_width : (H,) int64 or None
+        Of each way's answer, where plans name it.
     """
 
     remote: FloatArray
@@ -68,6 +78,23 @@ class HelperTables:
     served: FloatArray
     helper: IntArray
     width: IntArray
+    reply_width: IntArray | None = None
+
+    def exclusive(self, problem: SelectionProblem) -> IntArray | None:
+        """Return the helper of each way where one way to each is a limit; None where it is not."""
+        precision = problem.precision
+        return self.helper if precision is not None and precision.joint else None
+
+    def only(self, ways: IntArray) -> HelperTables:
+        """Tables of some ways, in this order."""
+        cut = {name: getattr(self, name)[:, ways] for name in _BY_WAY}
+        return replace(
+            self,
+            **{name: np.ascontiguousarray(part) for name, part in cut.items()},
+            helper=self.helper[ways],
+            width=self.width[ways],
+            reply_width=None if self.reply_width is None else self.reply_width[ways],
+        )
 
 
 def build_tables(problem: SelectionProblem) -> HelperTables:
@@ -86,7 +113,8 @@ def build_tables(problem: SelectionProblem) -> HelperTables:
         raise ValueError(
             "selection problem: the deviation of skipping (last column) must be finite"
         )
-    remote, remote_expert, remote_scale, helper, width = _ways(problem)
+    remote, remote_expert, remote_scale = _ways(problem)
+    precision = problem.precision
     base, base_expert = _without_helpers(problem)
     return HelperTables(
         remote=remote,
@@ -95,32 +123,56 @@ def build_tables(problem: SelectionProblem) -> HelperTables:
         base=base,
         base_expert=base_expert,
         served=np.ascontiguousarray(np.minimum(remote, base[:, None])),
-        helper=helper,
-        width=width,
+        helper=np.arange(problem.num_helpers) if precision is None else precision.helper,
+        width=(
+            np.full(problem.num_helpers, problem.width)
+            if precision is None
+            else precision.way_width
+        ),
+        reply_width=(
+            None if precision is None or precision.num_replies == 1 else precision.way_reply
+        ),
     )
 
 
-def _ways(
-    problem: SelectionProblem,
-) -> tuple[FloatArray, IntArray, FloatArray, IntArray, IntArray]:
-    """Least deviation, expert and scale by way, (E, H) each; helper and width of each, (H,)."""
+def _ways(problem: SelectionProblem) -> tuple[FloatArray, IntArray, FloatArray]:
+    """Least deviation, expert and scale by way, (E, H) each."""
     precision = problem.precision
     if precision is None:
-        helper = np.arange(problem.num_helpers)
-        width = np.full_like(helper, problem.width)
-        return *_remote(problem.deviation, problem.scale, problem.hosts), helper, width
+        return _remote(problem.deviation, problem.scale, problem.hosts)
     by_width = [
         _remote(deviation, scale, problem.hosts & known[:, None])
         for deviation, scale, known in zip(
             precision.deviation, precision.scale, precision.known.T, strict=True
         )
     ]
-    shape = (problem.num_experts, -1)
     # [E, N, B] each, so that the ways of a helper lie side by side
-    least, expert, scale = (
-        np.stack(parts, axis=2).reshape(shape) for parts in zip(*by_width, strict=True)
+    least, expert, scale = (np.stack(parts, axis=2) for parts in zip(*by_width, strict=True))
+    return _with_replies(problem, precision, least, expert, scale)
+
+
+def _with_replies(
+    problem: SelectionProblem,
+    precision: Precision,
+    least: FloatArray,
+    expert: IntArray,
+    scale: FloatArray,
+) -> tuple[FloatArray, IntArray, FloatArray]:
+    """Add the widths of answers to tables (E, N, B): (E, H) each.
+
+    The best expert of a helper at a width is the same for every answer, see ``Precision``.
+    """
+    replies, shape = precision.replies, (problem.num_experts, -1)
+    skip = problem.deviation[:, -1][:, None, None]  # [E, 1, 1]
+    returned = precision.returned(least, skip)  # [E, N, B]
+    whole = least[..., None] + returned[..., None] * replies.noise  # [E, N, B, V]
+    whole = np.where(replies.known[:, None, :], whole, np.inf)
+    back = replies.width.size
+    return (
+        whole.reshape(shape),
+        np.repeat(expert, back, axis=2).reshape(shape),
+        np.repeat(scale, back, axis=2).reshape(shape),
     )
-    return least, expert, scale, precision.helper, precision.way_width
 
 
 def _remote(
@@ -204,14 +256,11 @@ def plan_from_sets(
         Passed on to the plan.
     """
     routed, experts = problem.routed_experts, problem.num_experts
-    way = np.broadcast_to(sets[:, None, :], (*routed.shape, sets.shape[1]))  # [T, K, W]
+    way = best_ways(tables.remote, tables.remote_expert, routed, np.ascontiguousarray(sets))
     # the padding -1 finds the last column: nobody, at no finite deviation
-    value = _and_nobody(tables.remote, np.inf)[routed[:, :, None], way]
-    expert = _and_nobody(tables.remote_expert, experts)[routed[:, :, None], way]
-    scale = _and_nobody(tables.remote_scale, 0.0)[routed[:, :, None], way]
-    best = _first_least(value, expert != routed[:, :, None])  # [T, K]
-    at = (*np.indices(routed.shape), best)
-    value, expert, scale, way = value[at], expert[at], scale[at], way[at]  # [T, K]
+    value = _and_nobody(tables.remote, np.inf)[routed, way]
+    expert = _and_nobody(tables.remote_expert, experts)[routed, way]
+    scale = _and_nobody(tables.remote_scale, 0.0)[routed, way]  # [T, K]
 
     base, base_expert = tables.base[routed], tables.base_expert[routed]
     base_rank = np.where(base_expert == routed, 0, np.where(base_expert < experts, 1, 2))
@@ -224,6 +273,11 @@ def plan_from_sets(
         expert=expert,
         weight=np.where(expert < experts, problem.gate_weights * scale, 0.0),
         width=np.where(stay, 0, np.append(tables.width, 0)[way]),
+        reply_width=(
+            None
+            if tables.reply_width is None
+            else np.where(stay, 0, np.append(tables.reply_width, 0)[way])
+        ),
         status=status,
         energy_j=0.0,
         lower_bound_j=lower_bound_j,
@@ -238,26 +292,46 @@ def _and_nobody(table: NDArray[Any], nothing: float) -> NDArray[Any]:
     return np.append(table, np.full((len(table), 1), nothing, dtype=table.dtype), axis=1)
 
 
-def _first_least(value: FloatArray, replaced: BoolArray) -> IntArray:
-    """Index of the least value along the last axis, a kept expert first among equals."""
-    tied = value == value.min(axis=-1, keepdims=True)
-    index: IntArray = (tied * 2 - (tied & replaced)).argmax(axis=-1)
-    return index
+@compiled
+def best_ways(
+    remote: FloatArray, remote_expert: IntArray, routed: IntArray, sets: IntArray
+) -> IntArray:
+    """Way of each token's set, (T, W), of least deviation for each slot, (T, K); -1 for none.
+
+    Among equals the first one with the slot's own expert, or else the first one.
+    """
+    tokens, slots = routed.shape
+    best = np.full((tokens, slots), -1, np.int64)
+    for t in range(tokens):
+        for i in range(slots):
+            e = routed[t, i]
+            least, kept = np.inf, False
+            for j in range(sets.shape[1]):
+                h = sets[t, j]
+                if h < 0 or not remote[e, h] < np.inf:
+                    continue
+                own = remote_expert[e, h] == e
+                if remote[e, h] < least or (remote[e, h] == least and own and not kept):
+                    best[t, i], least, kept = h, remote[e, h], own
+    return best
 
 
 def plan_energy(problem: SelectionProblem, plan: SelectionPlan) -> float:
-    """Energy of a plan, J: the sum of e_r(q_r) over what its tokens draw on."""
+    """Energy of a plan, J: the sum of e_r(q_r) over what its tokens draw on, or of its band."""
+    if problem.medium is not None:
+        return priced_energy(problem.medium, plan)
     precision = problem.precision
     if precision is None:
         loads = plan.loads(problem.num_helpers)
     else:
-        way = np.sort(precision.way_of(plan.helper, plan.width), axis=1)  # [T, K]
+        way = precision.way_of(plan.helper, plan.width, plan.reply_width)
+        way = np.sort(way, axis=1)  # [T, K]
         once = np.ones(way.shape, dtype=bool)
         once[:, 1:] = way[:, 1:] != way[:, :-1]  # a token goes each way once
         used = way[once & (way >= 0)]
         loads = np.bincount(
-            precision.resource[used],
-            weights=precision.way_units[used],
+            precision.resource[used].reshape(-1),
+            weights=precision.way_units[used].reshape(-1),
             minlength=precision.num_resources,
         ).astype(np.int64)
     return float(np.sum(problem.energy[np.arange(loads.size), loads]))

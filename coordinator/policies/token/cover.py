@@ -105,9 +105,7 @@ def _two_slots(d: FloatArray, cost: FloatArray, cap: float, chosen: IntArray) ->
 
 
 @compiled_over(cover_tree, relaxation)
-def _solve(
-    d: FloatArray, base: FloatArray, cost: FloatArray, cap: float, chosen: IntArray
-) -> float:
+def solve(d: FloatArray, base: FloatArray, cost: FloatArray, cap: float, chosen: IntArray) -> float:
     """Cost of the cheapest set of one token; infinite, and no set, if there is none."""
     alone = 0.0
     for i in range(base.size):
@@ -157,7 +155,7 @@ def cover_batch(
     d, without = np.empty((slots, cost.size)), np.empty(slots)
     for t in range(tokens):
         _load(routed[t], weights[t], served, base, cap[t], d, without)
-        total[t] = _solve(d, without, cost, cap[t], sets[t])
+        total[t] = solve(d, without, cost, cap[t], sets[t])
     return sets, total
 
 
@@ -170,6 +168,7 @@ def cover_respond(
     total: FloatArray,
     resource: IntArray,
     units: IntArray,
+    group: IntArray,
     begin: IntArray,
     cap: FloatArray,
     order: IntArray,
@@ -178,24 +177,24 @@ def cover_respond(
 ) -> int:
     """One pass of best response: tokens leave, choose anew at marginal prices, return.
 
-    ``total``, ``resource``, ``units``, ``begin`` and ``loads`` are those of ``occupancy``,
-    ``order`` the tokens to visit. Changes ``sets`` and ``loads`` in place; a token whose set is
-    empty is inserted. Returns the moves.
+    ``total``, ``resource``, ``units``, ``group``, ``begin`` and ``loads`` are those of
+    ``occupancy``, ``order`` the tokens to visit. Changes ``sets`` and ``loads`` in place; a token
+    whose set is empty is inserted. Returns the moves.
     """
     slots = routed.shape[1]
     moves = 0
     cost = current_costs(total, resource, units, loads)
-    d, without = np.empty((slots, resource.size)), np.empty(slots)
+    d, without = np.empty((slots, len(resource))), np.empty(slots)
     chosen = np.empty(slots, np.int64)
     for t in order:
-        now = leave(sets[t], total, resource, units, begin, loads, cost)
+        now = leave(sets[t], total, resource, units, group, begin, loads, cost)
         _load(routed[t], weights[t], served, base, cap[t], d, without)
-        price = _solve(d, without, cost, cap[t], chosen)
+        price = solve(d, without, cost, cap[t], chosen)
         if price < np.inf and (now == 0.0 or price < now * (1.0 - IMPROVEMENT)):
             changed = False
             for j in range(slots):
                 changed = changed or chosen[j] != sets[t, j]
                 sets[t, j] = chosen[j]
             moves += 1 if changed else 0
-        enter(sets[t], total, resource, units, begin, loads, cost)
+        enter(sets[t], total, resource, units, group, begin, loads, cost)
     return moves

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from siftmoe.coordinator.policies.token.cover import caps_with_outage, cover_batch
+from siftmoe.coordinator.policies.token.exclusive import one_way_each
 from siftmoe.coordinator.policies.token.price import price_batch
 from siftmoe.coordinator.selection.problem import Status
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.policies.loads.tables import HelperTables
     from siftmoe.coordinator.selection.problem import SelectionProblem
 
+    FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
 
@@ -36,8 +38,14 @@ def decode_capped(
         model.reachable,
         problem.budget.value,
     )
-    sets, cost = cover_batch(
-        problem.routed_experts, weights, tables.served, tables.base, model.first, cap
+    routed = problem.routed_experts
+
+    def solve(tokens: IntArray, cost: FloatArray) -> tuple[IntArray, FloatArray]:
+        chosen = routed[tokens], weights[tokens]
+        return cover_batch(*chosen, tables.served, tables.base, cost, cap[tokens])
+
+    sets, cost = one_way_each(
+        solve, model.first, tokens=problem.num_tokens, helper=tables.exclusive(problem)
     )
     if outage.any():
         return sets, Status.INFEASIBLE, float("nan")
@@ -48,12 +56,13 @@ def decode_priced(
     problem: SelectionProblem, tables: HelperTables, model: LoadModel
 ) -> tuple[IntArray, Status, float]:
     """Choose sets (T, K) of least energy plus priced deviation, as ``decode_capped``."""
-    sets, value = price_batch(
-        problem.routed_experts,
-        problem.slot_weights(),
-        tables.served,
-        tables.base,
-        model.first,
-        problem.budget.value,
+    routed, weights = problem.routed_experts, problem.slot_weights()
+
+    def solve(tokens: IntArray, cost: FloatArray) -> tuple[IntArray, FloatArray]:
+        chosen = routed[tokens], weights[tokens]
+        return price_batch(*chosen, tables.served, tables.base, cost, problem.budget.value)
+
+    sets, value = one_way_each(
+        solve, model.first, tokens=problem.num_tokens, helper=tables.exclusive(problem)
     )
     return sets, Status.OPTIMAL, float(value.sum())

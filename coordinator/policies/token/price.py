@@ -204,7 +204,8 @@ def _by_branching(
 
 
 @compiled
-def _solve(d: FloatArray, base: FloatArray, cost: FloatArray, chosen: IntArray) -> float:
+def solve(d: FloatArray, base: FloatArray, cost: FloatArray, chosen: IntArray) -> float:
+    """Best set of one token with priced deviations (K, H) and (K,), and its value."""
     for i in range(base.size):
         chosen[i] = -1
     if base.size <= 2:
@@ -253,7 +254,7 @@ def price_batch(
     d, without = np.empty((slots, cost.size)), np.empty(slots)
     for t in range(tokens):
         _load(routed[t], weights[t], served, base, price, d, without)
-        total[t] = _solve(d, without, cost, sets[t])
+        total[t] = solve(d, without, cost, sets[t])
     return sets, total
 
 
@@ -266,6 +267,7 @@ def price_respond(
     total: FloatArray,
     resource: IntArray,
     units: IntArray,
+    group: IntArray,
     begin: IntArray,
     price: float,
     order: IntArray,
@@ -276,20 +278,20 @@ def price_respond(
     slots = routed.shape[1]
     moves = 0
     cost = current_costs(total, resource, units, loads)
-    d, without = np.empty((slots, resource.size)), np.empty(slots)
+    d, without = np.empty((slots, len(resource))), np.empty(slots)
     chosen = np.empty(slots, np.int64)
     for t in order:
         _load(routed[t], weights[t], served, base, price, d, without)
-        now = leave(sets[t], total, resource, units, begin, loads, cost)
+        now = leave(sets[t], total, resource, units, group, begin, loads, cost)
         for i in range(slots):
             least = without[i]
             for n in sets[t]:
                 if n >= 0:
                     least = min(least, d[i, n])
             now += least
-        if _solve(d, without, cost, chosen) < now * (1.0 - IMPROVEMENT):
+        if solve(d, without, cost, chosen) < now * (1.0 - IMPROVEMENT):
             moves += 1
             for j in range(slots):
                 sets[t, j] = chosen[j]
-        enter(sets[t], total, resource, units, begin, loads, cost)
+        enter(sets[t], total, resource, units, group, begin, loads, cost)
     return moves

@@ -53,7 +53,11 @@ def test_the_folder_of_a_run(finished: list[Run]) -> None:
         "figures",
     }
     assert json.loads((folder / "config.json").read_text()) == printed["config"]
-    assert "0.44 bit/s/Hz (the paper's operating point" in printed["config"]["operating_point"]
+    config = printed["config"]
+    assert "0.44 bit/s/Hz (our reading of the paper's Mixtral" in config["operating_point"]
+    assert "gain floor 0.05" in config["channel"]
+    assert "gain floor 0.05" in config["helpers"]
+    assert config["windows"]["count"] >= config["windows"]["longer"]
     scores = json.loads((folder / "scores.json").read_text())
     assert list(scores) == [result["policy"] for result in printed["results"]]
     for result in printed["results"]:

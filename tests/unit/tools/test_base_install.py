@@ -34,7 +34,7 @@ sys.exit(main(arguments))
 #: What the extras bring.
 EXTRAS = (
     "torch,transformers,tokenizers,safetensors,accelerate,onnx,onnxruntime,scipy,numba,rich,"
-    "matplotlib,psutil,adi,iio,asyncssh,prometheus_client"
+    "matplotlib,psutil,adi,iio,asyncssh,prometheus_client,fastapi,uvicorn"
 )
 COORDINATOR = "pip install 'siftmoe[coordinator]'"
 FLEET = "pip install 'siftmoe[fleet]'"
@@ -60,8 +60,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 CASES: dict[str, tuple[str, str | None]] = {
     "loopback": ("", COORDINATOR),
     "run": ("t.toml", COORDINATOR),
+    "serve": ("t.toml", "pip install 'siftmoe[serve]'"),
     "prepare": ("model --out b", "is not a folder"),
     "profile": ("show upcycled", COORDINATOR),
+    "place": ("t.toml", COORDINATOR),
     "solve": ("i.json", COORDINATOR),
     "experiment": ("quality", COORDINATOR),
     "ledger": ("run", "does not exist"),
@@ -93,6 +95,14 @@ def test_a_base_install_names_the_extra(folder: Path, name: str) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert line.startswith("error: ")
     assert said in line
+
+
+def test_a_study_on_a_cluster_names_its_extra(folder: Path) -> None:
+    arguments = ["quality", "--quick", "--model", "scratch", "--scheduler", "tcp://127.0.0.1:1"]
+    done = run("distributed,dask", "experiment", *arguments, folder=folder)
+    assert done.returncode == 1
+    assert "the package distributed is missing" in done.stderr.splitlines()[-1]
+    assert "pip install 'siftmoe[cluster]'" in done.stderr
 
 
 @pytest.mark.parametrize("package", ["onnxruntime", "numba", "torch"])

@@ -36,9 +36,11 @@ from siftmoe.models.vectors.packing import row_bits
 from siftmoe.radio.channel.link import transmit_energy
 from siftmoe.tools.bundles import open_model
 from siftmoe.tools.comparing.inprocess import AllReady, ExpertsInProcess
-from siftmoe.tools.comparing.job import SIMULATED_CARRIER_HZ, load_profile
+from siftmoe.tools.comparing.job import load_profile
+from siftmoe.tools.experiments.cells.placing import PLACING_PRICE, distances_of, placed_hosts
 from siftmoe.tools.experiments.cells.probe import Probe
-from siftmoe.tools.experiments.cells.records import TaskRecord
+from siftmoe.tools.experiments.cells.records import PLACEMENTS, TaskRecord
+from siftmoe.tools.results.breakdown import breakdown_of
 from siftmoe.tools.results.width_mix import mean_bits, mix_of
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ class Emulation:
             Ledger.create(Path(folder) / "cell.sqlite") as ledger,
         ):
             coordinator = Coordinator(
-                fleet=AllReady(self.bundle.shape, setting.num_helpers),
+                fleet=self._fleet(setting),
                 dispatcher=self.experts,
                 links=probe,
                 air=air,
@@ -125,6 +127,7 @@ class Emulation:
                 tables=prepared.tables,
                 ledger=ledger,
                 reference=self.experts.undivided if setting.audit else None,
+                reads_router=prepared.reads_router,
             )
             began = time.perf_counter()
             with coordinator.attached(self.session.model):
@@ -139,7 +142,9 @@ class Emulation:
                 metrics,
                 ledger,
                 probe,
-                mean_gain=float(_mean_links(setting).uplink_gain[0]),
+                mean_gain=float(
+                    _mean_links(msgspec.structs.replace(setting, distances_m=())).uplink_gain[0]
+                ),
                 layers=layers,
                 wall_s=time.perf_counter() - began,
             )
@@ -171,7 +176,8 @@ class Emulation:
 
     def unit_j(self, setting: Setting) -> float:
         """Energy of one token over one link at its mean gain, J: the unit of prices."""
-        air, states = self.air(setting), _mean_links(setting)
+        nominal = msgspec.structs.replace(setting, distances_m=())
+        air, states = self.air(setting), _mean_links(nominal)
         return float(
             transmit_energy(
                 payload_bits=float(air.payload_bits),
@@ -182,6 +188,20 @@ class Emulation:
             )
         )
 
+    def _fleet(self, setting: Setting) -> AllReady:
+        shape = self.bundle.shape
+        if setting.placement == PLACEMENTS[0] and setting.most_hosts == 1:
+            return AllReady(shape, setting.num_helpers)
+        hosts = placed_hosts(
+            setting,
+            shape=shape,
+            profile=self.profile,
+            air=self.air(setting),
+            radio=_radio(setting, 0),
+            price_j_per_nat=PLACING_PRICE * self.unit_j(setting),
+        )
+        return AllReady(shape, setting.num_helpers, placed=hosts)
+
     @property
     def _hidden_size(self) -> int:
         return self.bundle.shape.hidden_size
@@ -190,13 +210,14 @@ class Emulation:
 def _radio(setting: Setting, seed: int) -> RadioEntry:
     return RadioEntry(
         bandwidth_hz=setting.bandwidth_hz,
+        uplink=setting.uplink,  # type: ignore[arg-type]
+        minimise=setting.minimise,  # type: ignore[arg-type]
         tx_power_limit_w=setting.tx_power_limit_w,
         fading=setting.fading,  # type: ignore[arg-type]
         coherence_time_s=setting.coherence_time_s,
         gain_floor=setting.gain_floor,
         seed=seed,
         links=setting.links,
-        carrier_hz=SIMULATED_CARRIER_HZ,
     )
 
 
@@ -207,7 +228,7 @@ def _mean_links(setting: Setting) -> LinkStates:
 
 
 def _links(setting: Setting, seed: int) -> Links:
-    return links_of(_radio(setting, seed), [setting.distance_m] * setting.num_helpers)
+    return links_of(_radio(setting, seed), distances_of(setting))
 
 
 def _record(
@@ -240,8 +261,12 @@ def _record(
         skipped=shares["skipped"],
         infeasible=summary.status.get("infeasible", 0) / selections if selections else math.nan,
         outage=summary.outage if summary.lost else 0.0,
+        uplink_shared_j=None
+        if math.isnan(probe.shared_j)
+        else probe.shared_j / max(1, summary.tokens),
         uplink_bits=mean_bits(mix),
         mix=mix,
+        breakdown=breakdown_of(ledger),
         wall_s=wall_s,
         layers=layers,
     )

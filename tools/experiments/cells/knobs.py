@@ -51,11 +51,11 @@ class ValidationTrials:
     batch_size: int
 
     def run(self, spec: PolicySpec) -> tuple[float, float]:
-        """Perplexity on the validation text, and uplink energy of a token in joule."""
+        """Perplexity on the validation text, and energy of a token in both directions in joule."""
         record = self.emulation.run(
             spec, self.cell.setting, self.task, seed=_VALIDATION_SEED, batch_size=self.batch_size
         )
-        return record.metrics["perplexity"][0], record.uplink_j
+        return record.metrics["perplexity"][0], record.radio_j
 
 
 def policy_of(cell: Cell, value: float | None, *, unit_j: float) -> PolicySpec:

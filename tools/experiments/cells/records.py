@@ -9,12 +9,16 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from siftmoe.tools.results.breakdown import Breakdown
+
 #: Placeholder of the knob's value in a policy's template.
 KNOB = "{}"
 
 #: Fast fading: how the energy of a load is predicted: its energy-to-go, or its energy if the gain
 #: stayed constant, or were the mean gain.
 SELECTIONS = ("energy-to-go", "current-gain", "mean-gain")
+#: How experts are placed: in turn, chosen by energy, or by energy and priced loss.
+PLACEMENTS = ("round-robin", "energy", "loss")
 
 
 class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,10 +27,15 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Parameters
     ----------
     num_helpers : int
-        Helper n hosts the experts e with e mod N = n.
     distance_m, tx_power_limit_w : float
         All helpers have the same distance; their links differ in fading alone.
+    distances_m : tuple of float
+        Of each helper, where they differ; prices are counted in energies at ``distance_m`` still.
     bandwidth_hz : float
+    uplink : str
+        "unicast", a band for each helper; "tdma" or "broadcast", one band for all.
+    minimise : str
+        As of ``[radio]``: "total", both directions, or "user", the uplink.
     deadline_s : float or None
         Airtime of a token in one direction; None takes the paper's 0.44 bit/s/Hz.
     hidden_size : int or None
@@ -52,12 +61,23 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Compute the undivided output too and compare.
     links : str
         Where the states of links come from, as ``links`` in ``[radio]`` of a testbed.
+    placement : str
+        One of ``PLACEMENTS``: helper n hosts the experts e with e mod N = n, and the next
+        helpers its replicas; or `siftmoe.coordinator.placing` chooses, by mean routing alone or
+        with losses priced too.
+    most_hosts : int
+        Hosts of an expert; exactly so many in turn, at most so many where they are chosen.
+    memory_experts : int
+        Experts that a helper can hold, over all layers, where they are chosen.
     """
 
     num_helpers: int = 8
     distance_m: float = 20.0
+    distances_m: tuple[float, ...] = ()
     tx_power_limit_w: float = 1.0
     bandwidth_hz: float = 2e6
+    uplink: str = "unicast"
+    minimise: str = "total"
     deadline_s: float | None = None
     hidden_size: int | None = None
     fading: str = "rayleigh"
@@ -70,6 +90,9 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     outage_price: float = 60.0
     audit: bool = False
     links: str = "simulated"
+    placement: str = PLACEMENTS[0]
+    most_hosts: int = 1
+    memory_experts: int = 0
 
 
 class Cell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -137,11 +160,15 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     channel_states : int
         Independent states of one link.
     uplink_j, downlink_j : float, J per token
+        Of hidden states to the helpers, and of their answers.
     airtime_s, latency_s : float, s per token
         On the virtual clock; every burst lasts its whole window.
     latency_uniform_s, latency_optimal_s : float, s per token
         At full power, with the band divided evenly or optimally among the helpers in use; attention
         waits for the slowest.
+    uplink_shared_j : float or None, J per token
+        Of the same plans in one band: that of all helpers, divided at least energy among those in
+        use. None where each token has a window of its own.
     kept, replaced, skipped : float
         Shares of slots.
     infeasible : float
@@ -153,6 +180,8 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mix : tuple of (float, dict)
         Tokens sent by the gain of the link over its mean, dB, and by width; see
         `siftmoe.tools.results.width_mix`.
+    breakdown : Breakdown
+        By layer and by helper.
     wall_s : float
     layers : tuple of dict
         Of an audit, one per layer.
@@ -175,8 +204,15 @@ class TaskRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     outage: float = 0.0
     uplink_bits: float = 16.0
     mix: tuple[tuple[float, dict[int, int]], ...] = ()
+    breakdown: Breakdown = msgspec.field(default_factory=Breakdown)
     wall_s: float = 0.0
+    uplink_shared_j: float | None = None
     layers: tuple[dict[str, float], ...] = ()
+
+    @property
+    def radio_j(self) -> float:
+        """Radiated energy of both directions, J per token."""
+        return self.uplink_j + self.downlink_j
 
 
 class Outcome(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

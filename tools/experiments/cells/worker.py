@@ -99,6 +99,10 @@ class Worker:
         policy = policy_of(cell, found.value, unit_j=emulation.unit_j(cell.setting))
         return Outcome(cell=cell, policy=str(policy), value=found.value, validation_loss=found.loss)
 
+    def model_hash(self, model: str) -> str:
+        """Hash of a model as this process opens it."""
+        return self._emulation(model).bundle.manifest.model_hash
+
     def _emulation(self, model: str) -> Emulation:
         if model not in self.emulations:
             self.emulations[model] = Emulation.open(model)
@@ -138,11 +142,16 @@ _worker: Worker | None = None
 def start(work: Work) -> None:
     """Prepare a process: one thread, and Ctrl-C is left to the parent."""
     global _worker  # processes of a pool can keep state only in a global
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    one_thread()
+    _worker = Worker(work=work)
+
+
+def one_thread() -> None:
+    """Let PyTorch use one core, since jobs run in parallel."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    _worker = Worker(work=work)
 
 
 def do(job: Job) -> Outcome:

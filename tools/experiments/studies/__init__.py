@@ -5,4 +5,5 @@
 - `curves`: policies and the values of their knobs
 - `axes`: losses and axes that several studies share
 - `bits`: the study of widths
+- `placement`: the study of who hosts what
 """

@@ -10,7 +10,7 @@ import msgspec
 from siftmoe.coordinator.air.assembly import PAPER_BITS_PER_HERTZ
 from siftmoe.tools.experiments.cells.records import Setting
 from siftmoe.tools.experiments.studies import curves
-from siftmoe.tools.experiments.studies.axes import ENERGY, PERCENT, SAVED, USUAL_LOSS
+from siftmoe.tools.experiments.studies.axes import PERCENT, RELATIVE, SAVED, USUAL_LOSS
 from siftmoe.tools.experiments.studies.definition import Figure, Study, at_loss, swept
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ def _cells(ask: Ask) -> list[Cell]:
     cells: list[Cell] = []
     for case, setting in cases.items():
         chosen = [curves.TOPK, curves.UNIFORM, curves.CHANNEL, curves.JOINT]
+        if setting.shared_window:
+            chosen += [curves.FIXED[3]] if ask.quick else curves.FIXED
         if setting.shared_window and not ask.quick:
-            chosen += [curves.CHANNEL_SCALED, curves.JOINT_SKIP]
+            chosen += [curves.JOINT_UP, curves.CHANNEL_SCALED, curves.JOINT_SKIP]
         elif not setting.shared_window:  # fewer prices, since the study varies the air
             chosen[2:] = [replace(curve, values=curve.values[::2]) for curve in chosen[2:]]
         for curve in chosen:
@@ -55,25 +57,28 @@ def _cells(ask: Ask) -> list[Cell]:
 BITS = Study(
     title="Widths chosen with helper and expert",
     about="Every vector is sent in few bits an entry. 'Joint' chooses helper, expert and width "
-    "of every vector together; 'width by channel' keeps every expert and looks at the channel "
+    "of every vector together; 'N up M back' selects as well, but every vector goes out in N bits "
+    "and comes back in M; 'width by channel' keeps every expert and looks at the channel "
     "alone ('scaled': with the least-squares factors of the profile); 'uniform width' keeps "
     "every expert at one width. Answers come back in 8 bits, Top-2's at 16. The model's own "
     "hidden size, so that steps and padding weigh as on the wire. Prices that are 'set' were "
     "chosen on validation text; everything shown is of the test text.",
     cells=_cells,
     choice=True,
-    baseline=curves.CHANNEL.label,
+    baselines=tuple(curve.label for curve in curves.FIXED),
     figures=(
         Figure(
             name="energy-perplexity",
-            caption="Uplink energy over the rise of perplexity.",
+            caption="Energy of both directions over the rise of perplexity.",
             **{**PERCENT, "x_max": 12.0},
-            **ENERGY,
+            frontier="least",
+            **RELATIVE,
         ),
         Figure(
             name="saved-perplexity",
-            caption="Energy saved over the rise of perplexity.",
+            caption="Energy of both directions saved over the rise of perplexity.",
             **{**PERCENT, "x_max": 12.0},
+            frontier="most",
             **SAVED,
         ),
         Figure(
@@ -81,14 +86,14 @@ BITS = Study(
             x="accuracy",
             x_label="accuracy, multiple choice",
             caption="Energy over accuracy in multiple choice.",
-            **ENERGY,
+            **RELATIVE,
         ),
         Figure(
             name="energy-next-token",
             x="next_token_accuracy",
             x_label="next-token accuracy",
             caption="Energy over next-token accuracy.",
-            **ENERGY,
+            **RELATIVE,
         ),
     ),
 )

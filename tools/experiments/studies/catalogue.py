@@ -9,9 +9,17 @@ import msgspec
 
 from siftmoe.tools.experiments.cells.records import SELECTIONS, Setting
 from siftmoe.tools.experiments.studies import curves
-from siftmoe.tools.experiments.studies.axes import ENERGY, LOSSES, PERCENT, SAVED, USUAL_LOSS
+from siftmoe.tools.experiments.studies.axes import (
+    ENERGY,
+    LOSSES,
+    PERCENT,
+    RELATIVE,
+    SAVED,
+    USUAL_LOSS,
+)
 from siftmoe.tools.experiments.studies.bits import BITS
 from siftmoe.tools.experiments.studies.definition import Figure, Study, at_loss, swept
+from siftmoe.tools.experiments.studies.placement import PLACEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -122,7 +130,9 @@ def _over(column: str, label: str, **axis: Any) -> tuple[Figure, ...]:
     """Figures of energy and of perplexity over the varied quantity."""
     x = {"x": column, "x_label": label, "by_x": True, **axis}
     return (
-        Figure(name=f"energy-{column}", caption="Uplink energy per token.", **x, **ENERGY),
+        Figure(
+            name=f"energy-{column}", caption="Energy of both directions per token.", **x, **ENERGY
+        ),
         Figure(name=f"saved-{column}", caption="Energy saved against Top-K.", **x, **SAVED),
         Figure(
             name=f"perplexity-{column}",
@@ -142,6 +152,7 @@ _AT_LOSS_ABOUT = (
 
 STUDIES: dict[str, Study] = {
     "bits": BITS,
+    "placement": PLACEMENT,
     "quality": Study(
         title="Energy at equal measured quality",
         about="Every policy swept over its knob; energy against what the model then scores. "
@@ -152,6 +163,7 @@ STUDIES: dict[str, Study] = {
             Figure(
                 name="saved-perplexity",
                 caption="Energy saved over the rise of perplexity.",
+                frontier="most",
                 **PERCENT,
                 **SAVED,
             ),
@@ -160,14 +172,14 @@ STUDIES: dict[str, Study] = {
                 x="next_token_accuracy",
                 x_label="next-token accuracy",
                 caption="Energy over next-token accuracy.",
-                **ENERGY,
+                **RELATIVE,
             ),
             Figure(
                 name="energy-choice",
                 x="accuracy",
                 x_label="accuracy, multiple choice",
                 caption="Energy over accuracy in multiple choice.",
-                **ENERGY,
+                **RELATIVE,
             ),
         ),
     ),
@@ -189,7 +201,12 @@ STUDIES: dict[str, Study] = {
                 log_y=name == "energy",
             )
             for name, column, label, caption in (
-                ("energy", "uplink_j", "uplink energy per token / J", "Uplink energy."),
+                (
+                    "energy",
+                    "radio_j",
+                    "energy of both directions per token / J",
+                    "Both directions.",
+                ),
                 ("accuracy", "accuracy", "accuracy, multiple choice", "Multiple choice."),
                 ("next-token", "next_token_accuracy", "next-token accuracy", "Next token."),
                 ("perplexity", "perplexity", "perplexity", "Perplexity."),

@@ -10,7 +10,7 @@ _PER_WEIGHT = (100.0, 60.0, 45.0, 35.0, 28.0)
 _TOLERANCES = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 #: Prices for policies that choose widths: a token needs less energy, so prices are lower.
-_WIDTH_PRICES = (400.0, 200.0, 100.0, 70.0, 50.0, 35.0, 20.0)
+_WIDTH_PRICES = (800.0, 400.0, 200.0, 100.0, 70.0, 50.0, 35.0, 20.0)
 
 TOPK = Curve(label="topk", template="topk")
 TOP_ONE = Curve(label="topk-1", template="topk-1")
@@ -35,6 +35,10 @@ SKIP_TOLERANCE = Curve(
     label="skip-only per token", template="skip-only:tolerance={}", values=_TOLERANCES
 )
 GATE = Curve(label="gate-price", template="gate-price:price={}", values=_PER_WEIGHT)
+#: Prices of a nat of the router's logits, not of the loss.
+ROUTER = Curve(
+    label="router-bias", template="router-bias:price={}", values=(200.0, 100.0, 50.0, 25.0, 12.0)
+)
 DES = Curve(label="des", template="des:threshold={}", values=(0.8, 0.7, 0.65, 0.6, 0.55))
 WDMOE = Curve(
     label="wdmoe", template="wdmoe:min_weight={}", values=(0.2, 0.3, 0.35, 0.4, 0.45, 0.5)
@@ -51,6 +55,21 @@ CHANNEL = Curve(
 CHANNEL_SCALED = Curve(
     label="width by channel, scaled",
     template="channel-width:price={}:bits=auto",
+    values=_WIDTH_PRICES,
+)
+#: Our selection at one width up and one back.
+FIXED = tuple(
+    Curve(
+        label=f"siftmoe, {up} up {back} back",
+        template=f"siftmoe:price={{}}:bits={up}:downlink_bits={back}",
+        values=_WIDTH_PRICES,
+    )
+    for up, back in ((6, 6), (5, 5), (4, 6), (4, 4), (3, 4))
+)
+#: The width to the helper chosen, 8 bits back.
+JOINT_UP = Curve(
+    label="siftmoe, joint, 8 back",
+    template="siftmoe:price={}:bits=auto:downlink_bits=8",
     values=_WIDTH_PRICES,
 )
 JOINT = Curve(label="siftmoe, joint", template="siftmoe:price={}:bits=auto", values=_WIDTH_PRICES)
@@ -70,6 +89,7 @@ ALL = (
     SKIP_TOLERANCE,
     AVERAGE,
     GATE,
+    ROUTER,
     DES,
     WDMOE,
 )

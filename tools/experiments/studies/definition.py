@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from siftmoe.tools.experiments.cells.records import Cell
 
@@ -73,6 +73,8 @@ class Figure:
     x_max : float or None
         Upper end of the axis, in its unit.
     log_x, log_y : bool
+    frontier : "least", "most" or None
+        Which end of y is better, where the best of all curves together is drawn as a line.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Figure:
     x_max: float | None = None
     log_x: bool = False
     log_y: bool = False
+    frontier: Literal["least", "most"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +107,8 @@ class Study:
     figures : tuple of Figure
     choice : bool
         Whether multiple choice is evaluated beside the text.
-    baseline : str or None
-        Curve that the others' energies are also compared with.
+    baselines : tuple of str
+        Curves with the best of which, at each loss, the others' energies are also compared.
     """
 
     title: str
@@ -113,7 +116,7 @@ class Study:
     cells: Callable[[Ask], list[Cell]]
     figures: tuple[Figure, ...]
     choice: bool = False
-    baseline: str | None = None
+    baselines: tuple[str, ...] = ()
 
 
 def swept(

@@ -31,6 +31,22 @@ def test_a_shared_deadline_reaches_the_air():
     assert type(air_interface(RadioEntry(), SHAPE)) is AirInterface
 
 
+@pytest.mark.parametrize(
+    ("settings", "prices"),
+    [
+        ({}, (1.0, 1.0, True)),
+        ({"minimise": "radiated"}, (1.0, 1.0, False)),
+        ({"minimise": "user"}, (1.0, 0.0, True)),
+        ({"minimise": "helpers"}, (0.0, 1.0, True)),
+        ({"minimise": "user", "downlink_price": 0.2}, (1.0, 0.2, True)),
+        ({"uplink_price": 3.0}, (3.0, 1.0, True)),
+    ],
+)
+def test_what_is_minimised_is_a_price_for_each_side(settings, prices):
+    objective = air_interface(RadioEntry(**settings), SHAPE).objective
+    assert (objective.uplink_price, objective.downlink_price, objective.circuits) == prices
+
+
 def test_fast_fading_goes_by_the_links_mean_gains():
     radio = RadioEntry(fading_slots=5, outage_price=20.0, seed=7, deadline_s=0.002)
     air = air_interface(radio, SHAPE, distances_m=DISTANCES)
@@ -54,7 +70,7 @@ def test_fast_fading_needs_to_know_where_the_helpers_are():
         ({"fading": "rician"}, "Rayleigh in blocks, got fading 'rician'"),
         ({"fading_process": "jakes"}, "Rayleigh in blocks, got fading 'rayleigh' as 'jakes'"),
         ({"deadline_shared": True}, "leave out deadline_shared"),
-        ({"downlink_price": 1.0}, "leave out deadline_shared and downlink_price"),
+        ({"uplink_price": 0.0, "downlink_price": 0.0}, "both 0"),
         ({"fading_slots": 1000}, "<= 256"),
     ],
 )

@@ -74,7 +74,7 @@ def test_the_table_has_the_energies_of_the_bursts() -> None:
         up = bursts_of(air(), loads, LINKS, tokens=4, direction=Direction.UP)
         down = bursts_of(air(), loads, LINKS, tokens=4, direction=Direction.DOWN)
         np.testing.assert_allclose(table[:, load], up.energy_j + 0.25 * down.energy_j, rtol=1e-12)
-    free = air().energy_table(LINKS, 4)
+    free = air(downlink_price=0.0).energy_table(LINKS, 4)
     assert free[0, 3] == pytest.approx(closed_form(3, 4, GAIN[0]))
 
 
@@ -98,7 +98,7 @@ def test_latency_is_of_the_slowest_helper() -> None:
 
 
 def test_windows_of_their_own_make_the_energy_linear() -> None:
-    apart = air(shared_window=False)
+    apart = air(shared_window=False, downlink_price=0.0)
     table = apart.energy_table(LINKS, 5)
     single = closed_form(1, 1, GAIN[0])
     np.testing.assert_allclose(table[0], single * np.arange(6), rtol=1e-12)
@@ -153,7 +153,7 @@ def test_a_shared_deadline_is_divided_for_less_than_into_halves() -> None:
 
 
 def test_an_unpriced_answer_comes_at_full_power() -> None:
-    free = air(deadline_shared=True, tx_power_limit_w=1e-5)
+    free = air(deadline_shared=True, tx_power_limit_w=1e-5, downlink_price=0.0)
     up, down = both_ways(free, [2, 1], 2)
     np.testing.assert_allclose(down.tx_power_w, 1e-5, rtol=1e-9)
     np.testing.assert_allclose(free.energy_table(LINKS, 2)[[0, 1], [2, 1]], up.energy_j)
@@ -176,7 +176,9 @@ def test_what_compute_leaves_no_time_for_is_impossible() -> None:
         ({"payload_bits": 0}, "payload_bits must be positive"),
         ({"token_deadline_s": 0.0}, "token_deadline_s must be positive"),
         ({"tx_power_limit_w": float("nan")}, "tx_power_limit_w must be positive"),
-        ({"downlink_price": -1.0}, "cannot be negative"),
+        ({"downlink_price": -1.0}, "downlink_price is -1.0, must be finite and not negative"),
+        ({"downlink_price": float("nan")}, "downlink_price is nan, must be finite"),
+        ({"uplink_price": 0.0, "downlink_price": 0.0}, "every plan costs nothing"),
         ({"compute_s_per_token": -1.0}, "cannot be negative"),
     ],
 )

@@ -23,7 +23,12 @@ from siftmoe.coordinator.selection.problem import (
 )
 
 GAIN = 1e-8
-AIR = {"payload_bits": 4096, "token_deadline_s": 0.0046, "tx_power_limit_w": 1.0}
+AIR = {
+    "payload_bits": 4096,
+    "token_deadline_s": 0.0046,
+    "tx_power_limit_w": 1.0,
+    "downlink_price": 0.0,
+}
 TOPK = make_policy("topk")
 
 
@@ -39,13 +44,12 @@ def solved(slots, price):
 
 def slotted(slots, *, seed=0, price=60.0, count=2, **options):
     return SlottedAir(
-        **AIR,
+        **{**AIR, **options},
         slots=slots,
         outage_price=price,
         mean=links(GAIN, count),
         rng=np.random.default_rng(seed),
         solved=solved(slots, price),
-        **options,
     )
 
 
@@ -125,6 +129,19 @@ def test_other_selections_price_a_channel_that_stays():
     for selection, gain in (("current-gain", 0.5 * GAIN), ("mean-gain", GAIN)):
         table = slotted(5, selection=selection).energy_table(now, 3)
         np.testing.assert_allclose(table, AirInterface(**AIR).energy_table(links(gain), 3))
+
+
+def test_answers_have_the_price_of_the_gain_at_which_they_are_sent():
+    now, priced = links(0.5 * GAIN), {**AIR, "downlink_price": 0.5}
+    free, both = slotted(5).energy_table(now, 3), slotted(5, downlink_price=0.5)
+    down = AirInterface(**priced).bursts(
+        AirInterface(**AIR).load_of(np.array([2, 0]), Direction.DOWN),
+        now,
+        tokens=3,
+        direction=Direction.DOWN,
+    )
+    more = both.energy_table(now, 3) - free
+    assert more[0, 2] == pytest.approx(0.5 * down.energy_j[0])
 
 
 def cost(air, plan, sent, budget):
@@ -213,9 +230,7 @@ def test_the_last_tokens_of_a_burst_are_the_ones_that_miss_it():
     assert lose(problem, plan, np.zeros((3, 2), dtype=bool)) is plan
 
 
-@pytest.mark.parametrize(
-    "change", [{"deadline_shared": True}, {"downlink_price": 1.0}, {"shared_window": False}]
-)
+@pytest.mark.parametrize("change", [{"deadline_shared": True}, {"shared_window": False}])
 def test_what_has_no_meaning_under_fast_fading_is_told(change):
     with pytest.raises(ValueError, match="one window per batch"):
         slotted(4, **change)

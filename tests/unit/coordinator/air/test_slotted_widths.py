@@ -15,7 +15,7 @@ from siftmoe.coordinator.air.reselection import select_again
 from siftmoe.coordinator.air.slotted import SlottedAir
 from siftmoe.coordinator.links.fixed import FixedLinks
 from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.selection.precision import Precision
+from siftmoe.coordinator.selection.precision import Precision, Replies
 from siftmoe.coordinator.selection.problem import (
     NOBODY,
     Budget,
@@ -33,10 +33,13 @@ AIR = {
     "tx_power_limit_w": 1.0,
     "reply_bits": 1040,
     "reply_width": 8,
+    "downlink_price": 0.0,
 }
 SELECT = make_policy("siftmoe")
 #: What a slot loses at each width, as a share of what a skip does.
 GAP = {2: 0.12, 4: 0.012, 8: 0.0001}
+#: What an answer of a width adds, as a share of what returns.
+NOISE = {4: 0.02, 8: 0.0}
 E = 2
 PRICE = Budget(kind=BudgetKind.PRICE, value=3e-9)
 
@@ -85,14 +88,22 @@ def problem_of(air, now, routed, hosts, budget):
     narrow = np.stack([exact + gap for gap in GAP.values()])
     narrow[:, :, -1] = 1.0
     pricing = air.pricing(now, len(routed))
+    back = air.reply_widths
+    known = np.ones((len(hosts), len(WIDTHS)), dtype=bool)
     precision = Precision(
         width=np.array(list(WIDTHS)),
         deviation=narrow,
         scale=1.0 + 0.01 * narrow,
-        known=np.ones((len(hosts), len(WIDTHS)), dtype=bool),
+        known=known,
         units=pricing.units,
         pooled=pricing.pooled,
         rounded=pricing.rounded,
+        replies=Replies(
+            width=np.array(back),
+            noise=np.array([NOISE[width] for width in back]),
+            known=known[:, : len(back)],
+            units=pricing.reply_units,
+        ),
     )
     return SelectionProblem(
         routed_experts=routed,
@@ -113,7 +124,7 @@ def test_one_width_of_the_table_is_the_table_of_that_width():
     assert not pricing.rounded
     for width, units in zip(WIDTHS, pricing.units, strict=True):
         one = slotted(5, widths={width: WIDTHS[width]}).pricing(now, 3)
-        of_width = pricing.energy_j[:, : 3 * units + 1 : units]
+        of_width = pricing.energy_j[:2, : 3 * units + 1 : units]
         np.testing.assert_allclose(of_width, one.energy_j, rtol=2e-3)
 
 
@@ -122,7 +133,10 @@ def test_one_block_is_slow_fading():
     now, still = links(0.7 * GAIN), AirInterface(**AIR, width_bits=WIDTHS)
     air = slotted(1, price=1e6)
     table = air.pricing(now, 2)
-    np.testing.assert_allclose(table.energy_j, still.pricing(now, 2).energy_j, rtol=0.03)
+    slow_j = still.pricing(now, 2).energy_j
+    whole = 2 * table.units[-1] + 1
+    np.testing.assert_allclose(table.energy_j[:2, :whole], slow_j[:2, :whole], rtol=0.03)
+    np.testing.assert_array_equal(table.energy_j[2:, :3], slow_j[2:, :3])
     problem = problem_of(air, now, [[0, 1], [0, 1]], [[1, 0], [0, 1]], PRICE)
     plan = plan_of([[0, 1], [0, NOBODY]], [[2, 8], [4, 0]])
     fast, slow = (a.transfer(problem, plan, now, policy=SELECT) for a in (air, still))
@@ -140,7 +154,7 @@ def test_a_table_that_would_be_too_long_is_rounded_up_and_says_so():
     assert (
         pricing.units / np.array(list(WIDTHS.values())) >= 600 * 1 / pricing.energy_j.size
     ).all()
-    assert np.isfinite(pricing.energy_j).all()
+    assert np.isfinite(pricing.energy_j[:2]).all()
 
 
 def test_the_table_foresees_what_is_sent():
@@ -230,7 +244,7 @@ def test_what_is_selected_on_the_way_is_the_best_of_all(seed):
     cost = np.sort(rng.uniform(0.1, 1.0, (3, 3)), axis=1) * 3e-10
     cost[rng.random((3, 3)) < 0.25] = 0.0
     before = plan_of([[0, 1]], [[8, 8]], expert=[[0, 1]])
-    found = select_again(problem, before, cost, SELECT)
+    found = select_again(problem, before, cost[:, :, None], SELECT)
 
     best = np.inf
     options = [(NOBODY, 0, E), *product(range(3), WIDTHS, range(E))]

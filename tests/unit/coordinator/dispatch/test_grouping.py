@@ -26,7 +26,10 @@ def plans(draw: st.DrawFn) -> SelectionPlan:
 def test_what_the_helpers_compute_adds_up_to_the_layer(plan: SelectionPlan) -> None:
     hidden = vectors(len(plan.helper))
     shares = group(plan, hidden, layer=0)
-    outputs = {share.helper: compute(share.hidden, share.pairs, share.weights) for share in shares}
+    outputs = {
+        share.helper: share.scaled(compute(share.hidden, share.pairs, share.weights))
+        for share in shares
+    }
     total = combine(shares, outputs, num_tokens=len(hidden), hidden_size=D)
     np.testing.assert_allclose(total, expected(plan, hidden), rtol=1e-5, atol=1e-6)
     assert total.dtype == np.float32
@@ -51,6 +54,7 @@ def test_two_slots_on_one_expert_become_one_pair() -> None:
     (share,) = group(plan, vectors(1), layer=0)
     assert share.pairs.tolist() == [[0, 0], [0, 2]]
     assert share.weights.tolist() == [1.0, 0.75]
+    assert share.scale.tolist() == [1.0]
     assert share.pairs.dtype == np.int32
     assert share.weights.dtype == np.float32
 

@@ -38,7 +38,7 @@ def test_every_row_is_drawn_where_that_is_asked_for() -> None:
 
 def test_a_row_is_computed_again_by_another_host_of_all_its_experts() -> None:
     able = hosts({0, 1}, {2}, {3}, {0, 1, 2})
-    checks = sampler(1).choose(PLAN, lambda: able, local=False)
+    checks = sampler(1).choose(PLAN, lambda: able, local=False, reply_width=32)
     assert [(c.token, c.suspect, c.replica) for c in checks] == [(0, 0, 3), (0, 1, 3), (1, 1, 3)]
     assert checks[0].expert.tolist() == [0, 1]
     assert checks[0].weight.tolist() == [0.5, 0.25]
@@ -46,24 +46,24 @@ def test_a_row_is_computed_again_by_another_host_of_all_its_experts() -> None:
 
 def test_a_row_of_experts_on_two_other_hosts_is_not_checked() -> None:
     able = hosts({0, 1}, {2}, {3}, {0}, {1})
-    assert sampler(1).choose(PLAN, lambda: able, local=False) == []
+    assert sampler(1).choose(PLAN, lambda: able, local=False, reply_width=32) == []
 
 
 def test_checks_are_ordinary_rows_whose_bits_are_known() -> None:
     able = hosts({0, 1}, {2}, {3}, {0, 1, 2})
-    checks = sampler(1).choose(PLAN, lambda: able, local=False)
+    checks = sampler(1).choose(PLAN, lambda: able, local=False, reply_width=32)
     hidden = vectors(2)
     shares = group(*with_checks(PLAN, hidden, checks), layer=0)
     replica = next(share for share in shares if share.helper == 3)
     assert replica.tokens.tolist() == [2, 3, 4]
     np.testing.assert_array_equal(np.asarray(replica.hidden), hidden[[0, 0, 1]])
-    assert check_bits(checks, hidden.shape[1], 32) == {3: (replica.payload_bits,) * 2}
+    assert check_bits(checks, hidden.shape[1]) == {3: (replica.payload_bits,) * 2}
 
 
 def test_the_users_device_adds_no_row() -> None:
-    checks = sampler(1).choose(PLAN, lambda: hosts(*[set()] * 3), local=True)
+    checks = sampler(1).choose(PLAN, lambda: hosts(*[set()] * 3), local=True, reply_width=32)
     assert {check.replica for check in checks} == {LOCAL}
     plain = group(PLAN, vectors(2), layer=0)
     shares = group(*with_checks(PLAN, vectors(2), checks), layer=0)
     assert [s.tokens.tolist() for s in shares] == [s.tokens.tolist() for s in plain]
-    assert check_bits(checks, 3, 32) == {}
+    assert check_bits(checks, 3) == {}

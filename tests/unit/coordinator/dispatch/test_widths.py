@@ -83,7 +83,7 @@ def test_pairs_and_weights_follow_their_rows(plan: SelectionPlan) -> None:
         for (row, expert), weight in zip(share.pairs.tolist(), share.weights, strict=True):
             key = (share.helper, int(share.tokens[row]), expert)
             assert key not in found
-            found[key] = float(weight)
+            found[key] = float(weight * share.scale[row])
     wanted: dict[tuple[int, int, int], float] = {}
     for t, k in zip(*np.nonzero(plan.helper != NOBODY), strict=True):
         key = (int(plan.helper[t, k]), int(t), int(plan.expert[t, k]))
@@ -154,7 +154,7 @@ def test_a_token_that_is_not_sent_may_be_anything() -> None:
     ],
 )
 def test_what_goes_without_saying_is_not_said(width: int, reply_width: int, said: Any) -> None:
-    (share,) = group(plan_of([[0]], [[width]]), vectors(1), layer=0)
-    request = share.request(request_id=1, layer=0, reply_width=reply_width, rotation="hadamard")
+    (share,) = group(plan_of([[0]], [[width]]), vectors(1), layer=0, reply_width=reply_width)
+    request = share.request(request_id=1, layer=0, rotation="hadamard")
     assert (request.reply_width, request.reply_rotation) == said
     assert request.answer_width == reply_width

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from siftmoe.coordinator.air.assembly import payload_of
+from siftmoe.coordinator.air.control import header_bits
 from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.energy.pricing import MOST_COLUMNS
 from siftmoe.coordinator.layer.books import transmission_rows
@@ -23,11 +24,12 @@ GAIN, BACK, NOISE, BAND, DEADLINE = [1e-8, 4e-8], [2e-8, 1e-8], 4e-21, 2e6, 2.3e
 LINKS = FixedLinks(gain=GAIN, downlink_gain=BACK, noise_psd=NOISE, bandwidth_hz=BAND).states(0.0)
 SIZE = 130  # no whole number of words, so that rows are padded
 UP = (2, 3, 8, 16)
+BACK_WIDTHS = (3, 16)
 
 
 def air(**changes: Any) -> AirInterface:
     settings = {"token_deadline_s": DEADLINE, "tx_power_limit_w": 1.0}
-    return AirInterface(**{**payload_of(SIZE, Widths(UP, 8)), **settings, **changes})
+    return AirInterface(**{**payload_of(SIZE, Widths(UP, (8,))), **settings, **changes})
 
 
 def joule(bits: float, window_s: float, gain: float) -> float:
@@ -117,11 +119,12 @@ def test_what_the_power_limit_does_not_carry_is_infinite() -> None:
 def test_answers_that_do_not_fit_bound_the_load() -> None:
     weak = FixedLinks(gain=[1e-8], downlink_gain=[1e-19], noise_psd=NOISE, bandwidth_hz=BAND)
     pricing = air().pricing(weak.states(0.0), 4)
-    assert np.isinf(pricing.energy_j[0, pricing.units.min() :]).all()  # no token at all
+    assert np.isinf(pricing.energy_j[1, 1:]).all()  # no token at all
+    assert np.isfinite(pricing.energy_j[0, : 4 * pricing.units.max() + 1]).all()
 
 
 def test_a_table_that_would_be_too_long_has_larger_units() -> None:
-    widths = Widths((2, 3, 8, 16), 8)
+    widths = Widths((2, 3, 8, 16), (8,))
     wide = replace(air(), **payload_of(4096, widths))
     pricing = wide.pricing(LINKS, 512)
     assert pricing.rounded
@@ -137,12 +140,27 @@ def test_a_plan_of_other_widths_is_refused() -> None:
         air().load(plan_of([[4, 0]]), 2)
 
 
-@pytest.mark.parametrize("change", [{"deadline_shared": True}, {"downlink_price": 0.5}])
-def test_widths_are_not_chosen_where_both_directions_are_priced_together(
-    change: dict[str, Any],
-) -> None:
-    with pytest.raises(ValueError, match="leave out deadline_shared and downlink_price"):
-        air(**change)
+def test_both_directions_have_a_load_a_table_and_a_price() -> None:
+    both = air(**payload_of(SIZE, Widths(UP, BACK_WIDTHS)), downlink_price=0.5)
+    pricing = both.pricing(LINKS, 4)
+    assert pricing.energy_j.shape[0] == 4
+    units = dict(zip(BACK_WIDTHS, pricing.reply_units, strict=True))
+    for n in range(2):
+        column = units[3] + 2 * units[16]
+        bits = row_bits(SIZE, 3) + 2 * row_bits(SIZE, 16)
+        wanted = 0.5 * joule(bits, 4 * DEADLINE, BACK[n])
+        assert pricing.energy_j[2 + n, column] == pytest.approx(wanted)
+
+
+def test_a_single_token_is_priced_by_way_with_its_own_headers() -> None:
+    both = air(**payload_of(SIZE, Widths(UP, BACK_WIDTHS)), control=True)
+    pricing = both.pricing(LINKS, 1)
+    assert not pricing.pooled
+    assert pricing.energy_j.shape == (2 * len(UP) * len(BACK_WIDTHS), 2)
+    up = joule(row_bits(SIZE, 3) + header_bits(Direction.UP), DEADLINE, GAIN[1])
+    down = joule(row_bits(SIZE, 16) + header_bits(Direction.DOWN), DEADLINE, BACK[1])
+    way = (1 * len(UP) + 1) * len(BACK_WIDTHS) + 1
+    assert pricing.energy_j[way, 1] == pytest.approx(up + down)
 
 
 def test_one_width_sends_what_it_always_did() -> None:
@@ -160,13 +178,15 @@ def test_one_width_sends_what_it_always_did() -> None:
 def test_answers_follow_requests_unless_told(
     up: tuple[int, ...], down: int | None, found: int
 ) -> None:
-    assert Widths.of(up, down).down == found
+    assert Widths.of(up, down).down == (found,)
 
 
 @pytest.mark.parametrize(("up", "down"), [((7,), 16), ((16,), 12), ((), 16), ((4, 2), 8)])
 def test_widths_that_no_entry_has_are_refused(up: tuple[int, ...], down: int) -> None:
     with pytest.raises(ValueError, match=r"bits, got|must ascend"):
-        Widths(up, down)
+        Widths(up, (down,))
+    with pytest.raises(ValueError, match=r"bits, got|must ascend"):
+        Widths((16,), up if up != (16,) else (down,))
 
 
 @pytest.mark.parametrize("text", ["7", "eight", "-4", "4.5", ""])

@@ -154,7 +154,7 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path, path: Path) -> None:
     connection = sqlite3.connect(other)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(LedgerError, match="is of version 99, this siftmoe reads 5"):
+    with pytest.raises(LedgerError, match="is of version 99, this siftmoe reads 5 to 6"):
         Ledger.open(other)
 
 

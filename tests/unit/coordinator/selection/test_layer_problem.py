@@ -111,6 +111,7 @@ def problem_of(tables):
         gate_weights=rng.dirichlet((1.0, 1.0), tokens),
         hosts=np.eye(EXPERTS, dtype=bool),
         known=np.ones((EXPERTS, 1), dtype=bool),
+        answers=np.ones((EXPERTS, 1), dtype=bool),
         pricing=Pricing.of_one_width(
             np.outer(rng.uniform(0.5, 2.0, EXPERTS), np.arange(tokens + 1.0))
         ),

@@ -20,7 +20,7 @@ from siftmoe.coordinator.selection.widths import Widths
 from siftmoe.models.errors import ProfileMissing
 from siftmoe.models.similarity.profile import Profile
 
-ALL = Widths((2, 3, 4, 5, 6, 8, 16), 16)
+ALL = Widths((2, 3, 4, 5, 6, 8, 16), (2, 3, 4, 5, 6, 8, 16))
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +44,25 @@ def test_every_width_has_its_own_figures(profile: Profile, rescale: bool) -> Non
         for b in range(len(ALL.up)):
             wanted = np.max(measured[b:], axis=0)  # a wider vector counts as no worse
             np.testing.assert_array_equal(table.narrow.deviation[b], wanted)
+        # of answers only their noise is kept: those of a width cost what the profile says, a
+        # wider one no more, and none more than everything that returns
+        noise, at = table.narrow.reply_noise, ALL.down.index(6)
+        shares = [profile.reply_share(width)[layer] for width in ALL.down]
+        assert noise[at] == min(1.0, max(shares[at:]))
+        own = profile.price(rescale=rescale).value[layer]
+        answered = profile.price(rescale=rescale, reply_width=6).value[layer]
+        returned = (answered - own)[:, :-1] / shares[at]
+        skip = own[:, -1:]
+        wanted = np.maximum(skip - own[:, :-1], 0.0) if rescale else skip * np.ones_like(returned)
+        np.testing.assert_allclose(returned, wanted, rtol=1e-12, atol=1e-15)
+        assert table.narrow.fitted is rescale
         scale = profile.serving(4).price_scale.value[layer]
         wanted = scale if rescale else np.ones_like(scale)
         np.testing.assert_array_equal(table.narrow.scale[ALL.up.index(4)], wanted)
 
 
 def test_one_narrow_width_is_no_choice(profile: Profile) -> None:
-    (table, *_) = paper_tables(profile, tolerance=0.3, widths=Widths((4,), 16))
+    (table, *_) = paper_tables(profile, tolerance=0.3, widths=Widths((4,), (16,)))
     assert table.narrow is None
     assert table.width == 4
     np.testing.assert_array_equal(table.deviation, profile.serving(4).deviation.value[0])
@@ -58,8 +70,8 @@ def test_one_narrow_width_is_no_choice(profile: Profile) -> None:
 
 
 def test_answers_in_few_bits_add_their_own_error(profile: Profile) -> None:
-    wide = price_tables(profile, price_j_per_nat=1e-6, widths=Widths((16,), 16))
-    narrow = price_tables(profile, price_j_per_nat=1e-6, widths=Widths((16,), 3))
+    wide = price_tables(profile, price_j_per_nat=1e-6, widths=Widths((16,), (16,)))
+    narrow = price_tables(profile, price_j_per_nat=1e-6, widths=Widths((16,), (3,)))
     for layer in range(LAYERS):
         more = narrow[layer].deviation - wide[layer].deviation
         assert (more[:, :-1] >= 0.0).all()
@@ -81,7 +93,10 @@ def test_an_expert_never_seen_is_no_better_than_the_worst(profile: Profile) -> N
 
 
 def test_the_channel_alone_knows_a_mean_per_width(profile: Profile) -> None:
-    nats = channel_nats(profile, ALL)
+    nats, answers = channel_nats(profile, ALL)
+    assert list(answers) == sorted(answers, reverse=True)
+    assert answers[-1] == 0.0
+    assert answers[0] > 0.0
     assert list(nats) == sorted(nats, reverse=True)
     assert nats[-1] == 0.0
     weight = profile.counts * profile.gate_weight.value**2 / profile.counts.sum()
@@ -92,17 +107,19 @@ def test_the_channel_alone_knows_a_mean_per_width(profile: Profile) -> None:
 @pytest.mark.parametrize(
     ("text", "bits", "widths"),
     [
-        ("topk", 16, Widths((16,), 16)),
-        ("topk", 4, Widths((4,), 8)),
-        ("topk", "auto", Widths((16,), 16)),
-        ("topk:bits=3", "auto", Widths((3,), 8)),
-        ("topk:bits=3:downlink_bits=16", "auto", Widths((3,), 16)),
-        ("siftmoe:price=1e-6", "auto", Widths(ALL.up, 8)),
-        ("siftmoe:price=1e-6:bits=8", "auto", Widths((8,), 8)),
-        ("siftmoe:tolerance=0.1:bits=auto", 16, Widths(ALL.up, 8)),
-        ("skip-only:average=0.1", "auto", Widths(ALL.up, 8)),
-        ("channel-width:price=1e-6", "auto", Widths(ALL.up, 8)),
-        ("des", "auto", Widths((16,), 16)),
+        ("topk", 16, Widths((16,), (16,))),
+        ("topk", 4, Widths((4,), (8,))),
+        ("topk", "auto", Widths((16,), (16,))),
+        ("topk:bits=3", "auto", Widths((3,), (8,))),
+        ("topk:bits=3:downlink_bits=16", "auto", Widths((3,), (16,))),
+        ("siftmoe:price=1e-6", "auto", ALL),
+        ("siftmoe:price=1e-6:bits=8", "auto", Widths((8,), (8,))),
+        ("siftmoe:tolerance=0.1:bits=auto", 16, ALL),
+        ("skip-only:average=0.1", "auto", ALL),
+        ("channel-width:price=1e-6", "auto", ALL),
+        ("siftmoe:price=1e-6:downlink_bits=auto", 4, Widths((4,), ALL.down)),
+        ("siftmoe:price=1e-6:downlink_bits=8", "auto", Widths(ALL.up, (8,))),
+        ("des", "auto", Widths((16,), (16,))),
     ],
 )
 def test_a_policys_own_bits_go_before_the_runs(
@@ -118,7 +135,7 @@ def test_a_policys_own_bits_go_before_the_runs(
     [
         ("topk:bits=auto", "topk does not choose widths; .* siftmoe, skip-only, channel-width"),
         ("siftmoe:price=1:bits=7", "or one of 2, 3, .* got '7'"),
-        ("siftmoe:price=1:downlink_bits=auto", "downlink_bits is a number"),
+        ("topk:downlink_bits=auto", "topk does not choose widths"),
         ("channel-width:price=1", "channel-width chooses widths; give it bits=auto"),
         ("channel-width:tolerance=0.1:bits=auto", "has no budget tolerance; .* one of price"),
         ("gate-price:final=0.1", "has no budget final; .* one of price"),
@@ -141,4 +158,4 @@ def test_without_a_profile_nothing_is_chosen() -> None:
 
 def test_a_width_that_was_not_measured_is_told() -> None:
     with pytest.raises(ProfileMissing, match=r"no width of 3 bits \(measured: 4, 8\)"):
-        price_tables(profile_of(1, widths=(4, 8)), price_j_per_nat=1.0, widths=Widths((3,), 16))
+        price_tables(profile_of(1, widths=(4, 8)), price_j_per_nat=1.0, widths=Widths((3,), (16,)))

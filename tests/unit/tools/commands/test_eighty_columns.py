@@ -65,7 +65,7 @@ def test_loopback_and_run(
             policy=policy,
             metrics=metrics | {"perplexity": (18.34 + n, 1.5)},
             mix=((0.0, {2: 3, 6 + n: 4}),),
-            uplink_j_per_token=first.uplink_j_per_token / (1 + n),
+            energy_j_per_token=first.energy_j_per_token / (1 + n),
             channel_origins=("simulated", "sounded") if n else ("simulated",),
         )
         for n, policy in enumerate(POLICIES)

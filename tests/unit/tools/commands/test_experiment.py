@@ -11,8 +11,12 @@ import pytest
 from siftmoe.models.tiny.files import checkpoint_dir, data_path
 from siftmoe.tools.cli import main
 from siftmoe.tools.commands.experiment import NAMES
+from siftmoe.tools.experiments.cells.records import Cell
 from siftmoe.tools.experiments.cells.store import CELLS_FILE
+from siftmoe.tools.experiments.cells.worker import Job, Work, Worker
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
+from siftmoe.tools.experiments.studies.definition import Ask
+from siftmoe.tools.experiments.table import rows_of
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,8 @@ def test_a_study_leaves_a_table_figures_and_a_page(finished):
     for row in rows:
         assert float(row["uplink_j"]) > 0.0
         assert float(row["perplexity"]) > 1.0
+        # one band for those in use never needs more than a band of its own for each
+        assert 0.0 < float(row["uplink_shared_j"]) <= float(row["uplink_j"]) * (1 + 1e-9)
         assert 0.0 < float(row["latency_optimal_s"]) <= float(row["latency_uniform_s"])
         if row["curve"] == "topk":
             assert float(row["saved"]) == float(row["perplexity_rise"]) == 0.0
@@ -134,7 +140,7 @@ def test_widths_are_compared(bundle, tmp_path, capsys):
     assert main(study("bits", bundle, tmp_path / "bits", "--seeds", "1", "--json")) == 0
     found = json.loads(capsys.readouterr().out)
     titles = [summary["title"] for summary in found["summary"]]
-    assert any("energy over that of 'width by channel', less one" in title for title in titles)
+    assert any("over the best baseline's, less one" in title for title in titles)
     rows = [row for row in found["rows"] if row["task"] == "perplexity"]
     bits = {(row["curve"], row["knob"]): row["uplink_bits"] for row in rows}
     assert bits["topk", None] == 16.0
@@ -146,3 +152,47 @@ def test_widths_are_compared(bundle, tmp_path, capsys):
         energies = [spent[curve, knob] for knob in knobs]
         assert energies == sorted(energies, reverse=True)
         assert all(2.0 <= bits[curve, knob] < 16.0 for knob in knobs)
+
+
+def test_the_routers_logits_reach_its_policy(bundle):
+    worker = Worker(work=Work(items=1))
+
+    def outcome(template):
+        cell = Cell(model=str(bundle), curve=template, template=template)
+        return worker.do(Job.of(cell)).records[0]
+
+    own, free = outcome("topk"), outcome("router-bias:price=1e3")
+    biased = outcome("router-bias:price=1e-10:keep=0")
+    assert free.metrics["perplexity"][0] == pytest.approx(own.metrics["perplexity"][0], rel=1e-4)
+    assert free.uplink_j == pytest.approx(own.uplink_j)
+    assert biased.uplink_j < 0.8 * own.uplink_j
+    assert biased.replaced > 0.1
+    assert biased.skipped == 0.0
+
+
+def test_a_fixed_pair_of_widths_is_a_baseline(bundle):
+    """Our selection at one width up and one back: what a choice of widths is compared with."""
+    worker = Worker(work=Work(items=1))
+
+    def outcome(template):
+        cell = Cell(model=str(bundle), curve=template, template=template)
+        return worker.do(Job.of(cell)).records[0]
+
+    sixteen = outcome("siftmoe:price=1e-4")
+    pair = outcome("siftmoe:price=1e-4:bits=4:downlink_bits=6")
+    assert pair.uplink_bits == 4.0
+    assert 0.0 < pair.uplink_j < sixteen.uplink_j
+    assert pair.uplink_j < pair.downlink_j < sixteen.downlink_j
+
+
+def test_placed_experts_are_nearer_and_compute_the_same(bundle):
+    """The cells of the study of placement, Top-K alone, on a small random model."""
+    ask = Ask(models=(str(bundle),), seeds=1, tasks=("perplexity",), quick=True, shared_window=True)
+    cells = [cell for cell in STUDIES["placement"].cells(ask) if cell.template == "topk"]
+    assert [cell.curve for cell in cells] == ["topk", "topk, placed"]
+    worker = Worker(work=Work(items=1))
+    rows = rows_of(worker.do(Job.of(cell)) for cell in cells)
+    assert rows[0]["saved"] == 0.0
+    assert rows[1]["saved"] > 0.5  # of the energy with one host each in turn, 7 to 40 m
+    assert abs(rows[1]["perplexity_rise"]) < 1e-4
+    assert rows[1]["kept"] == 1.0

@@ -12,14 +12,14 @@ from siftmoe.tools.experiments.cells.records import Cell, Outcome, Setting, Task
 from siftmoe.tools.experiments.table import mean_of, more_energy_at, rows_of, saved_at
 
 
-def outcome(curve, *, uplink_j, perplexity, seed=0, value=None, **more):
+def outcome(curve, *, uplink_j, perplexity, seed=0, value=None, downlink_j=0.0, **more):
     record = TaskRecord(
         task="perplexity",
         metrics={"perplexity": (perplexity, 0.1), "next_token_accuracy": (0.25, 0.01)},
         tokens=100,
         channel_states=12,
         uplink_j=uplink_j,
-        downlink_j=0.0,
+        downlink_j=downlink_j,
         airtime_s=0.1,
         latency_s=0.1,
         latency_uniform_s=0.2,
@@ -46,6 +46,18 @@ def test_a_row_is_compared_with_topk_on_its_own_seed():
     assert rows[2]["perplexity_rise"] == pytest.approx(0.1)
     assert rows[2]["accuracy_change"] is None
     assert rows[0]["saved"] == rows[0]["perplexity_rise"] == 0.0
+
+
+def test_what_is_saved_is_a_share_of_both_directions():
+    rows = rows_of(
+        [
+            outcome("topk", uplink_j=4.0, downlink_j=6.0, perplexity=20.0),
+            outcome("siftmoe", uplink_j=1.0, downlink_j=4.0, perplexity=20.0, value=1.0),
+        ]
+    )
+    assert rows[1]["radio_j"] == 5.0
+    assert rows[1]["saved"] == rows[1]["relative"] == pytest.approx(0.5)
+    assert rows[1]["saved_uplink"] == pytest.approx(0.75)
 
 
 def test_another_channel_is_no_reference():

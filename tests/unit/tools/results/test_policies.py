@@ -21,6 +21,8 @@ def test_a_policys_figures_are_the_ledgers_sums(run: Path) -> None:
     assert (topk.policy, topk.num_tokens) == ("topk", 6)
     assert topk.uplink_j_per_token == pytest.approx(3 * 3e-6 / 6)
     assert topk.downlink_j_per_token == pytest.approx(3 * 4e-6 / 6)
+    assert topk.energy_j_per_token == pytest.approx(3 * 7e-6 / 6)
+    assert topk.radiated_share == 1.0
     # modelled energies of all links share the user's radio: their errors add up
     assert topk.energy_std_j_per_token == pytest.approx(0.1 * 3 * 7e-6 / 6)
     assert topk.energy_sources == ("modelled",)

@@ -24,6 +24,7 @@ def test_the_table_says_what_is_missing(run: Path) -> None:
     assert [row[:2] for row in rows] == [["topk", "20.50 ± 1.50"], ["topk-1", "-"]]
     assert all(len(row) == len(header) for row in rows)
     assert rows[0][header.index("uplink / token")] == "1.5 µJ ± 10 %"
+    assert rows[0][header.index("energy / token")] == "3.5 µJ ± 10 %"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ class Batch:
         self.served = np.minimum(self.base[:, None], 2.0 * rng.random((8, HELPERS)))
         self.energy = rng.random((HELPERS, 1)) * np.expm1(0.2 * np.arange(TOKENS + 2))
         self.energy[0, 4:] = np.inf
-        ways = (np.arange(HELPERS), np.ones(HELPERS, dtype=np.int64))
+        ways = (np.arange(HELPERS)[:, None], np.ones((HELPERS, 1), dtype=np.int64))
         self.sets = np.full((TOKENS, SLOTS), -1)
         self.loads = np.zeros(HELPERS, dtype=np.int64)
         self.game = (self.routed, self.weights, self.served, self.base, self.energy, *ways)

@@ -55,7 +55,8 @@ def test_response_lowers_energy_plus_priced_deviation() -> None:
     served = np.minimum(base[:, None], 2.0 * rng.random((8, helpers)))
     energy = rng.random((helpers, 1)) * np.expm1(0.2 * np.arange(tokens + 2))
     energy[0, 3:] = np.inf
-    ways = (np.arange(helpers), np.ones(helpers, dtype=np.int64), np.arange(helpers + 1))
+    of, one = np.arange(helpers), np.ones((helpers, 1), dtype=np.int64)
+    ways = (of[:, None], one, of, np.arange(helpers + 1))
     sets, loads = np.full((tokens, slots), -1), np.zeros(helpers, dtype=np.int64)
 
     def objective() -> float:

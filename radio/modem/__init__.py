@@ -1,0 +1,11 @@
+"""The modem: bytes to the samples of a burst, and back.
+
+Pure functions and objects over arrays; no radio, no thread, no clock. Needs numba.
+
+- `transmitter.announce`, `transmitter.burst`: header and samples of a payload.
+- `receiving.receiver.Receiver`: samples in, receptions out.
+- `coding`: LDPC codes of 5G NR, rate matching, blocks with checksums.
+- `symbols`: constellations, soft bits, mutual information, schemes (MCS).
+- `framing`: OFDM symbols, preamble, header, layout of a burst.
+- `receiving`: acquisition, channel, phase, blocks, soft combining.
+"""
