@@ -40,6 +40,7 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--items", type=count, default=100, metavar="N", help="items of each task (100)")
     add("--prompt", default=DEFAULT_PROMPT, help="prompt to answer, streamed")
+    add("--chat", action="store_true", help="put the prompt into the model's chat template")
     add("--tokens", type=count, default=40, metavar="N", help="tokens of the answer (40)")
     add("--batch", type=count, default=8, metavar="N", help="sequences of one prefill (8)")
     add("--realtime", action="store_true", help="wait the airtime instead of only booking it")
@@ -253,6 +254,7 @@ def job_of(
         tasks=names(args.task, "--task"),
         items=args.items,
         prompt=args.prompt,
+        chat=args.chat,
         answer_tokens=args.tokens,
         batch_size=args.batch,
         realtime=args.realtime,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.model.session import Session
 from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.models.checkpoint.tokenizer import chat_ids
 from siftmoe.models.similarity.file import rotation_of
 from siftmoe.models.tasks.evaluation import lengths_of, load_task
 from siftmoe.models.tasks.task import GenerationTask
@@ -95,6 +96,12 @@ class Comparison:
         """All experts in this process: for trials on validation text and for audits."""
         return ExpertsInProcess(self.bundle, rotation=rotation_of(self.bundle))
 
+    @property
+    def _asked(self) -> str | list[int]:
+        """The prompt, with --chat in the model's chat template."""
+        prompt = self.job.prompt
+        return chat_ids(self.session.tokenizer, prompt) if self.job.chat else prompt
+
     def run(self, policy: PolicySpec) -> None:
         """Answer the prompt and evaluate the tasks under one policy."""
         console, label = stderr_console(), str(policy)
@@ -113,7 +120,7 @@ class Comparison:
         with self._coordinated(answer_label(label), resolved):
             try:
                 answer = self.session.generate(
-                    self.job.prompt,
+                    self._asked,
                     max_new_tokens=self.job.answer_tokens,
                     on_text=lambda text: console.print(text, end="", style="green"),
                 )
@@ -203,6 +210,8 @@ def compare(
     check_policies(policies, bundle, profile, radio)
     with working("reading the tasks"):
         tokenizer = bundle.load_tokenizer()
+        if job.chat:
+            chat_ids(tokenizer, job.prompt)  # a missing template is told before anything starts
         tasks = [
             load_task(spec, tokenizer=tokenizer, limit=job.items, context=bundle.context_length)
             for spec in job.tasks

@@ -51,6 +51,8 @@ class Job:
         What the command needs to find the same fleet again.
     wide : bool
         Print all columns of the table.
+    chat : bool
+        Put the prompt into the model's chat template.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Job:
     out: Path | None
     site: dict[str, Any] = field(default_factory=dict)
     wide: bool = False
+    chat: bool = False
 
 
 def load_profile(bundle: Bundle) -> Profile | None:

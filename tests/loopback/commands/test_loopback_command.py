@@ -109,6 +109,17 @@ def test_the_energies_are_the_ledgers_sums(finished: list[Run]) -> None:
     assert siftmoe["replaced"] > 0.0
 
 
+def test_chat_without_a_template_is_refused_before_anything_starts(
+    finished: list[Run], environment: dict[str, str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    del finished  # it has prepared the bundle
+    monkeypatch.setenv("XDG_CACHE_HOME", environment["XDG_CACHE_HOME"])
+    status, _, err = run_here(*SMALL, "--chat", "--out", str(tmp_path / "run"))
+    assert status != 0
+    assert "--chat needs a chat template" in " ".join(err.split())
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_prompt_with_brackets_and_a_terminal_of_80_columns(
     finished: list[Run], environment: dict[str, str], tmp_path: Path, monkeypatch: Any
 ) -> None:
