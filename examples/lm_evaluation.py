@@ -47,8 +47,8 @@ def main(items: int = 10) -> None:
                     harness, tasks=["docstring_choice"], task_manager=tasks, limit=items
                 )
             print(json.dumps(found["results"]["docstring_choice"], default=str))
-            energy = run.table().summary.energy(direction="up").value / items
-            print(f"uplink energy per question: {energy:.3g} J, modelled")
+            energy = run.table().summary.energy().value / items
+            print(f"energy per question, both directions: {energy:.3g} J, modelled")
             print(run.table())
 
 

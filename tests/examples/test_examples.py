@@ -18,7 +18,7 @@ PRINTED = {
     "first_steps.py": ["torch.Size([1, 3, 2048])", "siftmoe:price=1e-07:bits=auto", "Metric("],
     "own_policy.py": ["topk", "thrifty", "perplexity 19."],
     "own_channel.py": ["siftmoe:price=1e-07", "uplink energy per token"],
-    "lm_evaluation.py": ['"sample_len": 10', "uplink energy per question", "modelled"],
+    "lm_evaluation.py": ['"sample_len": 10', "energy per question, both directions", "modelled"],
 }
 
 pytestmark = pytest.mark.timeout(300)

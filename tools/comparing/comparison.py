@@ -28,13 +28,8 @@ from siftmoe.tools.comparing.job import (
 from siftmoe.tools.comparing.readying import coordinator_for, with_price
 from siftmoe.tools.comparing.resumption import check_same, held
 from siftmoe.tools.interrupts import terminable
-from siftmoe.tools.results.policies import (
-    LEDGER_FILE,
-    answer_label,
-    load_results,
-    load_scores,
-    save_scores,
-)
+from siftmoe.tools.results.policies import LEDGER_FILE, load_results, load_scores, save_scores
+from siftmoe.tools.results.troubles import answer_label
 from siftmoe.tools.results.windows import windows_of
 from siftmoe.tools.showing.comparison_table import (
     brief_rows,

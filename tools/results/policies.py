@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.coordinator.ledger.file import attempt_of
-from siftmoe.coordinator.ledger.rows import FaultRow, SelectionRow, TransmissionRow
+from siftmoe.coordinator.ledger.rows import SelectionRow, TransmissionRow
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.selection.problem import Status
 from siftmoe.models.tasks.paired import paired_rise
 from siftmoe.tools.results.breakdown import Breakdown, breakdown_of
+from siftmoe.tools.results.troubles import answer_label, attempts_at, faults_of, left_out_of
 from siftmoe.tools.results.width_mix import counts_by_width, mix_of
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ LEDGER_FILE = "ledger.sqlite"
 SCORES_FILE = "scores.json"
 _REFERENCE = "topk"
 
-#: Parses the ledger's "NAME: reason; NAME: reason"; a reason may contain a semicolon.
-_NAME = r"(?:link to )?[A-Za-z0-9._-]+: "
-_LEFT_OUT = re.compile(rf"(?:^|; )({_NAME})(.*?)(?=; {_NAME}|$)", re.DOTALL)
 
 Metrics = dict[str, tuple[float, float]]
 
@@ -164,11 +161,6 @@ class PolicyResult:
     lengths: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def answer_label(policy: str) -> str:
-    """Return the ledger's label of the run that answers the prompt."""
-    return f"{policy}: answer"
-
-
 def save_scores(folder: Path, scores: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the scores so far, atomically."""
     partial = folder / f"{SCORES_FILE}.partial"
@@ -240,8 +232,8 @@ def _result(
         if row.direction == "up":
             gains[row.agent].append(row.channel_gain)
     latency = summary.latency_per_token
-    attempts, attempts_j = _attempts(ledger, label)
-    left_out = _left_out(summary.excluded)
+    attempts, attempts_j = attempts_at(ledger, label)
+    left_out = left_out_of(summary.excluded)
     joule = summary.joule_per_token()
     return PolicyResult(
         policy=label,
@@ -277,7 +269,7 @@ def _result(
         aborted=summary.aborted,
         aborted_j=summary.aborted_energy_j,
         faulted=summary.faulted,
-        faults=_faults(ledger, run),
+        faults=faults_of(ledger, run),
         attempts=attempts,
         attempts_j=attempts_j,
         mix=mix_of(bursts),
@@ -305,38 +297,8 @@ def _parts(summary: Summary) -> dict[tuple[str, str], float]:
     return dict(parts)
 
 
-def _faults(ledger: Ledger, run: int) -> dict[str, tuple[int, str]]:
-    """Count every agent's faults, with the reason of the first one."""
-    found: dict[str, tuple[int, str]] = {}
-    for row in ledger.rows(FaultRow, run=run):
-        count, reason = found.get(row.agent, (0, row.reason))
-        found[row.agent] = (count + 1, reason)
-    return dict(sorted(found.items()))
-
-
-def _attempts(ledger: Ledger, label: str) -> tuple[int, float]:
-    """Count the earlier attempts at a policy, and sum the energy they had transmitted."""
-    labels = {answer_label(label): 0, label: 0}
-    energy_j = 0.0
-    for other, run in ledger.labels().items():
-        policy = attempt_of(other)
-        if policy in labels:
-            labels[policy] += 1
-            energy_j += sum(row.energy_j for row in ledger.rows(TransmissionRow, run=run))
-    return max(labels.values()), energy_j
-
-
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _left_out(excluded: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Count selections without each link or helper, by reason."""
-    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for text, count in excluded.items():
-        for name, why in dict(_LEFT_OUT.findall(text)).items():
-            counts[name.removesuffix(": ")][why] += count
-    return dict(sorted(counts.items()))
 
 
 def _measured_over_bound(ledger: Ledger, run: int) -> float | None:

@@ -9,7 +9,7 @@ import pytest
 from loopback_runs import AIR, SIFTMOE, booked, run_here
 
 from siftmoe.coordinator.ledger.store import Ledger, StepRow
-from siftmoe.tools.results.policies import answer_label
+from siftmoe.tools.results.troubles import answer_label
 
 if TYPE_CHECKING:
     from pathlib import Path

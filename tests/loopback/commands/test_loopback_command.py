@@ -19,7 +19,7 @@ from siftmoe.coordinator.ledger.store import (
     TransmissionRow,
 )
 from siftmoe.models.bundle.manifest import Manifest
-from siftmoe.tools.results.policies import answer_label
+from siftmoe.tools.results.troubles import answer_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable

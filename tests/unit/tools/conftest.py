@@ -9,7 +9,8 @@ import pytest
 
 from siftmoe.coordinator.ledger.store import Ledger, SelectionRow, StepRow, TransmissionRow
 from siftmoe.radio.channel.link import ChannelOrigin, Source
-from siftmoe.tools.results.policies import LEDGER_FILE, answer_label, save_scores
+from siftmoe.tools.results.policies import LEDGER_FILE, save_scores
+from siftmoe.tools.results.troubles import answer_label
 from siftmoe.tools.showing.report import CONFIG_FILE
 
 if TYPE_CHECKING:
