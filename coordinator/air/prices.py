@@ -233,7 +233,15 @@ class AirPrices:
             return table
         if self.deadline_shared:
             return self.round_trip(links, tokens).table(tokens).energy_j
-        return self._table(links, tokens, Direction.UP) + self._table(links, tokens, Direction.DOWN)
+        up, down = (
+            self._priced(links, direction).table(
+                max_load=tokens,
+                payload_bits=float(self.bits(direction)),
+                window_s=self.window_s(max(tokens, 1)),
+            )
+            for direction in _BOTH
+        )
+        return up + down
 
     def bits_by_width(self, direction: Direction) -> dict[int, int]:
         """Bits of a vector by the widths that it may have in a direction, ascending."""
@@ -265,14 +273,6 @@ class AirPrices:
             way=self._way(links, direction),
             price=self.objective.price(direction, self.circuit),
             circuit_power_w=self.circuit_power_w(direction),
-        )
-
-    def _table(self, links: LinkStates, tokens: int, direction: Direction) -> FloatArray:
-        """Priced energy of loads in one direction, (N, T+1) J, of one width."""
-        return self._priced(links, direction).table(
-            max_load=tokens,
-            payload_bits=float(self.bits(direction)),
-            window_s=self.window_s(max(tokens, 1)),
         )
 
     def bits(self, direction: Direction) -> int:
