@@ -196,13 +196,8 @@ class AirPrices:
     ) -> Pricing:
         """Price loads that share a deadline, divided for every helper as is best for some loads.
 
-        Parameters
-        ----------
-        links : LinkStates
-        tokens : int
-            T.
-        loads : pair of (N,) float64, bit, or None
-            Payload of each helper's requests and answers; None: half of the most, each way.
+        ``loads``, a pair of (N,) float64, bit: payload of each helper's requests and answers;
+        None: half of the most, each way.
         """
         if loads is None:
             most = max(self.bits_by_width(Direction.UP).values())
