@@ -1,6 +1,6 @@
 """Energy of both directions saved by choosing both widths, beside the best fixed pair of widths.
 
-    python -m benchmarks.selection.both_widths [--quick] [--json] [--no-up-only]
+    python -m benchmarks.selection.both_widths [--quick] [--json] [--no-up-only] [--model NAME]
         [--seeds N] [--documents N]
 
 Every contender is the same selection (helper and expert of every slot by one price of a nat, with
@@ -43,6 +43,8 @@ PRICES = tuple(float(x) for x in np.geomspace(45.0, 1500.0, 6))
 #: Of these, the ones of the sweep on validation text.
 SWEPT = (0, 2, 3, 5)
 VALIDATION_SEED = 7_919
+#: Documents of one prefill: each has channels of its own in every layer, so few are many channels.
+BATCH = 2
 BOTH, UP_ONLY = "auto/auto", "auto/8"
 #: Fixed pairs that the sweep on validation text compares.
 FIXED = tuple(f"{up}/{down}" for up, down in product((4, 5, 6), repeat=2) if abs(up - down) <= 1)
@@ -50,10 +52,16 @@ FIXED = tuple(f"{up}/{down}" for up, down in product((4, 5, 6), repeat=2) if abs
 
 @dataclass(frozen=True)
 class Point:
-    """A contender at one price: rise of perplexity, and energy, over those of Top-2."""
+    """A contender at one price: rise of perplexity over Top-2's, its energy, and Top-2's, J."""
 
     rise: float
-    energy: float
+    energy_j: float
+    reference_j: float
+
+    @property
+    def energy(self) -> float:
+        """Energy as a share of Top-2's."""
+        return self.energy_j / self.reference_j
 
 
 class Bench:
@@ -77,7 +85,7 @@ class Bench:
             options = {"price": price * self._unit_j, "bits": up, "downlink_bits": down}
             perplexity, energy = self._run(PolicySpec("siftmoe", options), split, seed)
             before, whole = self._top_two(split, seed)
-            found.append(Point(perplexity / before - 1.0, energy / whole))
+            found.append(Point(perplexity / before - 1.0, energy, whole))
         return found
 
     def _top_two(self, split: str, seed: int) -> tuple[float, float]:
@@ -88,7 +96,7 @@ class Bench:
     def _run(self, policy: PolicySpec, split: str, seed: int) -> tuple[float, float]:
         """Perplexity, and radiated energy of both directions per token, J."""
         task = self._task(split, seed)
-        record = self._emulation.run(policy, self._setting, task, seed=seed, batch_size=8)
+        record = self._emulation.run(policy, self._setting, task, seed=seed, batch_size=BATCH)
         return record.metrics["perplexity"][0], record.uplink_j + record.downlink_j
 
     def _task(self, split: str, seed: int) -> Any:
@@ -127,7 +135,8 @@ def pooled(curves: list[list[Point]]) -> list[Point]:
     return [
         Point(
             rise=float(np.expm1(np.mean([np.log1p(point.rise) for point in points]))),
-            energy=float(np.mean([point.energy for point in points])),
+            energy_j=float(np.mean([point.energy_j for point in points])),
+            reference_j=float(np.mean([point.reference_j for point in points])),
         )
         for points in zip(*curves, strict=True)
     ]
@@ -200,6 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one seed, few documents")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--model", action="append", help="upcycled or scratch (both)")
     parser.add_argument("--no-up-only", action="store_true", help="leave out answers in 8 bits")
     parser.add_argument("--seeds", type=int, default=5, help="of test text and channels (5)")
     parser.add_argument("--documents", type=int, default=12, help="of each seed (12)")
@@ -207,7 +217,7 @@ def main() -> None:
     seeds, documents = (1, 8) if args.quick else (args.seeds, args.documents)
     contenders = (BOTH,) if args.no_up_only else (BOTH, UP_ONLY)
     rows = []
-    for model in ("upcycled", "scratch"):
+    for model in args.model or ("upcycled", "scratch"):
         print(f"{model} ...", file=sys.stderr, flush=True)
         rows += study(model, seeds=seeds, documents=documents, contenders=contenders)
     if args.json:
