@@ -38,6 +38,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "agents.encryption": [],
     "selection.speed": [],
     "selection.bandwidth": [],
+    "selection.both_widths": ["--no-up-only", "--documents", "8"],
     "models.prepare_memory": [],
     "radio.estimation": ["--figures", "benchmarks/figures"],
     "radio.checks": [],

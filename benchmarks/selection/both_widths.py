@@ -1,6 +1,6 @@
 """Energy of both directions saved by choosing both widths, beside the best fixed pair of widths.
 
-    python -m benchmarks.selection.both_widths [--quick] [--json] [--no-up-only]
+    python -m benchmarks.selection.both_widths [--quick] [--json] [--no-up-only] [--model NAME]
         [--seeds N] [--documents N]
 
 Every contender is the same selection (helper and expert of every slot by one price of a nat, with
@@ -13,8 +13,9 @@ those of Top-2 at 16 bits both ways on the same channels and text.
 A sweep of prices on validation text and one channel of its own tells at which prices a contender's
 perplexity rises by 1, 2.5 and 5 %, and which fixed pair needs least energy there. What is printed
 was then measured on test text and other channels, one part of the text for each seed: the energy at
-exactly that rise, interpolated between prices on each seed's curve, with the 95 % interval over
-seeds; and the rise that the price found on validation text brought about.
+exactly that rise, interpolated between prices on the curve of all seeds together (mean log
+perplexity, mean energy), with the 95 % interval of the jackknife over seeds; and the rise that the
+price found on validation text brought about.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -36,11 +38,13 @@ from siftmoe.tools.experiments.cells.emulation import Emulation
 from siftmoe.tools.experiments.cells.records import Setting
 
 RISES = (0.01, 0.025, 0.05)
-#: Prices of a nat, in energies of a token at the mean gain: rises of about 6 to 0.6 %.
-PRICES = tuple(float(x) for x in np.geomspace(60.0, 1500.0, 6))
+#: Prices of a nat, in energies of a token at the mean gain: rises of about 8 to 0.6 %.
+PRICES = tuple(float(x) for x in np.geomspace(45.0, 1500.0, 6))
 #: Of these, the ones of the sweep on validation text.
 SWEPT = (0, 2, 3, 5)
 VALIDATION_SEED = 7_919
+#: Documents of one prefill: each has channels of its own in every layer, so few are many channels.
+BATCH = 2
 BOTH, UP_ONLY = "auto/auto", "auto/8"
 #: Fixed pairs that the sweep on validation text compares.
 FIXED = tuple(f"{up}/{down}" for up, down in product((4, 5, 6), repeat=2) if abs(up - down) <= 1)
@@ -48,10 +52,16 @@ FIXED = tuple(f"{up}/{down}" for up, down in product((4, 5, 6), repeat=2) if abs
 
 @dataclass(frozen=True)
 class Point:
-    """A contender at one price: rise of perplexity, and energy, over those of Top-2."""
+    """A contender at one price: rise of perplexity over Top-2's, its energy, and Top-2's, J."""
 
     rise: float
-    energy: float
+    energy_j: float
+    reference_j: float
+
+    @property
+    def energy(self) -> float:
+        """Energy as a share of Top-2's."""
+        return self.energy_j / self.reference_j
 
 
 class Bench:
@@ -75,7 +85,7 @@ class Bench:
             options = {"price": price * self._unit_j, "bits": up, "downlink_bits": down}
             perplexity, energy = self._run(PolicySpec("siftmoe", options), split, seed)
             before, whole = self._top_two(split, seed)
-            found.append(Point(perplexity / before - 1.0, energy / whole))
+            found.append(Point(perplexity / before - 1.0, energy, whole))
         return found
 
     def _top_two(self, split: str, seed: int) -> tuple[float, float]:
@@ -86,7 +96,7 @@ class Bench:
     def _run(self, policy: PolicySpec, split: str, seed: int) -> tuple[float, float]:
         """Perplexity, and radiated energy of both directions per token, J."""
         task = self._task(split, seed)
-        record = self._emulation.run(policy, self._setting, task, seed=seed, batch_size=8)
+        record = self._emulation.run(policy, self._setting, task, seed=seed, batch_size=BATCH)
         return record.metrics["perplexity"][0], record.uplink_j + record.downlink_j
 
     def _task(self, split: str, seed: int) -> Any:
@@ -120,12 +130,26 @@ def price_at(curve: list[Point], prices: tuple[float, ...], rise: float) -> floa
     return float(np.exp(np.interp(rise, rises[order], np.log(prices)[order])))
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean, and half of the 95 % interval over seeds."""
-    if len(values) < 2:
-        return float(np.mean(values)), float("nan")
-    error = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
-    return float(np.mean(values)), float(error)
+def pooled(curves: list[list[Point]]) -> list[Point]:
+    """One curve of several seeds', price by price."""
+    return [
+        Point(
+            rise=float(np.expm1(np.mean([np.log1p(point.rise) for point in points]))),
+            energy_j=float(np.mean([point.energy_j for point in points])),
+            reference_j=float(np.mean([point.reference_j for point in points])),
+        )
+        for points in zip(*curves, strict=True)
+    ]
+
+
+def jackknife(estimate: Callable[[list[int]], float], seeds: int) -> tuple[float, float]:
+    """Estimate of all seeds, and half of its 95 % interval."""
+    every = list(range(seeds))
+    if seeds < 2:
+        return estimate(every), float("nan")
+    without = np.array([estimate([s for s in every if s != left]) for left in every])
+    error = np.sqrt((seeds - 1) / seeds * np.square(without - without.mean()).sum())
+    return estimate(every), float(error * stats.t.ppf(0.975, seeds - 1))
 
 
 def study(
@@ -141,36 +165,43 @@ def study(
     coarse = tuple(prices[k] for k in SWEPT)
     on_validation = partial(bench.curve, prices=coarse, split="val", seed=VALIDATION_SEED)
     swept = {widths: on_validation(widths) for widths in (*contenders, *FIXED)}
+    best = {rise: min(FIXED, key=partial(_energy_or_inf, swept, rise)) for rise in RISES}
+    curves = {
+        widths: [bench.curve(widths, prices, split="test", seed=s + 1) for s in range(seeds)]
+        for widths in dict.fromkeys((*contenders, *best.values()))
+    }
+
+    def energy(widths: str, rise: float, some: list[int]) -> float:
+        return at_rise(pooled([curves[widths][s] for s in some]), rise)
+
+    def less(widths: str, rise: float, some: list[int]) -> float:
+        return 1.0 - energy(BOTH, rise, some) / energy(widths, rise, some)
+
+    def saved(widths: str, rise: float, some: list[int]) -> float:
+        return 1.0 - energy(widths, rise, some)
+
+    def priced(widths: str, rise: float, some: list[int]) -> float:
+        rises = [point.rise for point in pooled([curves[widths][s] for s in some])]
+        log_price = np.log(price_at(swept[widths], coarse, rise))
+        return float(np.interp(log_price, np.log(prices), rises))
+
     rows = []
-    tested: dict[tuple[str, int], list[Point]] = {}
     for rise in RISES:
-        pairs = {widths: at_rise(swept[widths], rise) for widths in FIXED}
-        best = min(FIXED, key=lambda w: pairs[w] if np.isfinite(pairs[w]) else np.inf)
-        energy: dict[str, list[float]] = {}
-        for widths in (*contenders, best):
-            energy[widths], priced = [], []
-            for seed in range(1, seeds + 1):
-                if (widths, seed) not in tested:
-                    tested[widths, seed] = bench.curve(widths, prices, split="test", seed=seed)
-                curve = tested[widths, seed]
-                energy[widths].append(at_rise(curve, rise))
-                log_price = np.log(price_at(swept[widths], coarse, rise))
-                rises = [point.rise for point in curve]
-                priced.append(float(np.interp(log_price, np.log(prices), rises)))
-            less = [
-                1.0 - both / own for both, own in zip(energy[BOTH], energy[widths], strict=True)
-            ]
-            rows.append(
-                {
-                    "model": model,
-                    "rise": rise,
-                    "widths": widths,
-                    "saved": interval([1.0 - share for share in energy[widths]]),
-                    "both_less": interval(less),
-                    "rise_at_validation_price": interval(priced),
-                }
-            )
+        for widths in (*contenders, best[rise]):
+            of = {
+                name: jackknife(partial(figure, widths, rise), seeds)
+                for name, figure in (("saved", saved), ("both_less", less), ("priced", priced))
+            }
+            rows.append({"model": model, "rise": rise, "widths": widths, **of})
+    for widths, found in curves.items():
+        points = [[(point.rise, point.energy) for point in curve] for curve in found]
+        print(json.dumps({"model": model, "widths": widths, "curves": points}), file=sys.stderr)
     return rows
+
+
+def _energy_or_inf(swept: dict[str, list[Point]], rise: float, widths: str) -> float:
+    found = at_rise(swept[widths], rise)
+    return found if np.isfinite(found) else np.inf
 
 
 def main() -> None:
@@ -178,14 +209,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one seed, few documents")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--model", action="append", help="upcycled or scratch (both)")
     parser.add_argument("--no-up-only", action="store_true", help="leave out answers in 8 bits")
-    parser.add_argument("--seeds", type=int, default=4, help="of test text and channels (4)")
-    parser.add_argument("--documents", type=int, default=16, help="of each seed (16)")
+    parser.add_argument("--seeds", type=int, default=5, help="of test text and channels (5)")
+    parser.add_argument("--documents", type=int, default=12, help="of each seed (12)")
     args = parser.parse_args()
     seeds, documents = (1, 8) if args.quick else (args.seeds, args.documents)
     contenders = (BOTH,) if args.no_up_only else (BOTH, UP_ONLY)
     rows = []
-    for model in ("upcycled", "scratch"):
+    for model in args.model or ("upcycled", "scratch"):
         print(f"{model} ...", file=sys.stderr, flush=True)
         rows += study(model, seeds=seeds, documents=documents, contenders=contenders)
     if args.json:
@@ -199,7 +231,7 @@ def main() -> None:
     for row in rows:
         saved, less, priced = (
             f"{100 * mean:.1f} ± {100 * half:.1f} %"
-            for mean, half in (row["saved"], row["both_less"], row["rise_at_validation_price"])
+            for mean, half in (row["saved"], row["both_less"], row["priced"])
         )
         if row["widths"] == BOTH:
             less = ""

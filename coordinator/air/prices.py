@@ -196,13 +196,8 @@ class AirPrices:
     ) -> Pricing:
         """Price loads that share a deadline, divided for every helper as is best for some loads.
 
-        Parameters
-        ----------
-        links : LinkStates
-        tokens : int
-            T.
-        loads : pair of (N,) float64, bit, or None
-            Payload of each helper's requests and answers; None: half of the most, each way.
+        ``loads``, a pair of (N,) float64, bit: payload of each helper's requests and answers;
+        None: half of the most, each way.
         """
         if loads is None:
             most = max(self.bits_by_width(Direction.UP).values())
@@ -233,7 +228,15 @@ class AirPrices:
             return table
         if self.deadline_shared:
             return self.round_trip(links, tokens).table(tokens).energy_j
-        return self._table(links, tokens, Direction.UP) + self._table(links, tokens, Direction.DOWN)
+        up, down = (
+            self._priced(links, direction).table(
+                max_load=tokens,
+                payload_bits=float(self.bits(direction)),
+                window_s=self.window_s(max(tokens, 1)),
+            )
+            for direction in _BOTH
+        )
+        return up + down
 
     def bits_by_width(self, direction: Direction) -> dict[int, int]:
         """Bits of a vector by the widths that it may have in a direction, ascending."""
@@ -265,14 +268,6 @@ class AirPrices:
             way=self._way(links, direction),
             price=self.objective.price(direction, self.circuit),
             circuit_power_w=self.circuit_power_w(direction),
-        )
-
-    def _table(self, links: LinkStates, tokens: int, direction: Direction) -> FloatArray:
-        """Priced energy of loads in one direction, (N, T+1) J, of one width."""
-        return self._priced(links, direction).table(
-            max_load=tokens,
-            payload_bits=float(self.bits(direction)),
-            window_s=self.window_s(max(tokens, 1)),
         )
 
     def bits(self, direction: Direction) -> int:

@@ -192,7 +192,7 @@ def test_a_single_token_on_its_way_is_booked_with_all_that_it_was_sent(
     addresses: list[str], bundle: Path, tmp_path: Path
 ) -> None:
     """Under fast fading it is selected for again in every block, and changes helpers and widths."""
-    policy, steps = "siftmoe:price=1e-9:bits=auto", 40
+    policy, steps = "siftmoe:price=1e-10:bits=auto", 40
     with running(addresses, bundle, tmp_path, policy, slots=6, downlink_price=0.0) as (
         coordinator,
         watch,
