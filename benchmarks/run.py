@@ -38,6 +38,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "agents.encryption": [],
     "selection.speed": [],
     "selection.bandwidth": [],
+    "selection.broadcast": [],
     "models.prepare_memory": [],
     "radio.estimation": ["--figures", "benchmarks/figures"],
     "radio.checks": [],
