@@ -37,7 +37,7 @@ $(STAMP): setup.cfg constraints.txt .ci/torch_build.py | $(BIN)/python
 
 $(DEV): $(STAMP) .ci/system-packages
 	.ci/system-packages
-	$(PIP) -e '.[$(RUNTIME),coordinator,pluto,fleet,metrics,serve,eval,docs,dev]'
+	$(PIP) -e '.[$(RUNTIME),coordinator,pluto,fleet,metrics,serve,cluster,eval,docs,dev]'
 	touch $@
 
 demo: $(STAMP)

@@ -45,6 +45,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "radio.emulator": [],
     "radio.pluto": [],
     "radio.rounds": [],
+    "radio.modem": [],
 }
 PACKAGES = ("numpy", "torch", "transformers", "onnxruntime-gpu", "onnxruntime", "pyzmq", "numba")
 

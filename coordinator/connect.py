@@ -30,8 +30,9 @@ from siftmoe.coordinator.config.entries import Testbed
 from siftmoe.coordinator.config.testbed import load_testbed
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
+from siftmoe.coordinator.dispatch.reference import BundleExperts
 from siftmoe.coordinator.fleet.agents import Fleet
-from siftmoe.coordinator.fleet.placement import place
+from siftmoe.coordinator.fleet.placement import listed, place
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.policies.setup import prepare_policy, widths_of
 from siftmoe.coordinator.policies.spec import PolicySpec
@@ -41,11 +42,12 @@ from siftmoe.models.similarity.file import read_profile, rotation_of
 from siftmoe.models.vectors.fused import load_kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from siftmoe.coordinator.config.entries import AgentEntry, Testbed
+    from siftmoe.coordinator.config.entries import AgentEntry, ExpertId, Testbed
     from siftmoe.coordinator.fleet.placement import Placement
+    from siftmoe.coordinator.fleet.status import AgentStatus
     from siftmoe.coordinator.sounding.channel import RadioChoice
 
 _log = logging.getLogger(__name__)
@@ -55,23 +57,29 @@ CONNECT_TIMEOUT_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """The agents of a testbed, all ready, and what drives them."""
+    """The agents of a testbed and what drives them; ``missing``: who is not ready, in words."""
 
     fleet: Fleet
     client: Client
     dispatcher: Dispatcher
+    missing: str = ""
 
 
 @contextmanager
-def connected(testbed: Testbed, bundle: Bundle, *, tolerant: bool = False) -> Iterator[Connection]:
+def connected(
+    testbed: Testbed, bundle: Bundle, *, require_all: bool = False
+) -> Iterator[Connection]:
     """Connect to the agents of a testbed.
+
+    Agents that are not ready in time are logged and left out until they are ready, and so are
+    experts that no ready agent hosts: policies replace or skip them.
 
     Parameters
     ----------
     testbed : Testbed
     bundle : Bundle
-    tolerant : bool
-        Begin without agents that are not ready in time, as long as one is; they come in later.
+    require_all : bool
+        Raise if an agent is not ready in time.
 
     Raises
     ------
@@ -80,9 +88,9 @@ def connected(testbed: Testbed, bundle: Bundle, *, tolerant: bool = False) -> It
     KeyUnusable
         If an agent has a key and the coordinator's own cannot be used.
     AgentUnreachable
-        If an agent is not ready in time, or does not host what the file says.
+        If no agent is ready in time, or one is not and all are required.
     PlacementError
-        If an expert has no host.
+        If an expert is on no agent of the file.
     """
     load_kernels()  # not in the middle of a layer
     fleet = Fleet(
@@ -94,16 +102,38 @@ def connected(testbed: Testbed, bundle: Bundle, *, tolerant: bool = False) -> It
     faults = testbed.faults
     heats = Heats(cool_k=faults.cool_k) if faults.avoid_hot else None
     with Client(fleet, security=ClientSecurity.of(testbed), heats=heats) as client:
-        client.connect(timeout_s=CONNECT_TIMEOUT_S, tolerant=tolerant)
+        missing = client.connect(timeout_s=CONNECT_TIMEOUT_S, require_all=require_all)
         dispatcher = Dispatcher(
-            client, rotation=rotation_of(bundle), deadline_s=faults.layer_deadline_s
+            client,
+            rotation=rotation_of(bundle),
+            deadline_s=faults.layer_deadline_s,
+            reference=BundleExperts.of(bundle.manifest),
         )
-        yield Connection(fleet, client, dispatcher)
+        yield Connection(fleet, client, dispatcher, _described(missing, fleet.orphans()))
+
+
+def _described(missing: Sequence[AgentStatus], orphans: Sequence[ExpertId]) -> str:
+    """Describe who and what is missing at the start; logs experts without a host."""
+    if not missing:
+        return ""
+    names = ", ".join(agent.name for agent in missing)
+    text = f"Began without {names}"
+    if not orphans:
+        return f"{text}; the others host every expert."
+    text += f"; no ready agent hosted {listed(orphans)}"
+    _log.warning(
+        "no ready agent hosts %s; they are replaced or skipped until one does", listed(orphans)
+    )
+    return f"{text}."
 
 
 @contextmanager
 def connect(
-    testbed: str | Path | Testbed, *, ledger: str | Path, radio: RadioChoice = "auto"
+    testbed: str | Path | Testbed,
+    *,
+    ledger: str | Path,
+    radio: RadioChoice = "auto",
+    require_all: bool = False,
 ) -> Iterator[Coordinator]:
     """Connect to the running agents of a testbed, and to its radios.
 
@@ -115,6 +145,8 @@ def connect(
         A file that does not exist.
     radio : "auto" or "simulated"
         Whether links are simulated even where there are radios.
+    require_all : bool
+        Raise if an agent is not ready in time, instead of beginning without it.
 
     Raises
     ------
@@ -123,9 +155,9 @@ def connect(
     KeyUnusable
         If an agent has a key and the coordinator's own cannot be used.
     AgentUnreachable
-        If an agent is not ready in time, or does not host what the file says.
+        If no agent is ready in time, or one is not and all are required.
     PlacementError
-        If an expert has no host.
+        If an expert is on no agent of the file.
     RadioMissing
         If a radio is missing and the file does not allow to simulate its link.
     """
@@ -139,7 +171,7 @@ def connect(
     )
     air = air_interface(config.radio, bundle.shape, widths, distances_m=distances)
     with (
-        connected(config, bundle) as there,
+        connected(config, bundle, require_all=require_all) as there,
         Ledger.create(ledger, msgspec.to_builtins(config), label=config.policy.name) as books,
         open_channel(config, there.client, record=books.record, radio=radio) as channel,
     ):
@@ -162,6 +194,7 @@ def connect(
             tables=policy.tables,
             ledger=books,
             clock=channel.clock,
+            reads_router=policy.reads_router,
         )
         with board_energy(there.client, books):
             try:

@@ -61,6 +61,8 @@ class Coordinator:
         Time of the run; by default virtual, from 0.
     reference : LayerOutput or None
         Recomputes every layer undivided; the measured deviation is then booked.
+    reads_router : bool
+        Whether the policy asks for the logits of the model's router.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class Coordinator:
         ledger: Ledger,
         clock: Clock | None = None,
         reference: LayerOutput | None = None,
+        reads_router: bool = False,
     ) -> None:
+        self._reads_router = reads_router
         self.ledger = ledger
         self._parts = Parts(
             fleet=fleet,
@@ -100,7 +104,7 @@ class Coordinator:
 
     def attach(self, model: Any) -> None:
         """Serve the expert layers of a model, and hook its forward passes."""
-        attach(model, self.run_layer)
+        attach(model, self.run_layer, with_logits=self._reads_router)
         self._hooks = StepHooks(model, self)
 
     def detach(self) -> None:
@@ -165,8 +169,12 @@ class Coordinator:
         *,
         routed_experts: NDArray[np.int64],
         gate_weights: NDArray[np.float64],
+        router_logits: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float32]:
-        """Serve one layer; see `LayerOutput`. Padding and rows of empty slots are not sent."""
+        """Serve one layer; see `LayerOutput`. Padding and rows of empty slots are not sent.
+
+        ``router_logits`` (T, E) are those of the model's router, for policies that ask for them.
+        """
         step = self._step
         elsewhere = self._hooks is not None and self._hooks.running_elsewhere()
         if step is None or elsewhere:
@@ -186,7 +194,13 @@ class Coordinator:
             check_rows(layer, rows, states, weights)
             try:
                 output[rows] = self._serve(
-                    step, layer, states, routed_experts=routed, gate_weights=weights, empty=empty
+                    step,
+                    layer,
+                    states,
+                    routed_experts=routed,
+                    gate_weights=weights,
+                    empty=empty,
+                    router_logits=None if router_logits is None else router_logits[rows],
                 )
             except BaseException as error:
                 if self._hooks is not None and not isinstance(error, Exception):
@@ -204,10 +218,15 @@ class Coordinator:
         routed_experts: NDArray[np.int64],
         gate_weights: NDArray[np.float64],
         empty: NDArray[np.bool_],
+        router_logits: NDArray[np.float64] | None,
     ) -> NDArray[np.float32]:
         run = LayerRun(self._parts, sums=step, step=self._step_number, layer=layer)
         served = run.serve(
-            hidden, routed_experts=routed_experts, gate_weights=gate_weights, empty=empty
+            hidden,
+            routed_experts=routed_experts,
+            gate_weights=gate_weights,
+            empty=empty,
+            router_logits=router_logits,
         )
         self.ledger.add(
             selection_row(

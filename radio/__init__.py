@@ -1,4 +1,4 @@
-"""Radio channels, channel sounding, power calibration, Pluto driver and Pluto emulator.
+"""Radio channels, sounding, modem, power calibration, Pluto driver and Pluto emulator.
 
 Rooms, from the lowest floor up:
 
@@ -9,5 +9,6 @@ Rooms, from the lowest floor up:
 - `simulated`: a simulated air and radios on it.
 - `pluto`: the driver of the ADALM-Pluto.
 - `emulator`: emulated Plutos that speak libiio's network protocol.
+- `modem`: bursts of data: LDPC codes, OFDM, transmitter and receiver.
 - `opening`: opens a radio by its address.
 """

@@ -10,7 +10,11 @@
     ├── BufferOverrun       samples were lost
     ├── Overload            a receiver clipped, so its level is not usable
     ├── CalibrationError    a calibration file or reading cannot be used
-    └── LinkOutage          a link cannot carry the payload within its power limit
+    ├── LinkOutage          a link cannot carry the payload within its power limit
+    └── ModemError          what the modem receives cannot be used
+        ├── BadSamples      samples are no finite numbers
+        ├── HeaderInvalid   a header is damaged, or says what is impossible
+        └── PayloadLost     blocks of a payload are missing
 """
 
 from __future__ import annotations
@@ -50,3 +54,19 @@ class CalibrationError(RadioError):
 
 class LinkOutage(RadioError):
     """A link cannot carry the payload within its power limit."""
+
+
+class ModemError(RadioError):
+    """What the modem receives cannot be used."""
+
+
+class BadSamples(ModemError):
+    """Received samples are no finite complex numbers."""
+
+
+class HeaderInvalid(ModemError):
+    """A header is damaged, or says what is impossible."""
+
+
+class PayloadLost(ModemError):
+    """Blocks of a payload are missing."""

@@ -72,7 +72,7 @@ def write_bundle(root: Path, shape=None, *, dtype="float32", golden_error=0.0) -
             plain = SimpleNamespace(gate=gate, up=up, down=down, activation=SILU)
             plain.gate_bias = plain.up_bias = plain.down_bias = None
             name = manifest.expert_name(layer, expert)
-            (root / name).write_bytes(build_expert(plain, dtype).SerializeToString())
+            build_expert(plain, dtype).write(root / name)
             record(name)
             outputs.append(reference(shape, layer, expert, hidden) * (1.0 + golden_error))
         name = manifest.golden_name(layer)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bundles import reference, shape_of, write_bundle
+from bundles import reference, shape_of, weights_of, write_bundle
+from liars import Liar
 
 from siftmoe.agent.config import AgentConfig
 from siftmoe.agent.process.launch import launch, stop_all
@@ -20,6 +21,7 @@ from siftmoe.coordinator.client.security import ClientSecurity
 from siftmoe.coordinator.config.entries import AgentEntry
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
+from siftmoe.coordinator.dispatch.reference import BundleExperts
 from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.ledger.store import Ledger, StepRow, TransmissionRow
 from siftmoe.coordinator.links.fixed import FixedLinks
@@ -61,14 +63,26 @@ class Site:
         heats: Heats | None = None,
         deadline_s: float = DEADLINE_S,
         links: BadLinks | None = None,
+        liar: str | None = None,
+        reference: bool = False,
+        honest: int = 2,
+        agents: list[LaunchedAgent] | None = None,
     ) -> None:
-        self._bundle, self.ledger, self.links = bundle, ledger, links
-        self.agents: list[LaunchedAgent] = []
-        stack.callback(self._end)
-        for n in range(4):
-            self.agents.append(self._start(n, f"tcp://{self._address(n)}:*"))
+        self.bundle, self.ledger, self.links = bundle, ledger, links
+        self.agents: list[LaunchedAgent] = agents or []
+        if agents is None:
+            stack.callback(self._end)
+            for n in range(4):
+                self.agents.append(self._start(n, f"tcp://{self._address(n)}:*"))
         manifest = Manifest.load(bundle)
         entries = [AgentEntry(name=f"a{n}", address=a.endpoint) for n, a in enumerate(self.agents)]
+        gains = list(GAINS)
+        if liar is not None:  # agent 4, the nearest one
+            mine = [(layer, expert) for layer in range(2) for expert in (0, 1)]
+            self.liar = Liar(manifest, mine, liar, weights=weights_of, honest=honest)
+            stack.callback(self.liar.close)
+            entries.append(AgentEntry(name="liar", address=self.liar.address))
+            gains.append(2.0 * max(GAINS))
         self.fleet = Fleet(entries, shape=SHAPE, model_hash=manifest.model_hash)
         security = ClientSecurity(insecure=links is not None)
         self.client = stack.enter_context(Client(self.fleet, security=security, heats=heats))
@@ -76,8 +90,12 @@ class Site:
         budget = Budget(kind=BudgetKind.PER_TOKEN, value=0.0)
         self.coordinator = Coordinator(
             fleet=self.fleet,
-            dispatcher=Dispatcher(self.client, deadline_s=deadline_s),
-            links=FixedLinks(gain=GAINS, noise_psd=4e-21, bandwidth_hz=2e6),
+            dispatcher=Dispatcher(
+                self.client,
+                deadline_s=deadline_s,
+                reference=BundleExperts.of(manifest) if reference else None,
+            ),
+            links=FixedLinks(gain=gains, noise_psd=4e-21, bandwidth_hz=2e6),
             air=AirInterface(
                 payload_bits=256,
                 token_deadline_s=2e-4,
@@ -92,7 +110,7 @@ class Site:
 
     def _config(self, n: int, bind: str) -> AgentConfig:
         return AgentConfig(
-            bundle=str(self._bundle),
+            bundle=str(self.bundle),
             name=f"a{n}",
             bind=bind,
             experts=EXPERTS[n],
@@ -114,7 +132,7 @@ class Site:
 
     def sysfs(self, n: int) -> Path:
         """Where an agent looks for its board's sensors; there are none unless a test puts some."""
-        return self._bundle.parent / f"sys-{n}"
+        return self.bundle.parent / f"sys-{n}"
 
     def restart(self, n: int) -> None:
         """Start an agent again at its address."""
@@ -137,15 +155,20 @@ class Site:
                 agent.process.send_signal(signal.SIGCONT)
         stop_all([agent.process for agent in self.agents])
 
+    def serve(self) -> list[NDArray[np.float32]]:
+        """Serve both layers; returns their outputs."""
+        self.coordinator.begin_step(tokens=len(HIDDEN), prefill=True)
+        outputs = [
+            self.coordinator.run_layer(layer, HIDDEN, routed_experts=ROUTED, gate_weights=GATES)
+            for layer in range(2)
+        ]
+        self.coordinator.end_step(failed=False)
+        return outputs
+
     def step(self) -> set[str]:
         """Serve both layers, compare them with the undivided ones; returns who was used."""
-        self.coordinator.begin_step(tokens=len(HIDDEN), prefill=True)
-        for layer in range(2):
-            output = self.coordinator.run_layer(
-                layer, HIDDEN, routed_experts=ROUTED, gate_weights=GATES
-            )
+        for layer, output in enumerate(self.serve()):
             np.testing.assert_allclose(output, whole(layer), rtol=1e-3, atol=1e-4)
-        self.coordinator.end_step(failed=False)
         last = list(self.ledger.rows(StepRow))[-1].step
         bursts = self.ledger.rows(TransmissionRow)
         return {row.agent for row in bursts if row.step == last and not row.missed}
@@ -168,9 +191,15 @@ def whole(layer: int) -> NDArray[np.float64]:
 
 
 @contextlib.contextmanager
-def four_agents(folder: Path, **options: Any) -> Iterator[Site]:
-    """Start them, with a ledger in this folder; they end with the block."""
-    bundle = write_bundle(folder / "bundle", SHAPE)
+def four_agents(folder: Path, *, running: Site | None = None, **options: Any) -> Iterator[Site]:
+    """Start them, with a ledger in this folder; they end with the block.
+
+    With those of a site that is ``running`` only the coordinator is new.
+    """
+    if running is None:
+        bundle = write_bundle(folder / "bundle", SHAPE)
+    else:
+        bundle, options["agents"] = running.bundle, running.agents
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(Ledger.create(folder / "ledger.sqlite"))
         yield Site(bundle, ledger, stack, **options)

@@ -20,7 +20,8 @@ class Peer:
     """A ROUTER on its own thread.
 
     ``answer(request)`` returns the messages (or raw frames) to send back, each after the pause
-    that stands before it: ``[reply]``, ``[0.2, reply]``, ``[]``.
+    that stands before it: ``[reply]``, ``[0.2, reply]``, ``[]``. ``again`` is the address of one
+    that was closed.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Peer:
         *,
         hello: Callable[[Hello], list[Any]] | None = None,
         host: str = "127.0.0.1",
+        again: str = "",
         **fields: Any,
     ) -> None:
         self._answer = answer or (lambda _request: [])
@@ -37,11 +39,12 @@ class Peer:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
+        self._socket.sndhwm = 0  # what does not fit would be dropped
         self._socket.rcvhwm = 4  # a peer that does not read must not take all in the background
-        port = self._socket.bind_to_random_port(f"tcp://{host}")
-        self.address = f"tcp://{host}:{port}"
+        self._socket.bind(again or f"tcp://{host}:*")
+        self.address = self._socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"peer-{port}")
+        self._thread = threading.Thread(target=self._run, name=f"peer {self.address}")
         self._thread.start()
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ def calibration(widths: tuple[int, ...] = WIDTHS) -> Calibration:
 def profile_of(
     seed: int, *, widths: tuple[int, ...] = WIDTHS, never_routed: int | None = None
 ) -> Profile:
-    """Figures between 0.5 and 1.5, exact where vectors are."""
+    """Figures between 0.5 and 1.5, exact where vectors are; small ones of answers' rounding."""
     rng = np.random.default_rng(seed)
     sizes = {"L": LAYERS, "W": len(widths), "E": EXPERTS, "X": EXPERTS + 1}
     found: dict[str, Any] = {
@@ -46,6 +46,8 @@ def profile_of(
     for name in ("square", "scaled_square"):
         found[name].value[:, :, -1] = 2.0
         found[f"narrow_{name}"].value[..., -1] = 2.0
+    # an answer's rounding falls fourfold with each bit, and is never all of it
+    found["reply_error"].value[:] *= 0.1 * 4.0 ** (2.0 - np.array(widths))
     if never_routed is not None:
         for name in SERVING:
             found[name].value[:, never_routed] = np.nan

@@ -47,7 +47,7 @@ def scaled(
         grid = (-(-weight.shape[0] // r), -(-weight.shape[1] // c))
         scale, zero = torch.empty(grid), torch.zeros(grid)
         codes, true = torch.empty(weight.shape, dtype=dtype), torch.empty_like(weight)
-        largest = 127.0 if dtype == torch.int8 else torch.finfo(dtype).max
+        largest = torch.finfo(dtype).max if dtype.is_floating_point else 127.0
         for i in range(grid[0]):
             for j in range(grid[1]):
                 at = (slice(i * r, i * r + r), slice(j * c, j * c + c))
@@ -57,16 +57,16 @@ def scaled(
                     step = torch.exp2(step.log2().ceil())
                 scale[i, j] = step = step.to(scale_dtype).float()
                 if zero_key is not None:
-                    zero[i, j] = (3 * i + 5 * j) % 11 - 4
+                    zero[i, j] = (3 * i + 5 * j) % 11 - 4 + (128 if dtype == torch.uint8 else 0)
                 number = block / step + zero[i, j]
-                if dtype == torch.int8:
-                    number = number.round().clamp(-128, 127)
+                if not dtype.is_floating_point:
+                    number = number.round().clamp(torch.iinfo(dtype).min, torch.iinfo(dtype).max)
                 codes[at] = number.to(dtype)
                 true[at] = (codes[at].float() - zero[i, j]) * step
         view = {"keep": grid, "flat": (-1,), "scalar": (), "one": (1,)}[shape]
         tensors = {name: codes, stem(name) + key: scale.to(scale_dtype).reshape(view)}
         if zero_key is not None:
-            tensors[stem(name) + zero_key] = zero.to(torch.int8).reshape(view)
+            tensors[stem(name) + zero_key] = zero.to(dtype).reshape(view)
         return tensors, true
 
     return encode

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("commands.serve", "serve a model to OpenAI clients over HTTP"),
     "prepare": ("commands.prepare", "split a checkpoint into a backbone and ONNX experts"),
     "profile": ("commands.profile", "show the similarity of a bundle's experts"),
+    "place": ("commands.place", "choose which agent of a testbed hosts which expert"),
     "agent": ("commands.agent", "serve experts of a bundle"),
     "keys": (
         "commands.boards.keys",
@@ -54,7 +55,7 @@ _SLOW = {
         ("loopback", "run", "serve", "prepare", "profile", "experiment"),
         "loading PyTorch and Transformers",
     ),
-    "solve": "loading compiled code",
+    **dict.fromkeys(("solve", "place"), "loading compiled code"),
     "agent": "loading and testing the experts",
     "status": "asking agents and boards",
     **dict.fromkeys(("flash", "rollback", "logs", "unflash"), "logging in"),

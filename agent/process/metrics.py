@@ -99,6 +99,7 @@ _LABELLED: Final[dict[str, tuple[Family, str]]] = {
     "admitted": (CONNECTIONS, "admitted"),
     "refused_key": (CONNECTIONS, "refused_key"),
     "handshakes_closed": (CONNECTIONS, "handshake_closed"),
+    "messages_unfinished": (CONNECTIONS, "endless_message"),
     "connections_refused": (CONNECTIONS, "no_descriptor"),
 }
 _PREFIXES: Final[dict[str, Family]] = {"answered_": REFUSALS, "undeliverable_": UNDELIVERABLE}

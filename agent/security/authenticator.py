@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Final
 import zmq
 from zmq.utils import z85
 
+from siftmoe.agent.security import handshakes, unfinished
 from siftmoe.agent.security.arrivals import Arrivals
 from siftmoe.agent.security.connections import Connection
 from siftmoe.agent.security.descriptors import is_reserved
-from siftmoe.agent.security.handshakes import CHECK_MS, Handshakes
+from siftmoe.agent.security.handshakes import Handshakes
 from siftmoe.agent.security.peer_log import PeerLog
+from siftmoe.agent.security.unfinished import Unfinished
+from siftmoe.agent.wire.bounds import MAX_FRAME_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +75,8 @@ class Authenticator:
         Keys to admit; None where connections are not encrypted and every peer is admitted.
     count : callable
         Called with a counter's name for each connection event and decision, on this thread.
+    unfinished : Unfinished or None
+        Is told by the receiving thread which connections complete messages.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Authenticator:
         *,
         credentials: Credentials | None,
         count: Callable[[str], None],
+        unfinished: Unfinished | None = None,
     ) -> None:
         self._context = context
         self._count = count
@@ -87,6 +93,9 @@ class Authenticator:
         self._names: dict[bytes, str] = {}
         self._arrivals = Arrivals()
         self._handshakes = Handshakes()
+        if unfinished is None:
+            unfinished = Unfinished(max_frame_bytes=MAX_FRAME_BYTES)
+        self._unfinished = unfinished
         self._zap: zmq.Socket[bytes] | None = None
         if credentials is not None:
             self._names = {
@@ -119,7 +128,7 @@ class Authenticator:
             poller.register(self._zap, zmq.POLLIN)
         try:
             while True:
-                ready = dict(poller.poll(CHECK_MS if self._handshakes else None))
+                ready = dict(poller.poll(self._check_ms()))
                 # Events first: a connection begins before its ZAP request.
                 self._take_events(_waiting(events))
                 self._close_excess()
@@ -172,11 +181,21 @@ class Authenticator:
             elif what == _BEGAN and ends.get(descriptor, -1) < place:  # it is still open
                 self._begin(descriptor)
 
+    def _check_ms(self) -> int | None:
+        """Return the time to the next check; None without connections."""
+        if self._handshakes:
+            return handshakes.CHECK_MS
+        return unfinished.CHECK_MS if self._unfinished else None
+
     def _close_excess(self) -> None:
-        """Close unauthenticated connections beyond the limits, count and log them."""
+        """Close connections beyond the limits, count and log them."""
         for connection, reason in self._handshakes.take_excess():
             self._count("handshakes_closed")
             self._peer_log.warn_once("handshake", peer=connection.address, reason=reason)
+            connection.shut_down()
+        for connection, reason in self._unfinished.take_excess():
+            self._count("messages_unfinished")
+            self._peer_log.warn_once("unfinished", peer=connection.address, reason=reason)
             connection.shut_down()
 
     def _begin(self, descriptor: int) -> None:
@@ -188,13 +207,16 @@ class Authenticator:
             self._count("connections_refused")
             self._peer_log.warn_once("descriptors", peer=connection.address, reason=_NO_DESCRIPTOR)
             connection.shut_down()
-        elif self._zap is not None:  # without ZAP requests failed handshakes cannot be told
+            return
+        self._unfinished.begin(connection)
+        if self._zap is not None:  # without ZAP requests failed handshakes cannot be told
             self._arrivals.begin(descriptor, connection.address, now_s=time.monotonic())
             self._handshakes.begin(connection)
 
     def _end(self, descriptor: int) -> None:
         """Forget a connection that has ended; log its address if it failed in the handshake."""
         self._handshakes.end(descriptor)
+        self._unfinished.end(descriptor)
         if address := self._arrivals.end(descriptor, now_s=time.monotonic()):
             self._peer_log.warn_once("handshake", peer=address, reason=_FAILED_HANDSHAKE)
 

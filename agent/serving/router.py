@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import zmq
 
+    from siftmoe.agent.security.unfinished import Unfinished
     from siftmoe.agent.wire.protocol import Frame, Reply
 
 logger = logging.getLogger(__name__)
@@ -41,11 +42,21 @@ class SharedRouter:
         The ROUTER, bound.
     count : callable
         Called with the name of a counter for each reply that cannot be delivered.
+    unfinished : Unfinished or None
+        Is told of each message, and when there is none.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], *, count: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        *,
+        count: Callable[[str], None],
+        unfinished: Unfinished | None = None,
+    ) -> None:
         self._socket = socket
         self._count = count
+        self._unfinished = unfinished
+        self._on_message = None if unfinished is None else unfinished.complete
         self._lock = threading.Lock()  # around every use of the socket
         self._unread = Unread()
         self._closed = False
@@ -54,6 +65,8 @@ class SharedRouter:
         self._poll.register(descriptor_of(socket), select.POLLIN)
         self._poll.register(self._wakeup, select.POLLIN)
         self.endpoint = endpoint_of(socket)
+        if unfinished is not None:
+            unfinished.ask(self.wake)
 
     def wake(self) -> None:
         """End a wait; may be called from a signal handler or another thread."""
@@ -71,9 +84,13 @@ class SharedRouter:
     def receive(self) -> list[Frame] | None:
         """Receive one message, the peer's routing id first; None if none has arrived."""
         with self._lock:
-            if self._closed or not has_arrived(self._socket):
+            if self._closed:
                 return None
-            return receive(self._socket)
+            if has_arrived(self._socket):
+                return receive(self._socket, on_message=self._on_message)
+            if self._unfinished is not None:
+                self._unfinished.emptied()
+            return None
 
     def check_unread(self, peer: bytes) -> None:
         """Raise AgentBusy if a peer has too many replies to read before it may ask for more."""

@@ -28,6 +28,7 @@ from siftmoe.agent.errors import (
 )
 from siftmoe.agent.security.authenticator import Authenticator
 from siftmoe.agent.security.peer_log import PeerLog
+from siftmoe.agent.security.unfinished import Unfinished
 from siftmoe.agent.service.backlog import Backlog
 from siftmoe.agent.service.pace import Pace
 from siftmoe.agent.service.requests import Job
@@ -88,15 +89,20 @@ class Server:
     ) -> None:
         self._service = service
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        max_frame_bytes = frame_limit(service.runtime.hidden_size)
+        unfinished = Unfinished(max_frame_bytes=max_frame_bytes)
         authenticator = Authenticator(
-            self._context, credentials=credentials, count=service.telemetry.count
+            self._context,
+            credentials=credentials,
+            count=service.telemetry.count,
+            unfinished=unfinished,
         )
         try:
             socket = open_router(
                 self._context,
                 bind,
                 insecure=insecure,
-                max_frame_bytes=frame_limit(service.runtime.hidden_size),
+                max_frame_bytes=max_frame_bytes,
                 keys=None if credentials is None else credentials.keys,
             )
         except Exception:
@@ -104,7 +110,7 @@ class Server:
             self._context.term()
             raise
         authenticator.guard(socket)
-        self._router = SharedRouter(socket, count=service.telemetry.count)
+        self._router = SharedRouter(socket, count=service.telemetry.count, unfinished=unfinished)
         self._peer_log = PeerLog(logger)
         self.endpoint = self._router.endpoint
         self._backlog = Backlog(limit=queue_limit)

@@ -37,6 +37,7 @@ _LINGER_MS: Final = 200
 
 
 # As plain numbers: combining pyzmq's enumerations costs more than the calls they are for.
+_SOURCE = int(zmq.SRCFD)
 _EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
 _NO_WAIT, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 
@@ -125,11 +126,17 @@ def remove_path(endpoint: str) -> None:
         Path(path).unlink(missing_ok=True)
 
 
-def receive(router: zmq.Socket[bytes], *, flags: int = _NO_WAIT) -> list[Frame]:
+def receive(
+    router: zmq.Socket[bytes],
+    *,
+    flags: int = _NO_WAIT,
+    on_message: Callable[[int | None], None] | None = None,
+) -> list[Frame]:
     """Receive a message that has arrived, or wait with flags 0; large frames are not copied.
 
     This takes half the time of ``recv_multipart``, which asks the socket for RCVMORE after each
-    frame.
+    frame. ``on_message`` is called with the descriptor of the connection that the message came by,
+    or None where ZeroMQ does not tell.
     """
     frames: list[Frame] = []
     more = True
@@ -137,7 +144,17 @@ def receive(router: zmq.Socket[bytes], *, flags: int = _NO_WAIT) -> list[Frame]:
         frame = router.recv(flags, copy=False)
         frames.append(frame.bytes if len(frame) < _SMALL_BYTES else frame.buffer)
         more = frame.more
+    if on_message is not None:
+        on_message(_source_of(frame))
     return frames
+
+
+def _source_of(frame: zmq.Frame) -> int | None:
+    """Return the descriptor of the connection that a frame came by; None for some of ZMTP 1."""
+    try:
+        return int(frame.get(_SOURCE))
+    except zmq.ZMQError:
+        return None
 
 
 def send(

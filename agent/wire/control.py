@@ -97,7 +97,8 @@ def of_codes(codes: NDArray[np.uint32], bits: int) -> Float32Array:
         return patterns
     signed = codes.astype(np.int64)
     signed -= (signed >> (bits - 1)) << bits
-    return signed.astype(np.float32) / np.float32(_LARGEST[bits])
+    weights: Float32Array = signed.astype(np.float32) / np.float32(_LARGEST[bits])
+    return weights
 
 
 def rounded(weights: Float32Array, bits: int) -> Float32Array:

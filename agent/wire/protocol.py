@@ -24,10 +24,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
 
 from siftmoe.agent.errors import ProtocolError
 from siftmoe.agent.wire.bounds import MAX_FRAME_BYTES, MAX_HEADER_BYTES, VERSION, RequestId
+from siftmoe.agent.wire.maps import apply_header, apply_of, result_header, result_of
 from siftmoe.agent.wire.messages import (
     Failure,
     Hello,
@@ -51,16 +51,12 @@ from siftmoe.agent.wire.packed import (
     plain,
     plain_all,
 )
-from siftmoe.agent.wire.packed_check import check_widths, packed_of
+from siftmoe.agent.wire.packed_check import check_widths
 from siftmoe.agent.wire.payload import (
     ZERO_COPY_BYTES,
     Frame,
     dtype_name,
     frame_of,
-    matrix_of,
-    pairs_of,
-    runs_and_rotation,
-    weights_of,
 )
 from siftmoe.agent.wire.short import Hosted, decode_short, encode_apply, encode_result, is_short
 from siftmoe.agent.wire.sound import Burst, Heard, PilotPower
@@ -116,25 +112,15 @@ def encode(message: Message) -> list[Frame]:
     """
     if isinstance(message, Apply):
         _check_apply(message)
-        return encode_apply(message) or _encode_apply(message)
-    if isinstance(message, Result) and message.short:
-        dtype_name(message.output, "output")
-        return encode_result(message)
+        return encode_apply(message) or [
+            _pack(apply_header(message)),
+            *(frame_of(part) for part in (message.hidden, message.pairs, message.weights)),
+        ]
     if isinstance(message, Result):
-        output = message.output
-        name = dtype_name(output, "output")
-        widths, rotation = runs_and_rotation(output)
-        header = ResultHeader(
-            v=VERSION,
-            id=message.id,
-            dtype=name,
-            shape=output.shape,
-            compute_s=message.compute_s,
-            queue_s=message.queue_s,
-            widths=widths,
-            rotation=rotation,
-        )
-        return [_pack(header), frame_of(output)]
+        if message.short:
+            dtype_name(message.output, "output")
+            return encode_result(message)
+        return [_pack(result_header(message)), frame_of(message.output)]
     return [_pack(message)]
 
 
@@ -148,27 +134,6 @@ def _check_apply(message: Apply) -> None:
     check_widths((width for width, _ in message.answer_runs), known=ROW_WIDTHS, what="reply_width")
     if sum(rows for _, rows in message.answer_runs) != len(message.hidden):
         raise ValueError(f"reply_runs {message.reply_runs} are not of {len(message.hidden)} rows")
-
-
-def _encode_apply(message: Apply) -> list[Frame]:
-    hidden, pairs, weights = message.hidden, message.pairs, message.weights
-    name = dtype_name(hidden, "hidden")
-    deadline_ms = None if message.deadline_s is None else message.deadline_s * _S_TO_MS
-    widths, rotation = runs_and_rotation(hidden)
-    header = ApplyHeader(
-        v=VERSION,
-        id=message.id,
-        layer=message.layer,
-        dtype=name,
-        shape=hidden.shape,
-        deadline_ms=deadline_ms,
-        widths=widths,
-        rotation=rotation,
-        reply_width=UNSET if message.reply_width is None else message.reply_width,
-        reply_rotation=UNSET if message.reply_rotation == "none" else message.reply_rotation,
-        reply_widths=UNSET if message.reply_runs is None else message.reply_runs,
-    )
-    return [_pack(header), frame_of(hidden), frame_of(pairs), frame_of(weights)]
 
 
 def _pack(header: msgspec.Struct) -> bytes:
@@ -270,61 +235,10 @@ def _read(decoder: msgspec.msgpack.Decoder[Any], header: Frame, *, request_id: i
 
 def _with_payload(header: ApplyHeader | ResultHeader, frames: Sequence[Frame]) -> Message:
     if isinstance(header, ApplyHeader):
-        return _decode_apply(header, frames)
+        _expect_frames(frames, 3, header.id)
+        return apply_of(header, frames[1:])
     _expect_frames(frames, 1, header.id)
-    return Result(
-        id=header.id,
-        output=_vectors(frames[1], header, "output"),
-        compute_s=header.compute_s,
-        queue_s=header.queue_s,
-    )
-
-
-def _decode_apply(header: ApplyHeader, frames: Sequence[Frame]) -> Message:
-    _expect_frames(frames, 3, header.id)
-    pairs = pairs_of(frames[2], num_rows=header.shape[0], request_id=header.id)
-    deadline_ms, reply_width = header.deadline_ms, header.reply_width
-    if reply_width is not UNSET:
-        check_widths((reply_width,), known=ROW_WIDTHS, what="reply_width", request_id=header.id)
-    reply_runs = None if header.reply_widths is UNSET else header.reply_widths
-    if reply_runs is not None:
-        _check_reply_runs(reply_runs, header)
-    return Apply(
-        id=header.id,
-        layer=header.layer,
-        hidden=_vectors(frames[1], header, "hidden"),
-        pairs=pairs,
-        weights=weights_of(frames[3], num_pairs=len(pairs), request_id=header.id),
-        deadline_s=None if deadline_ms is None else deadline_ms / _S_TO_MS,
-        reply_width=None if reply_width is UNSET else reply_width,
-        reply_rotation="none" if header.reply_rotation is UNSET else header.reply_rotation,
-        reply_runs=reply_runs,
-    )
-
-
-def _check_reply_runs(runs: tuple[tuple[int, int], ...], header: ApplyHeader) -> None:
-    widths = (width for width, _ in runs)
-    check_widths(widths, known=ROW_WIDTHS, what="reply_widths", request_id=header.id)
-    rows = sum(count for _, count in runs)
-    if rows != header.shape[0]:
-        raise ProtocolError(
-            f"reply_widths are of {rows} rows, the request has {header.shape[0]}", header.id
-        )
-
-
-def _vectors(frame: Frame, header: ApplyHeader | ResultHeader, what: str) -> Vectors:
-    if header.dtype == "packed":
-        if header.widths is UNSET:
-            raise ProtocolError(f"{what} is packed, the header has no widths", header.id)
-        return packed_of(
-            frame,
-            shape=header.shape,
-            runs=header.widths,
-            rotation="none" if header.rotation is UNSET else header.rotation,
-            what=what,
-            request_id=header.id,
-        )
-    return matrix_of(frame, dtype=header.dtype, shape=header.shape, what=what, request_id=header.id)
+    return result_of(header, frames[1])
 
 
 def _expect_frames(frames: Sequence[Frame], count: int, request_id: int) -> None:

@@ -1,6 +1,7 @@
 """Agents that are killed, stopped, restarted, sent garbage or badly connected during a run.
 
-    python -m benchmarks.chaos [--agents N] [--requests R] [--seconds S] [--seed K]
+    python -m benchmarks.chaos [--agents N] [--requests R] [--seconds S] [--epoch S] [--liars MODES]
+        [--seed K]
 
 Real agents on this machine, every expert on two of them, fading links, Top-K. Every second agent is
 behind its own network link (`tests.bad_links`) and has keys; this takes root, and without root the
@@ -9,9 +10,16 @@ restarted, ended in order and restarted, stopped for seconds, stalled for a mome
 garbage on its port; or for 0.5 to 3 s its link loses 30 % of the packets, delays each by 20 ± 10 ms
 each way, or carries nothing.
 
+Beside them lie eight agents that no strike hits, with the same experts: results times 1,000,
+negated, zeros, rolled by an entry, NaN, late, twice, or a result, 300 unasked messages and the end
+of the connection. In every epoch another coordinator begins, which has to find them; the user's
+device computes sampled rows again.
+
 Every layer's output is compared with the result of its plan's slots in float64; a plan of all slots
-must give the undivided layer. The benchmark ends after R requests, or S seconds. The exit status is
-1 if an output is wrong, a row of the ledger is missing or an agent does not come back.
+must give the undivided layer. An output that is wrong by exactly the lie of a liar that was not
+found yet is counted apart. The benchmark ends after R requests, or S seconds. The exit status is 1
+if an output is wrong otherwise, a row of the ledger is missing, or a true agent ends by itself or
+does not come back.
 """
 
 from __future__ import annotations
@@ -32,34 +40,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import psutil
 
+from benchmarks.chaos.epochs import DEADLINE_S, all_back, coordinated
+from benchmarks.chaos.liars import liars
 from benchmarks.chaos.strikes import KINDS, LINKS, Board, Chaos, boards_of
-from benchmarks.chaos.watch import Checked, Watched, WatchedClient, seen
+from benchmarks.chaos.tally import Tally, liars_table, report
+from benchmarks.chaos.watch import Checked, seen, unwatched_s
 from siftmoe.agent.process.launch import stop_all
-from siftmoe.coordinator.air.assembly import air_interface
-from siftmoe.coordinator.client.security import ClientSecurity
-from siftmoe.coordinator.config.entries import AgentEntry
-from siftmoe.coordinator.config.radio import RadioEntry
-from siftmoe.coordinator.dispatch.dispatcher import Dispatcher
-from siftmoe.coordinator.ledger.store import (
-    FaultRow,
-    Ledger,
-    SelectionRow,
-    StepRow,
-    TransmissionRow,
-)
-from siftmoe.coordinator.links.assembly import simulated_links
-from siftmoe.coordinator.policies.registry import make_policy
-from siftmoe.coordinator.selection.problem import Budget, BudgetKind
-from siftmoe.coordinator.selection.tables import unknown_tables
-from siftmoe.models.bundle.manifest import Manifest
+from siftmoe.coordinator.ledger.store import Ledger
 from tests.bad_links import BadLinks, why_not
 from tests.bundles import shape_of, write_bundle
+from tests.liars import WRONG
 
 if TYPE_CHECKING:
-    from siftmoe.agent.security.keys import KeyPair
+    pass
 
 LAYERS, TOP_K, MOST_TOKENS = 2, 2, 8
-DEADLINE_S: Final = 1.0
+#: Modes of `tests.liars`: wrong results, not finite, gone in the middle, late, twice.
+LIARS: Final = ("big1000", "negated", "zeros", "others", "nan", "floods", "late", "twice")
 #: Time limits for noticing a strike, for a killed and for a wedged agent.
 TARGETS_S: Final = {"kill": 0.01, "stop": 0.4, "cut": 0.4}
 #: Steps before the first strike, so that imports and compilation are not counted as faults.
@@ -79,13 +76,15 @@ def start(boards: list[Board]) -> None:
 class Meter:
     """Memory and open files of this process during the run."""
 
-    def __init__(self, requests: int) -> None:
-        self._every, self._process = requests / LOOKS, psutil.Process()
+    def __init__(self, requests: int, seconds: float) -> None:
+        self._requests, self._seconds = requests / LOOKS, seconds / LOOKS
+        self._process, self._began_s = psutil.Process(), time.monotonic()
         self.looks: list[tuple[float, int]] = []
 
     def look(self, requests: int) -> None:
         """Take a sample if it is due."""
-        if requests >= self._every * len(self.looks):
+        passed_s, due = time.monotonic() - self._began_s, len(self.looks)
+        if requests >= self._requests * due or passed_s >= self._seconds * due:
             megabytes = self._process.memory_info().rss / 2**20
             self.looks.append((megabytes, self._process.num_fds()))
 
@@ -97,10 +96,10 @@ def drive(
     requests: int,
     seconds: float,
     meter: Meter,
-) -> int:
-    """Run steps until the number of requests or the time is reached; returns the requests."""
-    shape, end_s, steps = coordinator.shape, time.monotonic() + seconds, 0
-    while coordinator.requests < requests and time.monotonic() < end_s:
+) -> None:
+    """Run steps until the number of requests or the time is reached."""
+    shape, end_s, tally = coordinator.shape, time.monotonic() + seconds, coordinator.tally
+    while tally.requests < requests and time.monotonic() < end_s:
         tokens = int(rng.integers(1, MOST_TOKENS + 1))
         hidden = rng.standard_normal((tokens, shape.hidden_size)).astype(np.float32)
         routed = np.stack([rng.permutation(shape.num_experts)[:TOP_K] for _ in range(tokens)])
@@ -109,9 +108,8 @@ def drive(
         for layer in range(LAYERS):
             coordinator.run_layer(layer, hidden, routed_experts=routed, gate_weights=gates)
         coordinator.end_step(failed=False)
-        steps += 1
-        meter.look(coordinator.requests)
-    return steps
+        tally.steps += 1
+        meter.look(tally.requests)
 
 
 def milliseconds(values: list[float]) -> str:
@@ -121,14 +119,14 @@ def milliseconds(values: list[float]) -> str:
     return " / ".join(f"{v * 1e3:.0f}" for v in (*np.percentile(values, [50, 90]), max(values)))
 
 
-def table(chaos: Chaos, fleet: Watched, client: WatchedClient, kinds: list[str]) -> None:
+def table(chaos: Chaos, tally: Tally, kinds: list[str]) -> None:
     """Print the results of the strikes."""
     struck = Counter(strike.kind for strike in chaos.strikes)
     print("| fault | times | in use | left out for it | after, ms | target | back after, ms |")
     print("|---|---|---|---|---|---|---|")
     late = []
     for kind in kinds:
-        found = seen(chaos.strikes, fleet, kind)
+        found = seen(chaos.strikes, tally, kind)
         noticed = [s for s in found if s.noticed_s is not None]
         delays, back = [s.noticed_s for s in noticed], [s.back_s for s in noticed if s.back_s]
         target_s, held = TARGETS_S.get(kind), "-"
@@ -146,45 +144,11 @@ def table(chaos: Chaos, fleet: Watched, client: WatchedClient, kinds: list[str])
     )
     for _, one in sorted(late, key=lambda pair: -pair[0])[:5]:
         began_s = one.strike.began_s
-        gap_s = client.unwatched_s(began_s, began_s + one.noticed_s)
+        gap_s = unwatched_s(tally, began_s, began_s + one.noticed_s)
         print(
             f"- {one.strike.kind} of a{one.strike.board}: {one.noticed_s * 1e3:.0f} ms, in "
             f"{gap_s * 1e3:.0f} of which the coordinator did not look at its connections"
         )
-
-
-def report(coordinator: Checked, *, steps: int, looks: list[tuple[float, int]]) -> bool:
-    """Print what was served; returns True if nothing was wrong or lost."""
-    ledger = coordinator.ledger
-    selections = list(ledger.rows(SelectionRow))
-    faults = list(ledger.rows(FaultRow))
-    slots = sum(row.kept + row.replaced + row.skipped for row in selections)
-    lost_rows = (steps - sum(1 for _ in ledger.rows(StepRow))) + (steps * LAYERS - len(selections))
-    requests = sum(1 for row in ledger.rows(TransmissionRow) if row.direction == "up")
-    missed = [row for row in faults if row.kind == "DeadlineMissed"]
-    again = len({(row.step, row.layer) for row in faults})
-    tokens = sum(row.tokens for row in ledger.rows(StepRow)) * LAYERS
-    print(f"\n{steps} steps, {coordinator.layers} layers, {requests} requests.")
-    print(f"Layers solved again for {len(faults)} faults: {again}; the faults' errors: ", end="")
-    print(", ".join(f"{k} {n}" for k, n in Counter(row.kind for row in faults).items()) or "none")
-    print(
-        f"Answers that missed a round's half of the layer's {DEADLINE_S:g} s: {len(missed)}. In "
-        f"layers that gave slots up for it, {coordinator.short_tokens} of {tokens} tokens went on "
-        f"without one, counted once per layer."
-    )
-    print(
-        f"Layers with all slots: {coordinator.complete} of {coordinator.layers}; of {slots} slots "
-        f"{sum(row.faulted for row in selections)} lost to faults, "
-        f"{sum(row.skipped - row.faulted for row in selections)} skipped for want of a host."
-    )
-    print(
-        f"Longest wait for a failed helper: {max((r.waited_s for r in faults), default=0):.3f} s."
-    )
-    print(f"Wrong outputs: {coordinator.wrong} (largest error {coordinator.worst:.1e}).")
-    print(f"Ledger rows lost: {lost_rows}.")
-    print("Coordinator's memory, MB (open files), as requests went on: ", end="")
-    print(", ".join(f"{rss:.0f} ({files})" for rss, files in looks))
-    return not (coordinator.wrong or lost_rows)
 
 
 def sizes(boards: list[Board]) -> str:
@@ -193,44 +157,22 @@ def sizes(boards: list[Board]) -> str:
     return f"{min(found):.0f} to {max(found):.0f} MB"
 
 
-def coordinated(
-    stack: contextlib.ExitStack, boards: list[Board], pairs: dict[str, KeyPair], folder: Path
-) -> tuple[Checked, Watched, WatchedClient]:
-    """Connect a coordinator to the agents."""
-    keys = {name: pair.public for name, pair in pairs.items()}
-    entries = [
-        AgentEntry(name=b.config.name, address=b.agent.endpoint, key=keys.get(b.config.name))
-        for b in boards
-    ]
-    manifest = Manifest.load(boards[0].config.bundle)
-    fleet = Watched(entries, shape=manifest.shape, model_hash=manifest.model_hash)
-    security = ClientSecurity(keys=pairs["coordinator"])
-    client = stack.enter_context(WatchedClient(fleet, security=security))
-    client.connect(timeout_s=60.0)
-    radio = RadioEntry(deadline_s=0.01, bits=32)
-    distances = [20.0] * len(boards)
-    budget = Budget(kind=BudgetKind.PER_TOKEN, value=0.0)
-    coordinator = Checked(
-        fleet=fleet,
-        dispatcher=Dispatcher(client, deadline_s=DEADLINE_S),
-        links=simulated_links(radio, distances),
-        air=air_interface(radio, manifest.shape, distances_m=distances),
-        policy=make_policy("topk"),
-        tables=unknown_tables(LAYERS, manifest.shape.num_experts, budget=budget, width=32),
-        ledger=stack.enter_context(Ledger.create(folder / "ledger.sqlite")),
-    )
-    coordinator.shape = manifest.shape
-    return coordinator, fleet, client
-
-
-def main() -> int:
-    """Run it."""
+def parsed() -> argparse.Namespace:
+    """Parse the options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--agents", type=int, default=8)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=1_800.0)
+    parser.add_argument("--epoch", type=float, default=60.0, help="seconds of one coordinator")
+    parser.add_argument("--liars", default=",".join(LIARS), help="modes, with commas; '' for none")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run it."""
+    args = parsed()
+    modes = [mode for mode in args.liars.split(",") if mode]
     logging.disable()  # the results are in the table
     problem = why_not()
     shape = shape_of(
@@ -244,28 +186,49 @@ def main() -> int:
         boards, pairs = boards_of(bundle, args.agents, links=links, keys=folder)
         stack.callback(lambda: stop_all([b.agent.process for b in boards if b.started]))
         start(boards)
-        coordinator, fleet, client = coordinated(stack, boards, pairs, folder)
-        chaos, meter = Chaos(boards, args.seed), Meter(args.requests)
+        addresses = stack.enter_context(liars(bundle, modes, num_experts=args.agents))
+        false = dict(zip(modes, addresses, strict=True))
+        ledger = stack.enter_context(Ledger.create(folder / "ledger.sqlite", label="warm-up"))
+        tally, chaos, meter = Tally(), Chaos(boards, args.seed), Meter(args.requests, args.seconds)
         rng = np.random.default_rng(args.seed)
-        steps = drive(coordinator, rng, requests=WARM_UP, seconds=60.0, meter=meter)
-        before, began_s = sizes(boards), time.monotonic()
+        with coordinated(tally, ledger, boards, pairs, {}) as (coordinator, _):
+            drive(coordinator, rng, requests=WARM_UP, seconds=60.0, meter=meter)
+        before, began_s, epochs = sizes(boards), time.monotonic(), 0
         chaos.start()
+        end_s, everybody = began_s + args.seconds, True
         try:
-            steps += drive(
-                coordinator, rng, requests=args.requests, seconds=args.seconds, meter=meter
-            )
+            while tally.requests < args.requests and time.monotonic() < end_s:
+                ledger.start_run(f"epoch {epochs}")
+                with contextlib.ExitStack() as epoch:
+                    with chaos.calm():
+                        coordinator, client = epoch.enter_context(
+                            coordinated(tally, ledger, boards, pairs, false)
+                        )
+                    seconds = min(args.epoch, end_s - time.monotonic())
+                    drive(coordinator, rng, requests=args.requests, seconds=seconds, meter=meter)
+                    with chaos.calm():
+                        everybody &= all_back(client, args.agents)
+                epochs += 1
         finally:
             wall_s = time.monotonic() - began_s
             chaos.end()
-        everybody = client.wait_ready(timeout_s=60.0)
-        print(f"{args.agents} agents, {wall_s:.0f} s, seed {args.seed}. ", end="")
-        behind = f"{args.agents // 2} of them are behind links of their own, with keys"
+        print(
+            f"{args.agents} agents, {len(modes)} liars, {wall_s:.0f} s in {epochs} epochs, ", end=""
+        )
+        print(f"seed {args.seed}. ", end="")
+        behind = f"{args.agents // 2} of the true ones are behind links of their own, with keys"
         print(f"FAULTS OF LINKS LEFT OUT: {problem}.\n" if problem else f"{behind}.\n")
-        table(chaos, fleet, client, [k for k in KINDS if not (problem and k in LINKS)])
-        good = report(coordinator, steps=steps, looks=meter.looks)
+        table(chaos, tally, [k for k in KINDS if not (problem and k in LINKS)])
+        liars_table(tally, [mode for mode in modes if mode in WRONG])
+        good = report(tally, ledger, num_layers=LAYERS, deadline_s=DEADLINE_S)
+        print("Coordinator's memory, MB (open files), as it went on: ", end="")
+        print(", ".join(f"{rss:.0f} ({files})" for rss, files in meter.looks))
         print(f"Agents' memory, at first and in the end: {before}, {sizes(boards)}.")
-        print(f"In the end {int(fleet.ready().sum())} of {args.agents} agents are ready.")
-        return 0 if good and everybody else 1
+        print(f"Agents that ended by themselves: {chaos.aborted}. ", end="")
+        print(
+            f"At the end of every epoch all true agents were ready: {'yes' if everybody else 'NO'}."
+        )
+        return 0 if good and everybody and not chaos.aborted else 1
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from siftmoe.agent.security.keys import KeyPair
 from tests.bad_links import GOOD, Link
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from siftmoe.agent.process.launch import LaunchedAgent, Spawned
@@ -147,9 +147,11 @@ class Chaos(threading.Thread):
     def __init__(self, boards: list[Board], seed: int) -> None:
         super().__init__(daemon=True)
         self._boards, self._rng = boards, np.random.default_rng(seed)
-        self._over = threading.Event()
+        self._over, self._calm = threading.Event(), threading.Lock()
         self._mending: list[threading.Thread] = []
         self.strikes: list[Strike] = []
+        #: Agents that ended by themselves.
+        self.aborted = 0
 
     def run(self) -> None:
         """Strike."""
@@ -157,7 +159,16 @@ class Chaos(threading.Thread):
             well = [n for n, board in enumerate(self._boards) if not board.away]
             if len(well) > len(self._boards) - AWAY:
                 n = int(self._rng.choice(well))
-                self._strike(str(self._rng.choice(self._boards[n].kinds)), n)
+                with self._calm:
+                    self._strike(str(self._rng.choice(self._boards[n].kinds)), n)
+
+    @contextlib.contextmanager
+    def calm(self) -> Iterator[None]:
+        """Wait until all boards are repaired, and strike none while the block runs."""
+        with self._calm:
+            while any(board.away for board in self._boards):
+                time.sleep(0.05)
+            yield
 
     def end(self) -> None:
         """Stop striking, and wait until all agents are ready."""
@@ -165,11 +176,13 @@ class Chaos(threading.Thread):
         self.join()
         for thread in self._mending:
             thread.join()
+        self.aborted += sum(b.agent.process.poll() is not None for b in self._boards)
 
     def _strike(self, kind: str, n: int) -> None:
         board, pause_s = self._boards[n], self._rng.uniform(0.5, 3.0)
         garbage = GARBAGE[self._rng.integers(len(GARBAGE))]
         board.away = True
+        self.aborted += board.agent.process.poll() is not None
         began_s = time.monotonic()
         if kind == "kill":
             board.signal(signal.SIGKILL)

@@ -14,11 +14,13 @@ from siftmoe.coordinator.fleet.agents import Fleet
 from siftmoe.coordinator.fleet.status import AgentState
 from siftmoe.coordinator.selection.problem import NOBODY
 from tests.bundles import reference
+from tests.liars import WRONG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.chaos.strikes import Strike
+    from benchmarks.chaos.tally import Tally
     from siftmoe.coordinator.layer.serving import Served
 
 TOLERANCE: Final = 1e-3
@@ -29,11 +31,12 @@ GAP_S: Final = 0.005
 
 
 class Watched(Fleet):
-    """A fleet that records when its agents' states change."""
+    """A fleet that records when its agents' states change, in a tally."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, tally: Tally, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.changes: list[list[tuple[float, AgentState]]] = [[] for _ in self]
+        tally.changes.extend([] for _ in range(len(self) - len(tally.changes)))
+        self.changes = tally.changes
 
     def set_state(self, index: int, state: AgentState, **options: Any) -> None:
         """Record a state that is not ready."""
@@ -48,11 +51,11 @@ class Watched(Fleet):
 
 
 class WatchedClient(Client):
-    """A client that records the gaps between its polls."""
+    """A client that records the gaps between its polls, in a tally."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, tally: Tally, *args: Any, **options: Any) -> None:
         self._looked_s = 0.0
-        self.gaps: list[tuple[float, float]] = []
+        self.gaps = tally.gaps
         super().__init__(*args, **options)
 
     def _take_in(self, timeout_s: float) -> None:
@@ -62,37 +65,60 @@ class WatchedClient(Client):
         super()._take_in(timeout_s)
         self._looked_s = time.monotonic()
 
-    def unwatched_s(self, begin_s: float, end_s: float) -> float:
-        """Return how much of a time span was not polled."""
-        return sum(max(0.0, min(b, end_s) - max(a, begin_s)) for a, b in self.gaps)
+
+def unwatched_s(tally: Tally, begin_s: float, end_s: float) -> float:
+    """Return how much of a time span was not polled."""
+    return sum(max(0.0, min(b, end_s) - max(a, begin_s)) for a, b in tally.gaps)
 
 
 class Checked(Coordinator):
     """A coordinator whose outputs are compared with the results of their plans."""
 
     shape: Any  # of the model, set before use
-    wrong = complete = layers = requests = short_tokens = 0
-    worst = 0.0
+    tally: Tally
+    fleet: Watched
+    liars: dict[int, str]  # helper -> mode, of those with wrong results
 
     def _audit(self, layer: int, hidden: np.ndarray, served: Served) -> None:
-        plan, problem = served.plan, served.problem
+        plan, problem, tally = served.plan, served.problem, self.tally
         kept = plan.helper != NOBODY
         if not (plan.expert == np.where(kept, problem.routed_experts, problem.num_experts)).all():
-            self.wrong += 1  # Top-K has no stand-ins
-        wanted = np.zeros(hidden.shape)
-        for e in range(problem.num_experts):
-            mine = (kept & (problem.routed_experts == e)) * problem.gate_weights  # [T, K]
-            wanted += mine.sum(axis=1)[:, None] * reference(
-                self.shape, layer, e, hidden.astype(np.float64)
-            )
-        error = float(np.abs(served.output - wanted).max())
-        self.worst = max(self.worst, error)
-        self.wrong += error > TOLERANCE
-        self.complete += bool(kept.all())
-        self.layers += 1
-        self.requests += len(set(plan.helper[kept].tolist()))
+            tally.wrong += 1  # Top-K has no stand-ins
+        wanted = self._sum(layer, hidden, served, kept)
+        lying = [n for n in self.liars if (plan.helper == n).any()]
+        if any(self.fleet[n].state is AgentState.DISTRUSTED for n in lying):
+            tally.wrong += 1  # it was found, and is used
+        error = _error(served.output, wanted)
+        if error > TOLERANCE and lying:
+            for n in lying:
+                part = self._sum(layer, hidden, served, plan.helper == n)
+                wanted += WRONG[self.liars[n]](part) - part
+            error = _error(served.output, wanted)
+            tally.deceived.update(self.liars[n] for n in lying)
+        for n in lying:
+            tally.rows[self.liars[n]] += int((plan.helper == n).any(axis=1).sum())
+        tally.worst = max(tally.worst, error)
+        tally.wrong += error > TOLERANCE
+        tally.complete += bool(kept.all())
+        tally.layers += 1
+        tally.requests += len(set(plan.helper[kept].tolist()))
         if served.faulted:
-            self.short_tokens += int((~kept).any(axis=1).sum())
+            tally.short_tokens += int((~kept).any(axis=1).sum())
+
+    def _sum(self, layer: int, hidden: np.ndarray, served: Served, slots: Any) -> np.ndarray:
+        """Sum over some slots of a plan, (T, d), in float64."""
+        problem, total = served.problem, np.zeros(hidden.shape)
+        for e in range(problem.num_experts):
+            mine = (slots & (problem.routed_experts == e)) * problem.gate_weights  # [T, K]
+            if mine.any():
+                output = reference(self.shape, layer, e, hidden.astype(np.float64))
+                total += mine.sum(axis=1)[:, None] * output
+        return total
+
+
+def _error(output: np.ndarray, wanted: np.ndarray) -> float:
+    """Largest error, as a share where outputs are above 1."""
+    return float((np.abs(output - wanted) / np.maximum(1.0, np.abs(wanted))).max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +138,7 @@ class Seen:
     back_s: float | None
 
 
-def seen(strikes: Sequence[Strike], fleet: Watched, kind: str) -> list[Seen]:
+def seen(strikes: Sequence[Strike], tally: Tally, kind: str) -> list[Seen]:
     """Return the reactions to the strikes of one kind, without agents that were not in use.
 
     An agent is not in use until the coordinator has readmitted it after the previous strike; its
@@ -120,7 +146,7 @@ def seen(strikes: Sequence[Strike], fleet: Watched, kind: str) -> list[Seen]:
     """
     found = []
     for strike in strikes:
-        changes = fleet.changes[strike.board]
+        changes = tally.changes[strike.board]
         before = [state for at, state in changes if at < strike.began_s]
         if strike.kind != kind or not before or before[-1] is not AgentState.READY:
             continue

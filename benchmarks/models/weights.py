@@ -26,7 +26,7 @@ from siftmoe.tools.experiments.cells.records import Setting
 MODELS = ("upcycled", "scratch")
 HELPERS = (1, 4)
 VECTORS = ("bits=16", "bits=4:downlink_bits=4")
-BITS = (3, 4, 6, 8)
+BITS = (4, 8)
 Rounding = Callable[[Any, int], Any]
 
 
@@ -47,7 +47,7 @@ def perplexity(emulation: Emulation, policy: str, helpers: int, task: Any) -> fl
 def main() -> None:
     """Print a table of both shipped models."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=40)
+    parser.add_argument("--items", type=int, default=16)
     items = parser.parse_args().items
     ways: dict[str, Rounding] = {
         "float32": lambda weights, _: weights,

@@ -1,6 +1,7 @@
 """Energy of both directions saved by choosing both widths, beside the best fixed pair of widths.
 
-    python -m benchmarks.selection.both_widths [--quick] [--json] [--seeds N] [--documents N]
+    python -m benchmarks.selection.both_widths [--quick] [--json] [--no-up-only]
+        [--seeds N] [--documents N]
 
 Every contender is the same selection (helper and expert of every slot by one price of a nat, with
 least-squares factors) over eight simulated helpers, one expert each, a band for each, Rayleigh
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -34,8 +36,10 @@ from siftmoe.tools.experiments.cells.emulation import Emulation
 from siftmoe.tools.experiments.cells.records import Setting
 
 RISES = (0.01, 0.025, 0.05)
-#: Prices of a nat, in energies of a token at the mean gain: rises of about 8 to 0.6 %.
-PRICES = tuple(float(x) for x in np.geomspace(50.0, 1600.0, 7))
+#: Prices of a nat, in energies of a token at the mean gain: rises of about 6 to 0.6 %.
+PRICES = tuple(float(x) for x in np.geomspace(60.0, 1500.0, 6))
+#: Of these, the ones of the sweep on validation text.
+SWEPT = (0, 2, 3, 5)
 VALIDATION_SEED = 7_919
 BOTH, UP_ONLY = "auto/auto", "auto/8"
 #: Fixed pairs that the sweep on validation text compares.
@@ -124,25 +128,33 @@ def interval(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(error)
 
 
-def study(model: str, *, seeds: int, documents: int, prices: tuple[float, ...]) -> list[Any]:
+def study(
+    model: str,
+    *,
+    seeds: int,
+    documents: int,
+    prices: tuple[float, ...] = PRICES,
+    contenders: tuple[str, ...] = (BOTH, UP_ONLY),
+) -> list[Any]:
     """Rows of one model: contender, target, saving, saving over the best pair, rise as priced."""
     bench = Bench(model, documents=documents)
-    on_validation = partial(bench.curve, prices=prices, split="val", seed=VALIDATION_SEED)
-    swept = {widths: on_validation(widths) for widths in (BOTH, UP_ONLY, *FIXED)}
+    coarse = tuple(prices[k] for k in SWEPT)
+    on_validation = partial(bench.curve, prices=coarse, split="val", seed=VALIDATION_SEED)
+    swept = {widths: on_validation(widths) for widths in (*contenders, *FIXED)}
     rows = []
     tested: dict[tuple[str, int], list[Point]] = {}
     for rise in RISES:
         pairs = {widths: at_rise(swept[widths], rise) for widths in FIXED}
         best = min(FIXED, key=lambda w: pairs[w] if np.isfinite(pairs[w]) else np.inf)
         energy: dict[str, list[float]] = {}
-        for widths in (BOTH, UP_ONLY, best):
+        for widths in (*contenders, best):
             energy[widths], priced = [], []
             for seed in range(1, seeds + 1):
                 if (widths, seed) not in tested:
                     tested[widths, seed] = bench.curve(widths, prices, split="test", seed=seed)
                 curve = tested[widths, seed]
                 energy[widths].append(at_rise(curve, rise))
-                log_price = np.log(price_at(swept[widths], prices, rise))
+                log_price = np.log(price_at(swept[widths], coarse, rise))
                 rises = [point.rise for point in curve]
                 priced.append(float(np.interp(log_price, np.log(prices), rises)))
             less = [
@@ -166,14 +178,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one seed, few documents")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--no-up-only", action="store_true", help="leave out answers in 8 bits")
     parser.add_argument("--seeds", type=int, default=4, help="of test text and channels (4)")
     parser.add_argument("--documents", type=int, default=16, help="of each seed (16)")
     args = parser.parse_args()
     seeds, documents = (1, 8) if args.quick else (args.seeds, args.documents)
-    prices = PRICES[::2] if args.quick else PRICES
+    contenders = (BOTH,) if args.no_up_only else (BOTH, UP_ONLY)
     rows = []
     for model in ("upcycled", "scratch"):
-        rows += study(model, seeds=seeds, documents=documents, prices=prices)
+        print(f"{model} ...", file=sys.stderr, flush=True)
+        rows += study(model, seeds=seeds, documents=documents, contenders=contenders)
     if args.json:
         print(json.dumps({"seeds": seeds, "documents": documents, "rows": rows}, indent=1))
         return

@@ -33,7 +33,6 @@ from siftmoe.coordinator.policies.setup import prepare_policy
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.models.tasks.evaluation import load_task
 from siftmoe.tools.comparing.inprocess import AllReady
-from siftmoe.tools.comparing.job import SIMULATED_CARRIER_HZ
 from siftmoe.tools.experiments.cells.emulation import Emulation
 
 DISTANCE_M = 20.0
@@ -119,9 +118,7 @@ def measure(model: str, seeds: int) -> list[dict[str, Any]]:
     emulation = Emulation.open(model)
     bits = emulation.bundle.shape.hidden_size * 16
     deadline_s = bits / (2e6 * PAPER_BITS_PER_HERTZ)
-    still = RadioEntry(
-        bandwidth_hz=2e6, deadline_s=deadline_s, fading="none", carrier_hz=SIMULATED_CARRIER_HZ
-    )
+    still = RadioEntry(bandwidth_hz=2e6, deadline_s=deadline_s, fading="none")
     unit_j = float(
         air_interface(still, emulation.bundle.shape).energy_table(
             simulated_links(still, [DISTANCE_M]).states(0.0), 1

@@ -9,6 +9,11 @@ import numpy as np
 
 from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.air.one_band import OneBandAir
+from siftmoe.coordinator.air.operating_points import (
+    MIXTRAL_CSQA,
+    OPERATING_POINTS,
+    REFERENCE_WIDTH,
+)
 from siftmoe.coordinator.air.slotted import SlottedAir
 from siftmoe.coordinator.energy.circuit import CircuitPower
 from siftmoe.coordinator.energy.objective import Objective
@@ -26,18 +31,16 @@ if TYPE_CHECKING:
 #: at single precision. Nominal, so that a run is the same on every machine.
 NOMINAL_FLOPS_PER_S = 100e9
 
-#: Width that sets the nominal payload where policies choose widths: half precision.
-REFERENCE_WIDTH = 16
-
-#: SiftMoE's operating point: a Mixtral token, 4096 x 16 bit, over 2 MHz in 0.074 s.
-PAPER_BITS_PER_HERTZ = 4096 * 16 / (2e6 * 0.074)
+#: One of the paper's settings read per token: a Mixtral token, 4096 x 16 bit, 2 MHz, 0.074 s.
+PAPER_BITS_PER_HERTZ = MIXTRAL_CSQA.bits_per_hertz
 
 
 def token_deadline_s(radio: RadioEntry, hidden_size: int) -> float:
-    """Airtime of a token in one direction: of the settings, or of the paper's operating point."""
+    """Airtime of a token, or of a layer, in one direction: as set, or by the operating point."""
     if radio.deadline_s is not None:
         return radio.deadline_s
-    return row_bits(hidden_size, REFERENCE_WIDTH) / (radio.bandwidth_hz * PAPER_BITS_PER_HERTZ)
+    density = OPERATING_POINTS[radio.operating_point].bits_per_hertz
+    return row_bits(hidden_size, REFERENCE_WIDTH) / (radio.bandwidth_hz * density)
 
 
 def air_interface(
@@ -76,6 +79,7 @@ def air_interface(
     air = AirInterface(
         **payload_of(shape.hidden_size, widths),
         token_deadline_s=token_deadline_s(radio, shape.hidden_size),
+        deadline_per_layer=radio.deadline_per == "layer",
         tx_power_limit_w=radio.tx_power_limit_w,
         compute_s_per_token=flops_per_token / NOMINAL_FLOPS_PER_S,
         uplink_price=objective.uplink_price,

@@ -83,6 +83,9 @@ class AirPrices:
     shared_window : bool
         A batch shares the sum of its tokens' deadlines. Otherwise every token is sent within a
         deadline of its own, and the energy is linear in the load.
+    deadline_per_layer : bool
+        The deadline is the window of a layer, whatever the batch; otherwise a batch of T tokens
+        has T deadlines.
     deadline_shared : bool
         Uplink, compute and downlink share one deadline, divided at least priced energy; a direction
         whose energy has no price is as fast as its power limit allows.
@@ -107,6 +110,7 @@ class AirPrices:
     downlink_price: float = 1.0
     price_circuits: bool = True
     shared_window: bool = True
+    deadline_per_layer: bool = False
     deadline_shared: bool = False
     circuit: CircuitPower = field(default_factory=CircuitPower)
     control: bool = False
@@ -122,6 +126,11 @@ class AirPrices:
             raise ValueError(f"air interface: width_bits must be several and ascend, got {self}")
         if list(self.reply_width_bits) != sorted(self.reply_width_bits):
             raise ValueError(f"air interface: reply_width_bits must ascend, got {self}")
+        if self.deadline_per_layer and not self.shared_window:
+            raise ValueError(
+                "air interface: a deadline per layer is one window for the whole batch; leave out "
+                "deadline_per_layer, or set shared_window"
+            )
         if self.deadline_shared and self.width_choice and not self.shared_window:
             raise ValueError(
                 "air interface: widths are chosen with a deadline that a batch shares, or with a "
@@ -150,7 +159,7 @@ class AirPrices:
 
     def window_s(self, tokens: int) -> float:
         """Airtime that a batch shares in one direction."""
-        return tokens * self.token_deadline_s
+        return self.token_deadline_s * (1 if self.deadline_per_layer else tokens)
 
     @property
     def objective(self) -> Objective:

@@ -132,7 +132,7 @@ class SlottedAir(AirInterface):
         return to_go.expected_j(state=state)[:: _steps(self._units(tokens))]
 
     def _uplink_price(self) -> float:
-        """Price of a joule sent block by block; the circuits' share does not depend on the plan."""
+        """Price of a joule sent block by block; circuits of requests are booked, not priced."""
         return self.objective.uplink_price
 
     def energy_table(self, links: LinkStates, tokens: int) -> FloatArray:

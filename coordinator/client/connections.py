@@ -147,6 +147,15 @@ class Connections:
         if self._lookups.pending():
             self._take_names()
 
+    def refuse(self, index: int, *, reason: str) -> None:
+        """Close an agent's connection; it is dialled again after a pause."""
+        self._retries.refuse(index, now_s=self._clock())
+        self._part_with(index, self._clock())
+        self._gone(index)
+        self.broken.add(index)
+        self._connected.discard(index)
+        self._fleet.set_state(index, AgentState.REFUSED, reason=reason, now_s=self._clock())
+
     def is_settled(self, index: int) -> bool:
         """Whether this agent's last break has been classified."""
         return self._liveness.is_settled(index)

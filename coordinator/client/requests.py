@@ -17,6 +17,7 @@ from siftmoe.agent.wire.short import ID_MASK
 from siftmoe.coordinator.client.connections import Connections
 from siftmoe.coordinator.client.exchange import Exchange, garbled, missed, refused, unreachable
 from siftmoe.coordinator.client.health.checks import AgentChecks
+from siftmoe.coordinator.client.health.floods import FLOODS, Floods
 from siftmoe.coordinator.client.sockets import ZERO_COPY_BYTES
 from siftmoe.coordinator.errors import AgentUnreachable
 from siftmoe.coordinator.fleet.status import AgentState
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.client.security import ClientSecurity
     from siftmoe.coordinator.errors import CoordinatorError
     from siftmoe.coordinator.fleet.agents import Fleet
+    from siftmoe.coordinator.fleet.status import AgentStatus
 
 _log = logging.getLogger(__name__)
 
@@ -54,13 +56,12 @@ class Client:
     Parameters
     ----------
     fleet : Fleet
-        Its states are kept up to date.
     security : ClientSecurity or None
         Authenticates the coordinator to agents that have a key.
     heats : Heats or None
-        Excludes agents whose boards are hot; None uses them, too.
+        Excludes agents whose boards are hot.
     clock : callable
-        Seconds of real time, since the client waits for processes.
+        Seconds of real time.
 
     Raises
     ------
@@ -78,11 +79,14 @@ class Client:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.fleet = fleet
-        #: Number of discarded messages: late replies and unsolicited messages.
-        self.discarded = 0
+        self.discarded = 0  # messages: late replies and unasked ones
         self._clock = clock
         self._checks = AgentChecks(
-            fleet, heats=heats, send=self._send, next_id=self.next_id, clock=clock
+            fleet,
+            heats=heats,
+            send=lambda index, request: self._connections.send(index, request),
+            next_id=self.next_id,
+            clock=clock,
         )
         self._known = _Model(fleet.shape.hidden_size)
         self._ids = itertools.count(1)
@@ -91,7 +95,7 @@ class Client:
         self._pending: dict[int, int] = {}  # id -> helper
         self._sent_s: dict[int, float] = {}  # helper -> time
         self._asked: dict[int, int] = {}  # helper -> id of its last request without an answer
-        self._copy = True
+        self._copy, self._floods = True, Floods()
         self._connections = Connections(
             fleet,
             security=security,
@@ -134,10 +138,15 @@ class Client:
             self._take_in(remaining_s)
         return True
 
-    def connect(self, *, timeout_s: float, tolerant: bool = False) -> None:
-        """Wait until every agent is ready; if ``tolerant``, one ready agent is enough at the end.
+    def connect(self, *, timeout_s: float, require_all: bool = True) -> tuple[AgentStatus, ...]:
+        """Wait until every agent is ready; without ``require_all`` one ready agent is enough then.
 
         A hot agent counts as connected; it is used when it has cooled.
+
+        Returns
+        -------
+        tuple of AgentStatus
+            Agents that are not ready; each is logged, and used once it is.
 
         Raises
         ------
@@ -145,15 +154,14 @@ class Client:
             If agents are not ready in time; the message names each with its reason.
         """
         if self.wait_ready(timeout_s=timeout_s):
-            return
-        there = (AgentState.READY, AgentState.HOT)
-        missing = [str(a) for a in self.fleet if a.state not in there]
-        if not missing:
-            return
-        text = f"not ready after {timeout_s:g} s: {'; '.join(missing)}"
-        if not (tolerant and self.fleet.ready().any()):
-            raise AgentUnreachable(text)
-        _log.warning("going on without some: %s", text)
+            return ()
+        missing = tuple(a for a in self.fleet if not self._checks.may_ask(a.index))
+        if missing and (require_all or not self.fleet.ready().any()):
+            reasons = "; ".join(map(str, missing))
+            raise AgentUnreachable(f"not ready after {timeout_s:g} s: {reasons}")
+        for agent in missing:
+            _log.warning("going on without it, until it is ready: %s", agent)
+        return missing
 
     def poll(self) -> None:
         """Process events and messages since the client was last used, without waiting."""
@@ -193,9 +201,8 @@ class Client:
             raise ValueError(f"deadline_s must be positive, got {deadline_s}")
         self.poll()
         self._round = Exchange()
-        self._pending.clear()
-        self._sent_s.clear()
-        self._connections.broken.clear()
+        for kept in (self._pending, self._sent_s, self._connections.broken):
+            kept.clear()
         end_s = self._clock() + deadline_s
         self._send_all(requests)
         if meanwhile is not None:
@@ -213,9 +220,6 @@ class Client:
     def distrust(self, index: int, *, reason: str) -> None:
         """Exclude an agent for as long as this client is open: its results are wrong."""
         self.fleet.set_state(index, AgentState.DISTRUSTED, reason=reason, now_s=self._clock())
-
-    def _send(self, index: int, request: Request) -> str:
-        return self._connections.send(index, request)
 
     def _fail(self, index: int, error: CoordinatorError) -> None:
         self._round.failures[index] = error
@@ -235,7 +239,7 @@ class Client:
                 self._fail(index, unreachable(self.fleet[index]))
                 continue
             self._sent_s[index] = self._clock()
-            problem = self._send(index, request)
+            problem = self._connections.send(index, request)
             if problem:
                 self._fail(index, unreachable(self.fleet[index], problem))
             else:
@@ -280,7 +284,12 @@ class Client:
         if self._pending.get(request_id) == index:
             self._take_reply(index, request_id, message)
         elif not self._checks.take(index, message):
-            self.discarded += 1
+            self._take_unasked(index)
+
+    def _take_unasked(self, index: int) -> None:
+        self.discarded += 1
+        if self._floods.unasked(index):
+            self._connections.refuse(index, reason=FLOODS)
 
     def _whole_id(self, index: int, message: Message) -> int:
         """Id of a reply; that to a short header has the lowest bits of its request's."""
@@ -291,6 +300,7 @@ class Client:
 
     def _take_reply(self, index: int, request_id: int, message: Message) -> None:
         del self._pending[request_id], self._asked[index]
+        self._floods.asked(index)
         if isinstance(message, Failure):
             self._fail(index, refused(self.fleet[index], message))
             return
@@ -300,12 +310,12 @@ class Client:
 
     def _take_garbage(self, index: int, error: ProtocolError) -> None:
         """Count an undecodable message; its sender's pending request or hello has failed."""
-        self.discarded += 1
         self._checks.take_garbage(index, error)
         for request_id, helper in list(self._pending.items()):
             if helper == index:
                 del self._pending[request_id], self._asked[index]
                 self._fail(index, garbled(self.fleet[index], error))
+        self._take_unasked(index)
 
     def _give_up_broken(self) -> None:
         """End the wait for agents whose connection broke, once the break is classified."""

@@ -97,7 +97,10 @@ def open_router(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     router = context.socket(zmq.ROUTER)
     router.linger = 0  # unsent messages are useless after the run
     router.sndhwm = SEND_LIMIT
-    router.rcvhwm = SEND_LIMIT
+    # Without a limit. libzmq 4.3.5 aborts the process when a connection whose full pipe had stopped
+    # it is replaced by another one before the pipe is read (libzmq issue 3937, pull request 4830),
+    # which an agent that floods, goes and comes back can bring about. `health.floods` ends a flood.
+    router.rcvhwm = 0
     router.maxmsgsize = MAX_FRAME_BYTES
     # By default a message for a full or missing pipe is dropped; now sending raises an error.
     router.router_mandatory = True

@@ -29,8 +29,14 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         one band, answers follow each other in one too.
     deadline_s : float or None, s
         Airtime that one token's transmission may take, one direction; with ``deadline_shared``,
-        time for both directions and the compute between them. None takes the paper's operating
-        point for the model: 0.44 bit/s/Hz at 16 bits an entry.
+        time for both directions and the compute between them. None takes that of
+        ``operating_point``, scaled to the bandwidth and the model's vectors of 16 bits an entry.
+    deadline_per : str
+        "token": a batch of T tokens has T deadlines in a layer; "layer": one, whatever the batch.
+        The paper does not say which its deadlines are.
+    operating_point : str
+        Setting of the paper that the default deadline is taken from: "mixtral-csqa" (0.44 bit/s/Hz
+        for a token) or "switch-xsum" (0.018).
     deadline_shared : bool
         Uplink, compute and downlink share one deadline, divided at least energy.
     tx_power_limit_w : float, W
@@ -89,6 +95,8 @@ class RadioEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     bandwidth_hz: Annotated[float, Meta(ge=1e3, le=1e11)] = 2e6
     uplink: Literal["unicast", "tdma", "broadcast"] = "unicast"
     deadline_s: Annotated[float, Meta(gt=0.0, le=60.0)] | None = None
+    deadline_per: Literal["token", "layer"] = "token"
+    operating_point: Literal["mixtral-csqa", "switch-xsum"] = "mixtral-csqa"
     deadline_shared: bool = False
     tx_power_limit_w: Positive = 1.0
     noise_figure_db: Annotated[float, Meta(ge=0.0, le=60.0)] = 5.0

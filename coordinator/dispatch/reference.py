@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from siftmoe.models.errors import ModelError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -15,8 +17,9 @@ if TYPE_CHECKING:
 
     Float32Array = NDArray[np.float32]
 
-#: Experts kept in memory, the last ones used.
-MOST: Final = 4
+#: Bytes of experts' files that are kept loaded, the last ones used. A larger expert is loaded for a
+#: row and released after it, so that a large model takes the memory of one expert.
+KEPT_BYTES: Final = 64 * 1024 * 1024
 
 
 class BundleExperts:
@@ -27,10 +30,13 @@ class BundleExperts:
     Parameters
     ----------
     manifest : Manifest
+    kept_bytes : int
+        Size of the files that are kept loaded.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, *, kept_bytes: int = KEPT_BYTES) -> None:
         self._manifest = manifest
+        self._kept_bytes = kept_bytes
         self._sessions: OrderedDict[tuple[int, int], Any] = OrderedDict()
 
     @classmethod
@@ -48,6 +54,8 @@ class BundleExperts:
         ------
         BundleCorrupt
             If an expert's file is missing or damaged.
+        ModelError
+            If ONNX Runtime cannot load or run it, for lack of memory perhaps.
         """
         output = np.zeros(hidden.shape, np.float32)
         for expert in np.unique(pairs[:, 1]).tolist():
@@ -58,9 +66,17 @@ class BundleExperts:
         return output
 
     def _compute(self, layer: int, expert: int, rows: Float32Array) -> Float32Array:
-        session = self._session((layer, expert))
-        name = session.get_inputs()[0].name
-        (computed,) = session.run(None, {name: rows.astype(self._manifest.dtype)})
+        try:
+            session = self._session((layer, expert))
+            name = session.get_inputs()[0].name
+            (computed,) = session.run(None, {name: rows.astype(self._manifest.dtype)})
+        except ModelError:
+            raise
+        except Exception as error:  # ONNX Runtime raises a class per status, no root
+            raise ModelError(
+                f"expert {expert} of layer {layer} cannot be computed on this machine: {error}"
+            ) from error
+        self._release()
         return np.asarray(computed, dtype=np.float32)
 
     def _session(self, key: tuple[int, int]) -> Any:
@@ -70,10 +86,19 @@ class BundleExperts:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1
             path = self._manifest.verify_file(self._manifest.expert_file(*key))
-            while len(self._sessions) >= MOST:
-                self._sessions.popitem(last=False)
+            self._release(beside=self._bytes(key))
             self._sessions[key] = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         self._sessions.move_to_end(key)
         return self._sessions[key]
+
+    def _release(self, beside: int = 0) -> None:
+        """Release the experts used longest ago until those that are left may be kept."""
+        total = beside + sum(map(self._bytes, self._sessions))
+        while self._sessions and total > self._kept_bytes:
+            key, _ = self._sessions.popitem(last=False)
+            total -= self._bytes(key)
+
+    def _bytes(self, key: tuple[int, int]) -> int:
+        return self._manifest.expert_file(*key).num_bytes

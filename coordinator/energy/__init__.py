@@ -7,4 +7,5 @@ Pure functions over arrays; policies see only the tables.
 - `roundtrip.RoundTrip`: uplink, compute and downlink within one deadline
 - `pricing.Pricing`: the table for one width of vectors or several
 - `division.divide`: the compiled division of a deadline
+- `sharing.share_band`: one band divided among the helpers in use
 """

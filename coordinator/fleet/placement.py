@@ -122,11 +122,16 @@ class Placement:
             shape.check_expert(layer, expert)
         missing = sorted(_all_experts(shape) - placed)
         if missing:
-            names = ", ".join(f"{layer}:{expert}" for layer, expert in missing[:_NAMED])
-            more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
             raise PlacementError(
-                f"no agent hosts {names}{more} (layer:expert); add them to the experts of an agent"
+                f"no agent hosts {listed(missing)}; add them to the experts of an agent"
             )
+
+
+def listed(experts: Sequence[ExpertId]) -> str:
+    """Name the first experts of a list, and how many more there are."""
+    names = ", ".join(f"{layer}:{expert}" for layer, expert in experts[:_NAMED])
+    more = f" and {len(experts) - _NAMED} more" if len(experts) > _NAMED else ""
+    return f"{names}{more} (layer:expert)"
 
 
 def _all_experts(shape: ModelShape) -> set[ExpertId]:

@@ -65,6 +65,8 @@ class Remainder:
     budget : Budget
     token_factor : (R, K) float64
         Scales a token's deviations so that the common budget bounds the rest of its own.
+    router_logits : (R, E) or None
+        Of the model's router; -inf for experts that have served a closed slot.
     """
 
     rows: IntArray
@@ -73,6 +75,7 @@ class Remainder:
     gate_weights: FloatArray
     budget: Budget
     token_factor: FloatArray
+    router_logits: FloatArray | None = None
 
     def problem(
         self, whole: SelectionProblem, *, hosts: BoolArray, pricing: Pricing
@@ -90,6 +93,7 @@ class Remainder:
             budget=self.budget,
             token_factor=self.token_factor,
             precision=precision,
+            router_logits=self.router_logits,
             medium=pricing.medium,
         )
 
@@ -130,7 +134,20 @@ def remainder(
         gate_weights=weights,
         budget=budget,
         token_factor=own * factor[:, None],
+        router_logits=_logits_left(problem, plan, rows, is_open),
     )
+
+
+def _logits_left(
+    problem: SelectionProblem, plan: SelectionPlan, rows: IntArray, is_open: BoolArray
+) -> FloatArray | None:
+    """Logits of the remainder's tokens without the experts that have served them."""
+    if problem.router_logits is None:
+        return None
+    served = np.where(is_open, problem.num_experts, plan.expert[rows])  # [R, K]
+    logits = np.pad(problem.router_logits[rows], ((0, 0), (0, 1)))  # [R, E+1], last: nobody
+    np.put_along_axis(logits, served, -np.inf, axis=1)
+    return logits[:, :-1]
 
 
 def _what_is_left(

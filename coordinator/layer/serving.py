@@ -113,6 +113,7 @@ class LayerRun:
         routed_experts: NDArray[np.int64],
         gate_weights: NDArray[np.float64],
         empty: BoolArray,
+        router_logits: NDArray[np.float64] | None = None,
     ) -> Served:
         """Serve the layer.
 
@@ -121,6 +122,8 @@ class LayerRun:
         hidden : (T, d) float32
         routed_experts, gate_weights, empty : (T, K)
             As `fill_empty_slots` returns them.
+        router_logits : (T, E) or None
+            Of the model's router, where the policy asks for them.
 
         Raises
         ------
@@ -141,6 +144,7 @@ class LayerRun:
             known=parts.known(),
             answers=parts.answers(),
             pricing=parts.air.pricing(links, len(hidden)),
+            router_logits=router_logits,
         )
         excluded = parts.excluded(links)
         first = self._round(problem, links, hidden, empty=empty, left_s=deadline_s)

@@ -64,6 +64,18 @@ ENERGY: Final = Family(
     "Energy of transmissions, by how trustworthy it is.",
     (*_LINK, "source"),
 )
+CONTROL: Final = Family(
+    f"{_P}control_energy_joules_total",
+    "counter",
+    "Of the energy of transmissions, what headers, experts and weights took.",
+    _LINK,
+)
+CIRCUITS: Final = Family(
+    f"{_P}circuit_energy_joules_total",
+    "counter",
+    "Energy of circuits during transmissions, beside what is radiated; at the sender or receiver.",
+    (*_LINK, "end"),
+)
 BURSTS: Final = Family(f"{_P}transmissions_total", "counter", "Transmissions.", _LINK)
 AIRTIME: Final = Family(f"{_P}airtime_seconds_total", "counter", "Time on the air.", _LINK)
 PAYLOAD: Final = Family(f"{_P}payload_bytes_total", "counter", "Payload of transmissions.", _LINK)
@@ -88,7 +100,7 @@ SOUNDING_ENERGY: Final = Family(
 
 FAMILIES: Final[tuple[Family, ...]] = (
     *(STATE, STEPS, TOKENS, LATENCY, PARTS, WALL, SLOTS, UNSERVED, FAULTS, ENERGY, BURSTS),
-    *(AIRTIME, PAYLOAD, MISSED, GAIN, SOUNDINGS, SOUNDING_ENERGY),
+    *(CONTROL, CIRCUITS, AIRTIME, PAYLOAD, MISSED, GAIN, SOUNDINGS, SOUNDING_ENERGY),
 )
 
 _PART_NAMES: Final = ("airtime", "solve", "queue", "compute", "backbone")
@@ -103,7 +115,8 @@ _SELECTION_SQL: Final = """
     FROM selection JOIN run USING (run) WHERE selection.rowid > ? GROUP BY run"""
 _TRANSMISSION_SQL: Final = """
     SELECT label, agent, direction, power_source, airtime_source, count(*), sum(energy_j),
-           sum(airtime_s), sum(payload_bits), sum(missed), channel_gain, max(transmission.rowid)
+           sum(control_j), sum(circuit_tx_j), sum(circuit_rx_j), sum(airtime_s),
+           sum(payload_bits), sum(missed), channel_gain, max(transmission.rowid)
     FROM transmission JOIN run USING (run) WHERE transmission.rowid > ?
     GROUP BY run, agent, direction, power_source, airtime_source
     ORDER BY max(transmission.rowid)"""
@@ -199,12 +212,14 @@ class LedgerMetrics:
             self._counted[UNSERVED][run, reason] += count
 
     def _take_transmissions(self, *row: Any) -> None:
-        run, agent, direction, power, airtime, count, energy_j, airtime_s, bits, missed, gain, _ = (
-            row
-        )
+        run, agent, direction, power, airtime, count, energy_j, *rest = row
+        control_j, sending_j, receiving_j, airtime_s, bits, missed, gain, _ = rest
         link = (run, agent, direction)
         source = weakest(Source(power), Source(airtime)).value
         self._counted[ENERGY][run, agent, direction, source] += energy_j
+        self._counted[CONTROL][link] += control_j
+        self._counted[CIRCUITS][run, agent, direction, "sender"] += sending_j
+        self._counted[CIRCUITS][run, agent, direction, "receiver"] += receiving_j
         self._counted[BURSTS][link] += count
         self._counted[AIRTIME][link] += airtime_s
         self._counted[PAYLOAD][link] += bits / _BITS_PER_BYTE

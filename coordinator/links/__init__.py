@@ -7,5 +7,6 @@ A source of states is asked with a time and returns gains, noise and bandwidth o
 - `simulated.SimulatedLinks`: seeded fading on the virtual clock
 - `replayed.ReplayedLinks`: sounded states, drawn again
 - `assembly.simulated_links`: links of a testbed's settings
+- `distances.distances_of`: distances of helpers from a short text
 - `sources.links_of`: links by the name of their source
 """

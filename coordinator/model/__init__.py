@@ -3,6 +3,7 @@
 The only room that touches the model.
 
 - `experts.attach`: routes every expert layer to a `LayerOutput`
+- `routers.watch_routers`: keeps the logits of routers for policies that ask for them
 - `steps.StepHooks`: detects forward passes and padding
 - `turns.Turns`: one forward pass at a time, of several threads
 - `session.Session`: answers prompts and evaluates tasks

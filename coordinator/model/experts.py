@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
+from siftmoe.coordinator.model.routers import logits_of, watch_routers
 from siftmoe.models.checkpoint.layers import find_moe_layers
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ IMPLEMENTATION = "siftmoe"
 _ATTRIBUTE = "_siftmoe_route"
 
 
-def attach(model: Any, experts: LayerOutput) -> int:
+def attach(model: Any, experts: LayerOutput, *, with_logits: bool = False) -> int:
     """Route every mixture-of-experts layer of a model to ``experts``.
 
     Parameters
@@ -33,6 +34,8 @@ def attach(model: Any, experts: LayerOutput) -> int:
     model : transformers.PreTrainedModel
         Its expert parameters may be on the meta device; they are not touched.
     experts : LayerOutput
+    with_logits : bool
+        Pass the logits of each layer's router to it too, as ``router_logits`` (T, E).
 
     Returns
     -------
@@ -42,7 +45,8 @@ def attach(model: Any, experts: LayerOutput) -> int:
     Raises
     ------
     UnsupportedArchitecture
-        If the model has no mixture-of-experts layer that the library or the adapter knows.
+        If the model has no mixture-of-experts layer that the library or the adapter knows, or
+        logits are wanted and a layer's router gives none.
     """
     layers = find_moe_layers(model)
     for layer in layers:
@@ -54,6 +58,7 @@ def attach(model: Any, experts: LayerOutput) -> int:
             setattr(layer.module, _ATTRIBUTE, (layer.index, experts))
     if any(hasattr(layer.module, _ATTRIBUTE) for layer in layers):
         model.set_experts_implementation(IMPLEMENTATION)
+    watch_routers(model, layers if with_logits else [])
     return len(layers)
 
 
@@ -67,7 +72,9 @@ def _registered_experts(
 ) -> Any:
     """Serve one experts module; the signature is the registry's."""
     layer, experts = getattr(module, _ATTRIBUTE)
-    return _run(experts, layer, hidden_states, top_k_index, top_k_weights)
+    return _run(
+        experts, layer, hidden_states, top_k_index, top_k_weights, logits_of(module, hidden_states)
+    )
 
 
 class _OneHotExperts(torch.nn.Module):
@@ -84,7 +91,8 @@ class _OneHotExperts(torch.nn.Module):
         index = selected_experts.argmax(dim=-1)  # [T, 1, E] -> [T, 1]
         dropped = selected_experts.sum(dim=-1) == 0
         index = torch.where(dropped, self.num_experts, index)
-        return _run(self.experts, self.layer, hidden_states, index, routing_weights)
+        logits = logits_of(self, hidden_states)
+        return _run(self.experts, self.layer, hidden_states, index, routing_weights, logits)
 
 
 class _NotDifferentiable(torch.autograd.Function):
@@ -104,12 +112,16 @@ class _NotDifferentiable(torch.autograd.Function):
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def _run(experts: LayerOutput, layer: int, hidden: Any, index: Any, weights: Any) -> Any:
+def _run(
+    experts: Any, layer: int, hidden: Any, index: Any, weights: Any, logits: Any = None
+) -> Any:
+    more = {} if logits is None else {"router_logits": logits}
     output = experts(
         layer,
         np.ascontiguousarray(hidden.detach().to("cpu", torch.float32).numpy()),
         routed_experts=index.detach().to("cpu", torch.int64).numpy(),
         gate_weights=weights.detach().to("cpu", torch.float64).numpy(),
+        **more,
     )
     result = torch.from_numpy(output).to(hidden.device, hidden.dtype)
     if torch.is_grad_enabled() and (hidden.requires_grad or weights.requires_grad):

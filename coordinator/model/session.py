@@ -15,7 +15,7 @@ from transformers import TextStreamer
 from siftmoe.models.tasks.task import SUMMARY_TOKENS, GenerationTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from siftmoe.models.tasks.scores import TaskResult
     from siftmoe.models.tasks.sequences import Batch
@@ -40,7 +40,7 @@ class Session:
 
     def generate(
         self,
-        prompt: str,
+        prompt: str | Sequence[int],
         *,
         max_new_tokens: int,
         on_text: Callable[[str], None] | None = None,
@@ -51,7 +51,8 @@ class Session:
 
         Parameters
         ----------
-        prompt : str
+        prompt : str or sequence of int
+            Text, or tokens that are taken as they are, as those of a chat template.
         max_new_tokens : int
         on_text : callable or None
             Called with each new piece of text as soon as it is decoded.
@@ -107,11 +108,8 @@ class Session:
                 on_progress(len(batch.input_ids))
         return scorer.result()
 
-    def _encode(self, prompt: str) -> torch.Tensor:
-        ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        bos = self.tokenizer.bos_token_id
-        if bos is not None and not self.model.config.is_encoder_decoder:
-            ids = [bos, *ids]
+    def _encode(self, prompt: str | Sequence[int]) -> torch.Tensor:
+        ids = self._ids(prompt) if isinstance(prompt, str) else list(prompt)
         if not ids:
             raise ValueError("the prompt is empty; give at least one word")
         limit = getattr(self.model.config, "max_position_embeddings", None)
@@ -120,6 +118,11 @@ class Session:
                 f"the prompt has {len(ids)} tokens, the model's context ends at {limit}; shorten it"
             )
         return torch.tensor([ids])
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        bos = self.tokenizer.bos_token_id
+        return ids if bos is None or self.model.config.is_encoder_decoder else [bos, *ids]
 
     def _score(self, batch: Batch) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Log-probability of every token given its prefix, and whether it was the likeliest."""

@@ -28,6 +28,7 @@ POLICIES: dict[str, str] = {
     "skip-only": f"{_PACKAGE}.baselines.skipping:SkipOnly",
     "channel-width": f"{_PACKAGE}.baselines.channel_width:ChannelWidth",
     "gate-price": f"{_PACKAGE}.baselines.skipping:GatePrice",
+    "router-bias": f"{_PACKAGE}.baselines.router_bias:RouterBias",
     "des": f"{_PACKAGE}.baselines.des:Des",
     "wdmoe": f"{_PACKAGE}.wdmoe.policy:Wdmoe",
 }

@@ -52,6 +52,7 @@ class PreparedPolicy:
     select: Policy
     tables: Sequence[LayerTables]
     widths: Widths
+    reads_router: bool = False
 
 
 def prepare_policy(
@@ -104,7 +105,7 @@ def prepare_policy(
         air=_missing(spec, "air") if air is None else air,
     )
     select = make_policy(spec.name, target=spec.target, run=run, **options)
-    return PreparedPolicy(select, tables, widths)
+    return PreparedPolicy(select, tables, widths, traits.reads_router)
 
 
 def check_options(spec: PolicySpec, *, also: Sequence[str] = ()) -> None:

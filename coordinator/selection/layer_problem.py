@@ -34,6 +34,7 @@ def layer_problem(
     known: BoolArray,
     answers: BoolArray,
     pricing: Pricing,
+    router_logits: FloatArray | None = None,
 ) -> SelectionProblem:
     """State the problem of one layer.
 
@@ -50,6 +51,8 @@ def layer_problem(
         Which helper can answer in which of the air's widths back.
     pricing : Pricing
         Present energy of loads.
+    router_logits : (T, E) or None
+        Of the model's router.
     """
     table = tables[layer]
     narrow, precision = table.narrow, None
@@ -83,6 +86,7 @@ def layer_problem(
         weight_power=table.weight_power,
         width=table.width,
         precision=precision,
+        router_logits=router_logits,
         medium=pricing.medium,
     )
 

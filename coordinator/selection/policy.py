@@ -2,10 +2,11 @@
 
 A policy is a function ``select(problem) -> plan`` of a `SelectionProblem`. Options are its further
 keyword arguments; or the policy is a class (a frozen dataclass, say) whose constructor takes the
-options and whose method ``select`` does the work. Three attributes are optional:
+options and whose method ``select`` does the work. Four attributes are optional:
 
 - ``budgets``: kinds of budget that it spends, of ``BUDGETS``; without any it has no budget.
 - ``chooses_widths``: whether it chooses the width of every vector where a run leaves that open.
+- ``reads_router``: whether it wants the logits of the model's router in its problems.
 - ``for_run(run)``: returns the policy for one run, which tells it its `PolicyRun`.
 """
 
@@ -87,6 +88,7 @@ class Traits:
 
     budgets: tuple[str, ...] = ()
     chooses_widths: bool = False
+    reads_router: bool = False
 
     @classmethod
     def of(cls, policy: Any, *, name: str) -> Traits:
@@ -99,10 +101,13 @@ class Traits:
         """
         budgets = getattr(policy, "budgets", ())
         chooses = getattr(policy, "chooses_widths", False)
+        reads = getattr(policy, "reads_router", False)
         if not isinstance(budgets, tuple) or not set(budgets) <= set(BUDGETS):
             raise ValueError(
                 f"policy {name!r}: budgets must be a tuple of {', '.join(BUDGETS)}; got {budgets!r}"
             )
         if chooses not in (True, False):
             raise ValueError(f"policy {name!r}: chooses_widths must be a bool; got {chooses!r}")
-        return cls(budgets, chooses)
+        if reads not in (True, False):
+            raise ValueError(f"policy {name!r}: reads_router must be a bool; got {reads!r}")
+        return cls(budgets, chooses, reads)

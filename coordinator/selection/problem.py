@@ -107,6 +107,8 @@ class SelectionProblem:
         Multiplies a slot's deviations where they are known per token.
     width : int, bit
         Of an entry of the vectors sent to helpers, where there is one width for all.
+    router_logits : (T, E) float64 or None
+        Of the model's own router, where the policy asks for them; -inf: not to be routed to.
     precision : Precision or None
         Widths to choose from, where there are several, to helpers or back. ``energy`` is then a
         table over its ``resource`` and ``units``, and ``deviation`` and ``scale`` hold for exact
@@ -128,6 +130,7 @@ class SelectionProblem:
     token_factor: FloatArray | None = None
     width: int = 16
     precision: Precision | None = None
+    router_logits: FloatArray | None = None
     medium: Medium | None = None
 
     def __post_init__(self) -> None:
@@ -141,6 +144,8 @@ class SelectionProblem:
         }
         if self.token_factor is not None:
             expected["token_factor"] = (tokens, slots)
+        if self.router_logits is not None:
+            expected["router_logits"] = (tokens, experts)
         for name, shape in expected.items():
             got = getattr(self, name).shape
             if got != shape:

@@ -9,6 +9,7 @@ interrupted preparation is resumed. Agents read the manifest and their experts w
 - `manifest.Manifest`: the files of a bundle and their hashes.
 - `backbone.load_backbone`: the model without its experts.
 - `export.build_expert`: one expert as an ONNX graph.
+- `onnx_file.OnnxFile`: an ONNX model that is written weight by weight.
 - `parity.prove_parity`: the comparison of an exported expert with torch.
 - `journal.Journal`: the finished files of an unfinished preparation.
 """

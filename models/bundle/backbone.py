@@ -48,13 +48,16 @@ def write_backbone(
         If the checkpoint lacks a parameter of the backbone.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for path in [checkpoint.files.root / CONFIG_NAME, *checkpoint.files.companions]:
-        shutil.copyfile(path, folder / path.name)
+    root = checkpoint.files.root
+    for path in [root / CONFIG_NAME, *checkpoint.files.companions]:
+        target = folder / path.relative_to(root)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, target)
     _drop_quantisation(folder / CONFIG_NAME)
     shards = list(_write_shards(checkpoint, folder, shard_bytes, on_bytes))
     _check_complete(checkpoint, {name for shard in shards for name in shard})
     _name_shards(folder, shards)
-    return sorted(path for path in folder.iterdir() if path.is_file())
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def load_backbone(folder: Path, dtype: BackboneDtype) -> Any:

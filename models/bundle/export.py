@@ -11,8 +11,9 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from siftmoe.models.bundle.onnx_file import OnnxFile
 from siftmoe.models.errors import UnsupportedArchitecture
 from siftmoe.models.shape import BYTES_PER_NUMBER
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-    from onnx import ModelProto, NodeProto
+    from onnx import NodeProto
 
     from siftmoe.models.bundle.manifest import Dtype
     from siftmoe.models.checkpoint.experts import Activation, ExpertWeights
@@ -40,7 +41,7 @@ class _Graph:
     def __init__(self, dtype: Dtype) -> None:
         self.dtype = np.dtype(dtype)
         self.nodes: list[NodeProto] = []
-        self.weights: list[TensorProto] = []
+        self.weights: list[tuple[str, NDArray[np.generic]]] = []
 
     def node(self, operator: str, *inputs: str, output: str | None = None) -> str:
         name = output or f"{operator.lower()}_{len(self.nodes)}"
@@ -48,19 +49,18 @@ class _Graph:
         return name
 
     def weight(self, name: str, array: NDArray[np.float32]) -> str:
-        with np.errstate(over="ignore"):  # overflow is found and named below
-            values = np.ascontiguousarray(array, dtype=self.dtype)
-        if not np.isfinite(values).all():
+        largest = np.abs(array).max(initial=0.0)  # NaN stays NaN
+        if not largest <= np.finfo(self.dtype).max:
             raise UnsupportedArchitecture(
                 f"weight {name!r} of an expert is not finite in {self.dtype}, its largest is "
-                f"{float(np.abs(array).max()):g}; prepare the bundle with --dtype float32"
+                f"{float(largest):g}; prepare the bundle with --dtype float32"
             )
-        self.weights.append(numpy_helper.from_array(values, name))
+        self.weights.append((name, array))
         return name
 
     def number(self, value: float) -> str:
         name = f"number_{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.asarray(value, dtype=self.dtype), name))
+        self.weights.append((name, np.asarray(value, dtype=self.dtype)))
         return name
 
     def linear(
@@ -73,8 +73,8 @@ class _Graph:
         return self.node("Add", product, self.weight(f"{name}_bias", bias))
 
 
-def build_expert(weights: ExpertWeights, dtype: Dtype) -> ModelProto:
-    """Build an expert's graph.
+def build_expert(weights: ExpertWeights, dtype: Dtype) -> OnnxFile:
+    """Build an expert's graph; its weights are converted when it is written.
 
     Parameters
     ----------
@@ -152,19 +152,20 @@ _FUNCTIONS: dict[str, Callable[[_Graph, str, float], str]] = {
 }
 
 
-def _model(graph: _Graph, *, width: int, dtype: Dtype) -> ModelProto:
+def _model(graph: _Graph, *, width: int, dtype: Dtype) -> OnnxFile:
     element = _ELEMENT_TYPES[dtype]
     rows = [
         helper.make_tensor_value_info(name, element, ["n", width]) for name in ("hidden", "output")
     ]
-    body = helper.make_graph(graph.nodes, "expert", rows[:1], rows[1:], graph.weights)
+    body = helper.make_graph(graph.nodes, "expert", rows[:1], rows[1:])
     # no version in the producer: the same checkpoint gives the same bytes and so the same hash
-    return helper.make_model(
+    model = helper.make_model(
         body,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="siftmoe",
     )
+    return OnnxFile(model, graph.weights, dtype=graph.dtype)
 
 
 def _check_size(weights: ExpertWeights, dtype: Dtype) -> None:

@@ -60,7 +60,10 @@ def update_companions(root: Path, files: CheckpointFiles) -> bool:
 
 
 def _backbone_names(files: CheckpointFiles) -> dict[str, Path]:
-    return {f"{BACKBONE_FOLDER}/{path.name}": path for path in files.companions}
+    return {
+        f"{BACKBONE_FOLDER}/{path.relative_to(files.root).as_posix()}": path
+        for path in files.companions
+    }
 
 
 def _replace(root: Path, document: Document, changed: dict[str, Path]) -> None:
@@ -68,6 +71,7 @@ def _replace(root: Path, document: Document, changed: dict[str, Path]) -> None:
     write_manifest(root, msgspec.structs.replace(document, files=kept))
     for name, path in changed.items():
         part = root / f"{name}.part"
+        part.parent.mkdir(exist_ok=True)
         shutil.copyfile(path, part)
         part.replace(root / name)
     new = {name: _record(root / name) for name in changed}

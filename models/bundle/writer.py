@@ -195,8 +195,9 @@ def _write_expert(
     reference = torch_output(checkpoint.layers[which[0]], fused, hidden)
     part = journal.work / "expert.onnx"
     model = build_expert(checkpoint.plain(which[0], fused), dtype)
-    part.write_bytes(model.SerializeToString(deterministic=True))
-    del model, fused  # ONNX Runtime loads the weights a second time
+    del fused
+    model.write(part)
+    del model  # ONNX Runtime loads the weights a second time
     title = f"expert {which[1]} of layer {which[0]}"
     prove_parity(part, name=title, hidden=hidden, reference=reference, dtype=dtype)
     np.save(golden, reference)

@@ -26,7 +26,12 @@ QUANTISATION_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_con
 #: Files that describe the weights. All other JSON and text files are copied with the backbone,
 #: because tokenizers have many files and names.
 _NOT_COMPANIONS = {CONFIG_NAME, INDEX_NAME, "pytorch_model.bin.index.json", *QUANTISATION_FILES}
-_COMPANION_SUFFIXES = {".json", ".jinja", ".model", ".tiktoken", ".txt", ".vocab"}
+_COMPANION_SUFFIXES = {
+    *(".json", ".jinja", ".txt"),
+    *(".model", ".spm", ".tiktoken", ".vocab", ".bpe", ".codes"),
+}
+#: Folder of the chat templates beside the usual one, as for tools.
+TEMPLATES_FOLDER = "additional_chat_templates"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +84,13 @@ class CheckpointFiles:
     @property
     def companions(self) -> list[Path]:
         """Tokenizer and generation files, which are copied with the backbone."""
-        return sorted(
+        here = (
             path
             for path in self.root.iterdir()
-            if path.is_file()
-            and path.suffix in _COMPANION_SUFFIXES
-            and path.name not in _NOT_COMPANIONS
+            if path.suffix in _COMPANION_SUFFIXES and path.name not in _NOT_COMPANIONS
         )
+        templates = (self.root / TEMPLATES_FOLDER).glob("*.jinja")
+        return sorted(path for path in (*here, *templates) if path.is_file())
 
     def hashes(self, on_bytes: Callable[[int], None] = lambda _: None) -> SourceHashes:
         """Hash configuration and weights, and these together with the companions.

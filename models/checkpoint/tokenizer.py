@@ -39,3 +39,27 @@ def load_tokenizer(folder: Path) -> Any:
             f"the tokenizer in {str(folder)!r} cannot be loaded ({reason}); copy its files again "
             f"from the model's release; code of its own is never run"
         ) from error
+
+
+def chat_ids(tokenizer: Any, prompt: str) -> list[int]:
+    """Put a prompt into the tokenizer's chat template, as the user's message that is answered next.
+
+    Returns
+    -------
+    list of int
+        Tokens, with those that the template begins with.
+
+    Raises
+    ------
+    ValueError
+        If the tokenizer has no chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError(
+            "--chat needs a chat template, the model's tokenizer has none; put chat_template.jinja "
+            "of its release into the checkpoint's folder and prepare again, which keeps the "
+            "experts, or leave --chat out"
+        )
+    messages = [{"role": "user", "content": prompt}]
+    found = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    return [int(token) for token in found]

@@ -12,7 +12,7 @@ token to a scorer, which computes the metrics::
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,6 +57,15 @@ _OF_FILES = ("piqa", "csqa", "xsum", "text")
 SPLITS = ("val", "test")
 
 _Item = TypeVar("_Item")
+
+
+def lengths_of(tasks: Sequence[Task | GenerationTask]) -> dict[str, tuple[int, int]]:
+    """Items of each task that were cut and left out for their length, where there are any."""
+    found = {
+        task.name: (task.num_cut, 0 if isinstance(task, GenerationTask) else task.num_skipped)
+        for task in tasks
+    }
+    return {name: counts for name, counts in found.items() if any(counts)}
 
 
 def load_task(

@@ -37,12 +37,16 @@ class TaskResult:
         Items whose tokens were all scored.
     num_tokens : int
         Scored tokens.
+    documents : tuple of (float, int)
+        Of a perplexity: negative log-likelihood in nats and scored tokens of each document, so that
+        two runs on one text can be compared document by document.
     """
 
     name: str
     metrics: dict[str, Metric]
     num_items: int
     num_tokens: int
+    documents: tuple[tuple[float, int], ...] = ()
 
 
 class Scorer(Protocol):
@@ -131,8 +135,8 @@ class PerplexityScorer:
             sums = np.bincount(self._items, weights=values, minlength=len(complete))
             return sums[complete].astype(np.float64)
 
-        tokens = totals(self._sums.tokens)
-        entropy = ratio(-totals(self._sums.logprob), tokens)
+        tokens, nats = totals(self._sums.tokens), -totals(self._sums.logprob)
+        entropy = ratio(nats, tokens)
         perplexity = math.exp(entropy.value)
         error = entropy.standard_error
         metrics = {
@@ -140,7 +144,10 @@ class PerplexityScorer:
             "cross_entropy": entropy,
             "next_token_accuracy": ratio(totals(self._sums.hits), tokens),
         }
-        return TaskResult(self._name, metrics, int(complete.sum()), int(tokens.sum()))
+        documents = tuple(zip(nats.tolist(), map(int, tokens), strict=True))
+        return TaskResult(
+            self._name, metrics, int(complete.sum()), int(tokens.sum()), documents=documents
+        )
 
 
 class ChoiceScorer:

@@ -223,7 +223,7 @@ def acquire(samples: ComplexArray, search: Search) -> Detection:
             metric=metric,
             threshold=threshold,
             start=found,
-            origin=max(0, found + _first_lag(metrics[row], position)),
+            origin=max(0, found + first_lag(metrics[row], position)),
             cfo_hz=cfo_hz,
             cfo_std_hz=cfo_std_hz,
         )
@@ -285,7 +285,7 @@ def _repetition_cfo(
     return around + weight * offset, math.sqrt(weight * variance)
 
 
-def _first_lag(metric: FloatArray, peak: int) -> int:
+def first_lag(metric: FloatArray, peak: int) -> int:
     """Lag of the channel's first tap, at most 0: middle one of the windows with most energy."""
     reach = pilots.MAX_TAPS - 1
     lags = np.zeros(2 * reach + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from peers import Peer
 
 from siftmoe.agent.errors import ErrorCode
@@ -13,11 +14,13 @@ from siftmoe.agent.wire.protocol import Failure, Stats, StatsReply
 #: More than wait at a coordinator for one agent.
 UNASKED = 300
 ROUNDS = 3
-#: Asks both agents, computes without looking at its connections for several heartbeats, and asks
-#: the second one again. A process of its own, since an abort would end this one.
+#: Asks both agents, computes without looking at its connections for several heartbeats, takes what
+#: has arrived in small portions between further computations, and asks the second one again. A
+#: process of its own, since an abort would end this one.
 COORDINATOR = """
 import sys, time
 from siftmoe.agent.wire.protocol import Stats, StatsReply
+from siftmoe.coordinator.client import requests
 from siftmoe.coordinator.client.requests import Client
 from siftmoe.coordinator.config.testbed import AgentEntry
 from siftmoe.coordinator.fleet.agents import Fleet
@@ -34,6 +37,11 @@ with Client(Fleet(entries, shape=shape, model_hash="m" * 64)) as client:
     print("asked", flush=True)
     sys.stdin.readline()
     time.sleep(0.5)
+    drain, requests._DRAIN = requests._DRAIN, 4
+    for _ in range(100):
+        client.poll()
+        time.sleep(2e-3)
+    requests._DRAIN = drain
     reply = client.exchange({1: Stats(id=client.next_id())}, deadline_s=30.0).require()[1]
     print("served", isinstance(reply, StatsReply), client.fleet[0].state.value, flush=True)
 """
@@ -48,7 +56,8 @@ def flood(request: Stats) -> list[StatsReply | Failure]:
     return [*stats(request), *[unasked] * UNASKED]
 
 
-def test_an_agent_that_floods_and_goes_ends_no_coordinator() -> None:
+@pytest.mark.parametrize("back", [False, True], ids=["stays away", "comes back"])
+def test_an_agent_that_floods_and_goes_ends_no_coordinator(back: bool) -> None:
     for _ in range(ROUNDS):
         flooder, other = Peer(flood), Peer(stats)
         coordinator = subprocess.Popen(
@@ -62,9 +71,14 @@ def test_an_agent_that_floods_and_goes_ends_no_coordinator() -> None:
             assert coordinator.stdout is not None
             assert coordinator.stdout.readline() == "asked\n"
             flooder.close()
+            if back:
+                flooder = Peer(stats, again=flooder.address)
             said, errors = coordinator.communicate("\n", timeout=60.0)
         other.close()
+        if back:
+            flooder.close()
         assert coordinator.returncode == 0, errors
-        assert errors.endswith("the process is gone\n")
-        assert errors.count("\n") == 1
+        if not back:
+            assert errors.endswith("the process is gone\n")
+            assert errors.count("\n") == 1
         assert said.startswith("served True")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -168,6 +169,22 @@ def test_answers_come_in_the_widths_that_the_plan_names(
             for got in (answered, computed):
                 assert got.uplink_bits == bits_up(plan)
                 assert got.downlink_bits == reply_bits(plan)
+
+
+def test_an_id_beyond_16_bits_comes_back_as_its_lowest_ones(
+    endpoints: list[str], folder: Path
+) -> None:
+    rng = np.random.default_rng(11)
+    hidden = rng.standard_normal((T, D)).astype(np.float32)
+    with dispatching(endpoints, folder) as there:
+        there._client._ids = itertools.count(70_000)
+        plan = plan_of(rng, [16], helpers=2)
+        answered = there.run(plan, hidden, layer=0, reply_width=8)
+        alone = in_process(folder).attempt(plan, hidden, layer=0, reply_width=8)
+        np.testing.assert_array_equal(answered.output, alone.output)
+        refused = there.attempt(plan_of(rng, [8], helpers=3), hidden, layer=0, reply_width=16)
+    assert {*refused.failures} == {2}
+    assert "width_unknown" in str(refused.failures[2])
 
 
 def test_a_row_that_is_checked_comes_back_as_it_would(endpoints: list[str], folder: Path) -> None:

@@ -320,3 +320,35 @@ def test_answers_that_contradict_themselves_are_refused(change: dict, message: s
     assert problem.precision is not None
     with pytest.raises(ValueError, match=message):
         replace(problem.precision.replies, **change)
+
+
+@pytest.mark.parametrize("price", [1e-3, 1.0, 1e9])
+@pytest.mark.parametrize("seed", [1, 2, 4, 5])
+def test_never_worse_than_every_expert_at_the_widest_pair(seed: int, price: float) -> None:
+    """Energy of both directions and priced deviation, whatever the price of deviation."""
+    tokens = 1 if seed % 2 else 12
+    problem = problem_of(
+        seed, tokens=tokens, slots=2, helpers=3, kind=BudgetKind.PRICE, value=price
+    )
+    precision = problem.precision
+    assert precision is not None
+    everything = np.ones((3, len(WIDTHS)), dtype=bool)
+    problem = replace(
+        problem,
+        hosts=np.ones_like(problem.hosts),
+        precision=replace(
+            precision,
+            known=everything,
+            replies=replace(precision.replies, known=everything[:, : len(BACK)]),
+        ),
+    )
+    plan = SiftMoE().select(problem)
+    # all slots on one helper, each by its own expert, at the widest of both
+    for n in range(3):
+        load, back = tokens * UNITS[-1], tokens * BACK_UNITS[-1]
+        energy = problem.energy[n, load] + problem.energy[3 + n, back]
+        deviation = sum(
+            problem.slot_weights()[t, i] * served_by(problem, e, e, len(WIDTHS) - 1, len(BACK) - 1)
+            for (t, i), e in np.ndenumerate(problem.routed_experts)
+        )
+        assert plan_objective(problem, plan) <= (energy + price * deviation) * (1 + 1e-9)

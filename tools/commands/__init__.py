@@ -5,6 +5,7 @@ result. `siftmoe.tools.cli` has the list of subcommands.
 
 - `loopback`, `run`: the main job on this machine and on a testbed
 - `prepare`, `profile`: bundles
+- `place`: who hosts which expert
 - `solve`, `experiment`: selection instances and studies
 - `ledger`, `report`: a run's energy and its report
 - `agent`, `doctor`: an agent; the installation on this machine

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TASKS = "choice,perplexity"
 DEFAULT_PROMPT = "Return the number of"
+#: As `siftmoe.coordinator.air.operating_points` has them, which --help does not import either.
+OPERATING_POINTS = ("mixtral-csqa", "switch-xsum")
 #: As `siftmoe.coordinator.selection.widths` has them; that needs numpy, and --help is to be quick.
 _WIDTHS = "2, 3, 4, 5, 6, 8, 16, 32"
 
@@ -38,6 +40,7 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--items", type=count, default=100, metavar="N", help="items of each task (100)")
     add("--prompt", default=DEFAULT_PROMPT, help="prompt to answer, streamed")
+    add("--chat", action="store_true", help="put the prompt into the model's chat template")
     add("--tokens", type=count, default=40, metavar="N", help="tokens of the answer (40)")
     add("--batch", type=count, default=8, metavar="N", help="sequences of one prefill (8)")
     add("--realtime", action="store_true", help="wait the airtime instead of only booking it")
@@ -60,6 +63,43 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     add_wide(parser)
     add("--out", type=Path, metavar="FOLDER", help="where to write (the next free one in runs)")
     parser.set_defaults(parser=parser)
+
+
+def add_channel_options(parser: argparse.ArgumentParser, *, default: str) -> None:
+    """Declare what a simulated channel is like; an option that is not given is None.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    default : str
+        Where a setting comes from that no option gives, for the help.
+    """
+    add = parser.add_argument
+    add(
+        "--gain-floor",
+        type=gain_floor,
+        metavar="X",
+        help="least fading gain over its mean; deeper fades are cut, 0 cuts none "
+        f"({default or '0.05'})",
+    )
+    add(
+        "--coherence",
+        type=positive,
+        metavar="S",
+        help=f"coherence time of a simulated link, s ({default or '0.1'})",
+    )
+    add(
+        "--deadline-per",
+        choices=("token", "layer"),
+        help="what the deadline is of: a token, so that a batch has the sum of its tokens' "
+        f"deadlines, or a layer, whatever the batch ({default or 'token'})",
+    )
+    add(
+        "--operating-point",
+        choices=OPERATING_POINTS,
+        help="setting of the paper that gives the deadline and the bandwidth, by our reading "
+        f"({default or 'mixtral-csqa'})",
+    )
 
 
 def add_wide(parser: argparse.ArgumentParser) -> None:
@@ -169,6 +209,25 @@ def circuit_powers(text: str) -> tuple[float, ...]:
     return found
 
 
+def gain_floor(text: str) -> float:
+    """Read a least gain over the mean."""
+    value = float(text)
+    if not 0.0 <= value < 1.0:
+        raise argparse.ArgumentTypeError(f"must be 0 to below 1, of the mean gain, got {text}")
+    return value
+
+
+def distances(text: str) -> str:
+    """Check a text of distances; how many helpers there are is known later."""
+    from siftmoe.coordinator.links.distances import parse
+
+    try:
+        parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
 def names(text: str, option: str) -> tuple[str, ...]:
     """Split a list of names; each may occur once.
 
@@ -195,6 +254,7 @@ def job_of(
         tasks=names(args.task, "--task"),
         items=args.items,
         prompt=args.prompt,
+        chat=args.chat,
         answer_tokens=args.tokens,
         batch_size=args.batch,
         realtime=args.realtime,

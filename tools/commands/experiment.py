@@ -7,13 +7,16 @@ study. docs/explanation/experiments.md describes each study and which choices ar
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from siftmoe.tools.commands.arguments import (
+    add_channel_options,
     add_uplink,
     add_wide,
     count,
+    distances,
     links_help,
     names,
     policies_help,
@@ -36,7 +39,11 @@ NAMES = (
     "latency",
     "bound",
     "bits",
+    "placement",
     "broadcast",
+    "floor",
+    "distances",
+    "circuit",
 )
 
 
@@ -58,6 +65,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--links", default="simulated", metavar="NAME", help=links_help("simulated"))
     add_uplink(parser, default=None, usual="the study's")
+    add_channel_options(parser, default="the study's own")
+    add(
+        "--distances",
+        type=distances,
+        metavar="LIST",
+        help="of the helpers, m: one for all (20), one for each (10,20,30), or a spread from the "
+        "nearest to the farthest (10:40) (the study's own)",
+    )
     add("--task", metavar="LIST", help="tasks; the first one is a text (the study's own)")
     add("--seeds", type=count, metavar="N", help="channels and parts of the tasks (5; quick 2)")
     add("--items", type=count, metavar="N", help="items of each task for one seed (20; quick 3)")
@@ -68,6 +83,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="text on which knobs are set to a stated loss (the bundled validation text)",
     )
     add("--jobs", type=count, metavar="N", help="processes (one per core)")
+    add(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="run the cells on the Dask cluster of this scheduler, tcp://HOST:PORT, instead of "
+        "processes of this machine (extra cluster)",
+    )
     add(
         "--per-token",
         action="store_true",
@@ -100,8 +121,42 @@ def run(args: argparse.Namespace) -> int:
             out=args.out,
             policies=() if args.policy is None else names(args.policy, "--policy"),
             links=args.links,
+            scheduler=args.scheduler,
             uplink=args.uplink,
+            air=_air(args),
         )
     )
     report(finished, as_json=args.json, wide=args.wide)
     return 0
+
+
+def _air(args: argparse.Namespace) -> dict[str, Any]:
+    """Fields of the cells' settings that options give."""
+    from siftmoe.coordinator.air.operating_points import OPERATING_POINTS
+    from siftmoe.coordinator.links.distances import parse
+
+    if args.per_token and args.deadline_per == "layer":
+        raise ValueError(
+            "--deadline-per layer is one window for a batch, --per-token one for each token; leave "
+            "out one of them"
+        )
+    said: dict[str, Any] = {
+        "gain_floor": args.gain_floor,
+        "coherence_time_s": args.coherence,
+        "deadline_per": args.deadline_per,
+    }
+    if args.operating_point:
+        point = OPERATING_POINTS[args.operating_point]
+        said |= {
+            "hidden_size": point.hidden_size,
+            "bandwidth_hz": point.bandwidth_hz,
+            "deadline_s": point.deadline_s,
+        }
+    if args.distances:
+        kind, metres = parse(args.distances)
+        if kind == "each":
+            said |= {"distances_m": tuple(metres)}
+        else:
+            low, high = metres[0], metres[-1]
+            said |= {"distance_m": math.sqrt(low * high), "distance_spread": high / low}
+    return {key: value for key, value in said.items() if value is not None}

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 from siftmoe.tools.commands.arguments import (
     CIRCUITS,
+    add_channel_options,
     add_job_options,
     add_resume,
     add_uplink,
     circuit_powers,
     count,
+    distances,
     layer_deadline,
     links_help,
     names,
@@ -30,6 +32,8 @@ from siftmoe.tools.commands.arguments import (
 )
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from siftmoe.coordinator.config.radio import RadioEntry
 
 SUMMARY = "run the main job on this machine, policies compared"
@@ -37,7 +41,7 @@ SUMMARY = "run the main job on this machine, policies compared"
 #: Agents that are started if no number is given.
 AGENTS = 8
 DEFAULT_POLICIES = "topk,topk-1,siftmoe"
-#: Added where widths can be chosen: each direction has a window, and the channel lasts for it.
+#: Added where the run's widths are not said.
 CHOSEN_WIDTHS = "siftmoe:bits=auto"
 
 
@@ -65,16 +69,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("rayleigh", "rician", "none"),
         help="fading of the simulated links (rayleigh)",
     )
-    add("--coherence", type=positive, default=0.1, metavar="S", help="coherence time, s (0.1)")
+    add_channel_options(parser, default="")
+    add(
+        "--distances",
+        type=distances,
+        metavar="LIST",
+        help="of the helpers, m: one for all (20), one for each (10,20,30), or a spread from the "
+        "nearest to the farthest (10:40) (20)",
+    )
     add("--seed", type=int, default=0, help="of the simulated links (0)")
     add("--links", default="simulated", metavar="NAME", help=links_help("simulated"))
-    add("--bandwidth", type=positive, default=2e6, metavar="HZ", help="of one link, Hz (2e6)")
+    add(
+        "--bandwidth",
+        type=positive,
+        metavar="HZ",
+        help="of one link, Hz (that of the operating point: 2e6)",
+    )
     add_uplink(parser, default="unicast", usual="unicast")
     add(
         "--deadline",
         type=positive,
         metavar="S",
-        help="airtime of a token, one direction, s (default: the paper's 0.44 bit/s/Hz)",
+        help="airtime of a token, or of a layer, one direction, s (that of the operating point, "
+        "scaled to the model: 0.44 bit/s/Hz)",
     )
     add(
         "--deadline-shared",
@@ -136,8 +153,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _usual(args: argparse.Namespace) -> str:
     """Return the policies that are compared by default."""
-    one_width = args.deadline_shared or args.bits
-    return DEFAULT_POLICIES if one_width else f"{DEFAULT_POLICIES},{CHOSEN_WIDTHS}"
+    return DEFAULT_POLICIES if args.bits else f"{DEFAULT_POLICIES},{CHOSEN_WIDTHS}"
+
+
+def _operating_point(args: argparse.Namespace) -> dict[str, Any]:
+    """Bandwidth and deadline: as asked for, else those of the operating point."""
+    from siftmoe.coordinator.air.operating_points import MIXTRAL_CSQA, OPERATING_POINTS
+
+    if args.operating_point and args.deadline is not None:
+        raise ValueError(
+            f"--operating-point {args.operating_point} and --deadline {args.deadline:g} both set "
+            f"the deadline; leave out one of them"
+        )
+    point = OPERATING_POINTS[args.operating_point or MIXTRAL_CSQA.name]
+    return {
+        "deadline_s": args.deadline,
+        "bandwidth_hz": point.bandwidth_hz if args.bandwidth is None else args.bandwidth,
+        "operating_point": point.name,
+    }
+
+
+def _channel(args: argparse.Namespace) -> dict[str, Any]:
+    """Keys of the channel that options give."""
+    said = {
+        "gain_floor": args.gain_floor,
+        "coherence_time_s": args.coherence,
+        "deadline_per": args.deadline_per,
+    }
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def _num_agents(args: argparse.Namespace) -> int:
@@ -153,6 +196,7 @@ def _num_agents(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run the comparison; an interrupt leaves a readable folder and no process."""
+    from siftmoe.coordinator.links.distances import distances_of
     from siftmoe.coordinator.links.sources import links_of
     from siftmoe.tools.commands.arguments import job_of
     from siftmoe.tools.comparing.comparison import compare
@@ -172,30 +216,33 @@ def run(args: argparse.Namespace) -> int:
         before = recorded(args.resume, command="loopback")
         job = job_again(before, args.resume, as_json=args.json, wide=args.wide)
     else:
+        agents = _num_agents(args)
         job = job_of(
             args,
             name="loopback",
             policies=names(args.policy or _usual(args), "--policy"),
             site={
-                "agents": _num_agents(args),
+                "agents": agents,
                 "model": args.model,
                 "layer_deadline_s": args.layer_deadline,
+                "distances_m": distances_of(args.distances or f"{DISTANCE_M}", agents),
             },
         )
+    # older runs do not record where the helpers stand
+    distances_m = job.site.get("distances_m", [DISTANCE_M] * job.site["agents"])
 
     def settings(hidden_size: int) -> RadioEntry:
         if before is not None:
             return radio_of(before)
         radio = simulated_radio(
             hidden_size,
-            deadline_s=args.deadline,
-            bandwidth_hz=args.bandwidth,
+            **_operating_point(args),
             uplink=args.uplink,
             fading=args.fading,
             fading_slots=args.fading_slots,
             outage_price=args.outage_price,
             deadline_shared=args.deadline_shared,
-            coherence_time_s=args.coherence,
+            **_channel(args),
             seed=args.seed,
             bits=16 if args.bits is None else args.bits,
             downlink_bits=args.downlink_bits,
@@ -206,7 +253,7 @@ def run(args: argparse.Namespace) -> int:
             control=not args.no_control,
             **dict(zip(CIRCUITS, args.circuit_power, strict=True)),
         )
-        links_of(radio, [DISTANCE_M] * job.site["agents"])  # refused before an agent starts
+        links_of(radio, distances_m)  # refused before an agent starts
         return radio
 
     return compare(
@@ -219,6 +266,7 @@ def run(args: argparse.Namespace) -> int:
             num_agents=job.site["agents"],
             layer_deadline_s=job.site.get("layer_deadline_s", 30.0),  # older runs do not record it
             realtime=job.realtime,
+            distances_m=distances_m,
         ),
         before=before,
     )

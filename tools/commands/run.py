@@ -4,8 +4,9 @@ The agents must be running on the addresses in the file. If the file has a [soun
 sound every link at the start and once per coherence time, and the policies use the measured
 channel. A link without a radio is simulated, and every result says so.
 
-An agent that fails is left out until it works again (docs/explanation/faults.md). --resume
-continues a run that was killed; the agents need not be restarted.
+An agent that is missing after 20 s, or fails later, is named and left out until it works; experts
+that no other hosts are replaced or skipped (docs/explanation/faults.md). --resume continues a
+run that was killed; the agents need not be restarted.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.tools.commands.arguments import (
+    add_channel_options,
     add_job_options,
     add_resume,
     add_uplink,
@@ -51,7 +53,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="simulated: simulate all links even if there are radios (auto)",
     )
+    add(
+        "--require-all",
+        action="store_true",
+        help="do not begin while an agent is missing; usually the run goes on with the others",
+    )
     add("--links", metavar="NAME", help=links_help("the file's"))
+    add_channel_options(parser, default="the file's")
     add_uplink(parser, default=None, usual="the file's")
     add(
         "--metrics-port",
@@ -90,6 +98,14 @@ def run(args: argparse.Namespace) -> int:
             "bits": args.bits,
             "downlink_bits": args.downlink_bits,
             "links": args.links,
+            "air": {
+                "gain_floor": args.gain_floor,
+                "coherence_time_s": args.coherence,
+                "deadline_per": args.deadline_per,
+                "operating_point": args.operating_point,
+            },
+            "distances_m": [agent.distance_m for agent in testbed.agent],
+            "require_all": args.require_all,
             "uplink": args.uplink,
             "sample_rate_hz": None if testbed.sounding is None else testbed.sounding.sample_rate_hz,
         }
@@ -99,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
         bits=job.site["bits"],
         downlink_bits=job.site["downlink_bits"],
         links=job.site.get("links"),  # a run of an older version has none
+        **job.site.get("air", {}),
         uplink=job.site.get("uplink"),
     )
     testbed = msgspec.structs.replace(testbed, radio=radio)
@@ -117,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
                 testbed_site,
                 testbed=testbed,
                 choice=job.site["radio"],
-                tolerant=before is not None,
+                require_all=job.site.get("require_all", False),
                 realtime=job.realtime,
             ),
             args.metrics_port,

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.model.session import Session
 from siftmoe.coordinator.policies.spec import PolicySpec
+from siftmoe.models.checkpoint.tokenizer import chat_ids
 from siftmoe.models.similarity.file import rotation_of
-from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.evaluation import lengths_of, load_task
 from siftmoe.models.tasks.task import GenerationTask
 from siftmoe.tools.bundles import open_with_progress
 from siftmoe.tools.comparing.inprocess import ExpertsInProcess
@@ -34,6 +35,7 @@ from siftmoe.tools.results.policies import (
     load_scores,
     save_scores,
 )
+from siftmoe.tools.results.windows import windows_of
 from siftmoe.tools.showing.comparison_table import (
     brief_rows,
     energy_saved,
@@ -94,10 +96,16 @@ class Comparison:
         """All experts in this process: for trials on validation text and for audits."""
         return ExpertsInProcess(self.bundle, rotation=rotation_of(self.bundle))
 
+    @property
+    def _asked(self) -> str | list[int]:
+        """The prompt, with --chat in the model's chat template."""
+        prompt = self.job.prompt
+        return chat_ids(self.session.tokenizer, prompt) if self.job.chat else prompt
+
     def run(self, policy: PolicySpec) -> None:
         """Answer the prompt and evaluate the tasks under one policy."""
         console, label = stderr_console(), str(policy)
-        resolved = with_price(
+        resolved, stated = with_price(
             policy,
             site=self.site,
             bundle=self.bundle,
@@ -112,15 +120,22 @@ class Comparison:
         with self._coordinated(answer_label(label), resolved):
             try:
                 answer = self.session.generate(
-                    self.job.prompt,
+                    self._asked,
                     max_new_tokens=self.job.answer_tokens,
                     on_text=lambda text: console.print(text, end="", style="green"),
                 )
             finally:
                 console.print()  # an error has a line of its own
         with self._coordinated(label, resolved):
-            metrics = self._evaluate(label)
-        self.scores[label] = {"answer": answer, "metrics": metrics, "policy": str(resolved)}
+            metrics, documents = self._evaluate(label)
+        self.scores[label] = {
+            "answer": answer,
+            "metrics": metrics,
+            "policy": str(resolved),
+            "documents": documents,
+            **({} if stated is None else {"stated": stated}),
+            "lengths": lengths_of(self.tasks),
+        }
         save_scores(self.out, self.scores)
 
     @contextmanager
@@ -139,8 +154,10 @@ class Comparison:
         with self.site.metered(self.ledger), coordinator.attached(self.session.model):
             yield
 
-    def _evaluate(self, label: str) -> dict[str, tuple[float, float]]:
+    def _evaluate(self, label: str) -> tuple[dict[str, tuple[float, float]], list[Any]]:
+        """Return the metrics of all tasks, and the documents of the last perplexity."""
         metrics: dict[str, tuple[float, float]] = {}
+        documents: list[Any] = []
         for task in self.tasks:
             total = len(task.prompts if isinstance(task, GenerationTask) else task.sequences)
             with progress_bar(f"{label}: {task.name}", total) as advance:
@@ -149,7 +166,8 @@ class Comparison:
                 )
             for name, metric in result.metrics.items():
                 metrics[name] = (metric.value, metric.standard_error or 0.0)
-        return metrics
+            documents = [*result.documents] or documents
+        return metrics, documents
 
 
 def compare(
@@ -192,12 +210,15 @@ def compare(
     check_policies(policies, bundle, profile, radio)
     with working("reading the tasks"):
         tokenizer = bundle.load_tokenizer()
+        if job.chat:
+            chat_ids(tokenizer, job.prompt)  # a missing template is told before anything starts
         tasks = [
             load_task(spec, tokenizer=tokenizer, limit=job.items, context=bundle.context_length)
             for spec in job.tasks
         ]
     config = describe(job, radio, bundle, model=model)
     console.print(config["operating_point"])
+    console.print(config["channel"])
     if before is None:
         out = make_folder(job)
     else:
@@ -240,6 +261,7 @@ def compare(
             soft_wrap=True,
         )
         return _INTERRUPTED
+    config |= _windows(out, config, radio, str(policies[0]))
     _show(job, out, config)
     return 0
 
@@ -259,6 +281,16 @@ def _helpers(site: Site) -> str:
     count = len(site.fleet.names)
     about = f", {site.about}" if site.about else ""
     return f"{count} agent{'s' if count > 1 else ''}{about}"
+
+
+def _windows(out: Path, config: dict[str, Any], radio: RadioEntry, policy: str) -> dict[str, Any]:
+    """Compare the windows with the coherence time, and keep the finding with the configuration."""
+    with Ledger.open(out / LEDGER_FILE) as ledger:
+        found = windows_of(ledger, radio.coherence_time_s, run=ledger.labels().get(policy))
+    still = not config["channel"] or radio.fading == "none" or radio.fading_slots
+    finding = {"windows": {**asdict(found), "warning": "" if still else found.warning()}}
+    (out / CONFIG_FILE).write_text(json.dumps(config | finding, indent=1) + "\n", "utf-8")
+    return finding
 
 
 def _show(job: Job, out: Path, config: dict[str, Any]) -> None:
@@ -294,4 +326,7 @@ def _show(job: Job, out: Path, config: dict[str, Any]) -> None:
         console.print(remark)
     console.print(config["operating_point"])
     console.print(f"{config['helpers']}. {config['note']}")
+    for text in (config.get("channel"), config.get("windows", {}).get("warning")):
+        if text:
+            console.print(text)
     console.print(f"report: {report}", soft_wrap=True)

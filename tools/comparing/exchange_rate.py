@@ -1,122 +1,109 @@
-"""Finds the exchange rate between energy and predicted loss that gives a stated real loss.
+r"""Finds the exchange rate between energy and predicted loss that gives a stated real loss.
 
 The predicted loss of a price policy is no bound of the real one. So the rate is set on validation
-text: the policy runs on experts in this process over simulated links of another seed, and the
-search finds the rate at which perplexity exceeds Top-K's by the stated share. All trials use the
-same text, links and precision, so that the comparison is paired.
+text: the policy runs on experts in this process over simulated links of other seeds.
+
+1. *Coarse*: on one draw of the links, steps of the rise's power law,
+
+   .. math:: \ln p' = \ln p + \frac{\ln(r / r^*)}{\alpha}
+
+   with the rise r at price p, the stated one r* and the exponent :math:`\alpha` between the last
+   two trials (1 at first), kept between the prices that are known to be too low and too high.
+2. *Confirmed*: on several draws of seeds of their own, paired on the same text, until the one-sided
+   upper confidence limit of the mean rise is just below the stated one
+   (`siftmoe.tools.comparing.stated_loss`).
 """
 
 from __future__ import annotations
 
 import math
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from siftmoe.coordinator.coordinator import Coordinator
-from siftmoe.coordinator.ledger.store import Ledger
-from siftmoe.coordinator.policies.setup import prepare_policy
-from siftmoe.coordinator.policies.spec import PolicySpec
-from siftmoe.models.tasks.evaluation import load_task
-from siftmoe.models.tasks.task import Task
+from siftmoe.tools.comparing.stated_loss import DRAWS, Rise, Rises
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from siftmoe.coordinator.model.session import Session
-    from siftmoe.coordinator.selection.widths import Bits
-    from siftmoe.models.bundle.reader import Bundle
-    from siftmoe.models.similarity.profile import Profile
-    from siftmoe.tools.comparing.inprocess import ExpertsInProcess
-    from siftmoe.tools.comparing.site import Site
+    from siftmoe.coordinator.policies.spec import PolicySpec
+    from siftmoe.tools.comparing.stated_loss import Runs
 
-#: The search ends when the loss is met within this share of itself.
-_CLOSE = 0.04
-_MOST_TRIALS = 12
+#: The coarse search ends when the loss is met within this share of itself.
+_CLOSE = 0.2
+_MOST_COARSE = 8
+#: The confirmation ends when the upper limit is at most the loss, and not less by this share of it.
+_SLACK = 0.12
+_MOST_ROUNDS = 5
 #: Runs of the policy and of the reference in a search, at most.
-MOST_RUNS = 1 + _MOST_TRIALS
-#: A loss may exceed the stated one by this share.
-_TOLERABLE = 0.5
-#: About 4,000 tokens: a trial takes a second; a paired change of perplexity is known to 0.3 %.
-VALIDATION_DOCUMENTS = 32
-_VALIDATION_SEED_OFFSET = 7_919
-#: Reference of a loss: every routed expert, at 16 bits in both directions.
-REFERENCE = PolicySpec("topk", {"bits": 16.0, "downlink_bits": 16.0})
+MOST_RUNS = _MOST_COARSE + DRAWS + _MOST_ROUNDS * DRAWS
+#: Longest step of a price, as a factor, and bounds of the exponent.
+_LONGEST_STEP = math.log(30.0)
+_EXPONENTS = (0.4, 2.5)
+#: Bounds of a price that are closer than this share hold a jump of the loss between them.
+_JUMP = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """An exchange rate and its loss on the validation text."""
+    """An exchange rate and the rise of perplexity that it costs on the validation text."""
 
     price_j_per_nat: float
-    perplexity_loss: float
+    rise: Rise
     trials: int
 
+    @property
+    def perplexity_loss(self) -> float:
+        """Mean rise over the draws."""
+        return self.rise.mean
 
-class Runs(Protocol):
-    """Runs a policy on validation text."""
-
-    def run(self, spec: PolicySpec) -> tuple[float, float]:
-        """Perplexity on the validation text, and uplink energy of a token in joule."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trials:
-    """Trials of a policy on validation text, with what all trials share."""
-
-    bundle: Bundle
-    profile: Profile
-    session: Session
-    experts: ExpertsInProcess
-    site: Site
-    seed: int
-    task: Task
-    batch_size: int
-    bits: Bits
-    downlink_bits: Bits | None
-
-    def run(self, spec: PolicySpec) -> tuple[float, float]:
-        """Perplexity on the validation text, and uplink energy of a token in joule."""
-        prepared = prepare_policy(
-            spec,
-            shape=self.bundle.shape,
-            profile=self.profile,
-            bits=self.bits,
-            downlink_bits=self.downlink_bits,
-        )
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            Ledger.create(Path(folder) / "trial.sqlite") as ledger,
-        ):
-            coordinator = Coordinator(
-                fleet=self.site.fleet,
-                dispatcher=self.experts,
-                links=self.site.trial_links(self.seed + _VALIDATION_SEED_OFFSET),
-                air=self.site.air(prepared.widths),
-                policy=prepared.select,
-                tables=prepared.tables,
-                ledger=ledger,
-            )
-            with coordinator.attached(self.session.model):
-                result = self.session.evaluate(self.task, batch_size=self.batch_size)
-            energy = ledger.summary().energy_per_token(direction="up").value
-        return result.metrics["perplexity"].value, energy
+    def described(self, loss: float) -> dict[str, Any]:
+        """Return the rate as plain values, with the loss that was stated."""
+        return {
+            "loss": loss,
+            "price_j_per_nat": self.price_j_per_nat,
+            "trials": self.trials,
+            **asdict(self.rise),
+        }
 
 
-def validation_task(tokenizer: Any, *, context: int | None) -> Task:
-    """Return the text on which rates are set; the test text is not used."""
-    task = load_task(
-        "perplexity",
-        tokenizer=tokenizer,
-        split="val",
-        limit=VALIDATION_DOCUMENTS,
-        context=context,
-    )
-    if not isinstance(task, Task):
-        raise TypeError("the validation text is scored by perplexity")
-    return task
+@dataclass(kw_only=True)
+class _Bracket:
+    """Steps towards the price at which a falling function of it has a wanted value."""
+
+    wanted: float
+    low: float = -math.inf  # log of a price that is too low, and of one that is too high
+    high: float = math.inf
+    exponent: float = 1.0
+    last: tuple[float, float] | None = None
+
+    def after(self, log_price: float, value: float) -> float:
+        """Return the log of the next price."""
+        self._learn(log_price, value)
+        if value > self.wanted:
+            self.low = max(self.low, log_price)
+        else:
+            self.high = min(self.high, log_price)
+        ratio = value / self.wanted if value > 0.0 else 0.0
+        step = math.log(ratio) / self.exponent if ratio > 0.0 else -math.log(8.0)
+        following = log_price + max(-_LONGEST_STEP, min(_LONGEST_STEP, step))
+        if self.low < following < self.high:
+            return following
+        if math.isinf(self.low) or math.isinf(self.high):
+            return log_price + math.copysign(math.log(2.0), value - self.wanted)
+        return 0.5 * (self.low + self.high)
+
+    def _learn(self, log_price: float, value: float) -> None:
+        if self.last is not None and value > 0.0:
+            before, then = self.last
+            if then > 0.0 and before != log_price and then != value:
+                slope = -math.log(value / then) / (log_price - before)
+                self.exponent = min(_EXPONENTS[1], max(_EXPONENTS[0], slope))
+        self.last = (log_price, value)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the value jumps over the wanted one."""
+        return self.high - self.low < _JUMP
 
 
 def find_rate(
@@ -126,9 +113,9 @@ def find_rate(
     loss: float,
     on_trial: Callable[[], None] = lambda: None,
 ) -> Rate:
-    """Find the price at which a policy costs a stated share of perplexity.
+    """Find the price at which a policy costs at most a stated share of perplexity.
 
-    If the loss moves in steps and no price comes near it, the largest loss below it is taken.
+    If the loss moves in steps, the largest is taken whose upper limit is not above the stated one.
 
     Parameters
     ----------
@@ -145,49 +132,60 @@ def find_rate(
     ValueError
         If the loss is not positive, or every price costs more.
     """
-    if not loss > 0.0:
+    if not 0.0 < loss < math.inf:
         raise ValueError(f"policy {spec}: loss must be positive, got {loss}; topk has none")
-    reference, energy = trials.run(REFERENCE)
-    on_trial()
-    low, high = -math.inf, math.inf  # log of prices: too low (loss too high), too high
-    # A nat of loss over all layers is worth some hundred tokens' energy at moderate losses.
-    guess, step = math.log(100.0 * energy), math.log(8.0)
-    found: list[tuple[float, float]] = []  # (price, loss)
-    while len(found) < _MOST_TRIALS:
-        price = math.exp(guess)
-        perplexity, _ = trials.run(spec.having(price=price))
-        on_trial()
-        rise = perplexity / reference - 1.0
+    rises = Rises(runs=trials, on_trial=on_trial)
+    log_price, exponent = _coarse(spec, rises, loss=loss)
+    found: list[tuple[float, Rise]] = []
+    # Aims between the bounds of what is accepted; the coarse search ends anywhere near the loss.
+    bracket = _Bracket(wanted=(1.0 - 0.5 * _SLACK) * loss, exponent=exponent)
+    while len(found) < _MOST_ROUNDS:
+        price = math.exp(log_price)
+        rise = rises.over_draws(spec.having(price=price))
         found.append((price, rise))
-        if abs(rise / loss - 1.0) < _CLOSE:
+        if (1.0 - _SLACK) * loss <= rise.upper <= loss:
             break
-        if rise > loss:
-            low = guess
-        else:
-            high = guess
-        if math.isinf(low) or math.isinf(high):
-            guess += step if rise > loss else -step
-        else:
-            guess = 0.5 * (low + high)
-    price, rise = _nearest(found, spec, loss=loss)
-    return Rate(price_j_per_nat=price, perplexity_loss=rise, trials=1 + len(found))
+        log_price = bracket.after(log_price, rise.upper)
+        if bracket.closed:
+            break
+    price, rise = _best(found, spec, loss=loss)
+    return Rate(price_j_per_nat=price, rise=rise, trials=rises.count)
 
 
-def _nearest(
-    found: list[tuple[float, float]], spec: PolicySpec, *, loss: float
-) -> tuple[float, float]:
-    """Choose the price whose loss is near the stated one, or else below it.
+def _coarse(spec: PolicySpec, rises: Rises, *, loss: float) -> tuple[float, float]:
+    """Return the log of a price whose rise on one draw is near the stated one, or else below it.
 
-    With few links the loss moves in steps, and may jump over the stated one.
+    Beside it the exponent of the rise's power law.
     """
-    nearest = min(found, key=lambda trial: abs(trial[1] - loss))
-    if nearest[1] < (1.0 + _TOLERABLE) * loss:
-        return nearest
+    # A nat of loss over all layers is worth some hundred tokens' energy at moderate losses.
+    log_price = math.log(100.0 * rises.reference(0).energy_j)
+    bracket = _Bracket(wanted=loss)
+    found: list[tuple[float, float]] = []
+    for _ in range(_MOST_COARSE):
+        rise = rises.on(spec.having(price=math.exp(log_price)), 0)
+        found.append((log_price, rise))
+        if abs(rise / loss - 1.0) < _CLOSE:
+            return log_price, bracket.exponent
+        log_price = bracket.after(log_price, rise)
     below = [trial for trial in found if trial[1] <= loss]
     if not below:
-        raise ValueError(
-            f"policy {spec}: no price was found at which perplexity rises by {loss:.1%}; the "
-            f"nearest of {len(found)} trials gave {nearest[1]:.1%}. Name one: "
-            f"{spec.name}:price=JOULE"
-        )
-    return max(below, key=lambda trial: trial[1])
+        _refuse(spec, loss=loss, nearest=min(rise for _, rise in found), count=len(found))
+    cheapest = max(below, key=lambda trial: (trial[1], -trial[0]))
+    return cheapest[0], bracket.exponent
+
+
+def _best(found: list[tuple[float, Rise]], spec: PolicySpec, *, loss: float) -> tuple[float, Rise]:
+    """Choose the largest mean rise whose upper limit keeps the stated loss."""
+    below = [trial for trial in found if trial[1].upper <= loss]
+    if not below:
+        nearest = min(rise.upper for _, rise in found)
+        _refuse(spec, loss=loss, nearest=nearest, count=len(found))
+    return max(below, key=lambda trial: (trial[1].mean, -trial[0]))
+
+
+def _refuse(spec: PolicySpec, *, loss: float, nearest: float, count: int) -> NoReturn:
+    raise ValueError(
+        f"policy {spec}: no price was found at which perplexity rises by {loss:.1%}; the "
+        f"nearest of {count} trials gave {nearest:.1%}. Name one: "
+        f"{spec.name}:price=JOULE"
+    )

@@ -165,9 +165,19 @@ class AllReady:
     """A fleet that is always ready; helper n hosts the experts e with e mod N = n in every layer.
 
     With more helpers than experts, helper n hosts expert n mod E, so that experts have replicas.
+
+    Parameters
+    ----------
+    shape : ModelShape
+    num_helpers : int
+    placed : (N, L, E) bool or None
+        Which helper hosts which expert, instead.
     """
 
-    def __init__(self, shape: ModelShape, num_helpers: int) -> None:
+    def __init__(
+        self, shape: ModelShape, num_helpers: int, *, placed: NDArray[np.bool_] | None = None
+    ) -> None:
+        self._placed = placed
         self._names = tuple(f"agent-{n}" for n in range(num_helpers))
         experts = np.arange(shape.num_experts)
         self._hosts: NDArray[np.bool_] = (experts[None, :] - np.arange(num_helpers)[:, None]) % min(
@@ -180,9 +190,8 @@ class AllReady:
         return self._names
 
     def hosts(self, layer: int) -> NDArray[np.bool_]:
-        """Return which helper hosts which expert; the same in every layer."""
-        del layer
-        return self._hosts
+        """Return which helper hosts which expert of a layer, (N, E)."""
+        return self._hosts if self._placed is None else self._placed[:, layer]
 
     def knows(self, widths: Sequence[int]) -> NDArray[np.bool_]:
         """Return which helper knows which width, (N, B): all of them."""

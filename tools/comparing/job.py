@@ -11,31 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from siftmoe.coordinator.air.assembly import (
-    PAPER_BITS_PER_HERTZ,
-    REFERENCE_WIDTH,
-    air_interface,
-    token_deadline_s,
-)
+from siftmoe.coordinator.air.assembly import air_interface, token_deadline_s
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.errors import ConfigError
-from siftmoe.coordinator.links.sources import SIMULATED as SOURCE
 from siftmoe.coordinator.policies.setup import check_options, prepare_policy
 from siftmoe.coordinator.selection.policy import BUDGETS
 from siftmoe.models.similarity.file import read_profile
 from siftmoe.models.similarity.profile import Profile
-from siftmoe.models.vectors.packing import row_bits
-from siftmoe.tools.showing.quantities import si
+from siftmoe.tools.comparing.captions import channel_text, operating_point_text
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.policies.spec import PolicySpec
     from siftmoe.coordinator.selection.widths import Bits
     from siftmoe.models.bundle.reader import Bundle
-
-#: Carrier of simulations without a testbed file. Radios have 2.45 GHz, inside the ISM band; the
-#: figures of the demo and of the studies were measured at this one, 0.18 dB less path loss.
-SIMULATED_CARRIER_HZ = 2.4e9
-SIMULATED = "Simulated links, no radio was used: every energy and airtime here is modelled."
 
 #: Option of a budgeted policy: rise of perplexity, as a share, that its price is to cost.
 LOSS = "loss"
@@ -63,6 +51,8 @@ class Job:
         What the command needs to find the same fleet again.
     wide : bool
         Print all columns of the table.
+    chat : bool
+        Put the prompt into the model's chat template.
     """
 
     name: str
@@ -78,6 +68,7 @@ class Job:
     out: Path | None
     site: dict[str, Any] = field(default_factory=dict)
     wide: bool = False
+    chat: bool = False
 
 
 def load_profile(bundle: Bundle) -> Profile | None:
@@ -114,13 +105,13 @@ def check_policies(
 def simulated_radio(
     hidden_size: int, *, deadline_s: float | None, bandwidth_hz: float, **given: Any
 ) -> RadioEntry:
-    """Radio settings of a simulation; the default deadline is the paper's operating point."""
-    settings = {"bandwidth_hz": bandwidth_hz, "carrier_hz": SIMULATED_CARRIER_HZ, **given}
+    """Radio settings of a simulation; the default deadline is that of the operating point."""
+    settings = {"bandwidth_hz": bandwidth_hz, **given}
     return at_operating_point(_checked(settings | {"deadline_s": deadline_s}), hidden_size)
 
 
 def at_operating_point(radio: RadioEntry, hidden_size: int) -> RadioEntry:
-    """Fill in the default deadline: the paper's operating point for the model."""
+    """Fill in the default deadline: that of the operating point for the model."""
     return msgspec.structs.replace(radio, deadline_s=token_deadline_s(radio, hidden_size))
 
 
@@ -130,11 +121,22 @@ def with_options(
     bits: Bits | None = None,
     downlink_bits: Bits | None = None,
     links: str | None = None,
-    uplink: str | None = None,
+    **air: Any,
 ) -> RadioEntry:
-    """Replace settings of a testbed by those of the command line, where it gives them."""
-    said = {"bits": bits, "downlink_bits": downlink_bits, "links": links, "uplink": uplink}
+    """Replace settings of a testbed by those of the command line, where it gives them.
+
+    Parameters
+    ----------
+    radio : RadioEntry
+    bits, downlink_bits, links
+    **air
+        Further keys of ``[radio]``; None leaves a key as it is. An operating point takes the place
+        of the deadline too.
+    """
+    said = {"bits": bits, "downlink_bits": downlink_bits, "links": links, **air}
     given = {name: value for name, value in said.items() if value is not None}
+    if "operating_point" in given:
+        given["deadline_s"] = None
     return _checked(msgspec.structs.asdict(radio) | given) if given else radio
 
 
@@ -147,60 +149,18 @@ def _checked(settings: dict[str, Any]) -> RadioEntry:
 
 def describe(job: Job, radio: RadioEntry, bundle: Bundle, *, model: str) -> dict[str, Any]:
     """Describe the operating point in a sentence, for the run's folder, report and screen."""
-    bits = row_bits(bundle.shape.hidden_size, REFERENCE_WIDTH)
-    deadline_s = token_deadline_s(radio, bundle.shape.hidden_size)
-    density = bits / (radio.bandwidth_hz * deadline_s)
-    where = "the paper's operating point" if _is_paper(density) else "not the paper's 0.44"
     return {
         "model": model,
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "siftmoe": version("siftmoe"),
-        "operating_point": (
-            f"{bits} bit per token at {REFERENCE_WIDTH} bits an entry over "
-            f"{radio.bandwidth_hz / 1e6:g} MHz at {radio.carrier_hz / 1e9:g} GHz in "
-            f"{si(deadline_s, 's')} {_each(radio)}: {density:.2f} bit/s/Hz ({where}; a batch "
-            f"shares its tokens' deadlines{_MEDIA[radio.uplink]})"
-        ),
+        "operating_point": operating_point_text(radio, bundle.shape.hidden_size),
+        "channel": channel_text(radio, job.site.get("distances_m", ())),
         "prompt": job.prompt,
         "job": {**asdict(job), "out": None if job.out is None else str(job.out)},
         "radio": msgspec.structs.asdict(radio),
         "model_hash": bundle.manifest.model_hash,
         "command": sys.argv[1:],
     }
-
-
-#: What the operating point says of the medium.
-_MEDIA = {
-    "unicast": "",
-    "tdma": "; one band for all helpers, one after the other",
-    "broadcast": "; one band for all helpers, requests are broadcast",
-}
-
-
-def note_of(radio: RadioEntry) -> str:
-    """Say where the states of links come from where there is no radio."""
-    if radio.links == SOURCE:
-        return SIMULATED
-    return f"Links from {radio.links}, no radio was used: every energy and airtime is modelled."
-
-
-def fading_text(radio: RadioEntry) -> str:
-    """Describe the fading of simulated links; empty where links come from elsewhere."""
-    if radio.links != SOURCE:
-        return ""
-    return f"{radio.fading} fading{_speed(radio)}"
-
-
-def _each(radio: RadioEntry) -> str:
-    return "for uplink, compute and downlink" if radio.deadline_shared else "each way"
-
-
-def _speed(radio: RadioEntry) -> str:
-    return f" in {radio.fading_slots} blocks of an uplink's window" if radio.fading_slots else ""
-
-
-def _is_paper(bits_per_hertz: float) -> bool:
-    return abs(bits_per_hertz / PAPER_BITS_PER_HERTZ - 1.0) < 0.01
 
 
 def make_folder(job: Job) -> Path:

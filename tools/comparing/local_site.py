@@ -14,12 +14,12 @@ from siftmoe.coordinator.clock import VirtualClock
 from siftmoe.coordinator.config.entries import LAYER_DEADLINE_S
 from siftmoe.coordinator.links.sources import links_of
 from siftmoe.models.similarity.file import rotation_of
-from siftmoe.tools.comparing.job import fading_text, note_of
+from siftmoe.tools.comparing.captions import fading_text, note_of
 from siftmoe.tools.comparing.local_fleet import local_fleet
 from siftmoe.tools.comparing.site import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from siftmoe.coordinator.clock import Clock
     from siftmoe.coordinator.config.radio import RadioEntry
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from siftmoe.coordinator.links.states import Links
     from siftmoe.models.bundle.reader import Bundle
 
-#: All helpers stand at one distance: what differs between links is fading alone.
+#: Of every helper, if no distances are given: what differs between links is fading alone.
 DISTANCE_M = 20.0
 
 
@@ -42,8 +42,9 @@ def local_site(
     layer_deadline_s: float = LAYER_DEADLINE_S,
     realtime: bool = False,
     source: LinkSource | None = None,
+    distances_m: Sequence[float] | None = None,
 ) -> Iterator[Site]:
-    """Start agents that host the experts round-robin, all at one distance, for a block's length.
+    """Start agents that host the experts round-robin, at given distances, for a block's length.
 
     Parameters
     ----------
@@ -58,6 +59,8 @@ def local_site(
         Wait the airtime.
     source : LinkSource or None
         Of the links' states, instead of the one that the settings name.
+    distances_m : sequence of float or None, m
+        Of the helpers; None: all at `DISTANCE_M`.
 
     Raises
     ------
@@ -67,7 +70,7 @@ def local_site(
         If an agent does not start, or is not ready in time.
     """
     del ledger
-    distances = [DISTANCE_M] * num_agents
+    distances = [DISTANCE_M] * num_agents if distances_m is None else list(distances_m)
 
     def links(seed: int) -> Links:
         return links_of(msgspec.structs.replace(radio, seed=seed), distances, source=source)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.policies.setup import prepare_policy
-from siftmoe.tools.comparing.exchange_rate import MOST_RUNS, Trials, find_rate, validation_task
+from siftmoe.tools.comparing.exchange_rate import MOST_RUNS, find_rate
 from siftmoe.tools.comparing.job import LOSS
+from siftmoe.tools.comparing.trials import Trials, validation_task
 from siftmoe.tools.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     from siftmoe.tools.comparing.site import Site
 
 
+class Priced(NamedTuple):
+    """A policy with its price, and how that was found; None where no loss was stated."""
+
+    policy: PolicySpec
+    stated: dict[str, Any] | None
+
+
 def with_price(
     policy: PolicySpec,
     *,
@@ -35,7 +43,7 @@ def with_price(
     session: Session,
     experts: Callable[[], ExpertsInProcess],
     batch_size: int,
-) -> PolicySpec:
+) -> Priced:
     """Replace a stated loss by the exchange rate that brings it about on validation text.
 
     Parameters
@@ -55,7 +63,7 @@ def with_price(
     """
     loss = policy.number(LOSS)
     if loss is None or profile is None:  # without a profile it is refused with the others
-        return policy
+        return Priced(policy, None)
     options = {key: value for key, value in policy.options.items() if key != LOSS}
     trials = Trials(
         bundle=bundle,
@@ -73,7 +81,8 @@ def with_price(
         rate = find_rate(
             replace(policy, options=options), trials, loss=loss, on_trial=lambda: advance(1)
         )
-    return replace(policy, options={**options, "price": rate.price_j_per_nat})
+    priced = replace(policy, options={**options, "price": rate.price_j_per_nat})
+    return Priced(priced, rate.described(loss))
 
 
 def coordinator_for(
@@ -114,4 +123,5 @@ def coordinator_for(
         ledger=ledger,
         clock=clock,
         reference=reference,
+        reads_router=prepared.reads_router,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,9 @@ from siftmoe.coordinator.connect import connected
 from siftmoe.coordinator.links.replayed import ReplayedLinks
 from siftmoe.coordinator.links.sources import links_of
 from siftmoe.coordinator.sounding.channel import open_channel
-from siftmoe.tools.comparing.job import fading_text
+from siftmoe.tools.comparing.captions import fading_text
 from siftmoe.tools.comparing.site import Site
+from siftmoe.tools.terminal.progress import working
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ def testbed_site(
     *,
     testbed: Testbed,
     choice: RadioChoice,
-    tolerant: bool,
+    require_all: bool,
     realtime: bool,
 ) -> Iterator[Site]:
     """Connect to a testbed's agents and sound the links for the first time.
@@ -51,25 +52,27 @@ def testbed_site(
         Every pilot exchange is booked into it.
     testbed : Testbed
     choice : "auto" or "simulated"
-    tolerant : bool
-        Begin without the agents that are not ready, if at least one is.
+    require_all : bool
+        Raise if an agent is not ready, instead of beginning without it.
     realtime : bool
         Wait the airtime.
 
     Raises
     ------
     AgentUnreachable
-        If an agent is not ready in time, or does not host what the file says.
+        If no agent is ready in time, or one is not and all are required.
     RadioMissing
         If a radio is missing and ``fallback`` is false.
     """
     distances = [agent.distance_m for agent in testbed.agent]
-    with (
-        connected(testbed, bundle, tolerant=tolerant) as there,
-        open_channel(
-            testbed, there.client, record=ledger.record, radio=choice, realtime=realtime
-        ) as found,
-    ):
+    with ExitStack() as opened:
+        with working("waiting for the agents"):
+            there = opened.enter_context(connected(testbed, bundle, require_all=require_all))
+        found = opened.enter_context(
+            open_channel(
+                testbed, there.client, record=ledger.record, radio=choice, realtime=realtime
+            )
+        )
 
         def simulated(seed: int) -> Links:
             return links_of(msgspec.structs.replace(radio, seed=seed), distances)
@@ -88,7 +91,7 @@ def testbed_site(
             air=partial(air_interface, radio, bundle.shape, distances_m=distances),
             channel=channel,
             trial_links=as_sounded if found.sounded else simulated,
-            note=found.note(),
+            note=" ".join(filter(None, (found.note(), there.missing))),
             about=fading_text(radio) if found.simulated else "",
             metered=partial(board_energy, there.client),
         )

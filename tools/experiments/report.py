@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from siftmoe.tools.comparing.job import SIMULATED
+from siftmoe.tools.comparing.captions import SIMULATED
 from siftmoe.tools.experiments.studies.axes import USUAL_LOSS
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.summary import summary_of
@@ -47,6 +47,7 @@ def report(finished: Finished, *, as_json: bool, wide: bool = False) -> Path:
     for summary in summaries:
         console.print(f"\n{summary.title}", style="bold")
         console.print(table(summary.header, summary.rows))
+    console.print(finished.config["channel"])
     console.print(SIMULATED)
     stderr_console().print(f"report: {page}", soft_wrap=True)
     return page
@@ -69,7 +70,7 @@ def _write(finished: Finished, rows: Sequence[Row], summaries: Sequence[Summary]
         title=f"siftmoe: {study.title}",
         subtitle=f"{', '.join(finished.config['models'])}; {finished.config['seeds']} seeds",
         note=SIMULATED,
-        about=study.about,
+        about=f"{study.about} {finished.config['channel']}",
         sections=(
             *(
                 Section(s.title, f"{html_table(s.header, s.rows)}<p>{_LEGEND}</p>")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,18 @@ import msgspec
 
 from siftmoe.coordinator.links.sources import SIMULATED
 from siftmoe.tools.bundles import open_with_progress
+from siftmoe.tools.experiments.captions import channel_of
+from siftmoe.tools.experiments.cells.cluster import cluster_workers
+from siftmoe.tools.experiments.cells.knobs import found_in
 from siftmoe.tools.experiments.cells.pool import workers
 from siftmoe.tools.experiments.cells.store import Store
 from siftmoe.tools.experiments.cells.worker import Job, Work
-from siftmoe.tools.experiments.studies.asked import with_links, with_policies, with_uplink
+from siftmoe.tools.experiments.studies.asked import (
+    with_air,
+    with_links,
+    with_policies,
+    with_uplink,
+)
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.studies.definition import Ask
 from siftmoe.tools.interrupts import terminable
@@ -23,7 +31,8 @@ from siftmoe.tools.terminal.console import stderr_console
 from siftmoe.tools.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from siftmoe.tools.experiments.cells.pool import Doer
     from siftmoe.tools.experiments.cells.records import Cell, Outcome
@@ -35,7 +44,10 @@ _QUICK_VALIDATION = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Options of ``siftmoe experiment``; None takes the study's default."""
+    """Options of ``siftmoe experiment``; None takes the study's default.
+
+    ``air`` has fields of `Setting` that hold in every cell.
+    """
 
     name: str
     models: tuple[str, ...]
@@ -49,7 +61,9 @@ class Options:
     out: Path | None
     policies: tuple[str, ...] = ()
     links: str = SIMULATED
+    scheduler: str | None = None
     uplink: str | None = None
+    air: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,30 +90,39 @@ def run_study(options: Options) -> Finished:
     ask = _ask(options)
     wanted = _wanted(options, ask)
     hashes = {m: open_with_progress(m).manifest.model_hash for m in options.models}
-    config = _config(options, ask, work, hashes)
+    config = _config(options, ask, work, hashes) | {"channel": channel_of(wanted)}
     store = Store(options.out or Path("runs") / f"experiment-{options.name}", config)
     cells = [
         msgspec.structs.replace(cell, seed=seed, tasks=ask.tasks)
         for cell in wanted
         for seed in range(ask.seeds)
     ]
-    jobs = options.jobs or os.cpu_count() or 1
     stderr_console().print(f"{study.title}: {len(cells)} cells in {store.folder}")
     # knobs first: one search takes as long as many cells, and so no process waits for it at the end
     free = [cell for cell in cells if cell.loss is None]
     at_loss = [cell for cell in cells if cell.loss is not None]
-    with terminable(), workers(jobs, work) as do:
+    with terminable(), _doers(options, work, hashes) as do:
         _work_off("knobs and cells", [*_calibrations(at_loss), *map(Job.of, free)], store, do)
         _work_off("cells at a loss", [_at_loss(cell, store) for cell in at_loss], store, do)
     outcomes = tuple(o for o in (store.get(cell.key()) for cell in cells) if o is not None)
     return Finished(name=options.name, folder=store.folder, config=config, outcomes=outcomes)
 
 
+def _doers(options: Options, work: Work, hashes: dict[str, str]) -> AbstractContextManager[Doer]:
+    """Where cells run: a Dask cluster, or processes of this machine."""
+    if options.scheduler is None:
+        return workers(options.jobs or os.cpu_count() or 1, work)
+    if options.jobs is not None:
+        raise ValueError("--jobs are processes of this machine; with --scheduler leave it out")
+    return cluster_workers(options.scheduler, work, hashes=hashes)
+
+
 def _wanted(options: Options, ask: Ask) -> list[Cell]:
     """Cells of the study and of what the user adds to it, without seeds."""
-    cells = with_policies(STUDIES[options.name].cells(ask), options.policies)
+    cells = with_air(STUDIES[options.name].cells(ask), options.air, study=options.name)
     if options.uplink is not None:
         cells = with_uplink(cells, options.uplink)
+    cells = with_policies(cells, options.policies)
     return cells if options.links == SIMULATED else with_links(cells, options.links)
 
 
@@ -127,6 +150,7 @@ def _config(options: Options, ask: Ask, work: Work, hashes: dict[str, str]) -> d
         **({"policies": list(options.policies)} if options.policies else {}),
         **({"links": options.links} if options.links != SIMULATED else {}),
         **({"uplink": options.uplink} if options.uplink is not None else {}),
+        **({"air": dict(options.air)} if options.air else {}),
     }
     return {
         **added,
@@ -146,10 +170,10 @@ def _calibrations(cells: Sequence[Cell]) -> list[Job]:
 
 def _at_loss(cell: Cell, store: Store) -> Job:
     calibration = cell.calibration()
-    found = None if calibration is None else store.get(calibration.key())
-    if found is None:
+    outcome = None if calibration is None else store.get(calibration.key())
+    if outcome is None:
         raise ValueError(f"the knob of {cell.template!r} was not set")
-    return Job(cell=cell, value=found.value, validation_loss=found.validation_loss)
+    return Job(cell=cell, value=outcome.value, found=found_in(outcome))
 
 
 def _work_off(title: str, jobs: Sequence[Job], store: Store, do: Doer) -> None:

@@ -101,7 +101,9 @@ def _best(curves: Mapping[str, Sequence[Row]], loss: float) -> str:
 
 def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
     """Return every point of every curve: one setting, one policy, one knob value."""
+    circuits = any(row["circuits"] for row in rows)
     mixed = any(row["uplink_bits"] != rows[0]["uplink_bits"] for row in rows)
+    stated = any(row["stated_loss"] is not None for row in rows)
     varied = [key for key in _VARIED if len({row[key] for row in rows}) > 1]
     header = [
         "policy",
@@ -109,6 +111,7 @@ def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
         *varied,
         *(("bits",) if mixed else ()),
         "perplexity",
+        *(("validation rise",) if stated else ()),
         "rise",
         "next token",
         "choice",
@@ -116,6 +119,7 @@ def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
         "saved",
         "uplink saved",
         *(("latency, even", "latency, best") if latency else ()),
+        *(_CIRCUITS if circuits else ()),
         "kept / repl. / skipped",
     ]
     lines = []
@@ -128,19 +132,36 @@ def _points(name: str, rows: Sequence[Row], *, latency: bool) -> Summary:
         line = [str(label), _knob(loss, knob), *(f"{place}" for place in places)]
         if mixed:
             line += [_plain(_mean(members, "uplink_bits"), 1)]
-        line += [_plain(_mean(text, "perplexity"), 2), _percent(_mean(text, _RISE))]
+        line += [_plain(_mean(text, "perplexity"), 2)]
+        line += [_stated(members)] if stated else []
+        line += [_percent(_mean(text, _RISE))]
         line += [_plain(_mean(members, "next_token_accuracy"), 3)]
         line += [_plain(_mean(members, "accuracy"), 3)]
         line += [si(_mean(text or members, "radio_j").value, "J")]
         line += [_percent(_mean(text or members, kind)) for kind in ("saved", "saved_uplink")]
         if latency:
             line += [si(_mean(text, f"latency_{kind}_s").value, "s") for kind in _BANDS]
+        if circuits:
+            line += [
+                si(_mean(text, "total_j").value, "J"),
+                *(_percent(_mean(text, kind)) for kind in ("saved_total", "radiated_share")),
+                si(_mean(text, "airtime_s").value, "s"),
+            ]
         shares = [_mean(text or members, kind).value for kind in ("kept", "replaced", "skipped")]
         lines.append([*line, "/".join(f"{100 * share:.0f}" for share in shares)])
     return Summary(f"{name}: every point", header, lines)
 
 
-_VARIED = ("num_helpers", "bandwidth_hz", "deadline_s", "slots")
+_VARIED = (
+    "num_helpers",
+    "bandwidth_hz",
+    "deadline_s",
+    "slots",
+    "gain_floor",
+    "distance_spread",
+    "circuits",
+)
+_CIRCUITS = ("all / token", "saved of all", "radiated", "airtime")
 _BANDS = ("uniform", "optimal")
 
 
@@ -177,6 +198,16 @@ def _knob(loss: object, knob: object) -> str:
         return "-"
     text = f"{knob:.3g}"
     return text if loss is None else f"{text} (for +{loss:.1%})"
+
+
+def _stated(members: Sequence[Row]) -> str:
+    """Return the validation rise at which a knob was set, with its standard error."""
+    row = members[0]
+    if row["validation_loss"] is None:
+        return "-"
+    error = row["validation_error"]
+    found = f"{100 * row['validation_loss']:.2f}"
+    return f"{found} %" if error is None else f"{found} ± {100 * error:.2f} %"
 
 
 def _percent(mean: Mean) -> str:

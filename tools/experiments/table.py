@@ -28,6 +28,9 @@ CONFIDENCE = 0.95
 _SETTING = (
     "num_helpers",
     "distance_m",
+    "distance_spread",
+    "distances_m",
+    "deadline_per",
     "tx_power_limit_w",
     "bandwidth_hz",
     "deadline_s",
@@ -37,11 +40,15 @@ _SETTING = (
     "shared_window",
     "slots",
     "gain_floor",
+    "circuits",
 )
 _METRICS = ("perplexity", "next_token_accuracy", "accuracy", "rouge_l")
 _FIGURES = (
     "radio_j",
     "uplink_j",
+    "uplink_shared_j",
+    "total_j",
+    "radiated_share",
     "downlink_j",
     "airtime_s",
     "latency_s",
@@ -148,6 +155,8 @@ def _row(outcome: Outcome, record: TaskRecord) -> Row:
     row |= {"curve": cell.curve}
     row |= {"policy": outcome.policy, "seed": cell.seed, "knob": outcome.value}
     row |= {"stated_loss": cell.loss, "validation_loss": outcome.validation_loss}
+    row |= {"validation_error": outcome.validation_error, "trials": outcome.trials}
+    row |= {"validation_upper": outcome.validation_upper}
     row |= msgspec.structs.asdict(cell.setting)
     row |= {"tokens": record.tokens, "channel_states": record.channel_states}
     row |= {name: getattr(record, name) for name in _FIGURES}
@@ -185,13 +194,15 @@ def _place(row: Row) -> tuple[Any, ...]:
 
 
 def _compare(row: Row, reference: Row | None) -> None:
-    row |= dict.fromkeys(("relative", "saved", "saved_uplink", "perplexity_rise"))
+    row |= dict.fromkeys(("relative", "saved", "saved_uplink", "saved_total", "perplexity_rise"))
     row |= dict.fromkeys(("accuracy_change", "next_token_accuracy_change"))
     if reference is None:
         return
     row["relative"] = row["radio_j"] / reference["radio_j"]
     row["saved"] = 1.0 - row["relative"]
     row["saved_uplink"] = 1.0 - row["uplink_j"] / reference["uplink_j"]
+    if row["total_j"] is not None and reference["total_j"]:
+        row["saved_total"] = 1.0 - row["total_j"] / reference["total_j"]
     if row["perplexity"] is not None:
         row["perplexity_rise"] = row["perplexity"] / reference["perplexity"] - 1.0
     for name in ("accuracy", "next_token_accuracy"):

@@ -31,6 +31,7 @@ _EXTRAS: Final = {
     "prometheus_client": "metrics",
     "lm_eval": "eval",
     **dict.fromkeys(("fastapi", "uvicorn", "starlette", "pydantic"), "serve"),
+    **dict.fromkeys(("dask", "distributed"), "cluster"),
 }
 
 

@@ -21,6 +21,7 @@ OPTIONAL = {
     "asyncssh": "fleet",
     "prometheus-client": "metrics",
     "fastapi": "serve",
+    "distributed": "cluster",
 }
 
 

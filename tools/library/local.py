@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from siftmoe.coordinator.links.distances import distances_of
 from siftmoe.coordinator.links.sources import SIMULATED, check_links, links_of
 from siftmoe.coordinator.policies.spec import PolicySpec
 from siftmoe.tools.comparing.job import check_policies, load_profile, simulated_radio, with_budget
@@ -39,6 +40,7 @@ def local(
     bandwidth_hz: float = 2e6,
     deadline_s: float | None = None,
     realtime: bool = False,
+    distances_m: str | Sequence[float] | None = None,
     **radio: Any,
 ) -> Deployment:
     """Run a model on agents of this machine, each a process, behind simulated links.
@@ -72,9 +74,12 @@ def local(
     seed : int
         Of the simulated links.
     bandwidth_hz, deadline_s : float
-        Of a link, and of a token's airtime in one direction; None: the paper's 0.44 bit/s/Hz.
+        Of a link, and of a token's airtime in one direction; None: that of ``operating_point``,
+        0.44 bit/s/Hz.
     realtime : bool
         Wait the airtime.
+    distances_m : str, sequence of float or None, m
+        Of the helpers, as ``--distances`` has them or one for each; None: 20 m.
     **radio
         Further keys of ``[radio]`` in a testbed file.
 
@@ -106,10 +111,13 @@ def local(
     )
     check_policies([spec], bundle, load_profile(bundle), entry)
     source = _source(links)
-    links_of(entry, [DISTANCE_M] * agents, source=source)  # refused before an agent starts
+    where = _distances(distances_m, agents)
+    links_of(entry, where, source=source)  # refused before an agent starts
     with ExitStack() as resources:
         return deploy(
-            partial(local_site, num_agents=agents, realtime=realtime, source=source),
+            partial(
+                local_site, num_agents=agents, realtime=realtime, source=source, distances_m=where
+            ),
             spec,
             bundle=bundle,
             radio=entry,
@@ -118,6 +126,13 @@ def local(
             model=model_or_bundle if hasattr(model_or_bundle, "save_pretrained") else None,
             tokenizer=tokenizer,
         )
+
+
+def _distances(given: str | Sequence[float] | None, agents: int) -> list[float]:
+    if given is None:
+        return [DISTANCE_M] * agents
+    text = given if isinstance(given, str) else ",".join(f"{distance}" for distance in given)
+    return distances_of(text, agents)
 
 
 def _source(links: Any) -> LinkSource | None:

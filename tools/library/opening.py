@@ -101,7 +101,7 @@ def deploy(
         return ExpertsInProcess(bundle, rotation=rotation_of(bundle))
 
     profile = load_profile(bundle)
-    priced = with_price(
+    priced, _ = with_price(
         policy,
         site=site,
         bundle=bundle,

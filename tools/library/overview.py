@@ -37,8 +37,10 @@ class Overview:
         shares = "/".join(f"{100 * share:.0f}" for share in summary.shares.values())
         sources = "+".join(source.value for source in summary.sources)
         up, down = (summary.energy_per_token(direction=way).value for way in ("up", "down"))
+        joule = summary.joule_per_token().value
         rows = [
             ("tokens", str(summary.tokens)),
+            ("energy per token", f"{si(joule, 'J')}, {summary.radiated_share:.0%} radiated"),
             ("uplink energy per token", f"{si(up, 'J')}, {sources}"),
             ("downlink energy per token", f"{si(down, 'J')}, {sources}"),
             ("slots kept / replaced / skipped", f"{shares} %"),

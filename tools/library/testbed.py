@@ -29,6 +29,7 @@ def connect(
     radio: RadioChoice = "auto",
     tokenizer: Any = None,
     realtime: bool = False,
+    require_all: bool = False,
 ) -> Deployment:
     """Run a model on the running agents of a testbed, and on its radios.
 
@@ -52,6 +53,9 @@ def connect(
         Instead of the bundle's.
     realtime : bool
         Wait the airtime.
+    require_all : bool
+        Raise if an agent is not ready in time, instead of beginning without it; experts that no
+        ready agent hosts are replaced or skipped.
 
     Returns
     -------
@@ -64,9 +68,9 @@ def connect(
     KeyUnusable
         If an agent has a key and the coordinator's own cannot be used.
     AgentUnreachable
-        If an agent is not ready in time, or does not host what the file says.
+        If no agent is ready in time, or one is not and all are required.
     PlacementError
-        If an expert has no host.
+        If an expert is on no agent of the file.
     RadioMissing
         If a radio is missing and the file does not allow to simulate its link.
     """
@@ -79,7 +83,13 @@ def connect(
     check_policies([spec], bundle, load_profile(bundle), config.radio)
     with ExitStack() as resources:
         return deploy(
-            partial(testbed_site, testbed=config, choice=radio, tolerant=False, realtime=realtime),
+            partial(
+                testbed_site,
+                testbed=config,
+                choice=radio,
+                require_all=require_all,
+                realtime=realtime,
+            ),
             spec,
             bundle=bundle,
             radio=config.radio,

@@ -17,6 +17,7 @@ from siftmoe.coordinator.ledger.file import attempt_of
 from siftmoe.coordinator.ledger.rows import FaultRow, SelectionRow, TransmissionRow
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.selection.problem import Status
+from siftmoe.models.tasks.paired import paired_rise
 from siftmoe.tools.results.breakdown import Breakdown, breakdown_of
 from siftmoe.tools.results.width_mix import counts_by_width, mix_of
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 LEDGER_FILE = "ledger.sqlite"
 SCORES_FILE = "scores.json"
+_REFERENCE = "topk"
 
 #: Parses the ledger's "NAME: reason; NAME: reason"; a reason may contain a semicolon.
 _NAME = r"(?:link to )?[A-Za-z0-9._-]+: "
@@ -108,6 +110,15 @@ class PolicyResult:
         Widths of uplink vectors over the channel gain.
     breakdown : Breakdown
         Decisions and energy by layer, energy by helper.
+    stated : dict or None
+        Of a policy with a stated loss: that loss, the price that was found for it, and the rise of
+        perplexity on validation text (`siftmoe.tools.comparing.exchange_rate.Rate.described`).
+    rise : (float, float) or None
+        Rise of the test perplexity over plain Top-K's and its standard error, paired by document;
+        None without Top-K, or in a run of an older version.
+    lengths : dict
+        Items of each task that were cut and left out for the model's context; without tasks that
+        have none.
     """
 
     policy: str
@@ -148,6 +159,9 @@ class PolicyResult:
     parts_j_per_token: Mapping[tuple[str, str], float] = field(default_factory=dict)
     radiated_share: float = 1.0
     reply_mix: Mapping[int, int] = field(default_factory=dict)
+    stated: Mapping[str, Any] | None = None
+    rise: tuple[float, float] | None = None
+    lengths: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def answer_label(policy: str) -> str:
@@ -198,7 +212,7 @@ def load_results(folder: Path) -> list[PolicyResult]:
     scores = load_scores(folder)
     with Ledger.open(folder / LEDGER_FILE) as ledger:
         results = [
-            _result(ledger, run, label, scores.get(label, {}))
+            _result(ledger, run, label, scores.get(label, {}), scores.get(_REFERENCE, {}))
             for label, run in ledger.labels().items()
             if not label.endswith(answer_label(""))
             and attempt_of(label) is None
@@ -209,7 +223,13 @@ def load_results(folder: Path) -> list[PolicyResult]:
     return results
 
 
-def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> PolicyResult:
+def _result(
+    ledger: Ledger,
+    run: int,
+    label: str,
+    score: Mapping[str, Any],
+    reference: Mapping[str, Any],
+) -> PolicyResult:
     summary = ledger.summary(run)
     shares = summary.shares
     gains: dict[str, list[float]] = defaultdict(list)
@@ -265,7 +285,16 @@ def _result(ledger: Ledger, run: int, label: str, score: Mapping[str, Any]) -> P
         parts_j_per_token=_parts(summary),
         radiated_share=summary.radiated_share,
         reply_mix=counts_by_width(row for row in bursts if row.direction == "down"),
+        stated=score.get("stated"),
+        rise=_rise(score, reference),
+        lengths={name: (cut, left) for name, (cut, left) in score.get("lengths", {}).items()},
     )
+
+
+def _rise(score: Mapping[str, Any], reference: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the paired rise of the test perplexity; None where the documents are not known."""
+    documents, others = score.get("documents"), reference.get("documents")
+    return paired_rise(documents, others) if documents and others else None
 
 
 def _parts(summary: Summary) -> dict[tuple[str, str], float]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from siftmoe.tools.showing.quantities import counted, si
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from siftmoe.tools.results.policies import PolicyResult
 
@@ -20,6 +20,29 @@ def remarks(results: Sequence[PolicyResult]) -> list[str]:
         for result in results
         for sentence in kind(result)
     ]
+
+
+def _stated(result: PolicyResult) -> Iterator[str]:
+    """Yield how a stated loss was set, and what it became."""
+    if result.stated is None:
+        return
+    found = result.stated
+    said = (
+        f"perplexity is to rise by {found['loss']:.1%} at most; by {_share(*_pair(found))} on "
+        f"validation text over {found['draws']} channels (their mean is below "
+        f"{found['upper']:.2%} at {found['level']:.0%} confidence, one-sided)"
+    )
+    if result.rise is not None:
+        said += f", by {_share(*result.rise)} on the test text"
+    yield said + "; ± is one standard error, paired."
+
+
+def _pair(found: Mapping[str, Any]) -> tuple[float, float]:
+    return found["mean"], found["standard_error"]
+
+
+def _share(value: float, error: float) -> str:
+    return f"{100 * value:.2f} ± {100 * error:.2f} %"
 
 
 def _infeasible(result: PolicyResult) -> Iterator[str]:
@@ -70,6 +93,14 @@ def _audited(result: PolicyResult) -> Iterator[str]:
         yield f"the measured deviation is {result.measured_over_bound:.2f} of the planned one."
 
 
+def _lengths(result: PolicyResult) -> Iterator[str]:
+    """Yield a sentence for each task of which items do not fit into the model's context."""
+    for name, (cut, left_out) in result.lengths.items():
+        parts = [f"{counted(cut, 'item')} cut"] * bool(cut)
+        parts += [f"{counted(left_out, 'item')} left out"] * bool(left_out)
+        yield f"{name}: {' and '.join(parts)}, too long for the model's context."
+
+
 def _missing(result: PolicyResult) -> Iterator[str]:
     """Yield a sentence for each helper or link that was missing."""
     for name in sorted({*result.faults, *result.lost}):
@@ -86,6 +117,7 @@ def _missing(result: PolicyResult) -> Iterator[str]:
 
 #: In their order under a table.
 _KINDS: Final[tuple[Callable[[PolicyResult], Iterator[str]], ...]] = (
+    _stated,
     _infeasible,
     _outage,
     _missing,
@@ -94,4 +126,5 @@ _KINDS: Final[tuple[Callable[[PolicyResult], Iterator[str]], ...]] = (
     _aborted,
     _attempts,
     _audited,
+    _lengths,
 )

@@ -96,7 +96,7 @@ def write_report(
         title=f"siftmoe: {config.get('model', 'run')}",
         subtitle=str(config.get("started", "")),
         note=str(config.get("note", "")),
-        about=str(config.get("operating_point", "")),
+        about=_about(config),
         sections=(
             Section("Policies", _policies(results)),
             Section("Energy by part", html_table(*part_rows(results))),
@@ -108,6 +108,13 @@ def write_report(
         config=config,
     )
     return path
+
+
+def _about(config: Mapping[str, Any]) -> str:
+    """Say what the air of the run was; older runs recorded less."""
+    warning = config.get("windows", {}).get("warning", "")
+    parts = (config.get("operating_point", ""), config.get("channel", ""), warning)
+    return " ".join(str(part) for part in parts if part)
 
 
 def _sample_rate_hz(config: Mapping[str, Any]) -> float | None:

@@ -104,7 +104,9 @@ class Liveness:
                 continue
             del self._lost_s[index]
             state = self._fleet[index].state
-            self._set(index, state, _SILENT if state is AgentState.WEDGED else _GONE, now_s)
+            # Any other state was set meanwhile: a hello that came by the other connection, say.
+            if state in (AgentState.DEAD, AgentState.WEDGED):
+                self._set(index, state, _SILENT if state is AgentState.WEDGED else _GONE, now_s)
 
     def _set(self, index: int, state: AgentState, reason: str, now_s: float) -> None:
         passing = state is AgentState.CONNECTING or index in self._lost_s

@@ -65,6 +65,10 @@ class Retries:
             self._rest(index, now_s)
         return found
 
+    def refuse(self, index: int, *, now_s: float) -> None:
+        """Begin the pause of an agent that this side refuses; its connection must be closed."""
+        self._rest(index, now_s)
+
     def due(self, *, now_s: float) -> list[int]:
         """Agents to dial again; each is returned once."""
         ready = [index for index, when_s in self._resting.items() if when_s <= now_s]

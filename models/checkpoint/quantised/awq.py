@@ -33,7 +33,7 @@ BITS = 4
 #: Output that each half byte of a word belongs to, lowest bits first.
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 _PER_WORD = WORD_BITS // BITS
-_OTHER_VERSIONS = frozenset({"gemv", "gemv_fast", "marlin", "exllama"})
+_OTHER_VERSIONS = frozenset({"gemv", "gemv_fast", "marlin"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ def recognise_awq(name: str, stored: Stored) -> AwqWeight | None:
 
 def _in_order(words: Tensor) -> Tensor:
     """Unpack (r, m) words to (r, 8m) uint8 in the order of the outputs."""
-    raw = unpack_columns(words, BITS).unflatten(1, (-1, _PER_WORD))
+    raw = unpack_columns(words, BITS).reshape(len(words), -1, _PER_WORD)
     ordered = torch.empty_like(raw)
     ordered[:, :, list(ORDER)] = raw
     return ordered.flatten(1)

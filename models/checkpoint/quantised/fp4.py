@@ -67,7 +67,7 @@ class Fp4Weight(QuantisedWeight):
         values = torch.tensor(VALUES)
 
         def decode(first: int, last: int) -> Tensor:
-            numbers = values[nibbles(codes[first:last])].unflatten(1, (-1, group))
+            numbers = values[nibbles(codes[first:last])].view(last - first, -1, group)
             return numbers.mul_(scale[first:last, :, None]).flatten(1)
 
         plain = decode_rows((codes.shape[0], 2 * codes.shape[1]), decode)

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FP8 = frozenset({"F8_E4M3", "F8_E5M2"})
-_CODES = _FP8 | {"I8"}
-_ZERO_POINTS = FLOATS | {"I8", "I32", "I64"}
+_INTEGERS = frozenset({"I8", "U8"})
+_ZERO_POINTS = FLOATS | {"I8", "U8", "I32", "I64"}
 _LARGEST_INT8 = 127.0
 
 
@@ -90,16 +90,15 @@ class ScaledWeight(QuantisedWeight):
 def recognise_scaled(name: str, stored: Stored) -> ScaledWeight | None:
     """Recognise codes in fp8 or int8 with their scales."""
     shape = stored.shape(name)
-    if stored.dtype(name) not in _CODES or len(shape) not in (2, 3):
+    if stored.dtype(name) not in _FP8 | _INTEGERS or len(shape) not in (2, 3):
         return None
-    scale = stored.one_of(scale_names(name))
-    if scale is None:
+    scale, zero_point = (stored.one_of(names(name)) for names in (scale_names, _zero_point_names))
+    # bytes are no numbers by themselves: two codes may share one, or an offset be left unsaid
+    if scale is None or (stored.dtype(name) == "U8" and zero_point is None):
         return None
-    if stored.dtype(scale) not in FLOATS | {"U8", "F8_E8M0"} or (
-        stored.dtype(name) == "I8" and stored.dtype(scale) not in FLOATS
-    ):
+    exponents = {"U8", "F8_E8M0"} if stored.dtype(name) in _FP8 else set()
+    if stored.dtype(scale) not in FLOATS | exponents:
         raise unfit(name, scale, stored.shape(scale), why=f"is stored in {stored.dtype(scale)}")
-    zero_point = stored.one_of(_zero_point_names(name))
     grid, block, per_expert = _layout(name, scale, stored)
     if zero_point is not None and (
         stored.shape(zero_point) != stored.shape(scale)

@@ -120,7 +120,9 @@ class QuantisedWeight(ABC):
         return matrices[0][None] if len(matrices) == 1 else torch.stack(matrices)
 
     def _checked(self, decoded: Tensor) -> Tensor:
-        if not all(rows.isfinite().all() for rows in decoded.split(_rows_of(decoded.shape[1]))):
+        step = _rows_of(decoded.shape[1])
+        rows = (decoded[first : first + step] for first in range(0, len(decoded), step))
+        if not all(part.isfinite().all() for part in rows):
             raise CheckpointMismatch(
                 f"weight {self.name!r} has values that are not finite, decoded from "
                 f"{', '.join(self.parts)}; download or copy the checkpoint again"

@@ -53,7 +53,11 @@ def test_the_folder_of_a_run(finished: list[Run]) -> None:
         "figures",
     }
     assert json.loads((folder / "config.json").read_text()) == printed["config"]
-    assert "0.44 bit/s/Hz (the paper's operating point" in printed["config"]["operating_point"]
+    config = printed["config"]
+    assert "0.44 bit/s/Hz (our reading of the paper's Mixtral" in config["operating_point"]
+    assert "gain floor 0.05" in config["channel"]
+    assert "gain floor 0.05" in config["helpers"]
+    assert config["windows"]["count"] >= config["windows"]["longer"]
     scores = json.loads((folder / "scores.json").read_text())
     assert list(scores) == [result["policy"] for result in printed["results"]]
     for result in printed["results"]:
@@ -103,6 +107,17 @@ def test_the_energies_are_the_ledgers_sums(finished: list[Run]) -> None:
     assert siftmoe["uplink_j_per_token"] < topk["uplink_j_per_token"]
     assert (topk["kept"], top_one["kept"], top_one["skipped"]) == (1.0, 0.5, 0.5)
     assert siftmoe["replaced"] > 0.0
+
+
+def test_chat_without_a_template_is_refused_before_anything_starts(
+    finished: list[Run], environment: dict[str, str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    del finished  # it has prepared the bundle
+    monkeypatch.setenv("XDG_CACHE_HOME", environment["XDG_CACHE_HOME"])
+    status, _, err = run_here(*SMALL, "--chat", "--out", str(tmp_path / "run"))
+    assert status != 0
+    assert "--chat needs a chat template" in " ".join(err.split())
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_prompt_with_brackets_and_a_terminal_of_80_columns(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from families import build_model
+from patience import scaled_s
 from prometheus_client.parser import text_string_to_metric_families
 
 from siftmoe.agent.config import AgentConfig
@@ -123,3 +124,24 @@ def test_a_port_that_is_taken_is_an_error_of_one_line(
         options = ["--metrics-port", port, "--out", str(tmp_path / "run"), "--items", "1"]
         assert main(["run", str(testbed), "--policy", "topk", *options]) == 1
     assert f"127.0.0.1:{port} cannot be bound" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_without_a_missing_agent_unless_all_are_required(
+    testbed: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr("siftmoe.coordinator.connect.CONNECT_TIMEOUT_S", scaled_s(1.0))
+    more = tmp_path / "testbed.toml"
+    text = testbed.read_text().replace('"bundle"', f'"{testbed.parent / "bundle"}"')
+    text = text.replace('name = "one"\n', 'name = "one"\nexperts = "*:0-3"\n')
+    more.write_text(
+        f'{text}[[agent]]\nname = "two"\naddress = "tcp://127.0.0.1:1"\nexperts = "*:0-3"\n'
+    )
+    small = ["--policy", "topk", "--task", "perplexity", "--items", "1", "--tokens", "2"]
+    assert main(["run", str(more), *small, "--out", str(tmp_path / "run")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Began without two; the others host every expert." in shown
+    assert "two was left out" in shown
+    assert "Began without two" in (tmp_path / "run" / "report.html").read_text()
+    other = ["--require-all", "--out", str(tmp_path / "other")]
+    assert main(["run", str(more), *small, *other]) == 1
+    assert "'two' (tcp://127.0.0.1:1) is connecting" in capsys.readouterr().err

@@ -63,6 +63,7 @@ CASES: dict[str, tuple[str, str | None]] = {
     "serve": ("t.toml", "pip install 'siftmoe[serve]'"),
     "prepare": ("model --out b", "is not a folder"),
     "profile": ("show upcycled", COORDINATOR),
+    "place": ("t.toml", COORDINATOR),
     "solve": ("i.json", COORDINATOR),
     "experiment": ("quality", COORDINATOR),
     "ledger": ("run", "does not exist"),
@@ -94,6 +95,14 @@ def test_a_base_install_names_the_extra(folder: Path, name: str) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert line.startswith("error: ")
     assert said in line
+
+
+def test_a_study_on_a_cluster_names_its_extra(folder: Path) -> None:
+    arguments = ["quality", "--quick", "--model", "scratch", "--scheduler", "tcp://127.0.0.1:1"]
+    done = run("distributed,dask", "experiment", *arguments, folder=folder)
+    assert done.returncode == 1
+    assert "the package distributed is missing" in done.stderr.splitlines()[-1]
+    assert "pip install 'siftmoe[cluster]'" in done.stderr
 
 
 @pytest.mark.parametrize("package", ["onnxruntime", "numba", "torch"])

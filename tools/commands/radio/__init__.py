@@ -4,5 +4,5 @@ Each module declares its options, calls `siftmoe.tools.radios` or `siftmoe.radio
 result.
 
 - `group`: ``siftmoe radio`` itself
-- `probe`, `sound`, `calibrate`, `emulate`: one action each
+- `probe`, `sound`, `link`, `calibrate`, `emulate`: one action each
 """

@@ -1,4 +1,4 @@
-"""Look for radios, sound a link, calibrate a radio's power, serve emulated ones."""
+"""Look for radios, sound and test a link, calibrate a radio's power, serve emulated ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "look for radios, sound a link, calibrate, emulate"
+SUMMARY = "look for radios, sound or test a link, calibrate, emulate"
 
 #: Action -> (module, summary). The modules import nothing heavy before they run.
 ACTIONS: dict[str, tuple[str, str]] = {
     "probe": ("siftmoe.tools.commands.radio.probe", "look for radios and print what they are"),
     "sound": ("siftmoe.tools.commands.radio.sound", "exchange pilots between two radios"),
+    "link": ("siftmoe.tools.commands.radio.link", "send bursts of data and count what arrives"),
     "calibrate": ("siftmoe.tools.commands.radio.calibrate", "measure a radio's power and store it"),
     "emulate": ("siftmoe.tools.commands.radio.emulate", "serve emulated Plutos on this machine"),
 }

@@ -5,5 +5,7 @@
 - `knobs.find_knob`: sets a policy's knob to a stated loss
 - `probe.Probe`: counts what the ledger has no column for
 - `pool.workers`, `worker.Worker`: cells in parallel processes
+- `cluster.cluster_workers`: cells on an existing Dask cluster
+- `placing.placed_hosts`: who hosts which expert in a cell
 - `store.Store`: finished cells on disk
 """

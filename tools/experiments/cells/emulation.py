@@ -36,9 +36,10 @@ from siftmoe.models.vectors.packing import row_bits
 from siftmoe.radio.channel.link import transmit_energy
 from siftmoe.tools.bundles import open_model
 from siftmoe.tools.comparing.inprocess import AllReady, ExpertsInProcess
-from siftmoe.tools.comparing.job import SIMULATED_CARRIER_HZ, load_profile
+from siftmoe.tools.comparing.job import load_profile
+from siftmoe.tools.experiments.cells.placing import PLACING_PRICE, placed_hosts
 from siftmoe.tools.experiments.cells.probe import Probe
-from siftmoe.tools.experiments.cells.records import TaskRecord
+from siftmoe.tools.experiments.cells.records import PLACEMENTS, TYPICAL_CIRCUITS, TaskRecord
 from siftmoe.tools.results.breakdown import breakdown_of
 from siftmoe.tools.results.width_mix import mean_bits, mix_of
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from siftmoe.tools.experiments.cells.records import Setting
 
 _FLOATS = Widths()
+_SIDES = ("user", "helper")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,7 @@ class Emulation:
             Ledger.create(Path(folder) / "cell.sqlite") as ledger,
         ):
             coordinator = Coordinator(
-                fleet=AllReady(self.bundle.shape, setting.num_helpers),
+                fleet=self._fleet(setting),
                 dispatcher=self.experts,
                 links=probe,
                 air=air,
@@ -126,6 +128,7 @@ class Emulation:
                 tables=prepared.tables,
                 ledger=ledger,
                 reference=self.experts.undivided if setting.audit else None,
+                reads_router=prepared.reads_router,
             )
             began = time.perf_counter()
             with coordinator.attached(self.session.model):
@@ -140,8 +143,9 @@ class Emulation:
                 metrics,
                 ledger,
                 probe,
-                mean_gain=float(_mean_links(setting).uplink_gain[0]),
+                mean_gain=float(_middle_link(setting).uplink_gain[0]),
                 layers=layers,
+                documents=result.documents,
                 wall_s=time.perf_counter() - began,
             )
 
@@ -154,6 +158,7 @@ class Emulation:
         air = air_interface(_radio(setting, 0), self.bundle.shape, widths)
         air = replace(
             air,
+            deadline_per_layer=setting.deadline_per == "layer",
             **payload_of(entries, widths),
             token_deadline_s=deadline_s,
             compute_s_per_token=air.compute_s_per_token if setting.with_compute else 0.0,
@@ -172,7 +177,9 @@ class Emulation:
 
     def unit_j(self, setting: Setting) -> float:
         """Energy of one token over one link at its mean gain, J: the unit of prices."""
-        air, states = self.air(setting), _mean_links(setting)
+        air, states = self.air(setting), _middle_link(setting)
+        if setting.circuits:
+            return float(air.pricing(states, 1).energy_j[0, 1])
         return float(
             transmit_energy(
                 payload_bits=float(air.payload_bits),
@@ -182,6 +189,20 @@ class Emulation:
                 noise_psd=states.noise_psd[0],
             )
         )
+
+    def _fleet(self, setting: Setting) -> AllReady:
+        shape = self.bundle.shape
+        if setting.placement == PLACEMENTS[0] and setting.most_hosts == 1:
+            return AllReady(shape, setting.num_helpers)
+        hosts = placed_hosts(
+            setting,
+            shape=shape,
+            profile=self.profile,
+            air=self.air(setting),
+            radio=_radio(setting, 0),
+            price_j_per_nat=PLACING_PRICE * self.unit_j(setting),
+        )
+        return AllReady(shape, setting.num_helpers, placed=hosts)
 
     @property
     def _hidden_size(self) -> int:
@@ -199,8 +220,16 @@ def _radio(setting: Setting, seed: int) -> RadioEntry:
         gain_floor=setting.gain_floor,
         seed=seed,
         links=setting.links,
-        carrier_hz=SIMULATED_CARRIER_HZ,
+        **_circuits(setting),
     )
+
+
+def _circuits(setting: Setting) -> dict[str, float]:
+    """Power of every side's circuits, W."""
+    sending, receiving = (setting.circuits * power_w for power_w in TYPICAL_CIRCUITS)
+    return {f"{side}_tx_w": sending for side in _SIDES} | {
+        f"{side}_rx_w": receiving for side in _SIDES
+    }
 
 
 def _mean_links(setting: Setting) -> LinkStates:
@@ -209,8 +238,14 @@ def _mean_links(setting: Setting) -> LinkStates:
     return _links(still, 0).states(0.0)
 
 
+def _middle_link(setting: Setting) -> LinkStates:
+    """One link at its mean gain, at the geometric mean of the helpers' distances."""
+    middle = {"num_helpers": 1, "distance_m": setting.middle_m, "distance_spread": 1.0}
+    return _mean_links(msgspec.structs.replace(setting, **middle, distances_m=()))
+
+
 def _links(setting: Setting, seed: int) -> Links:
-    return links_of(_radio(setting, seed), [setting.distance_m] * setting.num_helpers)
+    return links_of(_radio(setting, seed), setting.where_m())
 
 
 def _record(
@@ -221,6 +256,7 @@ def _record(
     *,
     mean_gain: float,
     layers: tuple[dict[str, float], ...],
+    documents: tuple[tuple[float, int], ...],
     wall_s: float,
 ) -> TaskRecord:
     summary = ledger.summary()
@@ -243,9 +279,15 @@ def _record(
         skipped=shares["skipped"],
         infeasible=summary.status.get("infeasible", 0) / selections if selections else math.nan,
         outage=summary.outage if summary.lost else 0.0,
+        uplink_shared_j=None
+        if math.isnan(probe.shared_j)
+        else probe.shared_j / max(1, summary.tokens),
+        total_j=summary.joule_per_token().value,
+        radiated_share=summary.radiated_share,
         uplink_bits=mean_bits(mix),
         mix=mix,
         breakdown=breakdown_of(ledger),
+        documents=documents,
         wall_s=wall_s,
         layers=layers,
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.coordinator.energy.sharing import share_band
+from siftmoe.coordinator.links.states import Direction
 from siftmoe.coordinator.policies.wdmoe.devices import wdmoe_links
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ class Probe:
         Per layer, tokens of which every slot is kept.
     latency_uniform_s, latency_optimal_s : float, s
         Sums over selections; see ``TaskRecord``.
+    shared_j : float, J
+        The same of the uplink in one band; NaN where tokens have windows of their own.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Probe:
         self.exact_tokens = [0] * num_layers
         self.latency_uniform_s = 0.0
         self.latency_optimal_s = 0.0
+        self.shared_j = 0.0
         self._policy = policy
         self._links = links
         self._air = air
@@ -79,7 +85,24 @@ class Probe:
         kept = (plan.expert == problem.routed_experts).all(axis=1)
         self.exact_tokens[layer] += int(kept.sum())
         self._book_latency(plan)
+        self._book_shared(plan)
         return plan
+
+    def _book_shared(self, plan: SelectionPlan) -> None:
+        """Add the energy of the plan's uplink with the band of all helpers divided among them."""
+        if self._now is None or not self._air.shared_window:
+            self.shared_j = math.nan
+            return
+        widths = self._air.width_bits or {self._air.width: self._air.bits(Direction.UP)}
+        counts = plan.loads_by_width(self.num_links, tuple(widths))  # [N, B]
+        _, energy = share_band(
+            (counts @ np.array(list(widths.values()))).astype(np.float64),
+            airtime_s=self._air.window_s(len(plan.helper)),
+            band_hz=float(self._now.bandwidth_hz.sum()),
+            gain=self._now.uplink_gain,
+            noise_psd=self._now.noise_psd,
+        )
+        self.shared_j += float(energy.sum())
 
     def _book_latency(self, plan: SelectionPlan) -> None:
         if self._now is None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from siftmoe.models.tasks.evaluation import load_task
 from siftmoe.models.tasks.task import Task
-from siftmoe.tools.comparing.exchange_rate import VALIDATION_DOCUMENTS
+from siftmoe.tools.comparing.trials import VALIDATION_DOCUMENTS
 from siftmoe.tools.experiments.cells.emulation import Emulation
 from siftmoe.tools.experiments.cells.knobs import Found, ValidationTrials, find_knob, policy_of
 from siftmoe.tools.experiments.cells.records import Outcome
@@ -46,7 +46,7 @@ class Job(Struct, frozen=True, kw_only=True):
 
     cell: Cell
     value: float | None = None
-    validation_loss: float | None = None
+    found: Found | None = None
     calibrate: bool = False
 
     @classmethod
@@ -85,8 +85,8 @@ class Worker:
             cell=cell,
             policy=str(policy),
             value=job.value,
-            validation_loss=job.validation_loss,
             records=records,
+            **_validated(job.found),
         )
 
     def _calibrate(self, cell: Cell) -> Outcome:
@@ -97,7 +97,11 @@ class Worker:
             )
         )
         policy = policy_of(cell, found.value, unit_j=emulation.unit_j(cell.setting))
-        return Outcome(cell=cell, policy=str(policy), value=found.value, validation_loss=found.loss)
+        return Outcome(cell=cell, policy=str(policy), value=found.value, **_validated(found))
+
+    def model_hash(self, model: str) -> str:
+        """Hash of a model as this process opens it."""
+        return self._emulation(model).bundle.manifest.model_hash
 
     def _emulation(self, model: str) -> Emulation:
         if model not in self.emulations:
@@ -132,17 +136,34 @@ class Worker:
         return task
 
 
+def _validated(found: Found | None) -> dict[str, Any]:
+    """Return the fields of an outcome that say how its knob was set."""
+    if found is None:
+        return {}
+    return {
+        "validation_loss": found.loss,
+        "validation_error": found.error,
+        "validation_upper": found.upper,
+        "trials": found.trials,
+    }
+
+
 _worker: Worker | None = None
 
 
 def start(work: Work) -> None:
     """Prepare a process: one thread, and Ctrl-C is left to the parent."""
     global _worker  # processes of a pool can keep state only in a global
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    one_thread()
+    _worker = Worker(work=work)
+
+
+def one_thread() -> None:
+    """Let PyTorch use one core, since jobs run in parallel."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    _worker = Worker(work=work)
 
 
 def do(job: Job) -> Outcome:

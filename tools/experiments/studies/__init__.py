@@ -5,4 +5,6 @@
 - `curves`: policies and the values of their knobs
 - `axes`: losses and axes that several studies share
 - `bits`: the study of widths
+- `placement`: the study of who hosts what
+- `channel`: the studies of the gain floor and of distances
 """

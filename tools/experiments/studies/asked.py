@@ -13,7 +13,8 @@ from siftmoe.tools.experiments.cells.records import KNOB
 from siftmoe.tools.experiments.studies.axes import USUAL_LOSS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from siftmoe.tools.experiments.cells.records import Cell
 
@@ -77,6 +78,38 @@ def with_uplink(cells: Sequence[Cell], uplink: str) -> list[Cell]:
         msgspec.structs.replace(cell, setting=msgspec.structs.replace(cell.setting, uplink=uplink))
         for cell in cells
     ]
+
+
+def with_air(cells: Sequence[Cell], changes: Mapping[str, Any], *, study: str) -> list[Cell]:
+    """Set the same channel or operating point in every cell.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+    changes : mapping
+        Fields of `Setting` and their values.
+    study : str
+        Its name, for the error.
+
+    Raises
+    ------
+    ValueError
+        If the study varies one of these fields itself, or the distances are not one per helper.
+    """
+    for name in changes:
+        values = {getattr(cell.setting, name) for cell in cells}
+        if len(values) > 1:
+            raise ValueError(
+                f"{name}: study {study!r} compares {len(values)} values of it by itself; leave out "
+                f"the option, or take another study"
+            )
+    changed = [
+        msgspec.structs.replace(cell, setting=msgspec.structs.replace(cell.setting, **changes))
+        for cell in cells
+    ]
+    for cell in changed:
+        cell.setting.where_m()
+    return changed
 
 
 def _cell(text: str, like: Cell) -> Cell:

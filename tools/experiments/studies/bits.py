@@ -56,11 +56,12 @@ def _cells(ask: Ask) -> list[Cell]:
 
 BITS = Study(
     title="Widths chosen with helper and expert",
-    about="Every vector is sent in few bits an entry. 'Joint' chooses helper, expert and width "
-    "of every vector together; 'N up M back' selects as well, but every vector goes out in N bits "
-    "and comes back in M; 'width by channel' keeps every expert and looks at the channel "
-    "alone ('scaled': with the least-squares factors of the profile); 'uniform width' keeps "
-    "every expert at one width. Answers come back in 8 bits, Top-2's at 16. The model's own "
+    about="Every vector is sent in few bits an entry. 'Joint' chooses helper, expert and widths of "
+    "every vector together, to the helper and back, at least energy of both directions; 'N up M "
+    "back' selects as well, but every vector goes out in N bits and comes back in M; 'width by "
+    "channel' keeps every expert and looks at the channel alone ('scaled': with the least-squares "
+    "factors of the profile); 'uniform width' keeps every expert at one width, with answers in 8 "
+    "bits, Top-2's at 16. The model's own "
     "hidden size, so that steps and padding weigh as on the wire. Prices that are 'set' were "
     "chosen on validation text; everything shown is of the test text.",
     cells=_cells,

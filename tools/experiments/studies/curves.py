@@ -35,6 +35,10 @@ SKIP_TOLERANCE = Curve(
     label="skip-only per token", template="skip-only:tolerance={}", values=_TOLERANCES
 )
 GATE = Curve(label="gate-price", template="gate-price:price={}", values=_PER_WEIGHT)
+#: Prices of a nat of the router's logits, not of the loss.
+ROUTER = Curve(
+    label="router-bias", template="router-bias:price={}", values=(200.0, 100.0, 50.0, 25.0, 12.0)
+)
 DES = Curve(label="des", template="des:threshold={}", values=(0.8, 0.7, 0.65, 0.6, 0.55))
 WDMOE = Curve(
     label="wdmoe", template="wdmoe:min_weight={}", values=(0.2, 0.3, 0.35, 0.4, 0.45, 0.5)
@@ -85,6 +89,7 @@ ALL = (
     SKIP_TOLERANCE,
     AVERAGE,
     GATE,
+    ROUTER,
     DES,
     WDMOE,
 )

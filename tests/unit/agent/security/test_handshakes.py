@@ -34,10 +34,7 @@ def test_a_stranger_cannot_send_a_large_handshake(door, caplog):
         socket.create_connection(("127.0.0.1", door.port), PATIENCE_S) as stranger,
     ):
         stranger.sendall(GREETING + LARGE)
-        stranger.settimeout(5.0)
-        # Reset, or never read again: where its receive buffer was full when the agent shut the
-        # connection down, the kernel sends no reset, and the stranger's send stalls.
-        with pytest.raises((ConnectionError, TimeoutError)):
+        with pytest.raises(ConnectionError):
             stranger.sendall(bytes(199 * MIB))
         door.wait_for("handshakes_closed")
     (line,) = [r.getMessage() for r in caplog.records]

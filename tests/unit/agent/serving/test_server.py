@@ -187,7 +187,7 @@ def test_an_agent_that_cannot_receive_ends_with_an_error(folder, monkeypatch, ca
     bench = Bench(folder)
     bench.close()
     stuck = Server(bench.service, bind="tcp://127.0.0.1:*")
-    monkeypatch.setattr(router, "receive", lambda _: 1 / 0)
+    monkeypatch.setattr(router, "receive", lambda _, **__: 1 / 0)
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.linger = 0
         socket.connect(stuck.endpoint)

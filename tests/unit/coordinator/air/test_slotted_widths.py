@@ -14,6 +14,8 @@ from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.air.reselection import select_again
 from siftmoe.coordinator.air.slotted import SlottedAir
 from siftmoe.coordinator.links.fixed import FixedLinks
+from siftmoe.coordinator.links.states import Direction
+from siftmoe.coordinator.policies.loads.tables import plan_energy
 from siftmoe.coordinator.policies.registry import make_policy
 from siftmoe.coordinator.selection.precision import Precision, Replies
 from siftmoe.coordinator.selection.problem import (
@@ -54,10 +56,10 @@ def solved(slots, price, widths):
     return {}
 
 
-def slotted(slots, *, seed=0, price=60.0, count=2, widths=WIDTHS, **options):
+def slotted(slots, *, seed=0, price=60.0, count=2, widths=WIDTHS, air=None, **options):
     one = {} if len(widths) > 1 else {"payload_bits": next(iter(widths.values()))}
     air = SlottedAir(
-        **{**AIR, **one},
+        **{**AIR, **one, **(air or {})},
         width_bits=widths if len(widths) > 1 else {},
         slots=slots,
         outage_price=price * AIR["payload_bits"] / {**AIR, **one}["payload_bits"],
@@ -289,3 +291,38 @@ def test_to_select_again_is_better_than_to_stay_and_takes_other_widths_too():
     assert other_width > 20
     assert twice > 5
     assert np.mean(gain) > 3 * np.std(gain) / np.sqrt(len(gain))
+
+
+BOTH = {"downlink_price": 1.0, "reply_width_bits": {4: 528, 8: 1040}}
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_answers_of_chosen_widths_are_priced_and_booked_as_they_are_sent(tokens):
+    """A token is predicted its energy-to-go and its answer's energy, and so is a batch."""
+    now = links(0.7 * GAIN)
+    priced, free = slotted(4, price=1e6, air=BOTH), slotted(4, price=1e6)
+    problem = problem_of(priced, now, [[0, 1]] * tokens, [[1, 0], [0, 1]], PRICE)
+    plan = SELECT(problem)
+    assert {*np.unique(plan.reply_width)} <= {0, 4, 8}
+    sent = priced.transfer(problem, plan, now, policy=SELECT)
+    assert sent.down.width == (4, 8)
+    wanted = sent.plan.replies_by_width(2, (4, 8))
+    assert wanted.sum() >= tokens
+    np.testing.assert_array_equal(sent.down.by_width, wanted[sent.down.helper])
+    up = replace(plan, reply_width=None)
+    before = problem_of(free, now, [[0, 1]] * tokens, [[1, 0], [0, 1]], PRICE)
+    still = AirInterface(**{**AIR, **BOTH, "width_bits": WIDTHS})
+    back = still.bursts(
+        still.load_back(plan, 2), now, tokens=tokens, direction=Direction.DOWN
+    ).energy_j.sum()
+    assert plan.energy_j == pytest.approx(plan_energy(before, up) + back, rel=1e-9)
+
+
+def test_dear_answers_come_in_fewer_bits():
+    now, hosts = links(0.7 * GAIN), [[1, 0], [0, 1]]
+    found = {}
+    for price in (0.01, 1.0):
+        air = slotted(4, price=1e6, air={**BOTH, "downlink_price": price})
+        plan = SELECT(problem_of(air, now, [[0, 1]] * 3, hosts, PRICE))
+        found[price] = plan.reply_width[plan.helper >= 0].mean()
+    assert found[1.0] < found[0.01]

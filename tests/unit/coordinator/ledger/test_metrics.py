@@ -179,3 +179,20 @@ def test_names_follow_the_conventions(family: Any) -> None:
     assert family.text.endswith(".")
     assert not {"step", "layer", "token", "expert", "le", "job"} & {*family.labels}
     assert family.name not in {other.name for other in agent_metrics.FAMILIES}
+
+
+def test_control_and_circuits_are_beside_what_is_radiated(ledger: Ledger) -> None:
+    ledger.start_run("topk")
+    for step in range(2):
+        ledger.add(
+            burst(step, "a", control_bits=80.0, control_j=1e-4, circuit_tx_j=3.0, circuit_rx_j=5.0)
+        )
+        row = {"step": step, "kind": "decode", "time_s": 0.0, "tokens": 1, "latency_s": 0.1}
+        parts = dict.fromkeys(("airtime_s", "solve_s", "queue_s", "compute_s", "backbone_s"), 0.0)
+        ledger.commit(StepRow(**row, **parts, wall_s=0.1))
+    found = read(LedgerMetrics(ledger.path))
+    assert found["control_energy_joules_total"] == {("topk", "a", "up"): pytest.approx(2e-4)}
+    assert found["circuit_energy_joules_total"] == {
+        ("topk", "a", "up", "sender"): 6.0,
+        ("topk", "a", "up", "receiver"): 10.0,
+    }

@@ -32,6 +32,15 @@ def test_what_is_streamed_is_the_answer(session: Session) -> None:
     assert answer == session.generate(PROMPT, max_new_tokens=12)
 
 
+def test_tokens_are_taken_as_they_are(session: Session) -> None:
+    tokenizer = session.tokenizer
+    ids = tokenizer.encode(PROMPT, add_special_tokens=False)
+    answer = session.generate([tokenizer.bos_token_id, *ids], max_new_tokens=6)
+    assert answer == session.generate(PROMPT, max_new_tokens=6)
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        session.generate([], max_new_tokens=6)
+
+
 def test_the_answer_is_the_likeliest_token_by_token(session: Session) -> None:
     """By hand and without a cache, one token after the other."""
     tokenizer = session.tokenizer

@@ -69,7 +69,7 @@ def by_definition(weights, x):
 
 def write(tmp_path, weights, dtype="float32"):
     path = tmp_path / "expert.onnx"
-    path.write_bytes(build_expert(weights, dtype).SerializeToString())
+    build_expert(weights, dtype).write(path)
     return path
 
 
@@ -134,10 +134,22 @@ def test_the_file_is_valid_and_self_contained(tmp_path, dtype):
     assert all(t.data_location == onnx.TensorProto.DEFAULT for t in model.graph.initializer)
 
 
-def test_the_same_expert_gives_the_same_bytes():
+def test_the_same_expert_gives_the_same_bytes(tmp_path):
     weights = random_expert(Activation(function="swish", gated=True))
-    files = {build_expert(weights, "float32").SerializeToString(deterministic=True) for _ in "ab"}
+    files = {write(tmp_path, weights).read_bytes() for _ in "ab"}
     assert len(files) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_file_written_by_parts_is_what_protobuf_writes(tmp_path, dtype):
+    activation = Activation(function="swish", gated=True, limit=7.0, shift=1.0, alpha=1.7)
+    weights = random_expert(activation, biased=True)
+    written = write(tmp_path, weights, dtype).read_bytes()
+    model = onnx.load_from_string(written)
+    assert written == model.SerializeToString(deterministic=True)
+    assert model == build_expert(weights, dtype).proto()
+    up = onnx.numpy_helper.to_array(model.graph.initializer[0])
+    assert np.array_equal(up, weights.up.T.astype(dtype))
 
 
 def test_a_wrong_expert_is_not_passed(tmp_path, family_checkpoint):

@@ -8,7 +8,7 @@ import sys
 import pytest
 from char_tokenizer import CharTokenizer, run, task_of, write_lines
 
-from siftmoe.models.tasks.evaluation import load_task
+from siftmoe.models.tasks.evaluation import lengths_of, load_task
 from siftmoe.models.tasks.files import read_choice
 from siftmoe.models.tasks.task import SUMMARY_TOKENS, GenerationTask, choice_task
 
@@ -86,6 +86,8 @@ def test_a_question_that_does_not_fit_is_left_out_and_counted(tmp_path, caplog):
     questions = read_choice(write_lines(tmp_path / "c.jsonl", rows))
     task = choice_task("c", questions, tokenizer=CharTokenizer(), max_tokens=40)
     assert (task.num_items, task.num_skipped, task.num_cut) == (2, 1, 1)
+    whole = choice_task("d", questions[:1], tokenizer=CharTokenizer(), max_tokens=40)
+    assert lengths_of([task, whole]) == {"c": (1, 1)}
     assert "1 of 3 questions are left out" in caplog.text
     assert "1 of 3 questions are longer than 40 tokens and were cut" in caplog.text
     result = run(task, lambda tokens, t: -1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 from dataclasses import replace
@@ -84,6 +85,12 @@ def test_loopback_and_run(
     wide = capsys.readouterr().out
     assert "tokens/s" in wide
     assert "next token accuracy" in wide
+    assert "of it radiated" in wide
+    comparison._show(Namespace(as_json=True, wide=False), run, config)
+    first = json.loads(capsys.readouterr().out)["results"][0]
+    assert first["energy_saved"] == 0.0
+    parts = {part["part"]: part["energy_j"] for part in first["parts_j_per_token"]}
+    assert sum(parts.values()) == pytest.approx(first["energy_j_per_token"])
     sys.stdout.write(said)
 
 

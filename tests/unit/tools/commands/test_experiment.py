@@ -11,8 +11,12 @@ import pytest
 from siftmoe.models.tiny.files import checkpoint_dir, data_path
 from siftmoe.tools.cli import main
 from siftmoe.tools.commands.experiment import NAMES
+from siftmoe.tools.experiments.cells.records import Cell
 from siftmoe.tools.experiments.cells.store import CELLS_FILE
+from siftmoe.tools.experiments.cells.worker import Job, Work, Worker
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
+from siftmoe.tools.experiments.studies.definition import Ask
+from siftmoe.tools.experiments.table import rows_of
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,8 @@ def test_a_study_leaves_a_table_figures_and_a_page(finished):
     for row in rows:
         assert float(row["uplink_j"]) > 0.0
         assert float(row["perplexity"]) > 1.0
+        # one band for those in use never needs more than a band of its own for each
+        assert 0.0 < float(row["uplink_shared_j"]) <= float(row["uplink_j"]) * (1 + 1e-9)
         assert 0.0 < float(row["latency_optimal_s"]) <= float(row["latency_uniform_s"])
         if row["curve"] == "topk":
             assert float(row["saved"]) == float(row["perplexity_rise"]) == 0.0
@@ -146,3 +152,64 @@ def test_widths_are_compared(bundle, tmp_path, capsys):
         energies = [spent[curve, knob] for knob in knobs]
         assert energies == sorted(energies, reverse=True)
         assert all(2.0 <= bits[curve, knob] < 16.0 for knob in knobs)
+
+
+def test_the_routers_logits_reach_its_policy(bundle):
+    worker = Worker(work=Work(items=1))
+
+    def outcome(template):
+        cell = Cell(model=str(bundle), curve=template, template=template)
+        return worker.do(Job.of(cell)).records[0]
+
+    own, free = outcome("topk"), outcome("router-bias:price=1e3")
+    biased = outcome("router-bias:price=1e-10:keep=0")
+    assert free.metrics["perplexity"][0] == pytest.approx(own.metrics["perplexity"][0], rel=1e-4)
+    assert free.uplink_j == pytest.approx(own.uplink_j)
+    assert biased.uplink_j < 0.8 * own.uplink_j
+    assert biased.replaced > 0.1
+    assert biased.skipped == 0.0
+
+
+def test_a_fixed_pair_of_widths_is_a_baseline(bundle):
+    """Our selection at one width up and one back: what a choice of widths is compared with."""
+    worker = Worker(work=Work(items=1))
+
+    def outcome(template):
+        cell = Cell(model=str(bundle), curve=template, template=template)
+        return worker.do(Job.of(cell)).records[0]
+
+    sixteen = outcome("siftmoe:price=1e-4")
+    pair = outcome("siftmoe:price=1e-4:bits=4:downlink_bits=6")
+    assert pair.uplink_bits == 4.0
+    assert 0.0 < pair.uplink_j < sixteen.uplink_j
+    assert pair.uplink_j < pair.downlink_j < sixteen.downlink_j
+
+
+def test_circuits_shorten_bursts_and_are_most_of_the_energy(bundle):
+    ask = Ask(models=(str(bundle),), seeds=1, tasks=("perplexity",), quick=True, shared_window=True)
+    cells = [cell for cell in STUDIES["circuit"].cells(ask) if cell.curve == "topk"]
+    assert [cell.setting.circuits for cell in cells] == [0.0, 1.0]
+    worker = Worker(work=Work(items=1))
+    without, typical = rows_of(worker.do(Job.of(cell)) for cell in cells)
+    assert without["radiated_share"] == 1.0
+    assert without["total_j"] == pytest.approx(without["radio_j"])
+    assert typical["radiated_share"] < 0.5
+    assert typical["total_j"] > 10 * without["total_j"]
+    assert typical["airtime_s"] < 0.5 * without["airtime_s"]
+    assert typical["saved_total"] == 0.0
+    # a token's price unit is all that it costs
+    unit_j = [worker._emulation(str(bundle)).unit_j(cell.setting) for cell in cells]
+    assert unit_j[1] > 10 * unit_j[0]
+
+
+def test_placed_experts_are_nearer_and_compute_the_same(bundle):
+    """The cells of the study of placement, Top-K alone, on a small random model."""
+    ask = Ask(models=(str(bundle),), seeds=1, tasks=("perplexity",), quick=True, shared_window=True)
+    cells = [cell for cell in STUDIES["placement"].cells(ask) if cell.template == "topk"]
+    assert [cell.curve for cell in cells] == ["topk", "topk, placed"]
+    worker = Worker(work=Work(items=1))
+    rows = rows_of(worker.do(Job.of(cell)) for cell in cells)
+    assert rows[0]["saved"] == 0.0
+    assert rows[1]["saved"] > 0.5  # of the energy with one host each in turn, 7 to 40 m
+    assert abs(rows[1]["perplexity_rise"]) < 1e-4
+    assert rows[1]["kept"] == 1.0

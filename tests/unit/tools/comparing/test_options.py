@@ -7,7 +7,7 @@ import pytest
 from siftmoe.coordinator.config.radio import RadioEntry, SoundingEntry
 from siftmoe.coordinator.policies.setup import check_options
 from siftmoe.coordinator.policies.spec import PolicySpec
-from siftmoe.tools.comparing.job import LOSS, SIMULATED_CARRIER_HZ, simulated_radio
+from siftmoe.tools.comparing.job import LOSS, simulated_radio, with_options
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,17 @@ def test_an_occupied_band_beyond_the_allowed_one_is_told() -> None:
         SoundingEntry(uri="ip:192.168.2.1", band_hz=(2.5e9, 2.4e9))
 
 
-def test_simulations_without_a_testbed_keep_their_carrier() -> None:
+def test_simulations_have_the_carrier_and_the_point_of_a_testbed() -> None:
     radio = simulated_radio(128, deadline_s=None, bandwidth_hz=2e6)
-    assert radio.carrier_hz == SIMULATED_CARRIER_HZ
+    assert radio.carrier_hz == RadioEntry().carrier_hz == 2.45e9
     assert radio.deadline_s == 128 * 16 / (2e6 * 4096 * 16 / (2e6 * 0.074))
+
+
+def test_an_operating_point_takes_the_place_of_a_files_deadline() -> None:
+    radio = with_options(RadioEntry(deadline_s=0.5), operating_point="switch-xsum", gain_floor=None)
+    assert (radio.deadline_s, radio.operating_point, radio.gain_floor) == (
+        None,
+        "switch-xsum",
+        RadioEntry().gain_floor,
+    )
+    assert with_options(RadioEntry(), gain_floor=0.2, deadline_per="layer").deadline_per == "layer"

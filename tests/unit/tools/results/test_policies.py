@@ -6,9 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from ledger_rows import burst, step
 
 from siftmoe.coordinator.errors import LedgerError
-from siftmoe.coordinator.ledger.store import Ledger
+from siftmoe.coordinator.ledger.store import Ledger, SoundingRow
+from siftmoe.radio.channel.link import Source
 from siftmoe.tools.results.policies import LEDGER_FILE, SCORES_FILE, load_results, save_scores
 from siftmoe.tools.showing.report import CONFIG_FILE
 
@@ -34,6 +36,32 @@ def test_a_policys_figures_are_the_ledgers_sums(run: Path) -> None:
     assert topk.metrics == {"perplexity": (20.5, 1.5)}
     assert topk.answer == " of <items>."
     assert (interrupted.policy, interrupted.metrics, interrupted.num_tokens) == ("topk-1", {}, 2)
+
+
+def test_pilots_and_circuits_are_in_the_sum(run: Path) -> None:
+    with Ledger.resume(run / LEDGER_FILE) as ledger:
+        ledger.start_run("sounded")
+        ledger.add(burst(0, energy_j=4e-6, control_j=1e-6, circuit_tx_j=2e-6, circuit_rx_j=3e-6))
+        ledger.commit(step(0, tokens=2))
+        ledger.record(
+            SoundingRow(
+                **{"time_s": 0.0, "agent": "a", "direction": "down", "tx_power_w": 1.0},
+                **{"tx_power_std_w": 0.0, "power_source": Source.DERIVED, "airtime_s": 1e-6},
+                **{"airtime_source": Source.MEASURED, "energy_j": 1e-6, "energy_std_j": 0.0},
+                **{"carrier_hz": 2.4e9, "detected": False},
+            )
+        )
+    sounded = load_results(run)[-1]
+    assert sounded.policy == "sounded"
+    assert sounded.energy_j_per_token == pytest.approx(10e-6 / 2)
+    assert sounded.parts_j_per_token == {
+        ("hidden states up", "user"): pytest.approx(3e-6 / 2),
+        ("control", "user"): pytest.approx(1e-6 / 2),
+        ("pilots", "helpers"): pytest.approx(1e-6 / 2),
+        ("circuits sending", "user"): pytest.approx(2e-6 / 2),
+        ("circuits receiving", "helpers"): pytest.approx(3e-6 / 2),
+    }
+    assert sounded.radiated_share == pytest.approx(0.5)
 
 
 def test_scores_are_written_whole(run: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from siftmoe.tools.cli import main
-from siftmoe.tools.results.policies import LEDGER_FILE, load_results
+from siftmoe.tools.results.policies import LEDGER_FILE, load_results, load_scores, save_scores
 from siftmoe.tools.showing.comparison_table import table_rows
 from siftmoe.tools.showing.quantities import si
 from siftmoe.tools.showing.remarks import remarks
@@ -109,4 +109,32 @@ def test_a_fault_costs_one_line(run: Path) -> None:
         "topk: link to b was left out of 3 selections.",
         "topk: 4 slots skipped because the selected helper failed and no other took over.",
         "topk: 1 earlier attempt interrupted after 3 µJ, which no figure contains.",
+    ]
+
+
+def test_a_stated_loss_stands_with_its_errors_beside_the_test_rise(run: Path) -> None:
+    stated = {
+        "loss": 0.025,
+        "price_j_per_nat": 1e-6,
+        "trials": 12,
+        "mean": 0.0221,
+        "standard_error": 0.002,
+        "upper": 0.0245,
+        "level": 0.9,
+        "draws": 4,
+    }
+    result = dataclasses.replace(load_results(run)[0], stated=stated, rise=(0.0232, 0.0041))
+    said = remarks([result])[0]
+    assert "rise by 2.5% at most; by 2.21 ± 0.20 % on validation text over 4 channels" in said
+    assert "below 2.45% at 90% confidence, one-sided" in said
+    assert "by 2.32 ± 0.41 % on the test text" in said
+
+
+def test_items_too_long_for_the_context_are_counted(run: Path) -> None:
+    scores = load_scores(run)
+    scores["topk"]["lengths"] = {"xsum": (3, 0), "piqa": (1, 2)}
+    save_scores(run, scores)
+    assert [remark for remark in remarks(load_results(run)) if "too long" in remark] == [
+        "topk: xsum: 3 items cut, too long for the model's context.",
+        "topk: piqa: 1 item cut and 2 items left out, too long for the model's context.",
     ]

@@ -70,6 +70,17 @@ def test_a_break_without_a_cause_is_given_up_on() -> None:
     assert "host or network is gone" in fleet[0].reason
 
 
+def test_an_agent_that_answers_a_hello_meanwhile_is_not_given_up_on() -> None:
+    """Its heartbeats' connection broke; its request connection carried the answer."""
+    fleet = one_agent()
+    liveness = Liveness(fleet)
+    liveness.observe(0, LOST, now_s=1.0)
+    fleet.welcome(0, hello_reply(1), now_s=1.001)
+    liveness.settle(now_s=1.0 + 2 * CLASSIFY_S)
+    assert fleet[0].state is AgentState.READY
+    assert liveness.settled
+
+
 def test_an_accepted_connection_has_to_last_before_an_agent_counts_as_wedged() -> None:
     fleet = one_agent()
     liveness = Liveness(fleet)

@@ -44,6 +44,7 @@ LAYOUTS = {
     "int8 groups": scaled(1, 16, dtype=torch.int8, scale_dtype=torch.bfloat16),
     "int8 with zero points": scaled(1, None, dtype=torch.int8, zero_key="weight_zero_point"),
     "int8 groups with zero points": scaled(1, 32, dtype=torch.int8, zero_key="weight_zero_point"),
+    "uint8 with zero points": scaled(1, None, dtype=torch.uint8, zero_key="weight_zero_point"),
     "LLM.int8": llm_int8,
     "GPTQ symmetric": gptq(symmetric=True),
     "GPTQ v2 symmetric": gptq(symmetric=True, version=2),
