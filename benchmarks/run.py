@@ -39,6 +39,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "selection.speed": [],
     "selection.bandwidth": [],
     "selection.both_widths": ["--no-up-only", "--documents", "8"],
+    "selection.broadcast": [],
     "models.prepare_memory": [],
     "radio.estimation": ["--figures", "benchmarks/figures"],
     "radio.checks": [],

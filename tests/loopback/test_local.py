@@ -70,6 +70,23 @@ def test_it_is_the_undivided_model_and_says_what_it_cost(start: Callable[..., An
         run.generate("more")
 
 
+def test_a_broadcast_is_the_undivided_model_in_fewer_transmissions(
+    start: Callable[..., Any],
+) -> None:
+    whole = logits_of(build_model("mixtral"))
+    rows = {}
+    for uplink in ("unicast", "broadcast"):
+        with start(uplink=uplink) as run:
+            assert torch.allclose(logits_of(run.model), whole, atol=1e-4)
+            rows[uplink] = [r for r in run.ledger.rows(TransmissionRow) if r.direction == "up"]
+    assert all(row.heard == "" for row in rows["unicast"])
+    assert any(" " in row.heard for row in rows["broadcast"])
+    assert all(row.agent in row.heard.split() for row in rows["broadcast"])
+    # a token that both helpers need is one vector
+    sent = {uplink: sum(row.tokens for row in found) for uplink, found in rows.items()}
+    assert sent["broadcast"] < sent["unicast"]
+
+
 def test_without_a_tokenizer_the_model_can_be_called(start: Callable[..., Any]) -> None:
     with start(tokenizer=None) as run:
         logits_of(run.model)

@@ -124,7 +124,7 @@ def test_other_policies_and_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
         ({"T": -1.0}, r"\$.T"),
         ({"B": "wide"}, r"\$.B"),
         ({"eps": None}, r"\$.eps"),
-        ({"family": "z"}, "key 'family' is 'z'; known are a, b1, b2, w"),
+        ({"family": "z"}, "key 'family' is 'z'; known are a, b1, b2, bc, bp, w"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_key(
@@ -194,7 +194,7 @@ def broadcast_value(raw: dict[str, Any], heard: list[list[int]]) -> float:
     found = minimize(
         energy,
         start,
-        bounds=[(1e-4, 1.0)] * len(worst),
+        bounds=[(0.01, 1.0)] * len(worst),
         constraints=[{"type": "eq", "fun": lambda share: share.sum() - 1.0}],
         method="SLSQP",
         options={"ftol": 1e-15, "maxiter": 400},

@@ -6,7 +6,13 @@ import pytest
 
 from siftmoe.tools.experiments.captions import channel_of
 from siftmoe.tools.experiments.cells.records import Cell, Setting
-from siftmoe.tools.experiments.studies.asked import with_air, with_links, with_policies
+from siftmoe.tools.experiments.studies.asked import (
+    with_air,
+    with_links,
+    with_policies,
+    with_uplink,
+)
+from siftmoe.tools.experiments.studies.broadcast import MEDIA, OWN_WINDOWS
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.studies.definition import Ask
 
@@ -58,6 +64,25 @@ def test_links_go_into_every_setting_and_not_into_fast_fading() -> None:
     fast = [Cell(model="a", setting=Setting(slots=2), curve="topk", template="topk")]
     with pytest.raises(ValueError, match="simulates fast fading"):
         with_links(fast, "corridor")
+
+
+def test_a_medium_goes_into_every_setting_and_not_into_fast_fading() -> None:
+    assert {cell.setting.uplink for cell in with_uplink(CELLS, "tdma")} == {"tdma"}
+    fast = [Cell(model="a", setting=Setting(slots=2), curve="topk", template="topk")]
+    with pytest.raises(ValueError, match="fast fading"):
+        with_uplink(fast, "broadcast")
+
+
+def test_the_study_of_media_has_one_reference_and_all_media_in_every_case() -> None:
+    ask = Ask(models=("a",), seeds=1, tasks=("perplexity",), quick=False, shared_window=True)
+    cells = STUDIES["broadcast"].cells(ask)
+    for case in {cell.case for cell in cells}:
+        here = [cell for cell in cells if cell.case == case]
+        assert [c.setting.uplink for c in here if c.curve == "topk"] == ["unicast"]
+        assert {c.setting.uplink for c in here if c.curve.startswith("siftmoe")} == set(MEDIA)
+        assert {c.setting.shared_window for c in here} == {case != OWN_WINDOWS}
+    with pytest.raises(ValueError, match="compares the media"):
+        with_uplink(cells, "broadcast")
 
 
 def test_a_channel_holds_in_every_cell() -> None:
