@@ -38,8 +38,10 @@ def distances_of(text: str, count: int) -> list[float]:
     """
     kind, numbers = parse(text)
     if kind == "spread":
-        middle = math.sqrt(numbers[0] * numbers[1])
-        return [float(d) for d in np.geomspace(*numbers, count)] if count > 1 else [middle]
+        low, high = numbers
+        if count == 1:
+            return [math.sqrt(low * high)]
+        return [float(distance) for distance in np.geomspace(low, high, count)]
     if kind == "each" and len(numbers) != count:
         raise ValueError(
             f"distances {text!r}: {len(numbers)} distances for {count} helpers; name one for each, "

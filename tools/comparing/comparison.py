@@ -17,6 +17,7 @@ from siftmoe.models.similarity.file import rotation_of
 from siftmoe.models.tasks.evaluation import lengths_of, load_task
 from siftmoe.models.tasks.task import GenerationTask
 from siftmoe.tools.bundles import open_with_progress
+from siftmoe.tools.comparing.coherence import with_windows
 from siftmoe.tools.comparing.inprocess import ExpertsInProcess
 from siftmoe.tools.comparing.job import (
     check_policies,
@@ -30,7 +31,6 @@ from siftmoe.tools.comparing.resumption import check_same, held
 from siftmoe.tools.interrupts import terminable
 from siftmoe.tools.results.policies import LEDGER_FILE, load_results, load_scores, save_scores
 from siftmoe.tools.results.troubles import answer_label
-from siftmoe.tools.results.windows import windows_of
 from siftmoe.tools.showing.comparison_table import (
     brief_rows,
     energy_saved,
@@ -256,7 +256,7 @@ def compare(
             soft_wrap=True,
         )
         return _INTERRUPTED
-    config |= _windows(out, config, radio, str(policies[0]))
+    config |= with_windows(out, config, radio, policy=str(policies[0]))
     _show(job, out, config)
     return 0
 
@@ -276,16 +276,6 @@ def _helpers(site: Site) -> str:
     count = len(site.fleet.names)
     about = f", {site.about}" if site.about else ""
     return f"{count} agent{'s' if count > 1 else ''}{about}"
-
-
-def _windows(out: Path, config: dict[str, Any], radio: RadioEntry, policy: str) -> dict[str, Any]:
-    """Compare the windows with the coherence time, and keep the finding with the configuration."""
-    with Ledger.open(out / LEDGER_FILE) as ledger:
-        found = windows_of(ledger, radio.coherence_time_s, run=ledger.labels().get(policy))
-    still = not config["channel"] or radio.fading == "none" or radio.fading_slots
-    finding = {"windows": {**asdict(found), "warning": "" if still else found.warning()}}
-    (out / CONFIG_FILE).write_text(json.dumps(config | finding, indent=1) + "\n", "utf-8")
-    return finding
 
 
 def _show(job: Job, out: Path, config: dict[str, Any]) -> None:

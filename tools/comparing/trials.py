@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from siftmoe.coordinator.air.slotted import SlottedAir
 from siftmoe.coordinator.coordinator import Coordinator
 from siftmoe.coordinator.ledger.store import Ledger
 from siftmoe.coordinator.policies.setup import prepare_policy
@@ -15,6 +18,7 @@ from siftmoe.models.tasks.task import Task
 from siftmoe.tools.comparing.stated_loss import Trial
 
 if TYPE_CHECKING:
+    from siftmoe.coordinator.air.interface import AirInterface
     from siftmoe.coordinator.model.session import Session
     from siftmoe.coordinator.policies.spec import PolicySpec
     from siftmoe.coordinator.selection.widths import Bits
@@ -53,6 +57,7 @@ class Trials:
             bits=self.bits,
             downlink_bits=self.downlink_bits,
         )
+        seed = self.seed + VALIDATION_SEED * (1 + draw)
         with (
             tempfile.TemporaryDirectory() as folder,
             Ledger.create(Path(folder) / "trial.sqlite") as ledger,
@@ -60,8 +65,8 @@ class Trials:
             coordinator = Coordinator(
                 fleet=self.site.fleet,
                 dispatcher=self.experts,
-                links=self.site.trial_links(self.seed + VALIDATION_SEED * (1 + draw)),
-                air=self.site.air(prepared.widths),
+                links=self.site.trial_links(seed),
+                air=_drawn(self.site.air(prepared.widths), seed),
                 policy=prepared.select,
                 tables=prepared.tables,
                 ledger=ledger,
@@ -75,6 +80,13 @@ class Trials:
             energy_j=sum(summary.energy_per_token(direction=d).value for d in ("up", "down")),
             documents=result.documents,
         )
+
+
+def _drawn(air: AirInterface, seed: int) -> AirInterface:
+    """Draw the later blocks of fast fading anew; another air has nothing random."""
+    if not isinstance(air, SlottedAir):
+        return air
+    return replace(air, rng=np.random.default_rng((seed, air.slots)))
 
 
 def validation_task(tokenizer: Any, *, context: int | None) -> Task:

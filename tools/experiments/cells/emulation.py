@@ -16,12 +16,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from siftmoe.coordinator.air.assembly import (
-    PAPER_BITS_PER_HERTZ,
-    REFERENCE_WIDTH,
-    air_interface,
-    payload_of,
-)
+from siftmoe.coordinator.air.assembly import PAPER_BITS_PER_HERTZ, air_interface, payload_of
+from siftmoe.coordinator.air.operating_points import REFERENCE_WIDTH
 from siftmoe.coordinator.air.slotted import SlottedAir
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.coordinator.coordinator import Coordinator

@@ -28,18 +28,22 @@ from siftmoe.tools.experiments.studies.placement import PLACEMENT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from siftmoe.coordinator.air.operating_points import OperatingPoint
     from siftmoe.tools.experiments.cells.records import Cell
     from siftmoe.tools.experiments.studies.definition import Ask
 
-#: The paper's two settings, read per token: 0.44 and 0.018 bit/s/Hz.
-_MIXTRAL, _SWITCH = (
-    {
+
+def _token_of(point: OperatingPoint) -> dict[str, Any]:
+    """Fields of a setting in which a token is that of one of the paper's, read per token."""
+    return {
         "hidden_size": point.hidden_size,
         "bandwidth_hz": point.bandwidth_hz,
         "deadline_s": point.deadline_s,
     }
-    for point in (MIXTRAL_CSQA, SWITCH_XSUM)
-)
+
+
+#: 0.44 and 0.018 bit/s/Hz.
+_MIXTRAL, _SWITCH = _token_of(MIXTRAL_CSQA), _token_of(SWITCH_XSUM)
 
 
 def _quality(ask: Ask) -> list[Cell]:
