@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-PATIENCE_S = 120.0
+PATIENCE_S = 200.0
 PROGRAM = "import sys; from siftmoe.tools.cli import main; sys.exit(main())"
 #: Columns that are other in every run.
 CLOCKS = {"wall_s"}

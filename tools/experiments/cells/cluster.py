@@ -2,6 +2,9 @@
 
 The cluster is somebody else's: it is neither started nor stopped, and only the jobs of this study
 are cancelled. A job whose worker is lost runs again on another one.
+
+The scheduler unpacks what is submitted, and so imports this file: it imports nothing large, and
+jobs travel as bytes.
 """
 
 from __future__ import annotations
@@ -13,14 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from siftmoe.tools.experiments.cells import worker
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from siftmoe.tools.experiments.cells.pool import Doer
     from siftmoe.tools.experiments.cells.records import Outcome
-    from siftmoe.tools.experiments.cells.worker import Job, Work
+    from siftmoe.tools.experiments.cells.worker import Job, Work, Worker
 
 #: Time for the scheduler to answer, and for the first worker to be there.
 _CONNECT_S: Final = 20.0
@@ -28,7 +29,7 @@ _CONNECT_S: Final = 20.0
 #: One job at a time in a process, however many threads Dask gives it: a model is attached to one
 #: coordinator.
 _turn = threading.Lock()
-_workers: dict[bytes, worker.Worker] = {}
+_workers: dict[bytes, Worker] = {}
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,16 +37,16 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     Parameters
     ----------
-    job : Job
-    work : Work
+    job, work : bytes
+        A `Job` and the study's `Work`, JSON.
     model_hash : str
         Of the cell's model on the machine of the user.
     release : str
         Version of siftmoe there.
     """
 
-    job: worker.Job
-    work: worker.Work
+    job: bytes
+    work: bytes
     model_hash: str
     release: str
 
@@ -88,9 +89,14 @@ def cluster_workers(address: str, work: Work, *, hashes: Mapping[str, str]) -> I
 
 
 def _orders(todo: Sequence[Job], work: Work, hashes: Mapping[str, str]) -> list[Order]:
-    release = version("siftmoe")
+    encode, release = msgspec.json.encode, version("siftmoe")
     return [
-        Order(job=job, work=work, model_hash=hashes[job.cell.model], release=release)
+        Order(
+            job=encode(job),
+            work=encode(work),
+            model_hash=hashes[job.cell.model],
+            release=release,
+        )
         for job in todo
     ]
 
@@ -140,16 +146,19 @@ def carry_out(order: Order) -> Outcome:
     here = version("siftmoe")
     if here != order.release:
         raise ValueError(f"a worker has siftmoe {here}, the study {order.release}; install that")
+    from siftmoe.tools.experiments.cells import worker
+
+    job = msgspec.json.decode(order.job, type=worker.Job)
     with _turn:
-        key = msgspec.json.encode(order.work)
-        if key not in _workers:
+        if order.work not in _workers:
             worker.one_thread()
-            _workers[key] = worker.Worker(work=order.work)
-        doing = _workers[key]
-        found = doing.model_hash(order.job.cell.model)
+            work = msgspec.json.decode(order.work, type=worker.Work)
+            _workers[order.work] = worker.Worker(work=work)
+        doing = _workers[order.work]
+        found = doing.model_hash(job.cell.model)
         if found != order.model_hash:
             raise ValueError(
-                f"model {order.job.cell.model!r} of a worker has the hash {found[:12]}…, the "
-                f"study's {order.model_hash[:12]}…; copy the bundle there"
+                f"model {job.cell.model!r} of a worker has the hash {found[:12]}…, the study's "
+                f"{order.model_hash[:12]}…; copy the bundle there"
             )
-        return doing.do(order.job)
+        return doing.do(job)

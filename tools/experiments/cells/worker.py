@@ -13,11 +13,10 @@ from siftmoe.models.tasks.task import Task
 from siftmoe.tools.comparing.trials import VALIDATION_DOCUMENTS
 from siftmoe.tools.experiments.cells.emulation import Emulation
 from siftmoe.tools.experiments.cells.knobs import Found, ValidationTrials, find_knob, policy_of
-from siftmoe.tools.experiments.cells.records import Outcome
+from siftmoe.tools.experiments.cells.records import Cell, Outcome
 
 if TYPE_CHECKING:
     from siftmoe.models.tasks.task import GenerationTask
-    from siftmoe.tools.experiments.cells.records import Cell
 
 #: Sequences of one prefill: one for a text, so that it meets many channel states; the options of a
 #: question together.

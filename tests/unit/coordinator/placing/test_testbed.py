@@ -61,7 +61,8 @@ def test_demand_is_the_profiles() -> None:
 
 def test_prices_are_those_of_a_token_on_the_air() -> None:
     states = drawn_states(RADIO, [10.0, 40.0], count=8)
-    prices = link_prices(air_interface(RADIO, SHAPE), states)
+    mine = msgspec.structs.replace(RADIO, control=False, minimise="user")
+    prices = link_prices(air_interface(mine, SHAPE), states)
     assert prices.shape == (8, 2)
     wanted = transmit_energy(
         payload_bits=float(row_bits(16, 16)),
@@ -71,8 +72,8 @@ def test_prices_are_those_of_a_token_on_the_air() -> None:
         noise_psd=states[3].noise_psd[1],
     )
     assert prices[3, 1] == pytest.approx(float(wanted))
-    answered = msgspec.structs.replace(RADIO, downlink_price=1.0)
-    both = link_prices(air_interface(answered, SHAPE), states)
+    total = msgspec.structs.replace(mine, minimise="total")  # reciprocal: the answers cost as much
+    both = link_prices(air_interface(total, SHAPE), states)
     assert both[3, 1] == pytest.approx(2 * prices[3, 1])
 
 

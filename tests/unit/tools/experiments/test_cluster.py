@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from siftmoe.tools.cli import main
 from siftmoe.tools.experiments.cells import cluster
 from siftmoe.tools.experiments.cells.cluster import Order, carry_out
 from siftmoe.tools.experiments.cells.records import Cell
-from siftmoe.tools.experiments.cells.worker import Job, Work
+from siftmoe.tools.experiments.cells.worker import Job, Work, Worker
 
 
 def order(**changes: str) -> Order:
     given = {"model_hash": "a" * 64, "release": cluster.version("siftmoe"), **changes}
     cell = Cell(model="scratch", curve="topk", template="topk")
-    return Order(job=Job.of(cell), work=Work(items=1), **given)
+    encode = msgspec.json.encode
+    return Order(job=encode(Job.of(cell)), work=encode(Work(items=1)), **given)
+
+
+def test_a_scheduler_imports_nothing_large() -> None:
+    """It unpacks what is submitted, and with it imports the file of the function."""
+    program = (
+        "import sys, siftmoe.tools.experiments.cells.cluster; "
+        "print([m for m in ('torch', 'numpy', 'scipy', 'numba') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.split() == [b"[]"]
 
 
 def test_another_release_is_refused() -> None:
@@ -25,7 +39,7 @@ def test_another_release_is_refused() -> None:
 
 
 def test_another_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster.worker.Worker, "model_hash", lambda *_: "b" * 64)
+    monkeypatch.setattr(Worker, "model_hash", lambda *_: "b" * 64)
     with pytest.raises(ValueError, match=r"has the hash bbbbbbbbbbbb…, the study's aaaaaaaaaaaa…"):
         carry_out(order())
 
