@@ -247,7 +247,7 @@ def wrong(rng: np.random.Generator, count: int) -> None:
             sent = rng.bytes(64)
             word = code.encode(segmentation.bits_of(sent, 0))
             bits = code.select(word, sent=1088, version=0, bits_per_symbol=2)
-            noisy = (1.0 - 2.0 * bits) * 8 + rng.standard_normal(1088) * 9.0
+            noisy = (1.0 - 2.0 * bits) * 8 + rng.standard_normal(1088) * 7.2
             soft = np.clip(np.rint(noisy), -127, 127).astype(np.int16)
         totals = code.blank()
         code.add(totals, soft, version=0, bits_per_symbol=2)
