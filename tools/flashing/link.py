@@ -82,7 +82,10 @@ class BoardLink:
         try:
             return await self._connection.run(line, stdin=asyncssh.DEVNULL, encoding=None)
         except (asyncssh.Error, OSError) as error:
-            raise BoardUnreachable(f"board {self.name!r}: the session broke: {error}") from error
+            raise BoardUnreachable(
+                f"board {self.name!r}: the session broke: {error}; run the command again, a "
+                f"flash continues where it broke"
+            ) from error
 
     async def make_root(self) -> None:
         """Make the board's folder with passwordless sudo, if the user may not."""

@@ -71,7 +71,7 @@ def test_a_push_that_is_cut_off_goes_on_where_it_was(bench: Bench, capsys) -> No
     planned = bench.flash(dry_run=True)
     outcome = bench.flash(watch)
     assert outcome.result == "failed"
-    assert "flash again" in outcome.detail
+    assert "again" in outcome.detail  # whether the transfer or a command beside it noticed first
     assert not (bench.root / "current").exists()
     again = bench.flash()
     assert again.result == "flashed", again

@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from ledger_rows import RESPONSE, board, sounding
 
 from siftmoe.coordinator.ledger.store import BoardRow, Ledger, SoundingRow
-from siftmoe.radio.channel.link import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-RESPONSE = np.exp(1j * np.arange(200)).astype(np.complex64)
-
-
-def sounding(**changes: Any) -> SoundingRow:
-    row = SoundingRow(
-        time_s=0.5,
-        agent="a0",
-        direction="up",
-        tx_power_w=1e-3,
-        tx_power_std_w=1e-5,
-        power_source=Source.MEASURED,
-        airtime_s=2e-3,
-        airtime_source=Source.MEASURED,
-        energy_j=2e-6,
-        energy_std_j=2e-8,
-        carrier_hz=2.4e9,
-        detected=True,
-        channel_gain=1e-6,
-        gain_std=1e-8,
-        snr=100.0,
-        cfo_hz=-1200.0,
-        noise_psd=1e-20,
-        gain_source=Source.DERIVED,
-        noise_psd_std=1e-21,
-        noise_source=Source.MEASURED,
-        cfo_std_hz=1.5,
-        response=RESPONSE.tobytes(),
-    )
-    return dataclasses.replace(row, **changes)
-
 
 LOST = {
     "detected": False,
@@ -60,23 +28,6 @@ LOST = {
     "reason": "no burst found",
     "response": b"",
 }
-
-
-def board(**changes: Any) -> BoardRow:
-    row = BoardRow(
-        agent="a0",
-        rails="VDD_IN",
-        energy_j=50.0,
-        energy_std_j=0.5,
-        idle_power_w=4.0,
-        idle_power_std_w=0.04,
-        duration_s=10.0,
-        net_j=10.0,
-        net_std_j=0.64,
-        samples=1000,
-        longest_gap_s=0.02,
-    )
-    return dataclasses.replace(row, **changes)
 
 
 @pytest.fixture
