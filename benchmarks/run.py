@@ -39,6 +39,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "selection.speed": [],
     "selection.bandwidth": [],
     "models.prepare_memory": [],
+    "models.prepare_quantised": [],
     "radio.estimation": ["--figures", "benchmarks/figures"],
     "radio.checks": [],
     "radio.emulator": [],
