@@ -41,6 +41,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "selection.both_widths": ["--no-up-only", "--documents", "8"],
     "selection.broadcast": [],
     "models.prepare_memory": [],
+    "models.prepare_quantised": [],
     "radio.estimation": ["--figures", "benchmarks/figures"],
     "radio.checks": [],
     "radio.emulator": [],

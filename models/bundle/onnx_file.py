@@ -80,7 +80,7 @@ class OnnxFile:
 
     def _tensor_head(self, name: str, array: NDArray[np.generic]) -> bytes:
         """Everything of a weight in the graph but its numbers."""
-        tensor = TensorProto(
+        tensor: bytes = TensorProto(
             dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(self._dtype), name=name
         ).SerializeToString(deterministic=True)
         length = array.size * self._dtype.itemsize

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from siftmoe.models.errors import CheckpointMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
 
@@ -32,6 +33,14 @@ _COMPANION_SUFFIXES = {
 }
 #: Folder of the chat templates beside the usual one, as for tools.
 TEMPLATES_FOLDER = "additional_chat_templates"
+
+
+class ReadTensor(Protocol):
+    """Reads a tensor on disk, or with ``expert`` the slice of its first axis, without the axis."""
+
+    def __call__(self, name: str, expert: int | None = None) -> torch.Tensor:
+        """Read it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +116,26 @@ class CheckpointFiles:
 
     def read(self, name: str, expert: int | None = None) -> torch.Tensor:
         """Read a tensor, or with ``expert`` the slice of its first axis, without the axis."""
+        with self.opened() as read:
+            return read(name, expert)
+
+    @contextmanager
+    def opened(self) -> Iterator[ReadTensor]:
+        """Keep the files open that are read from, for many tensors: each has a long header."""
         from safetensors import safe_open
 
-        with safe_open(self.tensors[name], framework="pt") as file:
-            tensor: torch.Tensor
-            tensor = file.get_tensor(name) if expert is None else file.get_slice(name)[expert]
-            return tensor
+        with ExitStack() as stack:
+            files: dict[Path, Any] = {}
+
+            def read(name: str, expert: int | None = None) -> torch.Tensor:
+                path = self.tensors[name]
+                if path not in files:
+                    files[path] = stack.enter_context(safe_open(path, framework="pt"))
+                file = files[path]
+                tensor = file.get_tensor(name) if expert is None else file.get_slice(name)[expert]
+                return cast("torch.Tensor", tensor)
+
+            yield read
 
     @property
     def vocabulary_size(self) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.models.checkpoint.architecture import build_empty_model
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+
+    from siftmoe.models.checkpoint.files import ReadTensor
 
 __all__ = ["Checkpoint", "MoELayer", "find_moe_layers"]
 
@@ -118,16 +121,17 @@ class Checkpoint:
             prefix = f"{moe.name}.{moe.adapter.child.format(expert)}"
             names = (f"{moe.adapter.up}.weight", f"{moe.adapter.down}.weight")
             return {name: self._read(self.sources[f"{prefix}.{name}"]) for name in names}
-        return {
-            name: one_expert(
-                self.sources[f"{moe.name}.{name}"],
-                expert,
-                num_experts=self.shape.num_experts,
-                model=self.model,
-                read=self._tensor,
-            )
-            for name in moe.fused_parameters
-        }
+        with self.files.opened() as read:
+            return {
+                name: one_expert(
+                    self.sources[f"{moe.name}.{name}"],
+                    expert,
+                    num_experts=self.shape.num_experts,
+                    model=self.model,
+                    read=partial(self._tensor, read=read),
+                )
+                for name in moe.fused_parameters
+            }
 
     def read_expert(self, layer: int, expert: int) -> ExpertWeights:
         """Read one expert as plain float32 weights; nothing else is read."""
@@ -163,10 +167,13 @@ class Checkpoint:
         }
         return source.convert(tensors, model=self.model)[source.target]
 
-    def _tensor(self, name: str, expert: int | None = None) -> torch.Tensor:
+    def _tensor(
+        self, name: str, expert: int | None = None, *, read: ReadTensor | None = None
+    ) -> torch.Tensor:
+        read = self.files.read if read is None else read
         if name in self.quantised:
-            return self.quantised[name].decode(self.files.read, expert)
-        tensor = self.files.read(name, expert)
+            return self.quantised[name].decode(read, expert)
+        tensor = read(name, expert)
         return tensor if expert is None else tensor[None]
 
     def _check_complete(self) -> None:
@@ -184,16 +191,14 @@ def _plain_headers(
 ) -> tuple[dict[str, QuantisedWeight], dict[str, TensorHeader]]:
     """Find the quantised weights, and the headers of a checkpoint that has them in float32."""
     headers = read_headers(files)
-    quantised = find_quantised(
-        Stored(
-            headers=headers,
-            hints=Hints.read(files.root, files.config),
-            read=files.read,
-            transposed=any(
-                layer.adapter is None and flag(layer.module, "is_transposed") for layer in layers
-            ),
-        )
+    transposed = any(
+        layer.adapter is None and flag(layer.module, "is_transposed") for layer in layers
     )
+    hints = Hints.read(files.root, files.config)
+    with files.opened() as read:
+        quantised = find_quantised(
+            Stored(headers=headers, hints=hints, read=read, transposed=transposed)
+        )
     parts = {part for weight in quantised.values() for part in weight.parts}
     plain = {name: header for name, header in headers.items() if name not in parts}
     decoded = {name: TensorHeader("F32", weight.shape) for name, weight in quantised.items()}

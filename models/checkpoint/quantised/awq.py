@@ -19,7 +19,6 @@ from siftmoe.models.checkpoint.quantised.groups import group_index, group_size
 from siftmoe.models.checkpoint.quantised.weight import (
     FLOATS,
     QuantisedWeight,
-    ReadPart,
     Stored,
     decode_rows,
     unfit,
@@ -28,6 +27,8 @@ from siftmoe.models.checkpoint.quantised.words import WORD_BITS, unpack_columns
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from siftmoe.models.checkpoint.files import ReadTensor
 
 BITS = 4
 #: Output that each half byte of a word belongs to, lowest bits first.
@@ -43,7 +44,7 @@ class AwqWeight(QuantisedWeight):
     stem: str
     group: int
 
-    def matrix(self, read: ReadPart, expert: int | None) -> Tensor:
+    def matrix(self, read: ReadTensor, expert: int | None) -> Tensor:
         """Decode one matrix; the result is a transposed view."""
         outputs, inputs = self.shape[-2:]
         words = read(f"{self.stem}qweight", expert)

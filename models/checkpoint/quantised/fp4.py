@@ -21,7 +21,6 @@ from siftmoe.models.checkpoint.quantised.scaled import scale_names, scale_number
 from siftmoe.models.checkpoint.quantised.weight import (
     FLOATS,
     QuantisedWeight,
-    ReadPart,
     Stored,
     decode_rows,
     unfit,
@@ -29,6 +28,8 @@ from siftmoe.models.checkpoint.quantised.weight import (
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from siftmoe.models.checkpoint.files import ReadTensor
 
 _MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 #: Values of the 16 codes; the highest bit is the sign.
@@ -59,7 +60,7 @@ class Fp4Weight(QuantisedWeight):
     divides: bool = False
     transposed: bool = False
 
-    def matrix(self, read: ReadPart, expert: int | None) -> Tensor:
+    def matrix(self, read: ReadTensor, expert: int | None) -> Tensor:
         """Decode one matrix."""
         codes = read(self.codes, expert).view(torch.uint8).flatten(1)  # [out, in / 2]
         scale = scale_numbers(read(self.scale, expert)) * self._factor(read, expert)
@@ -73,7 +74,7 @@ class Fp4Weight(QuantisedWeight):
         plain = decode_rows((codes.shape[0], 2 * codes.shape[1]), decode)
         return plain.T if self.transposed else plain
 
-    def _factor(self, read: ReadPart, expert: int | None) -> float:
+    def _factor(self, read: ReadTensor, expert: int | None) -> float:
         if self.factor is None:
             return 1.0
         factors = read(self.factor).flatten()
@@ -90,7 +91,7 @@ def recognise_blocks(name: str, stored: Stored) -> Fp4Weight | None:
     if (
         len(shape) not in (3, 4)
         or stored.shape(scale) != shape[:-1]
-        or stored.dtype(scale) != "U8"
+        or stored.dtype(scale) not in ("U8", "F8_E8M0")
         or shape[-1] * 2 != _GROUP["U8"]
     ):
         raise unfit(plain, scale, stored.shape(scale), why=f"does not fit blocks {list(shape)}")

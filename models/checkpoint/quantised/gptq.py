@@ -21,7 +21,6 @@ from siftmoe.models.checkpoint.quantised.groups import checked_index, group_inde
 from siftmoe.models.checkpoint.quantised.weight import (
     FLOATS,
     QuantisedWeight,
-    ReadPart,
     Stored,
     decode_rows,
     unfit,
@@ -30,6 +29,8 @@ from siftmoe.models.checkpoint.quantised.words import WORD_BITS, period, unpack_
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from siftmoe.models.checkpoint.files import ReadTensor
 
 _BITS = (2, 3, 4, 8)
 #: How far a mean distance may lie from 0 or 1 to decide between the formats.
@@ -45,7 +46,7 @@ class GptqWeight(QuantisedWeight):
     group: int | None
     offset: int
 
-    def matrix(self, read: ReadPart, expert: int | None) -> Tensor:
+    def matrix(self, read: ReadTensor, expert: int | None) -> Tensor:
         """Decode one matrix; the result is a transposed view."""
         outputs, inputs = self.shape[-2:]
         words = read(f"{self.stem}qweight", expert)
@@ -64,7 +65,7 @@ class GptqWeight(QuantisedWeight):
 
         return decode_rows((inputs, outputs), decode, multiple=count).T
 
-    def _index(self, read: ReadPart, expert: int | None, inputs: int, count: int) -> Tensor:
+    def _index(self, read: ReadTensor, expert: int | None, inputs: int, count: int) -> Tensor:
         if self.group is not None:
             return group_index(inputs, self.group)
         name = f"{self.stem}g_idx"

@@ -23,7 +23,6 @@ import torch
 from siftmoe.models.checkpoint.quantised.fp4 import nibbles
 from siftmoe.models.checkpoint.quantised.weight import (
     QuantisedWeight,
-    ReadPart,
     Stored,
     decode_rows,
     unfit,
@@ -31,6 +30,8 @@ from siftmoe.models.checkpoint.quantised.weight import (
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from siftmoe.models.checkpoint.files import ReadTensor
 
 _STATES = ("quant_state.bitsandbytes__nf4", "quant_state.bitsandbytes__fp4")
 
@@ -50,7 +51,7 @@ class NormalFloatWeight(QuantisedWeight):
     block: int
     nested: tuple[int, float] | None = None
 
-    def matrix(self, read: ReadPart, expert: int | None) -> Tensor:
+    def matrix(self, read: ReadTensor, expert: int | None) -> Tensor:
         """Decode one matrix."""
         rows, columns = self.shape[-2:]
         start = (expert or 0) * rows * columns
@@ -68,7 +69,7 @@ class NormalFloatWeight(QuantisedWeight):
 
         return decode_rows((rows, columns), decode)
 
-    def _largest(self, read: ReadPart) -> Tensor:
+    def _largest(self, read: ReadTensor) -> Tensor:
         largest = read(f"{self.name}.absmax").flatten()
         if self.nested is None:
             return largest.to(torch.float32)

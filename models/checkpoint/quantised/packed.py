@@ -21,7 +21,6 @@ from siftmoe.models.checkpoint.quantised.groups import checked_index, group_inde
 from siftmoe.models.checkpoint.quantised.weight import (
     FLOATS,
     QuantisedWeight,
-    ReadPart,
     Stored,
     decode_rows,
     unfit,
@@ -30,6 +29,8 @@ from siftmoe.models.checkpoint.quantised.words import WORD_BITS, unpack_columns,
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from siftmoe.models.checkpoint.files import ReadTensor
 
 _BITS = (4, 8, 2, 3, 5, 6, 7)
 
@@ -52,7 +53,7 @@ class PackedWeight(QuantisedWeight):
     group: int | None
     zero_point: str | None = None
 
-    def matrix(self, read: ReadPart, expert: int | None) -> Tensor:
+    def matrix(self, read: ReadTensor, expert: int | None) -> Tensor:
         """Decode one matrix."""
         outputs, inputs = self.shape[-2:]
         words = read(f"{self.name}_packed", expert)
@@ -70,11 +71,11 @@ class PackedWeight(QuantisedWeight):
 
         return decode_rows((outputs, inputs), decode)
 
-    def _groups(self, read: ReadPart) -> int:
+    def _groups(self, read: ReadTensor) -> int:
         shape = read(f"{self.name}_scale").shape
         return int(shape[-1]) if len(shape) > 1 else 1
 
-    def _zero(self, read: ReadPart, expert: int | None, outputs: int) -> Tensor | None:
+    def _zero(self, read: ReadTensor, expert: int | None, outputs: int) -> Tensor | None:
         if self.zero_point is None:
             return None
         stored = read(self.zero_point, expert)
@@ -83,7 +84,7 @@ class PackedWeight(QuantisedWeight):
         codes = unpack_rows(stored, self.bits, gapless=False)[:outputs]
         return codes.to(torch.float32) - (1 << (self.bits - 1))
 
-    def _index(self, read: ReadPart, expert: int | None, count: int) -> Tensor:
+    def _index(self, read: ReadTensor, expert: int | None, count: int) -> Tensor:
         inputs = self.shape[-1]
         if self.group is not None:
             return group_index(inputs, self.group)

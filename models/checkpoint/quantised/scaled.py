@@ -25,7 +25,6 @@ from siftmoe.models.checkpoint.quantised.groups import group_index, group_size
 from siftmoe.models.checkpoint.quantised.weight import (
     FLOATS,
     QuantisedWeight,
-    ReadPart,
     Stored,
     decode_rows,
     unfit,
@@ -33,6 +32,8 @@ from siftmoe.models.checkpoint.quantised.weight import (
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from siftmoe.models.checkpoint.files import ReadTensor
 
 _FP8 = frozenset({"F8_E4M3", "F8_E5M2"})
 _INTEGERS = frozenset({"I8", "U8"})
@@ -67,7 +68,7 @@ class ScaledWeight(QuantisedWeight):
     zero_point: str | None = None
     divisor: float = 1.0
 
-    def matrix(self, read: ReadPart, expert: int | None) -> Tensor:
+    def matrix(self, read: ReadTensor, expert: int | None) -> Tensor:
         """Decode one matrix."""
         rows, columns = self.shape[-2:]
         codes = read(self.codes, expert)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from siftmoe.models.checkpoint.files import ReadTensor
     from siftmoe.models.checkpoint.headers import TensorHeader
     from siftmoe.models.checkpoint.quantised.hints import Hints
 
@@ -23,13 +24,6 @@ CHUNK_NUMBERS = 1 << 20
 
 #: Precisions in which scales are stored as numbers.
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-
-
-class ReadPart(Protocol):
-    """Reads a tensor on disk, or with ``expert`` the slice of its first axis, without the axis."""
-
-    def __call__(self, name: str, expert: int | None = None) -> Tensor:
-        """Read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +44,7 @@ class Stored:
 
     headers: dict[str, TensorHeader]
     hints: Hints
-    read: ReadPart
+    read: ReadTensor
     transposed: bool = False
 
     def one_of(self, names: Iterable[str]) -> str | None:
@@ -97,10 +91,10 @@ class QuantisedWeight(ABC):
     parts: tuple[str, ...]
 
     @abstractmethod
-    def matrix(self, read: ReadPart, expert: int | None) -> Tensor:
+    def matrix(self, read: ReadTensor, expert: int | None) -> Tensor:
         """Decode one matrix; ``expert`` is its index on the first axis of three, else None."""
 
-    def decode(self, read: ReadPart, expert: int | None = None) -> Tensor:
+    def decode(self, read: ReadTensor, expert: int | None = None) -> Tensor:
         """Decode the weight, or with ``expert`` its slice [expert : expert + 1].
 
         Returns

@@ -37,7 +37,7 @@ def save_fp8(folder, *, width, inner):
 
     options = {**FAMILIES["mixtral"].options, "hidden_size": width, "intermediate_size": inner}
     config = MixtralConfig(**options, architectures=["MixtralForCausalLM"])
-    config.num_hidden_layers = 1
+    config.num_hidden_layers, config.num_local_experts = 1, 2
     config.save_pretrained(folder)
     with init_empty_weights():
         model = MixtralForCausalLM(config)
@@ -64,7 +64,8 @@ def save_fp8(folder, *, width, inner):
 def test_peak_memory_is_that_of_three_experts_and_the_backbone(tmp_path):
     save_fp8(tmp_path / "small", width=128, inner=128)
     expert = save_fp8(tmp_path / "large", width=512, inner=8192)
-    command = [sys.executable, "-c", SCRIPT, *(str(tmp_path / n) for n in ("small", "large", ""))]
+    folders = [str(tmp_path / name) for name in ("small", "large", "out")]
+    command = [sys.executable, "-c", SCRIPT, *folders]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(answer.stdout.splitlines()[-1])
     assert found["peak"] <= 3 * expert + found["backbone"]
