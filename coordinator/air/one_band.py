@@ -98,9 +98,13 @@ class OneBandAir(AirInterface):
             dict(zip(self.bits_by_width(way), self._vector_bits(way, header=header), strict=True))
             for way in (Direction.UP, Direction.DOWN)
         )
-        down = self.band(links, Direction.DOWN, tokens=tokens)
+        down: OneBand | None = self.band(links, Direction.DOWN, tokens=tokens)
         free = self.objective.price(Direction.DOWN, self.circuit) == 0.0
-        if free and _always_fits(down, max(back.values()) * together * links.num_links):
+        if (
+            free
+            and down is not None
+            and _always_fits(down, max(back.values()) * together * links.num_links)
+        ):
             down = None
         return Medium(
             broadcast=self.broadcast,
@@ -260,7 +264,7 @@ class OneBandAir(AirInterface):
             share = load.control[helper] / load.tokens[helper]
             divided = band.divide_each(token, helper, vector_bits(width, sizes) + share)
             airtime, radiated = (
-                np.bincount(helper, weights=each, minlength=len(bits))
+                np.bincount(helper, weights=each, minlength=len(bits)).astype(np.float64)
                 for each in (divided.airtime_s, divided.radiated_j)
             )
         if math.isinf(divided.price_w):

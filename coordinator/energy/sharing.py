@@ -122,7 +122,8 @@ def _marginal(u: float) -> float:
 
 def _exponent(price: FloatArray) -> FloatArray:
     """Solve :math:`u e^u - e^u + 1 = p` for u."""
-    u = 1.0 + np.asarray(lambertw(list((price - 1.0) / math.e))).real
+    argument: Any = (price - 1.0) / math.e
+    u = 1.0 + np.asarray(lambertw(argument)).real
     u = np.where(price < _SMALL, np.sqrt(2.0 * price), u)
     for _ in range(_POLISH):
         u = u - (u * np.exp(u) - np.expm1(u) - price) / (u * np.exp(u))

@@ -78,10 +78,8 @@ def _bits_by_link(
     medium: Medium, sent: tuple[IntArray, IntArray, IntArray], sizes: dict[int, float]
 ) -> FloatArray:
     _, helper, width = sent
-    bits: FloatArray = np.bincount(
-        helper, weights=vector_bits(width, sizes), minlength=medium.num_helpers
-    )
-    return bits
+    bits = np.bincount(helper, weights=vector_bits(width, sizes), minlength=medium.num_helpers)
+    return bits.astype(np.float64)
 
 
 def priced_energy(medium: Medium, plan: SelectionPlan) -> float:

@@ -69,7 +69,9 @@ def account(
     )  # [H]
     down_bits = np.tile(list(medium.reply_bits.values()), medium.num_helpers * len(medium.bits))
     up, down = (
-        np.bincount(tables.helper, weights=count * bits, minlength=medium.num_helpers)
+        np.bincount(tables.helper, weights=count * bits, minlength=medium.num_helpers).astype(
+            np.float64
+        )
         for count, bits in ((requests, up_bits), (answers, down_bits))
     )
     sent = medium.up.divide(up)

@@ -84,7 +84,7 @@ def close_gap(
             options.link[fixed[single]],
             weights=options.bits[fixed[single]] / band.bandwidth_hz,
             minlength=band.noise_w.size,
-        ),
+        ).astype(np.float64),
         band.noise_w,
         band.circuit_w,
         band.limit,

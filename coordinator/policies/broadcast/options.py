@@ -36,7 +36,8 @@ class Options:
 
     def payload(self, choice: IntArray, links: int) -> FloatArray:
         """Bits over every link, (N,)."""
-        return np.bincount(self.link[choice], weights=self.bits[choice], minlength=links)
+        found = np.bincount(self.link[choice], weights=self.bits[choice], minlength=links)
+        return found.astype(np.float64)
 
     def objective(self, choice: IntArray, band: OneBand) -> float:
         """Value of a choice and the priced energy of its window, J."""

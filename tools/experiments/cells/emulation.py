@@ -11,7 +11,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -220,7 +220,7 @@ def _radio(setting: Setting, seed: int) -> RadioEntry:
     )
 
 
-def _circuits(setting: Setting) -> dict[str, float]:
+def _circuits(setting: Setting) -> dict[str, Any]:
     """Power of every side's circuits, W."""
     sending, receiving = (setting.circuits * power_w for power_w in TYPICAL_CIRCUITS)
     return {f"{side}_tx_w": sending for side in _SIDES} | {
