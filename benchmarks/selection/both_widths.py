@@ -1,7 +1,7 @@
 """Energy of both directions saved by choosing both widths, beside the best fixed pair of widths.
 
-    python -m benchmarks.selection.both_widths [--quick] [--json] [--no-up-only] [--model NAME]
-        [--seeds N] [--documents N]
+    python -m benchmarks.selection.both_widths [--quick] [--json] [--no-up-only]
+        [--seeds N] [--documents N] [--batch N]
 
 Every contender is the same selection (helper and expert of every slot by one price of a nat, with
 least-squares factors) over eight simulated helpers, one expert each, a band for each, Rayleigh
@@ -43,8 +43,6 @@ PRICES = tuple(float(x) for x in np.geomspace(45.0, 1500.0, 6))
 #: Of these, the ones of the sweep on validation text.
 SWEPT = (0, 2, 3, 5)
 VALIDATION_SEED = 7_919
-#: Documents of one prefill: each has channels of its own in every layer, so few are many channels.
-BATCH = 2
 BOTH, UP_ONLY = "auto/auto", "auto/8"
 #: Fixed pairs that the sweep on validation text compares.
 FIXED = tuple(f"{up}/{down}" for up, down in product((4, 5, 6), repeat=2) if abs(up - down) <= 1)
@@ -52,26 +50,20 @@ FIXED = tuple(f"{up}/{down}" for up, down in product((4, 5, 6), repeat=2) if abs
 
 @dataclass(frozen=True)
 class Point:
-    """A contender at one price: rise of perplexity over Top-2's, its energy, and Top-2's, J."""
+    """A contender at one price: rise of perplexity, and energy, over those of Top-2."""
 
     rise: float
-    energy_j: float
-    reference_j: float
-
-    @property
-    def energy(self) -> float:
-        """Energy as a share of Top-2's."""
-        return self.energy_j / self.reference_j
+    energy: float
 
 
 class Bench:
     """One model; runs contenders and Top-2 on the same channels and text."""
 
-    def __init__(self, model: str, *, documents: int) -> None:
+    def __init__(self, model: str, *, documents: int, batch: int = 8) -> None:
         self._emulation = Emulation.open(model)
         self._setting = Setting()
         self._unit_j = self._emulation.unit_j(self._setting)
-        self._documents = documents
+        self._documents, self._batch = documents, batch
         self._tasks: dict[tuple[str, int], Any] = {}
         self._reference: dict[tuple[str, int], tuple[float, float]] = {}
 
@@ -85,7 +77,7 @@ class Bench:
             options = {"price": price * self._unit_j, "bits": up, "downlink_bits": down}
             perplexity, energy = self._run(PolicySpec("siftmoe", options), split, seed)
             before, whole = self._top_two(split, seed)
-            found.append(Point(perplexity / before - 1.0, energy, whole))
+            found.append(Point(perplexity / before - 1.0, energy / whole))
         return found
 
     def _top_two(self, split: str, seed: int) -> tuple[float, float]:
@@ -96,7 +88,7 @@ class Bench:
     def _run(self, policy: PolicySpec, split: str, seed: int) -> tuple[float, float]:
         """Perplexity, and radiated energy of both directions per token, J."""
         task = self._task(split, seed)
-        record = self._emulation.run(policy, self._setting, task, seed=seed, batch_size=BATCH)
+        record = self._emulation.run(policy, self._setting, task, seed=seed, batch_size=self._batch)
         return record.metrics["perplexity"][0], record.uplink_j + record.downlink_j
 
     def _task(self, split: str, seed: int) -> Any:
@@ -135,8 +127,7 @@ def pooled(curves: list[list[Point]]) -> list[Point]:
     return [
         Point(
             rise=float(np.expm1(np.mean([np.log1p(point.rise) for point in points]))),
-            energy_j=float(np.mean([point.energy_j for point in points])),
-            reference_j=float(np.mean([point.reference_j for point in points])),
+            energy=float(np.mean([point.energy for point in points])),
         )
         for points in zip(*curves, strict=True)
     ]
@@ -157,11 +148,12 @@ def study(
     *,
     seeds: int,
     documents: int,
+    batch: int = 8,
     prices: tuple[float, ...] = PRICES,
     contenders: tuple[str, ...] = (BOTH, UP_ONLY),
 ) -> list[Any]:
     """Rows of one model: contender, target, saving, saving over the best pair, rise as priced."""
-    bench = Bench(model, documents=documents)
+    bench = Bench(model, documents=documents, batch=batch)
     coarse = tuple(prices[k] for k in SWEPT)
     on_validation = partial(bench.curve, prices=coarse, split="val", seed=VALIDATION_SEED)
     swept = {widths: on_validation(widths) for widths in (*contenders, *FIXED)}
@@ -209,17 +201,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one seed, few documents")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--model", action="append", help="upcycled or scratch (both)")
     parser.add_argument("--no-up-only", action="store_true", help="leave out answers in 8 bits")
     parser.add_argument("--seeds", type=int, default=5, help="of test text and channels (5)")
     parser.add_argument("--documents", type=int, default=12, help="of each seed (12)")
+    parser.add_argument(
+        "--batch", type=int, default=8, help="documents of one prefill, which share channels (8)"
+    )
     args = parser.parse_args()
     seeds, documents = (1, 8) if args.quick else (args.seeds, args.documents)
     contenders = (BOTH,) if args.no_up_only else (BOTH, UP_ONLY)
     rows = []
-    for model in args.model or ("upcycled", "scratch"):
+    for model in ("upcycled", "scratch"):
         print(f"{model} ...", file=sys.stderr, flush=True)
-        rows += study(model, seeds=seeds, documents=documents, contenders=contenders)
+        rows += study(
+            model, seeds=seeds, documents=documents, batch=args.batch, contenders=contenders
+        )
     if args.json:
         print(json.dumps({"seeds": seeds, "documents": documents, "rows": rows}, indent=1))
         return
