@@ -25,7 +25,7 @@ def test_a_shared_deadline_is_booked_as_it_was_divided(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", environment["XDG_CACHE_HOME"])
     out = tmp_path / "shared"
-    # without control, which is not divided: it rides in what the vectors leave of a window
+    # without control, which the division of the deadline does not know
     air = ["--deadline-shared", "--downlink-price", "2", "--no-control"]
     status, text, err = run_here(*AIR, *air, "--seed", "3", "--out", str(out))
     assert status == 0, err
