@@ -225,7 +225,7 @@ def _least_left(
         for k in range(more):  # the largest first
             if saving > savings[k]:
                 savings[k], saving = saving, savings[k]
-    left = cur.sum()
+    left: float = cur.sum()
     for k in range(more):
         left -= savings[k]
     return max(left, 0.0)
