@@ -27,7 +27,7 @@ from siftmoe.coordinator.air.bursts import Bursts, Load, Transfer
 from siftmoe.coordinator.air.control import plan_control_bits
 from siftmoe.coordinator.air.interface import AirInterface
 from siftmoe.coordinator.energy.medium import Medium
-from siftmoe.coordinator.energy.one_band import OneBand
+from siftmoe.coordinator.energy.one_band import OneBand, by_link
 from siftmoe.coordinator.energy.pricing import Pricing
 from siftmoe.coordinator.links.states import Direction
 from siftmoe.coordinator.selection.on_air import answers, requests, vector_bits
@@ -98,13 +98,10 @@ class OneBandAir(AirInterface):
             dict(zip(self.bits_by_width(way), self._vector_bits(way, header=header), strict=True))
             for way in (Direction.UP, Direction.DOWN)
         )
-        down: OneBand | None = self.band(links, Direction.DOWN, tokens=tokens)
+        down: OneBand | None
+        down = self.band(links, Direction.DOWN, tokens=tokens)
         free = self.objective.price(Direction.DOWN, self.circuit) == 0.0
-        if (
-            free
-            and down is not None
-            and _always_fits(down, max(back.values()) * together * links.num_links)
-        ):
+        if free and _always_fits(down, max(back.values()) * together * links.num_links):
             down = None
         return Medium(
             broadcast=self.broadcast,
@@ -264,8 +261,7 @@ class OneBandAir(AirInterface):
             share = load.control[helper] / load.tokens[helper]
             divided = band.divide_each(token, helper, vector_bits(width, sizes) + share)
             airtime, radiated = (
-                np.bincount(helper, weights=each, minlength=len(bits)).astype(np.float64)
-                for each in (divided.airtime_s, divided.radiated_j)
+                by_link(helper, each, len(bits)) for each in (divided.airtime_s, divided.radiated_j)
             )
         if math.isinf(divided.price_w):
             raise ValueError(

@@ -387,6 +387,13 @@ class OneBand:
         return cost, airtime
 
 
+def by_link(link: IntArray, values: FloatArray, links: int) -> FloatArray:
+    """Add up values of payloads by the link that each goes over, (N,)."""
+    total: FloatArray = np.zeros(links)
+    np.add.at(total, link, values)
+    return total
+
+
 def _divided(
     price: float,
     hertz_s: FloatArray,

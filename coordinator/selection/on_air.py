@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from siftmoe.coordinator.compiled import compiled
+from siftmoe.coordinator.energy.one_band import by_link
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,8 +79,7 @@ def _bits_by_link(
     medium: Medium, sent: tuple[IntArray, IntArray, IntArray], sizes: dict[int, float]
 ) -> FloatArray:
     _, helper, width = sent
-    bits = np.bincount(helper, weights=vector_bits(width, sizes), minlength=medium.num_helpers)
-    return bits.astype(np.float64)
+    return by_link(helper, vector_bits(width, sizes), medium.num_helpers)
 
 
 def priced_energy(medium: Medium, plan: SelectionPlan) -> float:

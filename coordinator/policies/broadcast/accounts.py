@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from siftmoe.coordinator.compiled import compiled
+from siftmoe.coordinator.energy.one_band import by_link
 from siftmoe.coordinator.selection.problem import BudgetKind
 
 if TYPE_CHECKING:
@@ -69,9 +70,7 @@ def account(
     )  # [H]
     down_bits = np.tile(list(medium.reply_bits.values()), medium.num_helpers * len(medium.bits))
     up, down = (
-        np.bincount(tables.helper, weights=count * bits, minlength=medium.num_helpers).astype(
-            np.float64
-        )
+        by_link(tables.helper, count * bits, medium.num_helpers)
         for count, bits in ((requests, up_bits), (answers, down_bits))
     )
     sent = medium.up.divide(up)

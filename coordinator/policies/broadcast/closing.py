@@ -80,11 +80,7 @@ def close_gap(
         float(alone.sum()),
         options.link,
         options.bits / band.bandwidth_hz,
-        np.bincount(
-            options.link[fixed[single]],
-            weights=options.bits[fixed[single]] / band.bandwidth_hz,
-            minlength=band.noise_w.size,
-        ).astype(np.float64),
+        options.payload(fixed[single], band.noise_w.size) / band.bandwidth_hz,
         band.noise_w,
         band.circuit_w,
         band.limit,

@@ -86,4 +86,4 @@ def _towards(tried: float, made: float, share: float) -> float:
         return 4.0 * tried if tried > 0.0 else 1.0
     if made <= 0.0 or tried <= 0.0:
         return (1.0 - share) * tried + share * made
-    return float(tried ** (1.0 - share) * made**share)
+    return math.exp((1.0 - share) * math.log(tried) + share * math.log(made))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siftmoe.coordinator.energy.one_band import by_link
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -36,8 +38,7 @@ class Options:
 
     def payload(self, choice: IntArray, links: int) -> FloatArray:
         """Bits over every link, (N,)."""
-        found = np.bincount(self.link[choice], weights=self.bits[choice], minlength=links)
-        return found.astype(np.float64)
+        return by_link(self.link[choice], self.bits[choice], links)
 
     def objective(self, choice: IntArray, band: OneBand) -> float:
         """Value of a choice and the priced energy of its window, J."""
