@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from siftmoe.models.checkpoint.architecture import build_empty_model
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
-
-    from siftmoe.models.checkpoint.files import ReadTensor
 
 __all__ = ["Checkpoint", "MoELayer", "find_moe_layers"]
 
@@ -121,17 +118,16 @@ class Checkpoint:
             prefix = f"{moe.name}.{moe.adapter.child.format(expert)}"
             names = (f"{moe.adapter.up}.weight", f"{moe.adapter.down}.weight")
             return {name: self._read(self.sources[f"{prefix}.{name}"]) for name in names}
-        with self.files.opened() as read:
-            return {
-                name: one_expert(
-                    self.sources[f"{moe.name}.{name}"],
-                    expert,
-                    num_experts=self.shape.num_experts,
-                    model=self.model,
-                    read=partial(self._tensor, read=read),
-                )
-                for name in moe.fused_parameters
-            }
+        return {
+            name: one_expert(
+                self.sources[f"{moe.name}.{name}"],
+                expert,
+                num_experts=self.shape.num_experts,
+                model=self.model,
+                read=self._tensor,
+            )
+            for name in moe.fused_parameters
+        }
 
     def read_expert(self, layer: int, expert: int) -> ExpertWeights:
         """Read one expert as plain float32 weights; nothing else is read."""
@@ -167,13 +163,11 @@ class Checkpoint:
         }
         return source.convert(tensors, model=self.model)[source.target]
 
-    def _tensor(
-        self, name: str, expert: int | None = None, *, read: ReadTensor | None = None
-    ) -> torch.Tensor:
-        read = self.files.read if read is None else read
+    def _tensor(self, name: str, expert: int | None = None) -> torch.Tensor:
+        # a file that stays open would keep the pages that were read resident
         if name in self.quantised:
-            return self.quantised[name].decode(read, expert)
-        tensor = read(name, expert)
+            return self.quantised[name].decode(self.files.read, expert)
+        tensor = self.files.read(name, expert)
         return tensor if expert is None else tensor[None]
 
     def _check_complete(self) -> None:
