@@ -11,6 +11,7 @@ _TOLERANCES = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 #: Prices for policies that choose widths: a token needs less energy, so prices are lower.
 _WIDTH_PRICES = (800.0, 400.0, 200.0, 100.0, 70.0, 50.0, 35.0, 20.0)
+_PAIR_PRICES = (800.0, 400.0, 200.0, 100.0, 50.0)
 
 TOPK = Curve(label="topk", template="topk")
 TOP_ONE = Curve(label="topk-1", template="topk-1")
@@ -52,19 +53,14 @@ CHANNEL = Curve(
     template="channel-width:price={}:bits=auto:rescale=false",
     values=_WIDTH_PRICES,
 )
-CHANNEL_SCALED = Curve(
-    label="width by channel, scaled",
-    template="channel-width:price={}:bits=auto",
-    values=_WIDTH_PRICES,
-)
 #: Our selection at one width up and one back.
 FIXED = tuple(
     Curve(
         label=f"siftmoe, {up} up {back} back",
         template=f"siftmoe:price={{}}:bits={up}:downlink_bits={back}",
-        values=_WIDTH_PRICES,
+        values=_PAIR_PRICES,
     )
-    for up, back in ((6, 6), (5, 5), (4, 6), (4, 4), (3, 4))
+    for up, back in ((6, 5), (5, 5), (5, 4), (4, 5), (4, 4))
 )
 #: The width to the helper chosen, 8 bits back.
 JOINT_UP = Curve(
@@ -73,9 +69,6 @@ JOINT_UP = Curve(
     values=_WIDTH_PRICES,
 )
 JOINT = Curve(label="siftmoe, joint", template="siftmoe:price={}:bits=auto", values=_WIDTH_PRICES)
-JOINT_SKIP = Curve(
-    label="skip-only, joint", template="skip-only:price={}:bits=auto", values=_WIDTH_PRICES[2:]
-)
 
 #: Every policy, with its knob swept.
 ALL = (
