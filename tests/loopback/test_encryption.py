@@ -60,7 +60,9 @@ def fleet_of(address: str, bundle: Path, *, key: str | None) -> Fleet:
 
 def counters(client: Client) -> dict[str, float]:
     replies = client.exchange({0: Stats(id=client.next_id())}, deadline_s=PATIENCE_S).require()
-    return replies[0].counters  # type: ignore[union-attr]
+    found: dict[str, float] = replies[0].counters  # type: ignore[union-attr]
+    # a greeting is counted beside the answers: on a loaded machine after the first one
+    return found if "connections_greeted" in found else counters(client)
 
 
 def test_both_ends_know_each_other(bundle: Path, tmp_path: Path) -> None:

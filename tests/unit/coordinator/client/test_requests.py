@@ -197,7 +197,8 @@ def test_a_flood_does_not_hold_up_the_deadline() -> None:
 
     with connected(Peer(flood)) as client:
         done = client.exchange({0: stats(client)}, deadline_s=0.1)
-        assert isinstance(done.failures[0], DeadlineMissed)
+        # one that floods is refused, if that is noticed before the deadline
+        assert isinstance(done.failures[0], DeadlineMissed | AgentUnreachable)
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,12 @@ def test_experiment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(study_report, "rows_of", lambda _: [])
     monkeypatch.setattr(study_report, "summary_of", lambda *_: [summary])
     monkeypatch.setattr(study_report, "_write", lambda *_: tmp_path / "report.html")
-    finished = Namespace(name="quality", folder=tmp_path, outcomes=[], config={})
+    finished = Namespace(
+        name="quality",
+        folder=tmp_path,
+        outcomes=[],
+        config={"channel": "Rayleigh"},
+    )
     (tmp_path / "results.csv").touch()
     monkeypatch.setattr(study_report, "write_csv", lambda *_: None)
     study_report.report(finished, as_json=False)
