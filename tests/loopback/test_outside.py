@@ -117,7 +117,7 @@ def test_they_are_in_the_help_of_commands(siftmoe: Command) -> None:
 
 def test_a_study_takes_them(siftmoe: Command, bundle: Bundle) -> None:
     done = siftmoe(
-        *("experiment", "bandwidth", "--quick", "--model", str(bundle.root), "--items", "1"),
+        *("experiment", "latency", "--quick", "--model", str(bundle.root), "--items", "1"),
         *("--seeds", "1", "--jobs", "1", "--task", "echo", "--validation", "echo"),
         *("--policy", "+confident:share=0.6", "--links", "corridor", "--json"),
     )

@@ -13,7 +13,7 @@ import msgspec
 from siftmoe.coordinator.links.sources import SIMULATED
 from siftmoe.tools.bundles import open_with_progress
 from siftmoe.tools.experiments.captions import channel_of
-from siftmoe.tools.experiments.cells.cluster import cluster_workers
+from siftmoe.tools.experiments.cells.cluster import cluster_workers, require_cluster
 from siftmoe.tools.experiments.cells.knobs import found_in
 from siftmoe.tools.experiments.cells.pool import workers
 from siftmoe.tools.experiments.cells.store import Store
@@ -85,6 +85,8 @@ def run_study(options: Options) -> Finished:
         If there is no such study or model, the tasks hold too few items for the seeds, or the
         folder holds a study of another configuration.
     """
+    if options.scheduler is not None:
+        require_cluster()  # before models are opened
     study = STUDIES[options.name]
     work = _work(options)
     ask = _ask(options)

@@ -76,7 +76,8 @@ def test_a_push_that_is_cut_off_goes_on_where_it_was(bench: Bench, capsys) -> No
     again = bench.flash()
     assert again.result == "flashed", again
     assert again.release == planned.release
-    assert 0 < again.num_bytes < planned.num_bytes
+    # all may have arrived before the session was gone
+    assert again.num_bytes < planned.num_bytes
     assert bench.serving(capsys) == planned.release
 
 

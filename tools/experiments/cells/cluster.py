@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,6 +50,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     work: bytes
     model_hash: str
     release: str
+
+
+def require_cluster() -> None:
+    """Raise ImportError if the extra of clusters is missing."""
+    import_module("distributed")
 
 
 @contextmanager
