@@ -33,24 +33,6 @@ PLACING_PRICE: Final = 200.0
 _STATES: Final = 64
 
 
-def distances_of(setting: Setting) -> list[float]:
-    """Distance of every helper, m.
-
-    Raises
-    ------
-    ValueError
-        If distances are given and they are not one for each helper.
-    """
-    if not setting.distances_m:
-        return [setting.distance_m] * setting.num_helpers
-    if len(setting.distances_m) != setting.num_helpers:
-        raise ValueError(
-            f"{setting.num_helpers} helpers and {len(setting.distances_m)} distances: "
-            f"give one for each"
-        )
-    return list(setting.distances_m)
-
-
 def placed_hosts(
     setting: Setting,
     *,
@@ -92,7 +74,7 @@ def placed_hosts(
     by_loss = setting.placement == PLACEMENTS[2]
     problem = placement_problem(
         demand_of(profile, shape, price_j_per_nat=price_j_per_nat if by_loss else None),
-        link_prices(air, drawn_states(radio, distances_of(setting), count=_STATES)),
+        link_prices(air, drawn_states(radio, setting.where_m(), count=_STATES)),
         num_bytes=np.ones((shape.num_layers, shape.num_experts), dtype=np.int64),
         capacity_bytes=np.full(helpers, setting.memory_experts, dtype=np.int64),
         most_hosts=setting.most_hosts,

@@ -6,8 +6,6 @@ import json
 import subprocess
 import sys
 
-import pytest
-
 # Linux counts the peak of resident memory and resets it on request. Mapped files count too.
 SCRIPT = """
 import json, pathlib, sys
@@ -60,7 +58,6 @@ def save_fp8(folder, *, width, inner):
     return 3 * width * inner * 4
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_is_that_of_three_experts_and_the_backbone(tmp_path):
     save_fp8(tmp_path / "small", width=128, inner=128)
     expert = save_fp8(tmp_path / "large", width=512, inner=16384)

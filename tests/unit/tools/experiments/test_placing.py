@@ -10,7 +10,7 @@ from siftmoe.coordinator.air.assembly import air_interface
 from siftmoe.coordinator.config.radio import RadioEntry
 from siftmoe.models.shape import ModelShape
 from siftmoe.tools.comparing.inprocess import AllReady
-from siftmoe.tools.experiments.cells.placing import distances_of, in_turn, placed_hosts
+from siftmoe.tools.experiments.cells.placing import in_turn, placed_hosts
 from siftmoe.tools.experiments.cells.records import Setting
 from siftmoe.tools.experiments.studies.definition import Ask
 from siftmoe.tools.experiments.studies.placement import PLACEMENT
@@ -64,9 +64,11 @@ def test_chosen_hosts_are_near_and_within_memory(placement):
 
 
 def test_distances_are_one_for_each_helper():
-    assert distances_of(Setting(num_helpers=2)) == [20.0, 20.0]
-    with pytest.raises(ValueError, match="3 helpers and 2 distances: give one for each"):
-        distances_of(Setting(num_helpers=3, distances_m=(1.0, 2.0)))
+    assert Setting(num_helpers=2).where_m() == [20.0, 20.0]
+    near, far = Setting(num_helpers=2, distance_spread=4.0).where_m()
+    assert (near, far) == pytest.approx((10.0, 40.0))
+    with pytest.raises(ValueError, match="2 distances for 3 helpers; name one for each"):
+        Setting(num_helpers=3, distances_m=(1.0, 2.0)).where_m()
 
 
 def test_every_placement_has_the_reference_air_and_one_label_is_the_reference():
