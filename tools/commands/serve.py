@@ -88,7 +88,6 @@ def _open(args: argparse.Namespace) -> Deployment:
         agents=args.agents or AGENTS,
         policy=args.policy or "topk",
         ledger=args.ledger,
-        bits="auto" if args.policy and "bits=auto" in args.policy else 16,
     )
 
 
