@@ -18,7 +18,7 @@ from siftmoe.coordinator.policies.setup import check_options, prepare_policy
 from siftmoe.coordinator.selection.policy import BUDGETS
 from siftmoe.models.similarity.file import read_profile
 from siftmoe.models.similarity.profile import Profile
-from siftmoe.tools.comparing.captions import channel_text, operating_point_text
+from siftmoe.tools.showing.captions import channel_text, operating_point_text
 
 if TYPE_CHECKING:
     from siftmoe.coordinator.policies.spec import PolicySpec

@@ -14,9 +14,9 @@ from siftmoe.coordinator.clock import VirtualClock
 from siftmoe.coordinator.config.entries import LAYER_DEADLINE_S
 from siftmoe.coordinator.links.sources import links_of
 from siftmoe.models.similarity.file import rotation_of
-from siftmoe.tools.comparing.captions import fading_text, note_of
 from siftmoe.tools.comparing.local_fleet import local_fleet
 from siftmoe.tools.comparing.site import Site
+from siftmoe.tools.showing.captions import fading_text, note_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,8 +15,8 @@ from siftmoe.coordinator.connect import connected
 from siftmoe.coordinator.links.replayed import ReplayedLinks
 from siftmoe.coordinator.links.sources import links_of
 from siftmoe.coordinator.sounding.channel import open_channel
-from siftmoe.tools.comparing.captions import fading_text
 from siftmoe.tools.comparing.site import Site
+from siftmoe.tools.showing.captions import fading_text
 from siftmoe.tools.terminal.progress import working
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from siftmoe.coordinator.air.assembly import PAPER_BITS_PER_HERTZ
 from siftmoe.coordinator.air.operating_points import REFERENCE_WIDTH, point_near
 from siftmoe.coordinator.links.sources import SIMULATED
-from siftmoe.tools.comparing.captions import floor_text
+from siftmoe.tools.showing.captions import floor_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,12 +6,12 @@ import json
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from siftmoe.tools.comparing.captions import SIMULATED
 from siftmoe.tools.experiments.studies.axes import USUAL_LOSS
 from siftmoe.tools.experiments.studies.catalogue import STUDIES
 from siftmoe.tools.experiments.summary import summary_of
 from siftmoe.tools.experiments.table import rows_of, write_csv
 from siftmoe.tools.results.breakdown import mean_breakdown
+from siftmoe.tools.showing.captions import SIMULATED
 from siftmoe.tools.showing.page import Section, html_figures, html_table, write_page
 from siftmoe.tools.terminal.console import stderr_console, stdout_console
 from siftmoe.tools.terminal.tables import table

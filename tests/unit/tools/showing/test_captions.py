@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from siftmoe.coordinator.config.radio import RadioEntry
-from siftmoe.tools.comparing.captions import channel_text, fading_text, operating_point_text
+from siftmoe.tools.showing.captions import channel_text, fading_text, operating_point_text
 
 
 @pytest.mark.parametrize(
