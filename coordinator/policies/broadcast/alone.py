@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from siftmoe.coordinator.compiled import compiled, compiled_over
-from siftmoe.coordinator.energy import one_band
-from siftmoe.coordinator.energy.one_band import window_energy
+from siftmoe.coordinator.energy import window
+from siftmoe.coordinator.energy.window import window_energy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,7 +101,7 @@ def _ways(band: OneBand, bits: FloatArray, helper: IntArray) -> FloatArray:
     )
 
 
-@compiled_over(one_band)
+@compiled_over(window)
 def _every_token(
     routed: IntArray,
     weights: FloatArray,
@@ -131,7 +131,7 @@ def _every_token(
     return sets, value, nodes
 
 
-@compiled_over(one_band)
+@compiled_over(window)
 def _best_set(
     d: FloatArray,
     base: FloatArray,
@@ -231,7 +231,7 @@ def _least_left(
     return max(left, 0.0)
 
 
-@compiled_over(one_band)
+@compiled_over(window)
 def _energy(
     ways: IntArray,
     parts: FloatArray,

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from siftmoe.coordinator.compiled import compiled, compiled_over
-from siftmoe.coordinator.energy import one_band
-from siftmoe.coordinator.energy.one_band import window_energy
+from siftmoe.coordinator.energy import window
+from siftmoe.coordinator.energy.window import window_energy
 from siftmoe.coordinator.policies.broadcast.options import option_costs
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _allowed(
     return count, allowed
 
 
-@compiled_over(one_band)
+@compiled_over(window)
 def _enumerate(
     allowed: IntArray,
     count: IntArray,
