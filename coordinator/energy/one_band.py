@@ -1,6 +1,7 @@
 """One band for all: bursts that follow each other in one window, over links that share it.
 
-The window is divided by `siftmoe.coordinator.energy.window`. Own derivation: docs/explanation/theory.md, section 9.
+The window is divided by `siftmoe.coordinator.energy.window`. Own derivation:
+docs/explanation/theory.md, section 9.
 """
 
 from __future__ import annotations
