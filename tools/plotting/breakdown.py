@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Sizes in inches: a panel, and the legend below.
 _PANEL = (3.4, 2.8)
 _LEGEND = 0.25
-_MOST_ACROSS = 3
+_MOST_ACROSS = 2
 #: The energies of more layers than this do not fit beside each other.
 _MOST_LABELS = 8
 _DECISIONS = ("kept", "replaced", "skipped")
